@@ -1,0 +1,74 @@
+"""tfstyle: neural style transfer after Gatys, Ecker and Bethge, on TensorFlow.
+
+Names are loaded when they are first used, so that ``import tfstyle`` does not wait for TensorFlow.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Encoder": "encoder",
+    "History": "results",
+    "Objective": "losses",
+    "Result": "results",
+    "StyleConfig": "config",
+    "TfstyleError": "errors",
+    "Weights": "weights",
+    "adam": "optimizers",
+    "content_loss": "losses",
+    "gram_matrix": "representations",
+    "iterate": "transfer",
+    "lbfgs": "optimizers",
+    "make_step": "step",
+    "preset": "config",
+    "style_loss": "losses",
+    "stylize": "transfer",
+    "total_variation": "losses",
+}
+
+__all__ = [
+    "Encoder",
+    "History",
+    "Objective",
+    "Result",
+    "StyleConfig",
+    "TfstyleError",
+    "Weights",
+    "__version__",
+    "adam",
+    "content_loss",
+    "gram_matrix",
+    "iterate",
+    "lbfgs",
+    "make_step",
+    "preset",
+    "style_loss",
+    "stylize",
+    "total_variation",
+]
+
+if TYPE_CHECKING:
+    from tfstyle.config import StyleConfig, preset
+    from tfstyle.encoder import Encoder
+    from tfstyle.errors import TfstyleError
+    from tfstyle.losses import Objective, content_loss, style_loss, total_variation
+    from tfstyle.optimizers import adam, lbfgs
+    from tfstyle.representations import gram_matrix
+    from tfstyle.results import History, Result
+    from tfstyle.step import make_step
+    from tfstyle.transfer import iterate, stylize
+    from tfstyle.weights import Weights
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tfstyle' has no attribute {name!r}")
+    value = getattr(import_module(f"tfstyle.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,181 @@
+"""Every option of a run: its default, its check, its words for the command line. No TensorFlow here.
+
+`StyleConfig` is the one source: the command line's flags, the picture's metadata and the checks of
+`stylize` are all made from its fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from tfstyle.errors import ConfigError
+
+#: Gatys et al. 2016, section 3; a layer that the weights do not reach gives way to one they do.
+STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+CONTENT_LAYERS = ("conv4_2",)
+
+
+def _option(
+    default: Any, words: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf
+) -> Any:
+    """A dataclass field with what the check and the command line need to know about it."""
+    return dataclasses.field(
+        default=default, metadata={"help": words, "choices": choices, "low": low, "high": high}
+    )
+
+
+@dataclass(frozen=True)
+class StyleConfig:
+    """The options of one run. Immutable; `replace` makes a changed copy.
+
+    Raises:
+        ConfigError: an option has a value it cannot have; the message says which would be right.
+    """
+
+    size: int = _option(512, "longest side of the picture in pixels", low=1)
+    enlarge: bool = _option(False, "let images grow to --size; else they only shrink")
+    weights: str = _option("imagenet", "imagenet, auto, random, or a .npz, .h5 or .safetensors file")
+    pooling: str = _option("avg", "pooling of the encoder", choices=("avg", "max"))
+    padding: str = _option(
+        "reflect", "what the encoder sees beyond the border", choices=("zeros", "reflect", "replicate")
+    )
+    normalize_weights: bool = _option(False, "scale every filter to mean activation 1 on content and styles")
+    content_layers: tuple[str, ...] | None = _option(None, "layers that keep the content [conv4_2]")
+    style_layers: tuple[str, ...] | None = _option(None, "layers that carry the style [conv1_1 .. conv5_1]")
+    content_layer_weights: tuple[float, ...] | None = _option(
+        None, "one number per content layer [equal]", low=0
+    )
+    style_layer_weights: tuple[float, ...] | None = _option(None, "one number per style layer [equal]", low=0)
+    content_weight: float = _option(0.04, "weight of the content loss", low=0)
+    style_weight: float = _option(1.0, "weight of the style loss", low=0)
+    tv_weight: float = _option(0.1, "weight of the total variation", low=0)
+    style_blend: tuple[float, ...] | None = _option(None, "one number per style image [equal]", low=0)
+    units: str = _option(
+        "balanced", "losses relative to their targets, or the paper's raw sums", choices=("balanced", "paper")
+    )
+    init: str = _option("content", "content, noise, style, or an image file to start from")
+    optimizer: str = _option("adam", "optimiser", choices=("adam", "lbfgs"))
+    learning_rate: float = _option(0.02, "Adam's step in units of the 0..1 range", low=1e-9)
+    lbfgs_history: int = _option(10, "curvature pairs that L-BFGS keeps", low=1, high=100)
+    iterations: int = _option(100, "evaluations of the loss per scale", low=1)
+    scales: int | None = _option(None, "number of sizes, coarse to fine [doubling from about 128]", low=1)
+    tolerance: float = _option(
+        0.0, "end a scale when the loss fell by less than this part in 10 iterations; 0: never", low=0, high=1
+    )
+    seed: int = _option(0, "of noise starts and random weights", low=0, high=2**32 - 1)
+    compile: str = _option(
+        "auto", "how the step is compiled: XLA on a GPU", choices=("auto", "xla", "graph", "eager")
+    )
+    device: str = _option("auto", "auto, cpu, or gpu:N")
+    precision: str = _option(
+        "auto", "type of the features", choices=("auto", "float32", "bfloat16", "float16")
+    )
+    steps_per_call: int | None = _option(None, "iterations in one call of the step [1; 10 on a GPU]", low=1)
+    max_pixels: int | None = _option(None, "largest image file read, in pixels [Pillow's limit]", low=1)
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, value := tuple(value))
+            _check(field, value)
+        for layers, weights in (
+            ("content_layers", "content_layer_weights"),
+            ("style_layers", "style_layer_weights"),
+        ):
+            names, numbers = getattr(self, layers), getattr(self, weights)
+            if numbers is not None and (names is None or len(names) != len(numbers)):
+                raise ConfigError(f"{weights} needs {layers} with as many entries")
+            if numbers is not None and sum(numbers) <= 0:
+                raise ConfigError(f"{weights} are all zero")
+        if not re.fullmatch(r"auto|cpu|gpu:\d+", self.device):
+            raise ConfigError(f"device is {self.device!r}; it can be auto, cpu, gpu:0, gpu:1, ...")
+        if self.style_blend is not None and sum(self.style_blend) <= 0:
+            raise ConfigError("style_blend is all zero")
+        if self.content_weight == self.style_weight == self.tv_weight == 0:
+            raise ConfigError("content_weight, style_weight and tv_weight are all 0: nothing to do")
+
+    def replace(self, changes: Mapping[str, Any]) -> StyleConfig:
+        """A copy with some options changed.
+
+        Raises:
+            ConfigError: no such option, or a value it cannot have.
+        """
+        known = {field.name for field in dataclasses.fields(self)}
+        if unknown := sorted(set(changes) - known):
+            raise ConfigError(f"no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
+        return dataclasses.replace(self, **changes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The options as plain values that JSON can hold."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+#: Named sets of options; the rest stays at its default.
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "default": {},
+        # Gatys, Ecker, Bethge 2016: weights normalised, raw sums, alpha/beta = 1e-3 (Fig. 3 B), white
+        # noise, L-BFGS, one scale. How many iterations they took is not said; 1000 is our reading.
+        "gatys2016": {
+            "normalize_weights": True,
+            "padding": "zeros",
+            "units": "paper",
+            "content_weight": 1e-3,
+            "style_weight": 1.0,
+            "tv_weight": 0.0,
+            "init": "noise",
+            "optimizer": "lbfgs",
+            "scales": 1,
+            "iterations": 1000,
+        },
+    }
+)
+
+
+def preset(name: str) -> StyleConfig:
+    """The configuration of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    return StyleConfig().replace(PRESETS[name])
+
+
+def _check(field: dataclasses.Field[Any], value: Any) -> None:
+    """Raise ConfigError where a value is not of the field's type, choices or range."""
+    kind = str(field.type)
+    if value is None and "None" in kind:
+        return
+    several = kind.startswith("tuple")
+    items = value if several and isinstance(value, tuple) else (value,)
+    wanted = next(t for name, t in _TYPES.items() if name in kind)
+    fits = all(isinstance(i, wanted) and isinstance(i, bool) == (wanted is bool) for i in items)
+    if not fits or several != isinstance(value, tuple):
+        raise ConfigError(f"{field.name} is {value!r}; expected {kind.replace(' | None', '')}")
+    if not items:
+        raise ConfigError(f"{field.name} is empty")
+    choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
+    if choices and value not in choices:
+        raise ConfigError(f"{field.name} is {value!r}; it can be {', '.join(choices)}")
+    for item in items:
+        if isinstance(item, (int, float)) and not (low <= item <= high and math.isfinite(item)):
+            raise ConfigError(f"{field.name} is {value!r}; it must be {_range(low, high)}")
+
+
+# A number written without a point is a float too; what comes first here wins in a type like tuple[str, ...].
+_TYPES: dict[str, Any] = {"bool": bool, "str": str, "float": (float, int), "int": int}
+
+
+def _range(low: float, high: float) -> str:
+    if math.isinf(low):
+        return "a finite number"
+    return f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"

@@ -1,0 +1,84 @@
+"""What the machine can do: the device, the compiler and the precision that ``auto`` stands for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfstyle.errors import ConfigError
+
+
+class Choice(NamedTuple):
+    """What was chosen, and why, in words for the user."""
+
+    value: str
+    why: str
+
+
+def choose_device(wanted: str = "auto") -> Choice:
+    """A device name for `tf.device`, ``/CPU:0`` or ``/GPU:n``.
+
+    Args:
+        wanted: ``auto`` (the first GPU that TensorFlow sees, else the CPU), ``cpu``, ``gpu:n``.
+
+    Raises:
+        ConfigError: TensorFlow sees no such GPU.
+    """
+    count = len(tf.config.list_physical_devices("GPU"))
+    if wanted == "auto":
+        seen = "TensorFlow sees a GPU" if count else "TensorFlow sees no GPU"
+        return Choice("/GPU:0" if count else "/CPU:0", seen)
+    if wanted == "cpu":
+        return Choice("/CPU:0", "asked for")
+    if int(wanted.partition(":")[2]) >= count:
+        raise ConfigError(f"device is {wanted!r}; TensorFlow sees {count} GPUs here, use cpu or auto")
+    return Choice(f"/{wanted.upper()}", "asked for")
+
+
+def choose_compile(wanted: str, device: str) -> Choice:
+    """``xla``, ``graph`` or ``eager``.
+
+    Args:
+        wanted: one of them, or ``auto``: XLA on a GPU; on a CPU the graph, because there oneDNN's
+            convolutions are several times faster than XLA's.
+        device: as `choose_device` gives it.
+    """
+    if wanted != "auto":
+        return Choice(wanted, "asked for")
+    if "GPU" in device:
+        return Choice("xla", "the device is a GPU")
+    return Choice("graph", "the device is a CPU, where oneDNN beats XLA")
+
+
+def choose_precision(wanted: str, device: str) -> Choice:
+    """The type that the encoder computes in: ``float32``, ``bfloat16`` or ``float16``.
+
+    Args:
+        wanted: one of them, or ``auto``: bfloat16 where the processor has instructions for it.
+        device: as `choose_device` gives it.
+    """
+    if wanted != "auto":
+        return Choice(wanted, "asked for")
+    if "GPU" in device:
+        gpu = tf.config.list_physical_devices("GPU")[int(device.rpartition(":")[2])]
+        capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        words = f"the GPU has compute capability {capability[0]}.{capability[1]}"
+        return Choice("bfloat16" if capability >= (8, 0) else "float32", words)
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
+        return Choice("float32", "oneDNN is switched off by TF_ENABLE_ONEDNN_OPTS=0")
+    fast = sorted({"amx_bf16", "avx512_bf16"} & _processor_flags())
+    if fast:
+        return Choice("bfloat16", f"the processor has {' and '.join(fast)}")
+    return Choice("float32", "the processor is not known to have bfloat16 instructions")
+
+
+def _processor_flags() -> set[str]:
+    """What Linux says that the processor has; nothing on other systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
