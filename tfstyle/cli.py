@@ -1,4 +1,4 @@
-"""The command line: a thin shell around `tfstyle.transfer.Run`.
+"""The command line: a thin shell around `tfstyle.runs.Run`.
 
 TensorFlow is imported by the commands, not by the parser, so that ``--help`` answers at once.
 """
@@ -24,7 +24,7 @@ from tfstyle.config import PRESETS, StyleConfig
 from tfstyle.errors import ConfigError, InputError, NotFiniteError, RunError
 
 if TYPE_CHECKING:
-    from tfstyle.transfer import Run
+    from tfstyle.runs import Run
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def stylize(options: argparse.Namespace) -> int:
     """``tfstyle stylize``."""
     from tfstyle.progress import progress_display
+    from tfstyle.runs import Run
     from tfstyle.saving import check_output, check_writable
-    from tfstyle.transfer import Run
 
     output = Path(options.output)
     check_output(output, options.overwrite)

@@ -52,7 +52,7 @@ class StyleConfig:
         None, "one number per content layer [equal]", low=0
     )
     style_layer_weights: tuple[float, ...] | None = _option(None, "one number per style layer [equal]", low=0)
-    content_weight: float = _option(0.04, "weight of the content loss", low=0)
+    content_weight: float = _option(0.03, "weight of the content loss", low=0)
     style_weight: float = _option(1.0, "weight of the style loss", low=0)
     tv_weight: float = _option(0.1, "weight of the total variation", low=0)
     style_blend: tuple[float, ...] | None = _option(None, "one number per style image [equal]", low=0)
@@ -60,7 +60,7 @@ class StyleConfig:
         "balanced", "losses relative to their targets, or the paper's raw sums", choices=("balanced", "paper")
     )
     init: str = _option("content", "content, noise, style, or an image file to start from")
-    optimizer: str = _option("adam", "optimiser", choices=("adam", "lbfgs"))
+    optimizer: str = _option("lbfgs", "optimiser", choices=("adam", "lbfgs"))
     learning_rate: float = _option(0.02, "Adam's step in units of the 0..1 range", low=1e-9)
     lbfgs_history: int = _option(10, "curvature pairs that L-BFGS keeps", low=1, high=100)
     iterations: int = _option(100, "evaluations of the loss per scale", low=1)

@@ -98,7 +98,7 @@ class Encoder:
         self.weights = load(weights)
         deepest = keras_name(self.layers[-1])
         if deepest not in self.weights.convolutions:
-            available = [LAYERS[_depth(name)] for name in self.weights.convolutions]
+            available = LAYERS[: len(self.weights.convolutions)]
             raise WeightsError(
                 f"{self.weights.source} has no weights for {self.layers[-1]}; it has {', '.join(available)}"
             )

@@ -134,8 +134,9 @@ def imagenet() -> Weights:
         if not imagenet_cache().is_file():
             _expect_answer(IMAGENET_URL)
         path = keras.utils.get_file(
-            IMAGENET_FILE, origin=IMAGENET_URL, cache_subdir="models", file_hash=IMAGENET_MD5
-        )
+            IMAGENET_FILE, origin=IMAGENET_URL, file_hash=IMAGENET_MD5,
+            cache_dir=imagenet_cache().parents[1], cache_subdir="models",
+        )  # fmt: skip
     except Exception as error:  # urllib, ssl, socket, Keras' own bare Exception: all mean the same
         raise WeightsError(
             f"the ImageNet weights could not be downloaded ({_reason(error)}); fetch {IMAGENET_URL} "

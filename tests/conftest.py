@@ -1,0 +1,80 @@
+"""Fixtures: a small encoder's weights, small pictures, and the test data with real ones."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+DATA = Path(os.environ.get("TFSTYLE_TEST_DATA", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder with VGG-19's real lower weights, images and reference numbers."""
+    if not (DATA / "weights" / "vgg19_imagenet_block1-3.npz").is_file():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have the test data, and it is not at {DATA}")
+        pytest.skip(f"no test data at {DATA}; set TFSTYLE_TEST_DATA")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def small_weights():
+    """Seeded random weights of the first four convolutions: conv1_1 .. conv2_2."""
+    from tfstyle import weights
+
+    whole = weights.random(seed=1)
+    generator = np.random.default_rng(1)
+    arrays = {key: array for key, array in whole.arrays.items() if key[5] in "12"}
+    # Biases that are not zero, so that a test can tell whether they are used.
+    arrays = {k: generator.normal(0, 5, a.shape).astype("f4") if "bias" in k else a for k, a in arrays.items()}
+    return weights.Weights(arrays, source="small")
+
+
+@pytest.fixture(scope="session")
+def small_file(small_weights, tmp_path_factory):
+    """The same in a file, for the command line."""
+    path = tmp_path_factory.mktemp("weights") / "small.npz"
+    np.savez(path, **small_weights.arrays)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small_encoder(small_weights):
+    from tfstyle import Encoder
+
+    return Encoder(("conv1_1", "conv2_1", "conv2_2"), small_weights)
+
+
+def make_picture(height, width, seed=0):
+    """Smooth coloured shapes, float32 in 0..1: something with edges, no two alike."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    phase = generator.uniform(0, 6, (3, 3))
+    waves = [
+        0.5 + 0.4 * np.sin(9 * phase[c, 0] * x + 7 * phase[c, 1] * y + phase[c, 2]) for c in range(3)
+    ]
+    return np.stack(waves, -1).astype(np.float32)
+
+
+@pytest.fixture
+def content():
+    return make_picture(40, 56, seed=2)
+
+
+@pytest.fixture
+def style():
+    return make_picture(48, 44, seed=3)
+
+
+@pytest.fixture
+def files(tmp_path, content, style):
+    """content.png and style.png in a folder of their own."""
+    from PIL import Image
+
+    for name, array in (("content", content), ("style", style)):
+        Image.fromarray((array * 255).round().astype(np.uint8)).save(tmp_path / f"{name}.png")
+    return tmp_path
