@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -41,7 +41,7 @@ class PaddedConv2D(keras.layers.Conv2D):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Pad by one pixel on each side and convolve."""
-        return super().call(tf.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]], self.mode))
+        return super().call(_mirrored(inputs, self.mode))
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """The input's, with as many channels as there are filters."""
@@ -50,6 +50,26 @@ class PaddedConv2D(keras.layers.Conv2D):
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs."""
         return {**super().get_config(), "mode": self.mode}
+
+
+def _mirrored(inputs: tf.Tensor, mode: str) -> tf.Tensor:
+    """`tf.pad` by one pixel in the two middle axes, in half its time on a CPU."""
+    inside = 1 if mode == "REFLECT" else 0  # how far behind the border the copied pixel lies
+
+    @tf.custom_gradient
+    def pad(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        bottom, right = tf.shape(x)[1] - 1 - inside, tf.shape(x)[2] - 1 - inside
+        x = tf.concat([x[:, inside : inside + 1], x, x[:, bottom : bottom + 1]], 1)
+        x = tf.concat([x[:, :, inside : inside + 1], x, x[:, :, right : right + 1]], 2)
+
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
+            return tf.raw_ops.MirrorPadGrad(
+                input=upstream, paddings=[[0, 0], [1, 1], [1, 1], [0, 0]], mode=mode
+            )
+
+        return x, gradient
+
+    return pad(inputs)
 
 
 #: How a convolution sees beyond the border -> `tf.pad`'s mode, None for Keras' own zeros.
@@ -128,7 +148,7 @@ class Encoder:
         """
         images = tf.convert_to_tensor(images, tf.float32)
         self._check(images.shape)
-        blue_green_red = images[..., ::-1] * 255.0 - tf.constant(IMAGENET_MEAN)
+        blue_green_red = tf.reverse(images, [-1]) * 255.0 - tf.constant(IMAGENET_MEAN)
         if self.dtype == "float16":
             maps = self.model(tf.cast(blue_green_red / FLOAT16_GAIN, self.dtype), training=False)
             return {name: tf.cast(maps[name], tf.float32) * FLOAT16_GAIN for name in self.layers}

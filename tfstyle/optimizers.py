@@ -172,10 +172,13 @@ def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
         unpaired = tf.where(first, grey, tf.where(state.rho[0] > 0, state.scale, 2.0 * state.scale))
         scale = tf.where(curved, tf.math.divide_no_nan(sy, yy), unpaired)
 
-        pairs_s = tuple(tf.where(curved, a, b) for a, b in zip((s, *state.s), (*state.s, s)))[:history]
-        pairs_y = tuple(tf.where(curved, a, b) for a, b in zip((y, *state.y), (*state.y, y)))[:history]
         newest = tf.concat([[tf.math.divide_no_nan(1.0, sy)], state.rho[:-1]], 0)
-        rho = tf.where(curved, newest, state.rho)
+        # A condition hands tensors on where a selection would copy each of them.
+        pairs_s, pairs_y, rho = tf.cond(
+            curved,
+            lambda: ((s, *state.s[:-1]), (y, *state.y[:-1]), newest),
+            lambda: (state.s, state.y, state.rho),
+        )
 
         pushed = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
         free = tf.where(pushed, 0.0, gradient)
