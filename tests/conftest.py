@@ -53,7 +53,7 @@ def make_picture(height, width, seed=0):
     """Smooth coloured shapes, float32 in 0..1: something with edges, no two alike."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
-    phase = generator.uniform(0, 6, (3, 3))
+    phase = generator.uniform(0.5, 2, (3, 3))
     waves = [
         0.5 + 0.4 * np.sin(9 * phase[c, 0] * x + 7 * phase[c, 1] * y + phase[c, 2]) for c in range(3)
     ]

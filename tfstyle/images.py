@@ -167,9 +167,16 @@ def _from_deep(array: np.ndarray, image: Image.Image) -> Picture:
     """A 16-bit picture; an embedded profile other than sRGB is applied through an 8-bit lattice."""
     picture = _from_array(_upright(array, image.getexif().get(ORIENTATION, 1)))
     profile = image.info.get("icc_profile")
-    if profile and picture.rgb.shape[-1] == 3 and b"sRGB" not in profile:
+    if profile and not _is_srgb(profile):
         return Picture(_through_profile(picture.rgb, profile), picture.alpha, 16)
     return picture
+
+
+def _is_srgb(profile: bytes) -> bool:
+    try:
+        return "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    except (ImageCms.PyCMSError, OSError):
+        return False
 
 
 def _from_pillow(image: Image.Image, name: str) -> Picture:

@@ -42,7 +42,7 @@ def style_loss(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     Reference: Gatys, Ecker, Bethge 2016, eq. 4; equal to it where both images are of one size.
     """
     channels = tf.cast(tf.shape(gram)[-1], tf.float32)
-    return tf.reduce_sum(tf.square(gram - target)) / (4.0 * channels**2)
+    return tf.nn.l2_loss(gram - target) / (2.0 * channels**2)
 
 
 def total_variation(image: tf.Tensor) -> tf.Tensor:

@@ -132,7 +132,9 @@ def imagenet() -> Weights:
 
     try:
         if not imagenet_cache().is_file():
-            _expect_answer(IMAGENET_URL)
+            _expect_answer(IMAGENET_URL, ANSWER_TIMEOUT)
+            # Keras keeps the file in /tmp where this folder does not exist.
+            imagenet_cache().parent.mkdir(parents=True, exist_ok=True)
         path = keras.utils.get_file(
             IMAGENET_FILE, origin=IMAGENET_URL, file_hash=IMAGENET_MD5,
             cache_dir=imagenet_cache().parents[1], cache_subdir="models",
@@ -249,7 +251,7 @@ def _convolution_name(group: str) -> str:
     return names[index] if index < len(names) else group
 
 
-def _expect_answer(url: str, timeout: float = ANSWER_TIMEOUT) -> None:
+def _expect_answer(url: str, timeout: float) -> None:
     """Raise unless the server starts to answer in time; covers name resolution, which has no limit."""
     outcome: list[Exception | None] = []
 

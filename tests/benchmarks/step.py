@@ -84,8 +84,8 @@ def medians(calls, repeats):
     return [statistics.median(series) for series in times]
 
 
-def loop_overhead(size, iterations=24):
-    """Seconds per iteration of the whole run, over those of the bare step."""
+def loop_overhead(size, iterations=20):
+    """Seconds per iteration of the whole run over those of the bare step, in turn."""
     import numpy as np
 
     from tfstyle.config import StyleConfig
@@ -94,28 +94,19 @@ def loop_overhead(size, iterations=24):
     generator = np.random.default_rng(0)
     content, style = (generator.random((size, size, 3)).astype(np.float32) for _ in range(2))
     config = StyleConfig(size=size, weights="random", scales=1, iterations=iterations, precision="bfloat16")
-    bare = make_call(size)
-    marks, bares = [], []
-    for _ in Run(content, style, config):
-        marks.append(time.perf_counter())
-        if len(marks) > 4:
-            bare()
-            bares.append(time.perf_counter() - marks[-1])
-            marks[-1] = time.perf_counter() - bares[-1], marks[-1]
-    whole = [
-        b - (a[1] if isinstance(a, tuple) else a)
-        for a, b in zip(marks[5:], (m[0] if isinstance(m, tuple) else m for m in marks[6:]), strict=False)
-    ]
-    return statistics.median(whole) / statistics.median(bares[1:])
+    run = iter(Run(content, style, config))
+    whole, bare = medians([lambda: next(run), make_call(size)], iterations - 3)
+    return whole / bare
 
 
 def peak_memory(size):
     """Peak resident memory in GB of a process that makes a few iterations of the default step."""
     code = (
-        "import numpy as np, resource, tfstyle, sys; "
+        "import numpy as np, tfstyle; "
         f"r = np.random.default_rng(0); c, s = r.random((2, {size}, {size}, 3)).astype('f4'); "
         f"tfstyle.stylize(c, s, size={size}, weights='random', scales=1, iterations=14); "
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)"
+        # Not ru_maxrss, which a child inherits from a larger parent.
+        "print([int(l.split()[1]) / 1e6 for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
     )
     return float(_python("-c", code).split()[-1])
 

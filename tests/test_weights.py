@@ -1,0 +1,209 @@
+"""Where weights come from, and everything that can be wrong with them."""
+
+import hashlib
+import http.server
+import threading
+
+import keras
+import numpy as np
+import pytest
+
+from tfstyle import Encoder, weights
+from tfstyle.errors import WeightsError
+from tfstyle.weights import CONVOLUTIONS
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A whole VGG-19 without top, with biases that are not zero."""
+    made = keras.applications.VGG19(include_top=False, weights=None)
+    generator = np.random.default_rng(0)
+    for layer in made.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel, generator.normal(size=bias.shape)])
+    return made
+
+
+def test_the_shapes_are_those_of_keras(model):
+    for layer in model.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            assert (*kernel.shape[2:], *bias.shape) == (*CONVOLUTIONS[layer.name], CONVOLUTIONS[layer.name][1])
+    assert len(CONVOLUTIONS) == sum(bool(layer.weights) for layer in model.layers)
+
+
+@pytest.mark.parametrize("name", ["whole.h5", "only.weights.h5"])
+def test_keras_files(model, tmp_path, name):
+    (model.save_weights if "weights" in name else model.save)(tmp_path / name)
+    found = weights.load(tmp_path / name)
+    assert found.convolutions == tuple(CONVOLUTIONS)
+    for layer in model.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            assert np.array_equal(found.arrays[f"{layer.name}/kernel"], kernel)
+            assert np.array_equal(found.arrays[f"{layer.name}/bias"], bias)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+def test_npz_and_safetensors_with_the_lower_layers_only(small_weights, tmp_path, dtype):
+    from safetensors.numpy import save_file
+
+    arrays = {key: array.astype(dtype) for key, array in small_weights.arrays.items()}
+    np.savez(tmp_path / "a.npz", **arrays)
+    save_file(arrays, tmp_path / "a.safetensors")
+    for name in ("a.npz", "a.safetensors"):
+        found = weights.load(tmp_path / name)
+        assert found.convolutions == tuple(CONVOLUTIONS)[:4]
+        assert found.source == name
+        assert found.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        for key, array in found.arrays.items():
+            assert array.dtype == np.float32
+            assert np.array_equal(array, arrays[key].astype("f4"))
+
+
+def test_what_lies_above_a_gap_is_not_used(small_weights, tmp_path):
+    arrays = {key: array for key, array in small_weights.arrays.items() if "block1_conv2" not in key}
+    np.savez(tmp_path / "a.npz", **arrays)
+    assert weights.load(tmp_path / "a.npz").convolutions == ("block1_conv1",)
+
+
+def changed(arrays, **changes):
+    return {**arrays, **{key.replace("__", "/"): value for key, value in changes.items()}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: changed(a, block1_conv2__kernel=np.zeros((3, 3, 64, 32), "f4")), r"block1_conv2/kernel has shape \(3, 3, 64, 32\)"),
+        (lambda a: {k: v for k, v in a.items() if k != "block2_conv1/bias"}, "block2_conv1/bias is missing"),
+        (lambda a: changed(a, block1_conv1__bias=np.full(64, np.nan, "f4")), "block1_conv1/bias does not hold finite"),
+        (lambda a: changed(a, block1_conv1__bias=np.zeros(64, int)), "does not hold finite floating-point"),
+        (lambda a: {"gamma": np.zeros(3)}, "no VGG-19 weights.*it holds gamma"),
+        (lambda a: {"block1_conv1/kernel": np.array([{}], dtype=object)}, "not a readable .npz"),
+    ],
+)  # fmt: skip
+def test_files_of_something_else_are_refused(small_weights, tmp_path, change, message):
+    np.savez(tmp_path / "a.npz", **change(dict(small_weights.arrays)))
+    with pytest.raises(WeightsError, match=message) as caught:
+        weights.load(tmp_path / "a.npz")
+    assert "a.npz" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.h5", "a.safetensors"])
+@pytest.mark.parametrize("part", [0, 0.3, 0.95])
+def test_cut_off_files_are_refused(small_weights, model, tmp_path, name, part):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / name
+    {"a.npz": lambda: np.savez(path, **small_weights.arrays), "a.h5": lambda: model.save(path),
+     "a.safetensors": lambda: save_file(dict(small_weights.arrays), path)}[name]()  # fmt: skip
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(WeightsError, match="not a readable"):
+        weights.load(path)
+
+
+def test_missing_and_unknown_files_are_refused(tmp_path):
+    with pytest.raises(WeightsError, match=r"no weights file .*nowhere\.npz"):
+        weights.load(tmp_path / "nowhere.npz")
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(WeightsError, match="weights files end in"):
+        weights.load(tmp_path / "a.txt")
+
+
+def test_random_weights_are_seeded_and_scaled_as_he_et_al_say():
+    one, again, other = (weights.load("random", seed) for seed in (3, 3, 4))
+    for key, array in one.arrays.items():
+        assert np.array_equal(array, again.arrays[key])
+        if "kernel" in key:
+            assert not np.array_equal(array, other.arrays[key])
+            assert array.std() == pytest.approx(np.sqrt(2 / (9 * array.shape[2])), rel=0.05)
+            assert array.mean((0, 1, 2)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return tmp_path / "keras" / "models" / weights.IMAGENET_FILE
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Answer the download's address with some bytes, or, for None, never."""
+    servers, hang = [], threading.Event()
+
+    def start(content):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_HEAD(self):
+                self.do_GET(body=False)
+
+            def do_GET(self, body=True):
+                if content is None:
+                    hang.wait(30)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if body:
+                    self.wfile.write(content)
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        monkeypatch.setattr(weights, "IMAGENET_URL", f"http://127.0.0.1:{server.server_port}/w.h5")
+
+    yield start
+    hang.set()
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_imagenet_weights_are_downloaded_checked_and_cached(model, tmp_path, cache, serve, monkeypatch):
+    model.save(tmp_path / "served.h5")
+    content = (tmp_path / "served.h5").read_bytes()
+    monkeypatch.setattr(weights, "IMAGENET_MD5", hashlib.md5(content).hexdigest())
+    serve(content)
+    found = weights.load("imagenet")
+    assert found.source == "imagenet"
+    assert np.array_equal(found.arrays["block5_conv4/kernel"], model.get_layer("block5_conv4").get_weights()[0])
+    assert cache.is_file()
+    monkeypatch.setattr(weights, "IMAGENET_URL", "http://127.0.0.1:9/gone")
+    assert weights.load("auto").note == "using the ImageNet weights"
+    assert Encoder(("conv1_1",)).weights.source == "imagenet"  # the API's default
+
+
+def test_a_download_with_the_wrong_hash_is_refused(cache, serve):
+    serve(b"something else")
+    with pytest.raises(WeightsError, match="ImageNet weights could not be downloaded"):
+        weights.load("imagenet")
+
+
+def test_no_network_is_an_error_that_says_what_to_do(cache, monkeypatch):
+    monkeypatch.setattr(weights, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
+    with pytest.raises(WeightsError, match="refused") as caught:
+        weights.load("imagenet")
+    assert str(cache) in str(caught.value)
+    assert "weights=FILE" in str(caught.value)
+
+
+def test_a_silent_server_is_given_up(cache, serve, monkeypatch):
+    assert weights.ANSWER_TIMEOUT == 10
+    serve(None)
+    monkeypatch.setattr(weights, "ANSWER_TIMEOUT", 0.3)
+    with pytest.raises(WeightsError, match="no answer|timed out"):
+        weights.load("imagenet")
+
+
+def test_auto_falls_back_and_says_why(cache, monkeypatch):
+    monkeypatch.setattr(weights, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
+    found = weights.load("auto", seed=5)
+    assert found.source == "random"
+    assert "random weights" in found.note
+    assert "refused" in found.note
+    assert np.array_equal(found.arrays["block1_conv1/kernel"], weights.random(5).arrays["block1_conv1/kernel"])
