@@ -30,7 +30,9 @@ def small_weights():
     generator = np.random.default_rng(1)
     arrays = {key: array for key, array in whole.arrays.items() if key[5] in "12"}
     # Biases that are not zero, so that a test can tell whether they are used.
-    arrays = {k: generator.normal(0, 5, a.shape).astype("f4") if "bias" in k else a for k, a in arrays.items()}
+    arrays = {
+        k: generator.normal(0, 5, a.shape).astype("f4") if "bias" in k else a for k, a in arrays.items()
+    }
     return weights.Weights(arrays, source="small")
 
 
@@ -54,9 +56,7 @@ def make_picture(height, width, seed=0):
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     phase = generator.uniform(0.5, 2, (3, 3))
-    waves = [
-        0.5 + 0.4 * np.sin(9 * phase[c, 0] * x + 7 * phase[c, 1] * y + phase[c, 2]) for c in range(3)
-    ]
+    waves = [0.5 + 0.4 * np.sin(9 * phase[c, 0] * x + 7 * phase[c, 1] * y + phase[c, 2]) for c in range(3)]
     return np.stack(waves, -1).astype(np.float32)
 
 

@@ -8,7 +8,8 @@ import tensorflow as tf
 from tests import reference
 from tests.conftest import make_picture
 from tfstyle import Encoder
-from tfstyle.encoder import LAYERS, check_backend, keras_name
+from tfstyle.backend import check_backend
+from tfstyle.encoder import LAYERS, _mirrored, keras_name
 from tfstyle.errors import BackendError, ConfigError, ImageError, WeightsError
 
 
@@ -53,9 +54,33 @@ def test_pools_are_swapped_and_the_network_is_cut_and_frozen(pooling, kind):
     assert encoder(np.zeros((1, 16, 16, 3), np.float32))["conv5_1"].shape == (1, 1, 1, 512)
 
 
+@pytest.mark.parametrize("mode", ["REFLECT", "SYMMETRIC"])
+@pytest.mark.parametrize("shape", [(2, 2, 2, 3), (1, 5, 4, 2)])
+def test_the_padding_and_its_gradient_are_adjoint(mode, shape):
+    """Padding P is linear: <P x, u> = <x, Pᵀ u> for any x and u, and P x is NumPy's."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=shape).astype("f4")
+    u = generator.normal(size=(shape[0], shape[1] + 2, shape[2] + 2, shape[3])).astype("f4")
+    with tf.GradientTape() as tape:
+        x = tf.constant(x)
+        tape.watch(x)
+        padded = _mirrored(x, mode)
+    assert np.array_equal(padded, np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], mode.lower()))
+    gradient = tape.gradient(padded, x, output_gradients=tf.constant(u))
+    assert np.sum(padded.numpy() * u) == pytest.approx(np.sum(x.numpy() * gradient.numpy()), rel=1e-4)
+    other = generator.normal(size=shape)
+    again = np.pad(other, [(0, 0), (1, 1), (1, 1), (0, 0)], mode.lower())
+    assert np.sum(again * u) == pytest.approx(np.sum(other * gradient.numpy()), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("layer", "padding", "minimum"),
-    [("conv1_2", "zeros", 1), ("conv5_4", "zeros", 16), ("conv3_1", "replicate", 4), ("conv3_1", "reflect", 8)],
+    [
+        ("conv1_2", "zeros", 1),
+        ("conv5_4", "zeros", 16),
+        ("conv3_1", "replicate", 4),
+        ("conv3_1", "reflect", 8),
+    ],
 )
 def test_smallest_image(layer, padding, minimum):
     encoder = Encoder((layer,), "random", padding=padding)
@@ -87,7 +112,9 @@ def test_unknown_options_are_refused(small_weights, options):
 
 
 def test_a_layer_above_the_weights_is_refused_with_what_there_is(small_weights):
-    with pytest.raises(WeightsError, match="no weights for conv3_1; it has conv1_1, conv1_2, conv2_1, conv2_2"):
+    with pytest.raises(
+        WeightsError, match="no weights for conv3_1; it has conv1_1, conv1_2, conv2_1, conv2_2"
+    ):
         Encoder(("conv1_1", "conv3_1"), small_weights)
 
 

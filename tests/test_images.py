@@ -27,7 +27,13 @@ def sixteen():
 
 def test_arrays_pillow_images_and_files_are_the_same(tmp_path, eight):
     Image.fromarray(eight).save(tmp_path / "a.png")
-    for source in (eight, Image.fromarray(eight), tmp_path / "a.png", str(tmp_path / "a.png"), tf.constant(eight)):
+    for source in (
+        eight,
+        Image.fromarray(eight),
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        tf.constant(eight),
+    ):
         picture = load(source)
         assert picture.rgb.dtype == np.float32
         assert picture.alpha is None
@@ -107,7 +113,9 @@ def test_16_bit_png(tmp_path, sixteen, channels):
         assert np.array_equal((picture.alpha * 65535).round(), array[..., -1])
 
 
-@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"planarconfig": "separate"}, {"byteorder": ">"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"compression": "zlib"}, {"planarconfig": "separate"}, {"byteorder": ">"}]
+)
 def test_16_bit_tiff(tmp_path, sixteen, options):
     array = np.moveaxis(sixteen, -1, 0) if "planarconfig" in options else sixteen
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", **options)
@@ -168,7 +176,9 @@ def bomb(side):
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
-    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+    )
 
 
 def test_decompression_bombs_are_refused_and_the_limit_can_be_raised(tmp_path, eight):

@@ -57,6 +57,18 @@ def test_total_variation(shape):
     assert float(total_variation(np.full((1, *shape, 3), 0.3, np.float32))) == 0
 
 
+def test_total_variation_gradient():
+    """It is quadratic, so that central differences are exact; taken in float64."""
+    image = make_picture(4, 5)
+    found = gradient(lambda x: total_variation(x), image[None])[0]
+    for at in np.ndindex(4, 5, 3):
+        ahead, behind = image.astype(np.float64), image.astype(np.float64)
+        ahead[at] += 0.5
+        behind[at] -= 0.5
+        slope = reference.total_variation(ahead) - reference.total_variation(behind)
+        assert found[at] == pytest.approx(slope, rel=1e-4, abs=1e-7)
+
+
 def test_total_variation_of_a_single_pixel_is_zero():
     assert float(total_variation(np.ones((1, 1, 1, 3), np.float32))) == 0
 
@@ -163,7 +175,7 @@ def test_losses_and_gradients_agree_with_another_framework(data, pooling):
         assert float(loss) == pytest.approx(float(truth[f"{pooling}/style_loss/{layer}"]), rel=1e-4)
 
     for kind in ("content", "style"):
-        shares = {layer: 1 / 3 for layer in style_layers}
+        shares = dict.fromkeys(style_layers, 1 / 3)
         objective = Objective(
             encoder.features, {content_layer: 1.0}, shares,
             float(kind == "content"), float(kind == "style"), units=paper_units,

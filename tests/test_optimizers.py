@@ -65,7 +65,9 @@ def scipy_evaluations(function, start, below, history):
     return next(i for i, value in enumerate(seen, 1) if value < below)
 
 
-@pytest.mark.parametrize("options", [{}, {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"learning_rate": 0.1, "beta_1": 0.8, "beta_2": 0.99, "epsilon": 1e-3}]
+)
 def test_adam_is_keras_adam(options):
     generator = np.random.default_rng(0)
     start, target = (generator.normal(size=(1, 4, 5, 3)).astype("f4") for _ in range(2))
@@ -174,7 +176,7 @@ def test_lbfgs_takes_a_worse_step_back_and_at_the_third_forgets():
     for loss in calls:
         seen.append((x.numpy(), state))
         slope = tf.constant([0.1, -0.2, 0.3, 0.1]) * (1.0 if loss == 1.0 else 0.5)
-        x, state, _ = optimizer.step(lambda x, l=loss, g=slope: ({"total": tf.constant(l)}, g), x, state)
+        x, state, _ = optimizer.step(lambda x, f=loss, g=slope: ({"total": tf.constant(f)}, g), x, state)
     best = seen[2][1].point
     lengths = [np.linalg.norm(x - best) for x, _ in seen[2:5]]
     assert 0.05 <= lengths[1] / lengths[0] <= 0.51

@@ -30,7 +30,9 @@ def test_is_symmetric_and_positive_semidefinite(features):
 def test_is_blind_to_where_things_are(features):
     batch, height, width, channels = features.shape
     shuffled = features.reshape(batch, -1, channels)[:, np.random.default_rng(1).permutation(height * width)]
-    assert reference.relative_error(gram_matrix(shuffled.reshape(features.shape)), gram_matrix(features)) < 1e-6
+    assert (
+        reference.relative_error(gram_matrix(shuffled.reshape(features.shape)), gram_matrix(features)) < 1e-6
+    )
 
 
 def test_does_not_depend_on_size(features):

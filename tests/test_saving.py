@@ -32,8 +32,9 @@ def test_8_bit_formats(tmp_path, picture, suffix):
     path = tmp_path / f"a.{suffix}"
     save(path, picture, SETTINGS)
     found = load(path)
-    lossy = suffix in ("jpg", "jpeg", "webp")
-    assert np.abs(found.rgb - picture.rgb).max() < (0.06 if lossy else 0.5 / 255 + 1e-6)
+    # WebP halves the colours' resolution, JPEG at 4:4:4 rounds, the others keep all 8 bits.
+    tolerance = {"webp": 0.15, "jpg": 0.06, "jpeg": 0.06}.get(suffix, 0.5 / 255 + 1e-6)
+    assert np.abs(found.rgb - picture.rgb).max() < tolerance
     assert found.bits == 8
     assert read_settings(path) == SETTINGS
     with Image.open(path) as image:

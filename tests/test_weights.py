@@ -29,7 +29,10 @@ def test_the_shapes_are_those_of_keras(model):
     for layer in model.layers:
         if layer.weights:
             kernel, bias = layer.get_weights()
-            assert (*kernel.shape[2:], *bias.shape) == (*CONVOLUTIONS[layer.name], CONVOLUTIONS[layer.name][1])
+            assert (*kernel.shape[2:], *bias.shape) == (
+                *CONVOLUTIONS[layer.name],
+                CONVOLUTIONS[layer.name][1],
+            )
     assert len(CONVOLUTIONS) == sum(bool(layer.weights) for layer in model.layers)
 
 
@@ -75,9 +78,9 @@ def changed(arrays, **changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: changed(a, block1_conv2__kernel=np.zeros((3, 3, 64, 32), "f4")), r"block1_conv2/kernel has shape \(3, 3, 64, 32\)"),
+        (lambda a: changed(a, block1_conv2__kernel=np.zeros((3, 3, 2, 2))), r"kernel has shape \(3, 3, 2, 2\)"),
         (lambda a: {k: v for k, v in a.items() if k != "block2_conv1/bias"}, "block2_conv1/bias is missing"),
-        (lambda a: changed(a, block1_conv1__bias=np.full(64, np.nan, "f4")), "block1_conv1/bias does not hold finite"),
+        (lambda a: changed(a, block1_conv1__bias=np.full(64, np.nan)), "conv1/bias does not hold finite"),
         (lambda a: changed(a, block1_conv1__bias=np.zeros(64, int)), "does not hold finite floating-point"),
         (lambda a: {"gamma": np.zeros(3)}, "no VGG-19 weights.*it holds gamma"),
         (lambda a: {"block1_conv1/kernel": np.array([{}], dtype=object)}, "not a readable .npz"),
@@ -171,7 +174,9 @@ def test_imagenet_weights_are_downloaded_checked_and_cached(model, tmp_path, cac
     serve(content)
     found = weights.load("imagenet")
     assert found.source == "imagenet"
-    assert np.array_equal(found.arrays["block5_conv4/kernel"], model.get_layer("block5_conv4").get_weights()[0])
+    assert np.array_equal(
+        found.arrays["block5_conv4/kernel"], model.get_layer("block5_conv4").get_weights()[0]
+    )
     assert cache.is_file()
     monkeypatch.setattr(weights, "IMAGENET_URL", "http://127.0.0.1:9/gone")
     assert weights.load("auto").note == "using the ImageNet weights"
@@ -196,7 +201,7 @@ def test_a_silent_server_is_given_up(cache, serve, monkeypatch):
     assert weights.ANSWER_TIMEOUT == 10
     serve(None)
     monkeypatch.setattr(weights, "ANSWER_TIMEOUT", 0.3)
-    with pytest.raises(WeightsError, match="no answer|timed out"):
+    with pytest.raises(WeightsError, match=r"no answer|timed out"):
         weights.load("imagenet")
 
 
@@ -206,4 +211,6 @@ def test_auto_falls_back_and_says_why(cache, monkeypatch):
     assert found.source == "random"
     assert "random weights" in found.note
     assert "refused" in found.note
-    assert np.array_equal(found.arrays["block1_conv1/kernel"], weights.random(5).arrays["block1_conv1/kernel"])
+    assert np.array_equal(
+        found.arrays["block1_conv1/kernel"], weights.random(5).arrays["block1_conv1/kernel"]
+    )

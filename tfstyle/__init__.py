@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tfstyle' has no attribute {name!r}")
+    if _HOMES[name] not in ("config", "errors"):
+        import_module("tfstyle.backend")  # a clear error where Keras is set up for something else
     value = getattr(import_module(f"tfstyle.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -15,6 +15,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _log_to_stderr()
     try:
         with _quiet_import():
-            import tensorflow  # noqa: F401
+            for name in ("tfstyle.backend", "tensorflow"):  # the first one's error is the clearer
+                import_module(name)
         return options.command(options)
     except InputError as error:
         return _complain(error, WRONG_INPUT)
@@ -84,8 +86,8 @@ def info(options: argparse.Namespace) -> int:
     """``tfstyle info``: what is installed and what ``auto`` would choose."""
     import tensorflow as tf
 
+    from tfstyle.backend import check_backend
     from tfstyle.device import choose_compile, choose_device, choose_precision
-    from tfstyle.encoder import check_backend
     from tfstyle.weights import imagenet_cache
 
     check_backend()
@@ -244,7 +246,7 @@ def _quiet_import() -> Iterator[None]:
         os.dup2(sink.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except ImportError:
             sink.seek(0)
             os.write(stderr, sink.read())
             raise

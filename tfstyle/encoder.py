@@ -14,7 +14,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.errors import BackendError, ConfigError, ImageError, WeightsError
+from tfstyle.backend import check_backend
+from tfstyle.errors import ConfigError, ImageError, WeightsError
 from tfstyle.weights import CONVOLUTIONS, Weights, load
 
 #: The layers' names in the papers, bottom up: conv1_1 .. conv5_4.
@@ -232,17 +233,6 @@ class Encoder:
 def keras_name(layer: str) -> str:
     """``conv4_2`` -> ``block4_conv2``."""
     return f"block{layer[4]}_{layer[:4]}{layer[6:]}"
-
-
-def check_backend() -> None:
-    """Raise BackendError unless Keras computes with TensorFlow on channels-last images."""
-    if keras.backend.backend() != "tensorflow":
-        raise BackendError(f"Keras runs on {keras.backend.backend()}; tfstyle needs KERAS_BACKEND=tensorflow")
-    if keras.backend.image_data_format() != "channels_last":
-        raise BackendError(
-            "Keras is set to channels_first images; tfstyle needs "
-            'keras.config.set_image_data_format("channels_last")'
-        )
 
 
 def _depth(layer: str) -> int:

@@ -242,7 +242,8 @@ def scale_shapes(full: tuple[int, int], scales: int | None, minimum: int) -> lis
     """
     if min(full) < minimum:
         raise ImageError(
-            f"the content image is {full[1]} x {full[0]}; at least {minimum} pixels a side are needed"
+            f"the content image is {full[1]} x {full[0]} pixels at this size; "
+            f"at least {minimum} a side are needed"
         )
     count = scales or max(1, round(math.log2(max(full) / COARSEST)) + 1)
     shapes = [(round(full[0] / 2**k), round(full[1] / 2**k)) for k in reversed(range(count))]

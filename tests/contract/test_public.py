@@ -1,0 +1,65 @@
+"""The names that others build on."""
+
+import dataclasses
+import inspect
+
+import pytest
+
+import tfstyle
+from tfstyle import errors
+
+
+def test_every_public_name_is_there_and_documented():
+    assert set(tfstyle.__all__) == {"__version__", *tfstyle._HOMES}
+    for name in tfstyle.__all__:
+        value = getattr(tfstyle, name)
+        assert name == "__version__" or inspect.getdoc(value), name
+    assert set(dir(tfstyle)) == set(tfstyle.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'paint'"):
+        tfstyle.paint  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (tfstyle.stylize, ["content", "style", "config", "encoder", "optimizer", "callback", "options"]),
+        (tfstyle.iterate, ["content", "style", "config"]),
+        (tfstyle.make_step, ["objective", "optimizer", "compile", "steps"]),
+        (tfstyle.Encoder, ["layers", "weights", "pooling", "padding", "dtype"]),
+        (tfstyle.Encoder.normalized, ["self", "images"]),
+    ],
+)
+def test_signatures(function, names):
+    assert list(inspect.signature(function).parameters) == names
+
+
+def test_the_encoders_defaults():
+    defaults = {p.name: p.default for p in inspect.signature(tfstyle.Encoder).parameters.values()}
+    assert {k: defaults[k] for k in ("weights", "pooling", "padding", "dtype")} == {
+        "weights": "imagenet", "pooling": "avg", "padding": "zeros", "dtype": "float32",
+    }  # fmt: skip
+    assert tfstyle.StyleConfig().weights == "imagenet"
+    assert tfstyle.StyleConfig().precision == tfstyle.StyleConfig().compile == "auto"
+
+
+def test_results_have_the_promised_fields():
+    fields = {field.name for field in dataclasses.fields(tfstyle.Result)}
+    assert {"image", "history"} <= fields
+    assert {"iteration", "scale", "total", "content", "style", "tv", "seconds"} <= set(
+        vars(tfstyle.History())
+    )
+
+
+def test_the_exception_tree_is_as_drawn():
+    for kind in (errors.ConfigError, errors.ImageError, errors.WeightsError, errors.BackendError):
+        assert issubclass(kind, errors.InputError)
+    assert issubclass(errors.InputError, ValueError)
+    assert issubclass(errors.NotFiniteError, errors.RunError)
+    assert issubclass(errors.RunError, RuntimeError)
+    for name, kind in vars(errors).items():
+        if inspect.isclass(kind) and issubclass(kind, Exception):
+            assert name in errors.__doc__
+            assert issubclass(kind, errors.TfstyleError)

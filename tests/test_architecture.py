@@ -1,0 +1,84 @@
+"""The house rules that a machine can check: imports, sizes, lazy loading, no print."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tfstyle
+
+PACKAGE = Path(tfstyle.__file__).parent
+MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
+SHELLS = {"cli", "progress", "__main__"}
+BASE = {"errors", "config"}
+#: Which siblings a module may import; a shell may import any, and nothing but a shell imports a shell.
+ALLOWED = {
+    "config": {"errors"},
+    "errors": set(),
+    "backend": {"errors"},
+    "device": {"errors"},
+    "images": BASE,
+    "representations": BASE,
+    "optimizers": BASE,
+    "saving": BASE | {"images"},
+    "weights": {"errors"},
+    "encoder": BASE | {"backend", "weights"},
+    "losses": BASE | {"representations"},
+    "step": BASE | {"device", "optimizers"},
+    "results": BASE | {"images", "saving"},
+    "runs": BASE | {"device", "encoder", "images", "losses", "optimizers", "results", "step", "weights"},
+    "transfer": BASE | {"encoder", "optimizers", "results", "runs"},
+}
+
+
+def siblings(tree):
+    """Modules of the package that a module imports when it is loaded or run, typing apart."""
+    typing_only = {
+        id(node) for branch in ast.walk(tree) if isinstance(branch, ast.If)
+        and getattr(branch.test, "id", "") == "TYPE_CHECKING" for node in ast.walk(branch)
+    }  # fmt: skip
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfstyle."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.ImportFrom) and node.module == "tfstyle":
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("tfstyle."))
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - SHELLS - {"__init__"}))
+def test_imports_go_one_way(name):
+    assert name in ALLOWED, f"{name} is new: say in ALLOWED what it may import"
+    assert set(siblings(MODULES[name])) <= ALLOWED[name]
+
+
+def test_there_are_no_cycles():
+    done = set()
+    while len(done) < len(ALLOWED):
+        ready = {name for name, needed in ALLOWED.items() if name not in done and needed <= done}
+        assert ready, f"a cycle among {sorted(set(ALLOWED) - done)}"
+        done |= ready
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_modules_are_small_and_have_a_docstring(name):
+    assert len((PACKAGE / f"{name}.py").read_text().splitlines()) <= 300
+    assert ast.get_docstring(MODULES[name])
+    assert name not in {"utils", "helpers", "misc", "common"}
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - SHELLS))
+def test_the_library_does_not_print(name):
+    calls = [node.func.id for node in ast.walk(MODULES[name])
+             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]  # fmt: skip
+    assert "print" not in calls
+
+
+@pytest.mark.parametrize("name", ["config", "errors", "cli"])
+def test_no_tensorflow_at_the_packages_edge(name):
+    code = f"import sys, tfstyle.{name}, tfstyle; tfstyle.StyleConfig; assert 'tensorflow' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,108 @@
+"""Options: every one checked, and the command line's flags are the same ones."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tfstyle import StyleConfig, cli, preset
+from tfstyle.config import PRESETS
+from tfstyle.errors import ConfigError
+
+
+def test_the_defaults_are_valid_and_survive_json():
+    for name in PRESETS:
+        config = preset(name).replace({"style_layers": ["conv1_1"], "style_blend": [1, 2.5]})
+        stored = json.loads(json.dumps(config.as_dict()))
+        assert StyleConfig().replace(stored) == config
+        assert config.style_layers == ("conv1_1",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 0}, "size is 0; it must be at least 1"),
+        ({"size": 5.5}, "size is 5.5; expected int"),
+        ({"size": True}, "size is True; expected int"),
+        ({"enlarge": 1}, "expected bool"),
+        ({"content_weight": -1}, "at least 0"),
+        ({"content_weight": float("nan")}, "at least 0"),
+        ({"style_weight": float("inf")}, "at least 0"),
+        ({"content_weight": "much"}, "expected float"),
+        ({"pooling": "min"}, "it can be avg, max"),
+        ({"units": "metric"}, "it can be balanced, paper"),
+        ({"optimizer": "sgd"}, "it can be adam, lbfgs"),
+        ({"device": "tpu"}, "it can be auto, cpu, gpu:0"),
+        ({"style_layers": "conv1_1"}, "expected tuple"),
+        ({"style_layers": ()}, "is empty"),
+        ({"style_layers": ("conv1_1", 2)}, "expected tuple"),
+        ({"style_blend": (1, -1)}, "at least 0"),
+        ({"style_blend": (0, 0)}, "all zero"),
+        ({"style_layer_weights": (1, 2)}, "style_layer_weights needs style_layers"),
+        ({"content_layers": ("conv4_2",), "content_layer_weights": (1, 2)}, "as many entries"),
+        ({"style_layers": ("conv1_1",), "style_layer_weights": (0,)}, "all zero"),
+        ({"content_weight": 0, "style_weight": 0, "tv_weight": 0}, "nothing to do"),
+        ({"lbfgs_history": 101}, "from 1 to 100"),
+        ({"seed": -1}, "from 0 to"),
+        ({"tolerance": 2.0}, "from 0 to 1"),
+        ({"iterations": None}, "expected int"),
+        ({"widht": 3}, "no option 'widht'"),
+    ],
+)
+def test_bad_values_are_refused_with_what_would_be_right(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        StyleConfig().replace(changes)
+
+
+def test_unknown_presets_are_refused():
+    with pytest.raises(ConfigError, match="gatys2016"):
+        preset("gatys2015")
+
+
+def test_the_papers_preset_is_the_papers():
+    """Gatys et al. 2016: normalised weights, raw sums, alpha/beta 1e-3, noise start, L-BFGS."""
+    config = preset("gatys2016")
+    assert (config.normalize_weights, config.units, config.init, config.optimizer) == (
+        True,
+        "paper",
+        "noise",
+        "lbfgs",
+    )
+    assert config.content_weight / config.style_weight == pytest.approx(1e-3)
+    assert (config.pooling, config.scales, config.tv_weight) == ("avg", 1, 0)
+
+
+SAMPLES = {"bool": ("", True), "int": ("7", 7), "float": ("0.25", 0.25), "str": ("word", "word")}
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(StyleConfig), ids=lambda field: field.name)
+def test_every_option_is_a_flag_and_arrives_as_it_was_given(field):
+    kind = str(field.type).replace(" | None", "")
+    if kind.startswith("tuple"):
+        text, value = (
+            ("1,2.5", (1.0, 2.5)) if "float" in kind else ("conv1_1, conv2_1", ("conv1_1", "conv2_1"))
+        )
+    else:
+        text, value = SAMPLES[kind]
+    if field.metadata["choices"]:
+        text = value = field.metadata["choices"][-1]
+    arguments = [
+        "stylize",
+        "c",
+        "s",
+        "-o",
+        "o.png",
+        f"--{field.name.replace('_', '-')}",
+        *([text] if text else []),
+    ]
+    options = cli._parser().parse_args(arguments)
+    assert getattr(options, field.name) == value
+    assert not hasattr(cli._parser().parse_args(arguments[:5]), field.name)  # not given: no value
+
+
+def test_every_option_is_in_the_help(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["stylize", "--help"])
+    words = capsys.readouterr().out
+    for field in dataclasses.fields(StyleConfig):
+        assert f"--{field.name.replace('_', '-')}" in words

@@ -1,0 +1,26 @@
+"""Keras, and that it computes with TensorFlow on channels-last images."""
+
+from __future__ import annotations
+
+import os
+
+from tfstyle.errors import BackendError
+
+try:
+    import keras
+except ImportError as error:
+    wanted = os.environ.get("KERAS_BACKEND", "it is set to")
+    raise BackendError(
+        f"Keras cannot be imported with the backend {wanted} ({error}); tfstyle needs KERAS_BACKEND=tensorflow"
+    ) from error
+
+
+def check_backend() -> None:
+    """Raise BackendError unless Keras computes with TensorFlow on channels-last images."""
+    if keras.backend.backend() != "tensorflow":
+        raise BackendError(f"Keras runs on {keras.backend.backend()}; tfstyle needs KERAS_BACKEND=tensorflow")
+    if keras.backend.image_data_format() != "channels_last":
+        raise BackendError(
+            "Keras is set to channels_first images; tfstyle needs "
+            'keras.config.set_image_data_format("channels_last")'
+        )
