@@ -78,7 +78,7 @@ def changed(arrays, **changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda a: changed(a, block1_conv2__kernel=np.zeros((3, 3, 2, 2))), r"kernel has shape \(3, 3, 2, 2\)"),
+        (lambda a: changed(a, block1_conv2__kernel=np.zeros((3, 3, 2, 2))), r"has shape \(3, 3, 2, 2\)"),
         (lambda a: {k: v for k, v in a.items() if k != "block2_conv1/bias"}, "block2_conv1/bias is missing"),
         (lambda a: changed(a, block1_conv1__bias=np.full(64, np.nan)), "conv1/bias does not hold finite"),
         (lambda a: changed(a, block1_conv1__bias=np.zeros(64, int)), "does not hold finite floating-point"),

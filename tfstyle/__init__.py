@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Encoder": "encoder",
     "History": "results",
+    "Iteration": "runs",
     "Objective": "losses",
     "Result": "results",
     "StyleConfig": "config",
@@ -31,6 +32,7 @@ _HOMES = {
 __all__ = [
     "Encoder",
     "History",
+    "Iteration",
     "Objective",
     "Result",
     "StyleConfig",
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
     from tfstyle.optimizers import adam, lbfgs
     from tfstyle.representations import gram_matrix
     from tfstyle.results import History, Result
+    from tfstyle.runs import Iteration
     from tfstyle.step import make_step
     from tfstyle.transfer import iterate, stylize
     from tfstyle.weights import Weights

@@ -11,7 +11,7 @@ try:
 except ImportError as error:
     wanted = os.environ.get("KERAS_BACKEND", "it is set to")
     raise BackendError(
-        f"Keras cannot be imported with the backend {wanted} ({error}); tfstyle needs KERAS_BACKEND=tensorflow"
+        f"Keras cannot be imported with backend {wanted} ({error}); tfstyle needs KERAS_BACKEND=tensorflow"
     ) from error
 
 
