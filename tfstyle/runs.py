@@ -110,7 +110,6 @@ class Run:
         # Chunks of one length, so that the step is compiled once.
         self._chunk = max(d for d in range(1, limit + 1) if config.iterations % d == 0)
         self._step = make_step(self._objective, self._optimizer, compiler, self._chunk)
-        self._targets = tf.function(self._objective.targets)
         self._image = tf.constant(self._start()[None])
         self._state: Any = None
         self._last_good = self._image, self._state
@@ -193,7 +192,11 @@ class Run:
             small = full.resized((max(1, round(height * at)), max(1, round(width * at))))
             styles.append(tf.constant(small.on_white()[None]))
         content = tf.constant(self._content.resized(shape).rgb[None])
-        return self._targets(content, styles, self.config.style_blend)
+        blend = self.config.style_blend
+        # As a graph, which frees features as it goes; made by hand, as each size is traced just once
+        # and a tf.function called like that warns of it.
+        graph = tf.function(lambda: self._objective.targets(content, styles, blend))
+        return graph.get_concrete_function()()
 
     def _make_encoder(
         self, given: Encoder | None, precision: str
