@@ -28,7 +28,9 @@ ALLOWED = {
     "losses": BASE | {"representations"},
     "step": BASE | {"device", "optimizers"},
     "results": BASE | {"images", "saving"},
-    "runs": BASE | {"device", "encoder", "images", "losses", "optimizers", "results", "step", "weights"},
+    "plan": BASE | {"encoder", "weights"},
+    "runs": BASE
+    | {"device", "encoder", "images", "losses", "optimizers", "plan", "results", "step", "weights"},
     "transfer": BASE | {"encoder", "optimizers", "results", "runs"},
 }
 

@@ -36,6 +36,7 @@ def test_the_defaults_are_valid_and_survive_json():
         ({"style_layers": "conv1_1"}, "expected tuple"),
         ({"style_layers": ()}, "is empty"),
         ({"style_layers": ("conv1_1", 2)}, "expected tuple"),
+        ({"style_layers": ("conv1_1", "conv1_1")}, "names a layer twice"),
         ({"style_blend": (1, -1)}, "at least 0"),
         ({"style_blend": (0, 0)}, "all zero"),
         ({"style_layer_weights": (1, 2)}, "style_layer_weights needs style_layers"),

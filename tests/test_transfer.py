@@ -12,7 +12,8 @@ from tests.conftest import make_picture
 from tfstyle import Encoder, StyleConfig, iterate, stylize
 from tfstyle.errors import ConfigError, ImageError, NotFiniteError, RunError, WeightsError
 from tfstyle.optimizers import Optimizer
-from tfstyle.runs import UNITS, Run, scale_shapes
+from tfstyle.plan import scale_shapes
+from tfstyle.runs import UNITS, Run
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_scales(full, scales, minimum, expected):
 def test_images_that_are_too_small_are_refused(run):
     with pytest.raises(ImageError, match=r"content image is 32 x 2 pixels at this size; at least 4 a side"):
         run(content=make_picture(3, 40))
-    with pytest.raises(ImageError, match="height 3 is too small for conv2_2: at least 4 pixels"):
+    with pytest.raises(ImageError, match="style image 1 is 32 x 2 pixels at this size; at least 4 a side"):
         run(style=make_picture(3, 40))
 
 

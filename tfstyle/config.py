@@ -54,7 +54,7 @@ class StyleConfig:
     style_layer_weights: tuple[float, ...] | None = _option(None, "one number per style layer [equal]", low=0)
     content_weight: float = _option(0.03, "weight of the content loss", low=0)
     style_weight: float = _option(1.0, "weight of the style loss", low=0)
-    tv_weight: float = _option(0.3, "weight of the total variation", low=0)
+    tv_weight: float = _option(0.1, "weight of the total variation", low=0)
     style_blend: tuple[float, ...] | None = _option(None, "one number per style image [equal]", low=0)
     units: str = _option(
         "balanced", "losses relative to their targets, or the paper's raw sums", choices=("balanced", "paper")
@@ -63,7 +63,7 @@ class StyleConfig:
     optimizer: str = _option("lbfgs", "optimiser", choices=("adam", "lbfgs"))
     learning_rate: float = _option(0.02, "Adam's step in units of the 0..1 range", low=1e-9)
     lbfgs_history: int = _option(10, "curvature pairs that L-BFGS keeps", low=1, high=100)
-    iterations: int = _option(150, "evaluations of the loss per scale", low=1)
+    iterations: int = _option(100, "evaluations of the loss per scale", low=1)
     scales: int | None = _option(None, "number of sizes, coarse to fine [doubling from about 128]", low=1)
     tolerance: float = _option(
         0.0, "end a scale when the loss fell by less than this part in 10 iterations; 0: never", low=0, high=1
@@ -90,6 +90,8 @@ class StyleConfig:
             ("style_layers", "style_layer_weights"),
         ):
             names, numbers = getattr(self, layers), getattr(self, weights)
+            if names is not None and len(set(names)) < len(names):
+                raise ConfigError(f"{layers} names a layer twice")
             if numbers is not None and (names is None or len(names) != len(numbers)):
                 raise ConfigError(f"{weights} needs {layers} with as many entries")
             if numbers is not None and sum(numbers) <= 0:

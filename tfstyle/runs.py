@@ -16,18 +16,18 @@ import tensorflow as tf
 from tfstyle import optimizers, weights
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.device import choose_compile, choose_device, choose_precision
-from tfstyle.encoder import LAYERS, Encoder
+from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError, ImageError, NotFiniteError, RunError
-from tfstyle.images import load, resize
+from tfstyle.images import Picture, load, resize
 from tfstyle.losses import Objective, balanced_units, paper_units
 from tfstyle.optimizers import Optimizer
+from tfstyle.plan import available_layers, scale_shapes, shares
 from tfstyle.results import History, Result
 from tfstyle.step import make_step
 
 log = logging.getLogger(__name__)
 
 UNITS = {"balanced": balanced_units, "paper": paper_units}
-COARSEST = 128  # pixels, about the longest side of the first scale
 TOLERANCE_WINDOW = 10  # iterations over which `StyleConfig.tolerance` looks at the loss
 #: How many losses in a row may be infinite or NaN before a method that recovers is given up.
 PATIENCE = 20
@@ -80,10 +80,11 @@ class Run:
     ) -> None:
         self.config = config
         self.history = History()
-        self._content = load(content, config.max_pixels).fitted(config.size, config.enlarge)
-        self._styles = [
-            load(s, config.max_pixels) for s in (style if isinstance(style, (list, tuple)) else [style])
-        ]
+        styles = style if isinstance(style, (list, tuple)) else [style]
+        self._content, *self._styles = (
+            load(source, config.max_pixels).fitted(config.size, config.enlarge)
+            for source in (content, *styles)
+        )
         if not self._styles:
             raise ConfigError("no style image")
         if config.style_blend is not None and len(config.style_blend) != len(self._styles):
@@ -95,11 +96,12 @@ class Run:
         precision = choose_precision(config.precision, self._device).value
         with tf.device(self._device):
             self._encoder, content_layers, style_layers = self._make_encoder(encoder, precision)
+        self._check_sizes()
         self.shapes = scale_shapes(self._content.rgb.shape[:2], config.scales, self._encoder.minimum_size)
         self._objective = Objective(
             self._encoder.features,
-            _shares(content_layers, config.content_layer_weights),
-            _shares(style_layers, config.style_layer_weights),
+            shares(content_layers, config.content_layer_weights),
+            shares(style_layers, config.style_layer_weights),
             config.content_weight,
             config.style_weight,
             config.tv_weight,
@@ -179,23 +181,32 @@ class Run:
         image = self._image if self._state is None else self._optimizer.solution(self._image, self._state)
         return image[0].numpy()
 
+    def _check_sizes(self) -> None:
+        minimum = self._encoder.minimum_size
+        styles = {f"style image {i}": style for i, style in enumerate(self._styles, 1)}
+        for name, picture in {"the content image": self._content, **styles}.items():
+            height, width = picture.rgb.shape[:2]
+            if min(height, width) < minimum:
+                raise ImageError(
+                    f"{name} is {width} x {height} pixels at this size; at least {minimum} a side are needed"
+                )
+
     def _scale_targets(self, shape: tuple[int, int]) -> Any:
         """Content at this scale, and styles shrunk by the same factor, but never below what fits."""
         factor = max(shape) / max(self.shapes[-1])
         minimum = self._encoder.minimum_size
         styles = []
         for picture in self._styles:
-            full = picture.fitted(self.config.size, self.config.enlarge)
-            height, width = full.rgb.shape[:2]
+            height, width = picture.rgb.shape[:2]
             least = min(1.0, minimum / min(height, width))
             at = max(factor, least)
-            small = full.resized((max(1, round(height * at)), max(1, round(width * at))))
+            small = picture.resized((max(1, round(height * at)), max(1, round(width * at))))
             styles.append(tf.constant(small.on_white()[None]))
         content = tf.constant(self._content.resized(shape).rgb[None])
         blend = self.config.style_blend
         # As a graph, which frees features as it goes; made by hand, as each size is traced just once
         # and a tf.function called like that warns of it.
-        graph = tf.function(lambda: self._objective.targets(content, styles, blend))
+        graph = tf.function(lambda: self._objective.targets(content, styles, blend), autograph=False)
         return graph.get_concrete_function()()
 
     def _make_encoder(
@@ -213,11 +224,11 @@ class Run:
         loaded = weights.load(config.weights, config.seed)
         if loaded.note:
             log.warning("%s", loaded.note)
-        content, style = _available_layers(config, loaded)
+        content, style = available_layers(config, loaded)
         encoder = Encoder((*content, *style), loaded, config.pooling, config.padding, precision)
         if config.normalize_weights:
-            images = [self._content, *(s.fitted(config.size, config.enlarge) for s in self._styles)]
-            encoder = encoder.normalized([tf.constant(image.on_white()[None]) for image in images])
+            images = [tf.constant(p.on_white()[None]) for p in (self._content, *self._styles)]
+            encoder = encoder.normalized(images)
         return encoder, content, style
 
     def _start(self) -> np.ndarray:
@@ -232,46 +243,14 @@ class Run:
         return resize(source.on_white(), shape)
 
 
-def scale_shapes(full: tuple[int, int], scales: int | None, minimum: int) -> list[tuple[int, int]]:
-    """Height and width of every scale, coarse to fine, each twice the one before.
-
-    Args:
-        full: height and width of the last.
-        scales: how many; by default as many as take the longest side down to about 128.
-        minimum: scales whose shorter side is below this are left out.
-
-    Raises:
-        ImageError: not even the last one is large enough.
-    """
-    if min(full) < minimum:
-        raise ImageError(
-            f"the content image is {full[1]} x {full[0]} pixels at this size; "
-            f"at least {minimum} a side are needed"
-        )
-    count = scales or max(1, round(math.log2(max(full) / COARSEST)) + 1)
-    shapes = [(round(full[0] / 2**k), round(full[1] / 2**k)) for k in reversed(range(count))]
-    return [shape for shape in shapes if min(shape) >= minimum]
-
-
-def _available_layers(
-    config: StyleConfig, loaded: weights.Weights
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Content and style layers, where the weights stop below a default one replaced and said so."""
-    there = LAYERS[: len(loaded.convolutions)]
-    content, style = config.content_layers, config.style_layers
-    if content is None:
-        content = CONTENT_LAYERS if set(CONTENT_LAYERS) <= set(there) else (there[-2:][0],)
-    if style is None:
-        kept = [layer for layer in STYLE_LAYERS if layer in there]
-        style = STYLE_LAYERS if len(kept) == len(STYLE_LAYERS) else tuple(dict.fromkeys([*kept, there[-1]]))
-    if (config.content_layers is None and content != CONTENT_LAYERS) or (
-        config.style_layers is None and style != STYLE_LAYERS
-    ):
-        log.warning(
-            "%s stops at %s: style layers %s; content layer %s",
-            loaded.source, there[-1], ",".join(style), ",".join(content),
-        )  # fmt: skip
-    return content, style
+def _load(content: Any, style: Any, config: StyleConfig) -> list[Picture]:
+    """The content and the styles, at the size of the last scale."""
+    styles = style if isinstance(style, (list, tuple)) else [style]
+    if not styles:
+        raise ConfigError("no style image")
+    if config.style_blend is not None and len(config.style_blend) != len(styles):
+        raise ConfigError(f"style_blend has {len(config.style_blend)} numbers for {len(styles)} style images")
+    return [load(s, config.max_pixels).fitted(config.size, config.enlarge) for s in (content, *styles)]
 
 
 def _optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Optimizer | None) -> Optimizer:
@@ -284,12 +263,6 @@ def _optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Optimize
         "lbfgs": lambda: optimizers.lbfgs(config.lbfgs_history),
     }
     return made[config.optimizer]()
-
-
-def _shares(layers: Sequence[str], given: Sequence[float] | None) -> dict[str, float]:
-    """Layer -> its share; the shares add up to 1, as Gatys et al. have them."""
-    numbers = given or [1.0] * len(layers)
-    return {layer: n / sum(numbers) for layer, n in zip(layers, numbers, strict=True)}
 
 
 def _settled(losses: Sequence[float], tolerance: float) -> bool:

@@ -40,7 +40,10 @@ def make_step(
     how = choose_compile(compile, choose_device().value).value
 
     def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        return function if how == "eager" else tf.function(function, jit_compile=how == "xla")
+        if how == "eager":
+            return function
+        # Without autograph, an error raised while tracing stays what it was.
+        return tf.function(function, jit_compile=how == "xla", autograph=False)
 
     if not optimizer.compiled:
         if steps != 1:

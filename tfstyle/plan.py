@@ -1,0 +1,53 @@
+"""What a run will do, worked out before it starts: its scales, its layers and their shares."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+
+from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
+from tfstyle.encoder import LAYERS
+from tfstyle.weights import Weights
+
+log = logging.getLogger(__name__)
+
+COARSEST = 128  # pixels, about the longest side of the first scale
+
+
+def scale_shapes(full: tuple[int, int], scales: int | None, minimum: int) -> list[tuple[int, int]]:
+    """Height and width of every scale, coarse to fine, each twice the one before.
+
+    Args:
+        full: height and width of the last.
+        scales: how many; by default as many as take the longest side down to about 128.
+        minimum: scales whose shorter side is below this are left out.
+    """
+    count = scales or max(1, round(math.log2(max(full) / COARSEST)) + 1)
+    shapes = [(round(full[0] / 2**k), round(full[1] / 2**k)) for k in reversed(range(count))]
+    return [shape for shape in shapes if min(shape) >= minimum]
+
+
+def available_layers(config: StyleConfig, loaded: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Content and style layers, where the weights stop below a default one replaced and said so."""
+    there = LAYERS[: len(loaded.convolutions)]
+    content, style = config.content_layers, config.style_layers
+    if content is None:
+        content = CONTENT_LAYERS if set(CONTENT_LAYERS) <= set(there) else (there[-2:][0],)
+    if style is None:
+        kept = [layer for layer in STYLE_LAYERS if layer in there]
+        style = STYLE_LAYERS if len(kept) == len(STYLE_LAYERS) else tuple(dict.fromkeys([*kept, there[-1]]))
+    if (config.content_layers is None and content != CONTENT_LAYERS) or (
+        config.style_layers is None and style != STYLE_LAYERS
+    ):
+        log.warning(
+            "%s stops at %s: style layers %s; content layer %s",
+            loaded.source, there[-1], ",".join(style), ",".join(content),
+        )  # fmt: skip
+    return content, style
+
+
+def shares(layers: Sequence[str], given: Sequence[float] | None) -> dict[str, float]:
+    """Layer -> its share; the shares add up to 1, as Gatys et al. have them."""
+    numbers = given or [1.0] * len(layers)
+    return {layer: n / sum(numbers) for layer, n in zip(layers, numbers, strict=True)}
