@@ -34,6 +34,13 @@ def _option(
 class StyleConfig:
     """The options of one run. Immutable; `replace` makes a changed copy.
 
+    The defaults were found by looking at five photographs and paintings in the styles of four, at 512
+    pixels, with VGG-19's genuine lower blocks and with a stand-in of full depth. Tried: content weights
+    0.003 to 0.1 (below 0.02 outlines dissolve, at 0.1 skies stay photographs); total variation 0.05 to
+    1 (at 1 thin strokes go); zeros, reflect and replicate (zeros dull the colours along the frame,
+    replicate draws a line there); Adam at 0.01, 0.02 and 0.05 (the loss after 100 iterations a scale
+    stayed a tenth above that of L-BFGS, and stars and swirls came out fainter).
+
     Raises:
         ConfigError: an option has a value it cannot have; the message says which would be right.
     """
@@ -52,7 +59,7 @@ class StyleConfig:
         None, "one number per content layer [equal]", low=0
     )
     style_layer_weights: tuple[float, ...] | None = _option(None, "one number per style layer [equal]", low=0)
-    content_weight: float = _option(0.03, "weight of the content loss", low=0)
+    content_weight: float = _option(0.04, "weight of the content loss", low=0)
     style_weight: float = _option(1.0, "weight of the style loss", low=0)
     tv_weight: float = _option(0.1, "weight of the total variation", low=0)
     style_blend: tuple[float, ...] | None = _option(None, "one number per style image [equal]", low=0)
@@ -125,6 +132,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "default": {},
         # Gatys, Ecker, Bethge 2016: weights normalised, raw sums, alpha/beta = 1e-3 (Fig. 3 B), white
         # noise, L-BFGS, one scale. How many iterations they took is not said; 1000 is our reading.
+        # Taken literally, that ratio keeps a photograph: a raw sum over conv4_2 weighs some 10^6 times
+        # a mean. content_weight 1e-8 paints; the authors' own programs had about 2e-10 in these units.
         "gatys2016": {
             "normalize_weights": True,
             "padding": "zeros",
