@@ -13,7 +13,6 @@ import pytest
 
 from tests.conftest import make_picture
 from tfstyle import __version__, cli
-from tfstyle.errors import NotFiniteError
 from tfstyle.images import load
 from tfstyle.saving import read_settings
 
@@ -75,7 +74,7 @@ def test_version_and_help_do_not_load_tensorflow():
         ({4: "nowhere/out.png"}, "there is no folder nowhere"),
         ({4: "out.gif"}, "suffix must be one of .png"),
         ({6: "nowhere.npz"}, "no weights file nowhere.npz"),
-        ({8: "0"}, "size is 0; it must be at least 1"),
+        ({8: "0"}, "size is 0; it must be from 1 to 100000"),
         ({8: "2"}, "at least 4 a side are needed"),
     ],
 )
@@ -191,7 +190,7 @@ def test_a_loss_that_is_not_finite_is_exit_code_1_with_the_picture_saved(command
         for step in whole(self):
             yield step
             if step.iteration == 2:
-                raise NotFiniteError("the loss is nan at iteration 3", self.result())
+                self._fail("the loss is nan at iteration 3")
 
     monkeypatch.setattr(runs.Run, "__iter__", fail)
     assert cli.main(command) == 1
@@ -199,6 +198,56 @@ def test_a_loss_that_is_not_finite_is_exit_code_1_with_the_picture_saved(command
     assert "error: the loss is nan at iteration 3" in captured.err
     assert "out.png: 32 x 23 pixels, 2 iterations" in captured.out
     assert np.isfinite(load(files / "out.png").rgb).all()
+
+
+def test_an_output_that_appears_during_the_run_is_kept(command, files, capsys, monkeypatch):
+    from tfstyle import runs
+
+    whole = runs.Run.__iter__
+
+    def appear(self):
+        (files / "out.png").write_text("precious")
+        yield from whole(self)
+
+    monkeypatch.setattr(runs.Run, "__iter__", appear)
+    assert cli.main(command) == 0
+    assert (files / "out.png").read_text() == "precious"
+    assert f"out-{os.getpid()}.png: 32 x 23 pixels" in capsys.readouterr().out
+    assert load(files / f"out-{os.getpid()}.png").rgb.shape == (23, 32, 3)
+
+
+def test_history_and_output_must_differ(command, files, capsys):
+    assert cli.main([*command, "--history", str(files / "out.png"), "--overwrite"]) == 2
+    assert "both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("position", [1, 2, 4, 6])
+def test_names_too_long_for_the_disk_are_one_line(command, capsys, position):
+    command[position] = "a" * 300 + ".png"
+    assert cli.main(command) == 2
+    assert "too long" in capsys.readouterr().err
+
+
+def test_the_same_run_twice_gives_the_same_file(command, files):
+    assert cli.main(command) == 0
+    first = (files / "out.png").read_bytes()
+    assert cli.main([*command, "--overwrite"]) == 0
+    assert (files / "out.png").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--compile", "xla"], ["--compile", "eager"], ["--precision", "float16"], ["--device", "cpu"]],
+    ids=" ".join,
+)
+def test_other_ways_to_compute(command, files, options):
+    assert cli.main([*command, *options]) == 0
+    assert load(files / "out.png").rgb.shape == (23, 32, 3)
+
+
+def test_max_pixels(command, capsys):
+    assert cli.main([*command, "--max-pixels", "100"]) == 2
+    assert "more than the limit of 100" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_exit_code_1(command, files, capsys, monkeypatch):
@@ -267,8 +316,9 @@ def test_info(capsys, monkeypatch, tmp_path):
     assert f"not cached; would be kept at {tmp_path}" in words
 
 
-def test_another_backend_is_one_line(command):
-    done = python("info", env={**os.environ, "KERAS_BACKEND": "numpy"})
+@pytest.mark.parametrize("name", ["numpy", "nonsense"])
+def test_another_backend_is_one_line(name):
+    done = python("info", env={**os.environ, "KERAS_BACKEND": name})
     assert done.returncode == 2
     assert "KERAS_BACKEND=tensorflow" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tfstyle import StyleConfig, cli, preset
@@ -21,7 +23,7 @@ def test_the_defaults_are_valid_and_survive_json():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": 0}, "size is 0; it must be at least 1"),
+        ({"size": 0}, "size is 0; it must be from 1 to 100000"),
         ({"size": 5.5}, "size is 5.5; expected int"),
         ({"size": True}, "size is True; expected int"),
         ({"enlarge": 1}, "expected bool"),
@@ -53,6 +55,14 @@ def test_the_defaults_are_valid_and_survive_json():
 def test_bad_values_are_refused_with_what_would_be_right(changes, message):
     with pytest.raises(ConfigError, match=message):
         StyleConfig().replace(changes)
+
+
+def test_paths_and_numpys_numbers_are_taken():
+    config = StyleConfig().replace(
+        {"size": np.int64(64), "tv_weight": np.float32(0.5), "weights": Path("a.npz")}
+    )
+    assert (config.size, config.tv_weight, config.weights) == (64, 0.5, "a.npz")
+    json.dumps(config.as_dict())
 
 
 def test_unknown_presets_are_refused():

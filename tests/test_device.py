@@ -33,6 +33,8 @@ def test_compile():
     assert device.choose_compile("auto", "/GPU:0").value == "xla"
     assert device.choose_compile("auto", "/CPU:0").value == "graph"
     assert device.choose_compile("eager", "/GPU:0").value == "eager"
+    with pytest.raises(ConfigError, match="'XLA'; it can be auto, xla"):
+        device.choose_compile("XLA", "/CPU:0")
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,12 @@ def test_keras_optimizers_start_afresh_at_every_init():
     assert np.array_equal(*results)
 
 
+@pytest.mark.parametrize("history", [0, 101])
+def test_lbfgs_keeps_one_to_a_hundred_pairs(history):
+    with pytest.raises(ConfigError, match="from 1 to 100"):
+        lbfgs(history)
+
+
 def test_something_else_is_no_optimizer():
     with pytest.raises(ConfigError, match="neither"):
         from_keras(lambda x: x)

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import socket
 import threading
 
 import keras
@@ -65,10 +66,29 @@ def test_npz_and_safetensors_with_the_lower_layers_only(small_weights, tmp_path,
             assert np.array_equal(array, arrays[key].astype("f4"))
 
 
-def test_what_lies_above_a_gap_is_not_used(small_weights, tmp_path):
-    arrays = {key: array for key, array in small_weights.arrays.items() if "block1_conv2" not in key}
-    np.savez(tmp_path / "a.npz", **arrays)
-    assert weights.load(tmp_path / "a.npz").convolutions == ("block1_conv1",)
+def test_another_network_is_refused(tmp_path):
+    """VGG-16 has the same layers but for the fourth of three blocks."""
+    keras.applications.VGG16(include_top=False, weights=None).save(tmp_path / "a.h5")
+    with pytest.raises(WeightsError, match="block3_conv4/kernel is missing"):
+        weights.load(tmp_path / "a.h5")
+
+
+def test_an_optimizers_moments_are_not_taken_for_weights(model, tmp_path):
+    import h5py
+
+    model.save(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        moments = file.create_group("optimizer_weights/adam/block1_conv1")
+        moments["kernel"] = np.full((3, 3, 3, 64), 7, "f4")
+    found = weights.load(tmp_path / "a.h5").arrays["block1_conv1/kernel"]
+    assert np.array_equal(found, model.get_layer("block1_conv1").get_weights()[0])
+
+
+def test_a_file_of_another_kind_is_refused(small_weights, tmp_path):
+    np.save(tmp_path / "a.npy", small_weights.arrays["block1_conv1/bias"])
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(WeightsError, match=r"not a readable \.npz"):
+        weights.load(tmp_path / "a.npz")
 
 
 def changed(arrays, **changes):
@@ -137,7 +157,7 @@ def serve(monkeypatch):
     """Answer the download's address with some bytes, or, for None, never."""
     servers, hang = [], threading.Event()
 
-    def start(content):
+    def start(content, stalls=False):
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_HEAD(self):
                 self.do_GET(body=False)
@@ -149,7 +169,10 @@ def serve(monkeypatch):
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                if body:
+                if body and stalls:
+                    self.wfile.write(content[:10])
+                    hang.wait(30)
+                elif body:
                     self.wfile.write(content)
 
             def log_message(self, *_):
@@ -205,12 +228,21 @@ def test_a_silent_server_is_given_up(cache, serve, monkeypatch):
         weights.load("imagenet")
 
 
-def test_auto_falls_back_and_says_why(cache, monkeypatch):
+def test_a_download_that_stalls_is_given_up(cache, serve, monkeypatch):
+    serve(bytes(1000), stalls=True)
+    monkeypatch.setattr(weights, "ANSWER_TIMEOUT", 0.5)
+    with pytest.raises(WeightsError, match="timed out"):
+        weights.load("imagenet")
+    assert socket.getdefaulttimeout() is None
+
+
+def test_auto_falls_back_and_says_why(cache, monkeypatch, caplog):
     monkeypatch.setattr(weights, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
     found = weights.load("auto", seed=5)
     assert found.source == "random"
     assert "random weights" in found.note
     assert "refused" in found.note
+    assert found.note in caplog.text
     assert np.array_equal(
         found.arrays["block1_conv1/kernel"], weights.random(5).arrays["block1_conv1/kernel"]
     )

@@ -8,7 +8,7 @@ from tfstyle.errors import BackendError
 
 try:
     import keras
-except ImportError as error:
+except (ImportError, ValueError) as error:
     wanted = os.environ.get("KERAS_BACKEND", "it is set to")
     raise BackendError(
         f"Keras cannot be imported with backend {wanted} ({error}); tfstyle needs KERAS_BACKEND=tensorflow"

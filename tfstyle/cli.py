@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tfstyle import __version__
 from tfstyle.config import PRESETS, StyleConfig
-from tfstyle.errors import ConfigError, InputError, NotFiniteError, RunError
+from tfstyle.errors import ConfigError, InputError, RunError
 
 if TYPE_CHECKING:
     from tfstyle.runs import Run
@@ -43,10 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, WRONG_INPUT)
     except RunError as error:
         return _complain(error, FAILED)
-    except MemoryError:
-        return _complain("out of memory; use a smaller --size", FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted before there was a picture", INTERRUPTED)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    except OSError as error:
+        return _complain(f"{error.filename or 'a file'}: {error.strerror or error}", WRONG_INPUT)
 
 
 def stylize(options: argparse.Namespace) -> int:
@@ -59,27 +63,32 @@ def stylize(options: argparse.Namespace) -> int:
     check_output(output, options.overwrite)
     config = _config(options)
     if options.history is not None:
+        if Path(options.history).resolve() == output.resolve():
+            raise ConfigError(f"--history and --output are both {output}")
         check_writable(Path(options.history), options.overwrite)
-    run = Run(options.content, options.styles, config)
-    previews = _preview_names(output, options.save_every, len(run.shapes) * config.iterations)
-    for name in previews.values():
-        check_writable(name, options.overwrite)
+    every = options.save_every or 0
+    run = Run(options.content, options.styles, config, pause_every=every)
     check_output(output, options.overwrite, run.shapes[-1])
-    try:
-        with progress_display(run.shapes, config.iterations, sys.stderr) as show:
-            for iteration in run:
-                show(iteration)
-                preview = previews.get(len(run.history.iteration))
-                if preview is not None:
-                    run.result().save(preview, options.overwrite)
-    except KeyboardInterrupt:
-        _save(run, options)
-        return _complain("interrupted", INTERRUPTED)
-    except (NotFiniteError, RunError) as error:
-        _save(run, options)
+    for n in range(every, len(run.shapes) * config.iterations, every) if every else ():
+        check_writable(_preview(output, n), options.overwrite)
+    error: Exception | None = None
+    with _interruptible() as interrupted:
+        try:
+            with progress_display(run.shapes, config.iterations, sys.stderr) as show:
+                for iteration in run:
+                    show(iteration)
+                    done = len(run.history.iteration)
+                    if every and done % every == 0 and done < len(run.shapes) * config.iterations:
+                        run.result().save(_preview(output, done), options.overwrite)
+                    if interrupted():
+                        break
+        except RunError as caught:
+            error = caught
+        if run.history.iteration:
+            _save(run, options)
+    if error is not None:
         return _complain(error, FAILED)
-    _save(run, options)
-    return DONE
+    return _complain("interrupted", INTERRUPTED) if interrupted() else DONE
 
 
 def info(options: argparse.Namespace) -> int:
@@ -205,23 +214,44 @@ def _stored_options(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not a JSON object of options ({error})") from error
 
 
-def _preview_names(output: Path, every: int | None, total: int) -> dict[int, Path]:
-    """Iteration, counted over all scales -> where its picture goes: out-0050.png beside out.png."""
-    if every is None:
-        return {}
-    return {n: output.with_stem(f"{output.stem}-{n:04d}") for n in range(every, total, every)}
+def _preview(output: Path, iteration: int) -> Path:
+    """Where the picture of an iteration, counted over all scales, goes: out-0050.png beside out.png."""
+    return output.with_stem(f"{output.stem}-{iteration:04d}")
 
 
 def _save(run: Run, options: argparse.Namespace) -> None:
     """Write the picture so far, and the history; say what was written."""
-    result = run.result()
-    result.save(options.output, options.overwrite)
+    result, output = run.result(), Path(options.output)
+    if output.exists() and not options.overwrite:  # it was not there when the run began
+        output = output.with_stem(f"{output.stem}-{os.getpid()}")
+    result.save(output, options.overwrite)
+    height, width = result.image.shape[:2]
+    done, seconds = len(result.history.iteration), result.history.seconds[-1]
+    print(f"{output}: {width} x {height} pixels, {done} iterations in {seconds:.1f} s", flush=True)
     if options.history is not None:
         result.history.save(options.history, options.overwrite)
-    height, width = result.image.shape[:2]
-    done = len(result.history.iteration)
-    seconds = result.history.seconds[-1] if done else 0.0
-    print(f"{options.output}: {width} x {height} pixels, {done} iterations in {seconds:.1f} s", flush=True)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Let the first Ctrl-C wait for the end of an iteration, where there is a picture to save.
+
+    Inside TensorFlow's own code an exception can come out as another one. A second Ctrl-C ends at once.
+
+    Yields:
+        A function that tells whether there was one.
+    """
+    seen: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        seen.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _complain(what: object, code: int) -> int:

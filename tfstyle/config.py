@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -45,7 +47,7 @@ class StyleConfig:
         ConfigError: an option has a value it cannot have; the message says which would be right.
     """
 
-    size: int = _option(512, "longest side of the picture in pixels", low=1)
+    size: int = _option(512, "longest side of the picture in pixels", low=1, high=100_000)
     enlarge: bool = _option(False, "let images grow to --size; else they only shrink")
     weights: str = _option("imagenet", "imagenet, auto, random, or a .npz, .h5 or .safetensors file")
     pooling: str = _option("avg", "pooling of the encoder", choices=("avg", "max"))
@@ -71,7 +73,9 @@ class StyleConfig:
     learning_rate: float = _option(0.02, "Adam's step in units of the 0..1 range", low=1e-9)
     lbfgs_history: int = _option(10, "curvature pairs that L-BFGS keeps", low=1, high=100)
     iterations: int = _option(100, "evaluations of the loss per scale", low=1)
-    scales: int | None = _option(None, "number of sizes, coarse to fine [doubling from about 128]", low=1)
+    scales: int | None = _option(
+        None, "number of sizes, coarse to fine [doubling from about 128]", low=1, high=20
+    )
     tolerance: float = _option(
         0.0, "end a scale when the loss fell by less than this part in 10 iterations; 0: never", low=0, high=1
     )
@@ -89,8 +93,7 @@ class StyleConfig:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, list):
-                object.__setattr__(self, field.name, value := tuple(value))
+            object.__setattr__(self, field.name, value := _plain(value))
             _check(field, value)
         for layers, weights in (
             ("content_layers", "content_layer_weights"),
@@ -161,6 +164,17 @@ def preset(name: str) -> StyleConfig:
     return StyleConfig().replace(PRESETS[name])
 
 
+def _plain(value: Any) -> Any:
+    """Paths as strings, NumPy's numbers as Python's, lists as tuples."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(item) for item in value)
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) and not isinstance(value, (int, float)) else value
+
+
 def _check(field: dataclasses.Field[Any], value: Any) -> None:
     """Raise ConfigError where a value is not of the field's type, choices or range."""
     kind = str(field.type)
@@ -189,4 +203,4 @@ _TYPES: dict[str, Any] = {"bool": bool, "str": str, "float": (float, int), "int"
 def _range(low: float, high: float) -> str:
     if math.isinf(low):
         return "a finite number"
-    return f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+    return f"at least {low:g}" if math.isinf(high) else f"from {low:.10g} to {high:.10g}"

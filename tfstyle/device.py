@@ -45,7 +45,12 @@ def choose_compile(wanted: str, device: str) -> Choice:
         wanted: one of them, or ``auto``: XLA on a GPU; on a CPU the graph, because there oneDNN's
             convolutions are several times faster than XLA's.
         device: as `choose_device` gives it.
+
+    Raises:
+        ConfigError: something else is wanted.
     """
+    if wanted not in ("auto", "xla", "graph", "eager"):
+        raise ConfigError(f"compile is {wanted!r}; it can be auto, xla, graph, eager")
     if wanted != "auto":
         return Choice(wanted, "asked for")
     if "GPU" in device:

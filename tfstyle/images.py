@@ -158,7 +158,7 @@ def _read_16_bit(path: Path, image: Image.Image) -> np.ndarray | None:
                     planar = array.ndim == 3 and array.shape[0] in (3, 4) and array.shape[2] not in (3, 4)
                     array = np.moveaxis(array, 0, -1) if planar else array
                     return array if array.ndim == 3 else array[..., None]
-        except ValueError as error:  # a compression that tifffile has no decoder for
+        except Exception as error:  # no decoder for its compression, or damaged tags
             log.warning("%s: read with 8 bits per channel (%s)", path, first_line(error, path))
     return None
 
@@ -174,7 +174,8 @@ def _from_deep(array: np.ndarray, image: Image.Image) -> Picture:
 
 def _is_srgb(profile: bytes) -> bool:
     try:
-        return "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+        description = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+        return description.startswith("sRGB")
     except (ImageCms.PyCMSError, OSError):
         return False
 
@@ -183,11 +184,13 @@ def _from_pillow(image: Image.Image, name: str) -> Picture:
     try:
         image.load()
         if image.mode in ("F", "I", "I;16", "I;16B", "I;16L"):
-            array = np.asarray(image)
+            array = _upright(np.asarray(image), image.getexif().get(ORIENTATION, 1))
             return _from_array(array if image.mode == "F" else np.clip(array, 0, 65535).astype(np.uint16))
         orientation = image.getexif().get(ORIENTATION, 1)
         alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
         colour = _to_srgb(image, name)
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"{name}: damaged or cut off ({first_line(error)})") from error
     planes = [np.asarray(colour)] + ([np.asarray(alpha)[..., None]] if alpha is not None else [])
@@ -197,7 +200,9 @@ def _from_pillow(image: Image.Image, name: str) -> Picture:
 def _to_srgb(image: Image.Image, name: str) -> Image.Image:
     """Mode RGB, converted from the embedded ICC profile where there is one that works."""
     profile = image.info.get("icc_profile")
-    base = image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB")
+    base = (
+        image if image.mode in ("RGB", "L", "CMYK") else image.convert("L" if image.mode == "LA" else "RGB")
+    )
     if profile:
         try:
             embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))

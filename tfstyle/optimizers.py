@@ -128,9 +128,14 @@ def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
         history: pairs kept, 1 to 100.
         low, high: the bounds of x; infinite for none.
 
+    Raises:
+        ConfigError: the history is out of range.
+
     Reference: Nocedal & Wright 2006, Numerical Optimization, algorithms 7.4 and 3.1; the active set
     as in Bertsekas 1982, Projected Newton methods.
     """
+    if not 1 <= history <= 100:
+        raise ConfigError(f"history is {history!r}; it must be from 1 to 100")
     sufficient = 1e-4  # Armijo's constant
 
     def init(x: tf.Tensor) -> LbfgsState:
@@ -237,7 +242,7 @@ def from_keras(optimizer: keras.optimizers.Optimizer, low: float = LOW, high: fl
     """Drive any Keras optimiser, whose slots are variables, from Python: the loss alone is compiled.
 
     Args:
-        optimizer: a fresh one; its state is kept in it, so that it serves one scale of one run.
+        optimizer: its configuration is taken, and a fresh one made of it at every scale.
         low, high: the bounds that x is clipped to after every step.
 
     Raises:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import numpy as np
@@ -24,8 +24,6 @@ from tfstyle.optimizers import Optimizer
 from tfstyle.plan import available_layers, scale_shapes, shares
 from tfstyle.results import History, Result
 from tfstyle.step import make_step
-
-log = logging.getLogger(__name__)
 
 UNITS = {"balanced": balanced_units, "paper": paper_units}
 TOLERANCE_WINDOW = 10  # iterations over which `StyleConfig.tolerance` looks at the loss
@@ -52,18 +50,19 @@ class Iteration:
     shape: tuple[int, int]
     losses: dict[str, float]
     seconds: float
-    _picture: Callable[[], np.ndarray]
+    _solution: tf.Tensor
 
     @property
     def image(self) -> np.ndarray:
         """The picture so far, float32 ``[height, width, 3]``; fetched from the device when asked for."""
-        return self._picture()
+        return self._solution[0].numpy()
 
 
 class Run:
     """One style transfer: iterate over it once, and take `result` whenever you like.
 
-    Args, Raises: as `tfstyle.stylize`.
+    Args, Raises: as `tfstyle.stylize`. Where the device does several iterations in one call, calls end
+    at every multiple of ``pause_every`` iterations, so that a preview taken there is of that one.
 
     Attributes:
         shapes: ``(height, width)`` of each scale.
@@ -77,6 +76,7 @@ class Run:
         config: StyleConfig,
         encoder: Encoder | None = None,
         optimizer: Optimizer | keras.optimizers.Optimizer | None = None,
+        pause_every: int = 0,
     ) -> None:
         self.config = config
         self.history = History()
@@ -94,7 +94,7 @@ class Run:
         self._device = choose_device(config.device).value
         compiler = choose_compile(config.compile, self._device).value
         precision = choose_precision(config.precision, self._device).value
-        with tf.device(self._device):
+        with tf.device(self._device), _one_line_errors(self._content.rgb.shape):
             self._encoder, content_layers, style_layers = self._make_encoder(encoder, precision)
         self._check_sizes()
         self.shapes = scale_shapes(self._content.rgb.shape[:2], config.scales, self._encoder.minimum_size)
@@ -110,7 +110,8 @@ class Run:
         self._optimizer = _optimizer(config, optimizer)
         limit = config.steps_per_call or (10 if "GPU" in self._device and self._optimizer.compiled else 1)
         # Chunks of one length, so that the step is compiled once.
-        self._chunk = max(d for d in range(1, limit + 1) if config.iterations % d == 0)
+        common = math.gcd(config.iterations, pause_every)
+        self._chunk = max(d for d in range(1, min(limit, common) + 1) if common % d == 0)
         self._step = make_step(self._objective, self._optimizer, compiler, self._chunk)
         self._image = tf.constant(self._start()[None])
         self._state: Any = None
@@ -119,6 +120,8 @@ class Run:
             "weights": self._encoder.weights.source,
             "weights_note": self._encoder.weights.note,
             "weights_sha256": self._encoder.weights.sha256,
+            "pooling": self._encoder.pooling,
+            "padding": self._encoder.padding,
             "content_layers": content_layers,
             "style_layers": style_layers,
             "device": self._device,
@@ -128,14 +131,9 @@ class Run:
 
     def __iter__(self) -> Iterator[Iteration]:
         began = time.perf_counter()
-        try:
-            for scale, shape in enumerate(self.shapes, 1):
+        for scale, shape in enumerate(self.shapes, 1):
+            with _one_line_errors(shape):
                 yield from self._run_scale(scale, shape, began)
-        except tf.errors.ResourceExhaustedError as error:
-            raise RunError(
-                f"out of memory at {shape[1]} x {shape[0]} pixels; use a smaller size "
-                f"({str(error).splitlines()[0][:100]})"
-            ) from error
 
     def result(self) -> Result:
         """The picture so far, or, once the iteration has ended, the finished one."""
@@ -166,22 +164,36 @@ class Run:
                 losses.append(values["total"])
                 bad = 0 if math.isfinite(values["total"]) else bad + 1
                 if bad > (PATIENCE if self._optimizer.recovers else 0):
-                    self._image, self._state = self._last_good
-                    raise NotFiniteError(
-                        f"the loss is {values['total']} at iteration {done + i + 1} of scale {scale}; "
-                        "lower the weights or the learning rate, or use precision=float32",
-                        self.result(),
-                    )
+                    self._fail(f"the loss is {values['total']} at iteration {done + i + 1} of scale {scale}")
                 yield Iteration(
-                    done + i + 1, iterations, scale, len(self.shapes), shape, values, seconds, self._picture
+                    done + i + 1,
+                    iterations,
+                    scale,
+                    len(self.shapes),
+                    shape,
+                    values,
+                    seconds,
+                    self._solution(),
                 )
             self._last_good = before
             if _settled(losses, self.config.tolerance):
-                return
+                break
+        if not any(map(math.isfinite, losses)):
+            self._fail(f"no loss was finite in the {len(losses)} iterations of scale {scale}")
+        if not np.isfinite(self._picture()).all():  # the last move, whose loss nobody looks at
+            self._fail(f"the last iteration of scale {scale} left a picture that is not finite")
+
+    def _fail(self, what: str) -> NoReturn:
+        """Go back to the last good picture and raise."""
+        self._image, self._state = self._last_good
+        advice = "lower the weights or the learning rate, or use precision=float32"
+        raise NotFiniteError(f"{what}; {advice}", self.result())
+
+    def _solution(self) -> tf.Tensor:
+        return self._image if self._state is None else self._optimizer.solution(self._image, self._state)
 
     def _picture(self) -> np.ndarray:
-        image = self._image if self._state is None else self._optimizer.solution(self._image, self._state)
-        return image[0].numpy()
+        return self._solution()[0].numpy()
 
     def _check_sizes(self) -> None:
         minimum = self._encoder.minimum_size
@@ -222,16 +234,16 @@ class Run:
             missing = [layer for layer in (*content, *style) if layer not in given.layers]
             if missing or not content or not style:
                 raise ConfigError(f"the encoder gives {', '.join(given.layers)}; choose the layers there")
-            return given, content, style
+            return self._normalized(given), content, style
         loaded = weights.load(config.weights, config.seed)
-        if loaded.note:
-            log.warning("%s", loaded.note)
         content, style = available_layers(config, loaded)
         encoder = Encoder((*content, *style), loaded, config.pooling, config.padding, precision)
-        if config.normalize_weights:
-            images = [tf.constant(p.on_white()[None]) for p in (self._content, *self._styles)]
-            encoder = encoder.normalized(images)
-        return encoder, content, style
+        return self._normalized(encoder), content, style
+
+    def _normalized(self, encoder: Encoder) -> Encoder:
+        if not self.config.normalize_weights:
+            return encoder
+        return encoder.normalized([tf.constant(p.on_white()[None]) for p in (self._content, *self._styles)])
 
     def _start(self) -> np.ndarray:
         """What the first scale starts from, float32 ``[height, width, 3]``, at its size."""
@@ -243,6 +255,17 @@ class Run:
             return np.clip(noise, 0, 1).astype(np.float32)
         source = self._styles[0] if config.init == "style" else load(config.init, config.max_pixels)
         return resize(source.on_white(), shape)
+
+
+@contextlib.contextmanager
+def _one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn what goes wrong on the device into RunErrors."""
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise RunError(f"out of memory at {shape[1]} x {shape[0]} pixels; use a smaller size") from error
+    except tf.errors.OpError as error:
+        raise RunError(f"TensorFlow failed: {str(error).splitlines()[0][:200]}") from error
 
 
 def _load(content: Any, style: Any, config: StyleConfig) -> list[Picture]:

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import struct
+import threading
 import zlib
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ DESCRIPTION = 0x010E  # EXIF and TIFF tag
 #: What a picture can be written as -> (Pillow's name, the longest side it can hold, has alpha).
 FORMATS = {
     ".png": ("PNG", 2**31 - 1, True),
-    ".jpg": ("JPEG", 65535, False),
-    ".jpeg": ("JPEG", 65535, False),
+    ".jpg": ("JPEG", 65500, False),
+    ".jpeg": ("JPEG", 65500, False),
     ".webp": ("WEBP", 16383, True),
     ".tif": ("TIFF", 2**31 - 1, True),
     ".tiff": ("TIFF", 2**31 - 1, True),
@@ -106,7 +107,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         settings = json.loads(found)
     except ValueError:
         settings = None
-    if not isinstance(settings, dict) or "options" not in settings:
+    if not isinstance(settings, dict) or not isinstance(settings.get("options"), dict):
         raise ImageError(f"{path} holds no settings of tfstyle")
     return settings
 
@@ -117,7 +118,7 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         RunError: the disk is full or failed; the temporary file is removed.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".tfstyle-{os.getpid()}-{threading.get_ident()}")
     try:
         with open(temporary, "wb") as file:
             file.write(data)
@@ -147,7 +148,10 @@ def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
     }
     options |= by_kind.get(kind, {})
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, kind, **options)
+    try:
+        Image.fromarray(array).save(buffer, kind, **options)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{kind} cannot hold this picture ({first_line(error)})") from error
     return buffer.getvalue()
 
 
@@ -180,5 +184,7 @@ def _encode_deep_tiff(array: np.ndarray, text: str) -> bytes:
 
 
 def srgb_profile() -> bytes:
-    """An ICC profile of sRGB."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """An ICC profile of sRGB, without the time of its making: equal pictures are equal files."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    made = slice(24, 36)
+    return profile[: made.start] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[made.stop :]

@@ -42,8 +42,8 @@ def stylize(
         RunError: the device ran out of memory.
 
     Reference: Gatys, Ecker, Bethge 2016, section 2.
-    Differs from Gatys: starts from the content, small, and grows; Adam; losses in balanced units, see
-    `tfstyle.losses.balanced_units`. The preset ``gatys2016`` does not.
+    Differs from Gatys: starts from the content, small, and grows; losses in balanced units, see
+    `tfstyle.losses.balanced_units`; total variation. The preset ``gatys2016`` does not.
     """
     if isinstance(optimizer, str):
         options["optimizer"], optimizer = optimizer, None

@@ -8,7 +8,6 @@ loaded network. A file may stop at any convolution: what lies above is then not 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import re
@@ -16,7 +15,6 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,10 +133,15 @@ def imagenet() -> Weights:
             _expect_answer(IMAGENET_URL, ANSWER_TIMEOUT)
             # Keras keeps the file in /tmp where this folder does not exist.
             imagenet_cache().parent.mkdir(parents=True, exist_ok=True)
-        path = keras.utils.get_file(
-            IMAGENET_FILE, origin=IMAGENET_URL, file_hash=IMAGENET_MD5,
-            cache_dir=imagenet_cache().parents[1], cache_subdir="models",
-        )  # fmt: skip
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(ANSWER_TIMEOUT)  # Keras sets none, and a stalled download never ends
+        try:
+            path = keras.utils.get_file(
+                IMAGENET_FILE, origin=IMAGENET_URL, file_hash=IMAGENET_MD5,
+                cache_dir=imagenet_cache().parents[1], cache_subdir="models",
+            )  # fmt: skip
+        finally:
+            socket.setdefaulttimeout(before)
     except Exception as error:  # urllib, ssl, socket, Keras' own bare Exception: all mean the same
         raise WeightsError(
             f"the ImageNet weights could not be downloaded ({_reason(error)}); fetch {IMAGENET_URL} "
@@ -152,10 +155,12 @@ def auto(seed: int = 0) -> Weights:
     """ImageNet weights if they can be had, else random ones; `Weights.note` says which and why."""
     try:
         found = imagenet()
-        return Weights(found.arrays, found.source, "using the ImageNet weights", found.sha256)
+        chosen = Weights(found.arrays, found.source, "using the ImageNet weights", found.sha256)
     except WeightsError as error:
         note = f"using random weights, pictures will be poorer: {error}"
-        return Weights(random(seed).arrays, source="random", note=note)
+        chosen = Weights(random(seed).arrays, source="random", note=note)
+    log.warning("%s", chosen.note)
+    return chosen
 
 
 def from_file(path: Path) -> Weights:
@@ -177,7 +182,9 @@ def from_file(path: Path) -> Weights:
     try:
         raw = readers[path.suffix](path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, json.JSONDecodeError) as error:
+    except WeightsError:
+        raise
+    except Exception as error:  # damaged files fail in every way that zlib, h5py and NumPy know
         raise WeightsError(f"{path}: not a readable {path.suffix} file ({_reason(error)})") from error
     return Weights(_checked(raw, path), source=path.name, sha256=digest)
 
@@ -188,10 +195,10 @@ def _checked(raw: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]
     for name, (channels, filters) in CONVOLUTIONS.items():
         shapes = {f"{name}/kernel": (3, 3, channels, filters), f"{name}/bias": (filters,)}
         missing = [key for key in shapes if key not in raw]
-        if len(missing) == len(shapes):
+        if missing and len(missing) == len(shapes) and not any(key in raw for key in _keys_above(name)):
             break
         if missing:
-            raise WeightsError(f"{path}: {missing[0]} is missing")
+            raise WeightsError(f"{path}: {missing[0]} is missing; these are not VGG-19's weights")
         for key, shape in shapes.items():
             if raw[key].shape != shape:
                 raise WeightsError(f"{path}: {key} has shape {raw[key].shape}, VGG-19's is {shape}")
@@ -202,6 +209,11 @@ def _checked(raw: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]
         found = ", ".join(sorted(raw)[:3]) or "nothing"
         raise WeightsError(f"{path}: no VGG-19 weights (block1_conv1/kernel); it holds {found}")
     return arrays
+
+
+def _keys_above(name: str) -> list[str]:
+    names = list(CONVOLUTIONS)
+    return [f"{above}/kernel" for above in names[names.index(name) + 1 :]]
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -229,16 +241,20 @@ def _read_h5(path: Path) -> dict[str, np.ndarray]:
 
     def visit(name: str, node: object) -> None:
         match = re.search(r"block\d_conv\d|layers/conv2d(_\d+)?(?=/)", name)
-        if match and isinstance(node, h5py.Dataset) and node.ndim in (1, 4):
+        if match is None or name.startswith("optimizer") or not isinstance(node, h5py.Dataset):
+            return
+        if node.ndim in (1, 4):
             groups.setdefault(match.group(), []).append(node[()])
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, datasets in groups.items():
         for array in datasets:
-            kind = "kernel" if array.ndim == 4 else "bias"
-            arrays[f"{_convolution_name(name)}/{kind}"] = array
+            key = f"{_convolution_name(name)}/{'kernel' if array.ndim == 4 else 'bias'}"
+            if key in arrays:
+                raise ValueError(f"it holds {key} twice")
+            arrays[key] = array
     return arrays
 
 

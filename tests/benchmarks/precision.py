@@ -1,4 +1,4 @@
-"""What bfloat16 costs in quality: ``python -m tests.benchmarks.precision WEIGHTS CONTENT STYLE ...``.
+"""What bfloat16 costs in quality: ``python -m tests.benchmarks.precision [--weights FILE] [CONTENT STYLE ...]``.
 
 For each pair of pictures a bfloat16 and a float32 run of equal iterations; both finished pictures are
 then measured by the float32 loss. The goal is within 3%.
@@ -16,12 +16,20 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 def main() -> None:
     import tensorflow as tf
 
+    from tests.conftest import DATA
     from tfstyle.config import StyleConfig
     from tfstyle.runs import Run
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights")
-    parser.add_argument("pictures", nargs="+", metavar="CONTENT STYLE")
+    images = DATA / "images"
+    pairs = ("tubingen", "starry_night_google", "golden_gate", "the_scream", "hoovertowernight", "shipwreck")
+    parser.add_argument("--weights", default=str(DATA / "weights" / "vgg19_standin.npz"))
+    parser.add_argument(
+        "pictures",
+        nargs="*",
+        metavar="CONTENT STYLE",
+        default=[str(images / f"{name}.jpg") for name in pairs],
+    )
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--iterations", type=int, default=StyleConfig().iterations)
     parser.add_argument("--optimizer", default=StyleConfig().optimizer)

@@ -41,7 +41,7 @@ def make_call(size, dtype="bfloat16", compile="graph", padding="reflect", optimi
     from tfstyle import Encoder, Objective, lbfgs, make_step
 
     encoder = Encoder((*STYLE, *CONTENT), "random", dtype=dtype, padding=padding)
-    objective = Objective(encoder.features, {CONTENT[0]: 1.0}, dict.fromkeys(STYLE, 0.2), 0.03, 1.0, 0.1)
+    objective = Objective(encoder.features, {CONTENT[0]: 1.0}, dict.fromkeys(STYLE, 0.2), 0.04, 1.0, 0.1)
     generator = np.random.default_rng(0)
     content, style = (tf.constant(generator.random((1, size, size, 3)), tf.float32) for _ in range(2))
     targets = tf.function(objective.targets)(content, [style])
