@@ -1,6 +1,7 @@
 """The house rules that a machine can check: imports, sizes, lazy loading, no print."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,3 +85,15 @@ def test_the_library_does_not_print(name):
 def test_no_tensorflow_at_the_packages_edge(name):
     code = f"import sys, tfstyle.{name}, tfstyle; tfstyle.StyleConfig; assert 'tensorflow' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_readme_has_its_pictures_and_no_gaps():
+    root = PACKAGE.parent
+    words = (root / "README.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", words)
+    assert links
+    for link in links:
+        assert link.startswith("https://") or (root / link).is_file(), link
+    assert not re.findall(
+        r"\b[A-Z]+_[A-Z0-9]+\b", words.replace("TFSTYLE_TEST_DATA", "").replace("AVX512", "")
+    )

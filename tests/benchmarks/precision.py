@@ -1,4 +1,4 @@
-"""What bfloat16 costs in quality: ``python -m tests.benchmarks.precision [--weights FILE] [CONTENT STYLE ...]``.
+"""What bfloat16 costs in quality: ``python -m tests.benchmarks.precision [CONTENT STYLE ...]``.
 
 For each pair of pictures a bfloat16 and a float32 run of equal iterations; both finished pictures are
 then measured by the float32 loss. The goal is within 3%.
