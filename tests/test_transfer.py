@@ -86,6 +86,13 @@ def test_coarse_to_fine(fast, small_file, optimizer):
     assert result.image.shape == (90, 260, 3)
 
 
+def test_the_step_is_traced_once_per_scale(fast, small_file):
+    options = fast | {"weights": str(small_file), "size": 260, "iterations": 5}
+    run = Run(make_picture(90, 260, 2), make_picture(64, 64, 3), StyleConfig().replace(options))
+    assert len(list(run)) == 10
+    assert run._step.experimental_get_tracing_count() == len(run.shapes) == 2
+
+
 @pytest.mark.parametrize(
     ("full", "scales", "minimum", "expected"),
     [

@@ -190,10 +190,9 @@ class Encoder:
         counts = np.zeros(deepest + 1)
         for batch in images:
             for i, features in enumerate(every(batch).values()):
-                sums[i] += tf.reduce_sum(tf.reduce_mean(features, axis=(1, 2)), axis=0).numpy() * np.prod(
-                    features.shape[1:3]
-                )
-                counts[i] += np.prod(features.shape[:3])
+                count = np.prod(features.shape[:3])
+                sums[i] += count * tf.reduce_mean(features, axis=(0, 1, 2)).numpy()
+                counts[i] += count
         return {keras_name(layer): s / n for layer, s, n in zip(every.layers, sums, counts, strict=True)}
 
     def _build(self, deepest: str) -> keras.Model:
