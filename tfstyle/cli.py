@@ -69,7 +69,8 @@ def stylize(options: argparse.Namespace) -> int:
     every = options.save_every or 0
     run = Run(options.content, options.styles, config, pause_every=every)
     check_output(output, options.overwrite, run.shapes[-1])
-    for n in range(every, len(run.shapes) * config.iterations, every) if every else ():
+    total = len(run.shapes) * config.iterations
+    for n in range(every, total, every) if every else ():
         check_writable(_preview(output, n), options.overwrite)
     error: Exception | None = None
     with _interruptible() as interrupted:
@@ -78,7 +79,7 @@ def stylize(options: argparse.Namespace) -> int:
                 for iteration in run:
                     show(iteration)
                     done = len(run.history.iteration)
-                    if every and done % every == 0 and done < len(run.shapes) * config.iterations:
+                    if every and done % every == 0 and done < total:
                         run.result().save(_preview(output, done), options.overwrite)
                     if interrupted():
                         break

@@ -123,11 +123,11 @@ def _from_file(path: Path, max_pixels: int | None) -> Picture:
                 )
             deep = _read_16_bit(path, image)
             return _from_deep(deep, image) if deep is not None else _from_pillow(image, str(path))
+    except ImageError:
+        raise
+    except PermissionError as error:
+        raise ImageError(f"{path}: no permission to read it") from error
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error, tf.errors.OpError) as error:
-        if isinstance(error, ImageError):
-            raise
-        if isinstance(error, PermissionError):
-            raise ImageError(f"{path}: no permission to read it") from error
         what = "not an image that can be read" if "cannot identify" in str(error) else "damaged or cut off"
         raise ImageError(f"{path}: {what} ({first_line(error, path)})") from error
 

@@ -141,19 +141,26 @@ def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
     def init(x: tf.Tensor) -> LbfgsState:
         zeros = tf.zeros_like(x)
         none = (zeros,) * history
-        scalar = tf.constant
         return LbfgsState(
-            x,
-            zeros,
-            scalar(math.inf),
-            zeros,
-            scalar(1.0),
-            scalar(0.0),
-            scalar(0.0),
-            none,
-            none,
-            tf.zeros([history]),
+            point=x,
+            gradient=zeros,
+            loss=tf.constant(math.inf),
+            direction=zeros,
+            length=tf.constant(1.0),
+            scale=tf.constant(0.0),
+            failures=tf.constant(0.0),
+            s=none,
+            y=none,
+            rho=tf.zeros([history]),
         )
+
+    def pushes_out(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        """Where x is at a bound and the step down the gradient would leave it."""
+        return ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
+
+    def grey_step(gradient: tf.Tensor) -> tf.Tensor:
+        """The scale at which the steepest component moves by one grey level."""
+        return GREY_LEVEL / tf.maximum(tf.reduce_max(tf.abs(gradient)), 1e-30)
 
     def step(evaluate: Evaluate, x: tf.Tensor, state: LbfgsState) -> tuple[tf.Tensor, LbfgsState, Terms]:
         terms, gradient = evaluate(x)
@@ -173,8 +180,9 @@ def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
         sy, yy = _dot(s, y), _dot(y, y)
         first = tf.math.is_inf(state.loss)
         curved = ~first & (sy > 1e-8 * tf.sqrt(yy * _dot(s, s)))
-        grey = GREY_LEVEL / tf.maximum(tf.reduce_max(tf.abs(gradient)), 1e-30)
-        unpaired = tf.where(first, grey, tf.where(state.rho[0] > 0, state.scale, 2.0 * state.scale))
+        unpaired = tf.where(
+            first, grey_step(gradient), tf.where(state.rho[0] > 0, state.scale, 2.0 * state.scale)
+        )
         scale = tf.where(curved, tf.math.divide_no_nan(sy, yy), unpaired)
 
         newest = tf.concat([[tf.math.divide_no_nan(1.0, sy)], state.rho[:-1]], 0)
@@ -185,7 +193,7 @@ def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
             lambda: (state.s, state.y, state.rho),
         )
 
-        pushed = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
+        pushed = pushes_out(x, gradient)
         free = tf.where(pushed, 0.0, gradient)
         direction = -_two_loop(free, pairs_s, pairs_y, rho, scale)
         direction = tf.where(pushed, 0.0, direction)
@@ -200,11 +208,8 @@ def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
         shorter = state.length * tf.where(finite, tf.clip_by_value(parabola, 0.1, 0.5), 0.5)
         failures = state.failures + 1.0
         forget = tf.equal(failures, 3.0)
-        grey = GREY_LEVEL / tf.maximum(tf.reduce_max(tf.abs(state.gradient)), 1e-30)
-        pushed = ((state.point <= low) & (state.gradient > 0)) | (
-            (state.point >= high) & (state.gradient < 0)
-        )
-        steepest = tf.where(pushed, 0.0, -grey * state.gradient)
+        grey = grey_step(state.gradient)
+        steepest = tf.where(pushes_out(state.point, state.gradient), 0.0, -grey * state.gradient)
         return state._replace(
             direction=tf.where(forget, steepest, state.direction),
             length=tf.where(forget, 1.0, shorter),

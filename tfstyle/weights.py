@@ -78,7 +78,7 @@ def load(source: str | os.PathLike[str] | Weights = "imagenet", seed: int = 0) -
             ``auto`` (imagenet if it can be had within ten seconds, else random, and `Weights.note`
             says which and why), or the path of a ``.h5``, ``.weights.h5``, ``.npz`` or
             ``.safetensors`` file. `Weights` are returned as they are.
-        seed: of the random generator; used by ``random`` alone.
+        seed: of the random generator; used where the weights come out random.
 
     Raises:
         WeightsError: the source is unknown, cannot be had, or is not VGG-19's weights.
@@ -99,7 +99,7 @@ def random(seed: int = 0) -> Weights:
     """He-initialised kernels and zero biases for all sixteen convolutions.
 
     Each filter's mean over its support is removed: filters that sum to zero answer to texture and
-    not to brightness, which in style transfer looks better than plain He initialisation.
+    not to brightness.
 
     Reference: He et al. 2015, arXiv 1502.01852, section 2.2, for the standard deviation.
     """
@@ -111,7 +111,7 @@ def random(seed: int = 0) -> Weights:
         kernel -= kernel.mean(axis=(0, 1, 2), keepdims=True)
         arrays[f"{name}/kernel"] = kernel.astype(np.float32)
         arrays[f"{name}/bias"] = np.zeros(filters, np.float32)
-    return Weights(arrays, source="random", note="")
+    return Weights(arrays, source="random")
 
 
 def imagenet_cache() -> Path:
@@ -223,14 +223,10 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
-        from safetensors import SafetensorError
         from safetensors.numpy import load_file
     except ImportError as error:
         raise WeightsError(f"{path}: reading it needs `pip install safetensors`") from error
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+    return load_file(path)
 
 
 def _read_h5(path: Path) -> dict[str, np.ndarray]:
