@@ -34,8 +34,8 @@ ALLOWED = {
     "results": BASE | {"files", "images", "saving"},
     "styles": {"encoder", "errors", "files", "images", "weights"},
     "graph_images": set(),
-    "signatures": BASE
-    | {"encoder", "graph_images", "losses", "optimizers", "plan", "representations", "step", "weights"},
+    "painting": BASE | {"graph_images", "losses", "optimizers", "plan", "step"},
+    "signatures": BASE | {"encoder", "graph_images", "painting", "representations", "weights"},
     "export": {"errors", "files", "signatures", "weights"},
     "extractor": BASE
     | {"encoder", "export", "images", "plan", "representations", "signatures", "styles", "weights"},

@@ -12,8 +12,9 @@ import tensorflow as tf
 from tests.conftest import make_picture
 from tfstyle import StyleExtractor, export, weights
 from tfstyle.errors import ConfigError, OutputError, RunError
+from tfstyle.painting import _scale_count
 from tfstyle.plan import scale_shapes
-from tfstyle.signatures import Limits, _scale_count
+from tfstyle.signatures import Limits
 from tfstyle.weights import CONVOLUTIONS
 
 
@@ -84,9 +85,12 @@ def test_versions(extractor, tmp_path):
     assert extractor.export(str(tmp_path), name="mine", version=3).name == "3"
     with pytest.raises(OutputError, match="3 exists; replace it with overwrite"):
         extractor.export(tmp_path, name="mine", version=3)
+    with pytest.raises(ConfigError, match="version is '3'"):
+        extractor.export(tmp_path, name="mine", version="3")
     before = (tmp_path / "mine" / "3" / "saved_model.pb").stat().st_mtime_ns
     extractor.export(tmp_path, name="mine", version=3, overwrite=True)
     assert (tmp_path / "mine" / "3" / "saved_model.pb").stat().st_mtime_ns > before
+    assert sorted(p.name for p in (tmp_path / "mine").iterdir()) == ["3", "7", "8"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_versions(extractor, tmp_path):
         ({"name": "a/b"}, "a model's name has"),
         ({"name": ""}, "a model's name has"),
         ({"name": ".hidden"}, "a model's name has"),
-        ({"version": 0}, "version is 0; it must be at least 1"),
+        ({"version": 0}, "version is 0; it must be a whole number from 1"),
         ({"precision": "int8"}, "precision is 'int8'; it can be float32, float16, bfloat16"),
     ],
 )
@@ -104,9 +108,13 @@ def test_wrong_options(extractor, tmp_path, options, message):
         extractor.export(tmp_path, **options)
 
 
-def test_limits_are_positive():
-    with pytest.raises(ConfigError, match="max_batch is 0"):
-        Limits(max_batch=0)
+def test_limits_are_possible(extractor, tmp_path):
+    for wrong in ({"max_batch": 0}, {"max_pixels": 1e6}):
+        with pytest.raises(ConfigError, match="must be a whole number from 1"):
+            Limits(**wrong)
+    with pytest.raises(ConfigError, match="max_pixels is 15; these layers need 4 pixels a side"):
+        extractor.export(tmp_path, limits=Limits(max_pixels=15))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_place_that_cannot_be_written(extractor, tmp_path):
@@ -123,6 +131,11 @@ def test_what_fails_half_way_leaves_nothing(extractor, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="No space left"):
         extractor.export(tmp_path)
     assert list((tmp_path / "tfstyle").iterdir()) == []
+    old = tmp_path / "tfstyle" / "1"
+    old.mkdir()
+    with pytest.raises(RunError, match="No space left"):
+        extractor.export(tmp_path, version=1, overwrite=True)
+    assert list((tmp_path / "tfstyle").iterdir()) == [old]
 
 
 def test_the_contract_says_what_the_model_has(exported, extractor):
@@ -164,9 +177,10 @@ def test_without_a_content_layer_two_signatures_are_left_out(small_weights, tmp_
     path = StyleExtractor(weights=small_weights).export(tmp_path)
     assert set(tf.saved_model.load(str(path)).signatures) == {"serving_default", "encoded"}
     said = [record.message for record in caplog.records if "left out" in record.message]
-    assert said == [
-        "left out the signatures content and stylize: small has no conv4_2; choose content layers"
-    ]
+    assert len(said) == 1
+    assert (
+        "content and stylize: no content layers (--content-layers) given; the default is conv4_2" in said[0]
+    )
 
 
 @pytest.mark.parametrize(

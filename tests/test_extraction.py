@@ -104,7 +104,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(pictures, small_file, tmp_p
     Image.new("RGB", (1, 1)).save(tmp_path / "in" / "tiny.png")
     assert extract(tmp_path / "in", "-o", tmp_path / "a.npz", "--weights", small_file, *ENCODER) == 0
     said = capsys.readouterr()
-    assert "1 pictures, 2 left out" in said.out
+    assert "1 picture, 2 left out" in said.out
     assert "broken.jpg" in said.err
     assert "tiny.png: smaller than 4 pixels a side" in said.err
 
@@ -122,7 +122,10 @@ def test_what_cannot_be_used_is_left_out_and_counted(pictures, small_file, tmp_p
             "--pooling comes with",
         ),
         (["{pictures}", "-o", "{tmp}/a.npz", "--embedding-size", "0"], "'all' or whole number from 1"),
-        (["{pictures}", "-o", "{tmp}/a.npz", "--views", "2", "--weights", "random"], "views is 2"),
+        (
+            ["{pictures}", "-o", "{tmp}/a.npz", "--views", "2", "--weights", "random"],
+            "invalid choice: 2 (choose from 1, 10)",
+        ),
     ],
 )
 def test_wrong_command_lines(pictures, model, tmp_path, capsys, arguments, message):

@@ -73,8 +73,10 @@ def test_it_is_not_encoded_again(run, kept, monkeypatch, picture):
 def test_what_the_extractor_gives_for_one_image_serves_too(run, extractor, picture):
     found = run(extractor(picture), scales=1)
     assert found.history.style == pytest.approx(run(picture, scales=1).history.style, rel=1e-4)
-    with pytest.raises(ConfigError, match=r"conv1_1 of a style has shape \(2, 64, 64\)"):
+    with pytest.raises(ConfigError, match=r"conv1_1 of a style is float32 of shape \(2, 64, 64\)"):
         run(extractor(np.stack([picture, picture])))
+    with pytest.raises(ConfigError, match="with pooling max, not avg"):
+        run(StyleExtractor(extractor.layers, extractor.encoder.weights, pooling="max")(picture))
     with pytest.raises(ConfigError, match="needs Gram matrices by layer"):
         run({"embedding": np.zeros(3)})
 
@@ -88,8 +90,8 @@ def test_kept_styles_and_images_blend(run, kept, picture):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "max"}, "waves was extracted with pooling avg, here it is max"),
-        ({"padding": "zeros"}, "padding reflect, here it is zeros"),
+        ({"pooling": "max"}, "waves was extracted with pooling avg, not max"),
+        ({"padding": "zeros"}, "padding reflect, not zeros"),
         ({"style_layers": ("conv1_1", "conv1_2")}, "without conv1_2; style_layers can be conv1_1,conv2_1"),
         ({"normalize_weights": True}, "needs the style's image"),
         ({"init": "style"}, "needs the style's image"),
@@ -103,20 +105,22 @@ def test_it_serves_the_same_encoder_only(run, kept, options, message):
 def test_another_encoders_is_refused(run, picture, small_weights):
     arrays = {**small_weights.arrays, "block2_conv1/bias": small_weights.arrays["block2_conv1/bias"] + 1}
     other = StyleExtractor(("conv1_1", "conv2_1"), type(small_weights)(arrays, "other"))
-    with pytest.raises(ConfigError, match=r"conv2_1 weights .*only between equal encoders"):
+    with pytest.raises(ConfigError, match=r"with other weights, other, than those here, small\.npz"):
         run(other.style(picture))
 
 
 def test_files_of_several_styles(kept, tmp_path, run):
     second = Style(
-        [{k: 2 * v for k, v in level.items()} for level in kept.levels[:3]], kept.made_with, "b", 64
+        [{k: 2 * v for k, v in level.items()} for level in kept.levels[:3]], kept.made_with, "b", 64, 64
     )
     save_styles(tmp_path / "two.npz", [kept, second], embeddings=np.eye(2))
     found = Style.load(tmp_path / "two.npz", "b")
-    assert len(found.levels) == 3
-    assert np.array_equal(found.levels[2]["conv1_1"], 2 * kept.levels[2]["conv1_1"])
-    with pytest.raises(ConfigError, match="holds 2 styles"):
+    for level, same in ((1, 1), (2, 2), (4, 2)):  # where it has no more sizes its last is repeated
+        assert np.array_equal(found.levels[level]["conv1_1"], 2 * kept.levels[same]["conv1_1"])
+    with pytest.raises(ConfigError, match=r"holds 2 styles; name one: .*two\.npz#waves"):
         run(tmp_path / "two.npz")
+    named = run(f"{tmp_path / 'two.npz'}#waves").history.style
+    assert named == pytest.approx(run(kept).history.style, rel=1e-4)
     with pytest.raises(ConfigError, match="has no style 'c'; it has waves, b"):
         Style.load(tmp_path / "two.npz", "c")
 
@@ -133,3 +137,45 @@ def test_files_of_something_else(tmp_path, small_file, kept, run):
         kept.save(tmp_path / "a.json")
     with pytest.raises(OutputError, match="exists"):
         kept.save(tmp_path / "cut.npz")
+
+
+def test_gram_matrices_that_the_user_saved(run, extractor, picture, tmp_path, caplog):
+    numbers = extractor(picture)
+    np.savez(tmp_path / "own.npz", **{name: value.numpy() for name, value in numbers.items()})
+    found = run(tmp_path / "own.npz", scales=1).history.style
+    assert found == pytest.approx(run(numbers, scales=1).history.style, rel=1e-4)
+    assert "cannot be checked" in caplog.text
+
+
+def test_at_another_size_the_nearest_is_taken_and_said(kept, caplog):
+    assert kept.at(32) is kept.levels[1]
+    assert kept.at(31) is kept.levels[1]
+    assert not caplog.records
+    assert kept.at(47) is kept.levels[0]
+    assert "waves was extracted at 64 pixels: for 47 those of 64 stand in" in caplog.text
+    caplog.clear()
+    assert kept.at(128) is kept.levels[0]
+    assert "for 128 those of 64 stand in" in caplog.text
+
+
+def test_a_small_original_is_not_taken_for_a_large_one(run, small_weights, picture):
+    """Kept at half the size, and used at the full: what is there is used at the scale where it fits."""
+    half = StyleExtractor(("conv1_1", "conv2_1"), small_weights, size=32).style(picture)
+    assert (half.size, half.original) == (32, 64)
+    found, expected = (run(style, scales=2).history.style for style in (half, picture))
+    assert found[:2] == pytest.approx(expected[:2], rel=1e-4)  # the scale of 32 pixels
+    assert found[2] != pytest.approx(expected[2], rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        ([], "at least one size"),
+        ([{"conv9_1": np.zeros((64, 64), np.float32)}], "no layer 'conv9_1'"),
+        ([{"conv1_1": np.zeros((64, 64))}], "conv1_1 of a style is float64"),
+        ([{"conv1_1": np.zeros((3, 3), np.float32)}], r"it is float32 \[64, 64\]"),
+    ],
+)
+def test_what_is_no_style(levels, message):
+    with pytest.raises(ConfigError, match=message):
+        Style(levels, {})

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunError as error:
         return complain(error, FAILED)
     except KeyboardInterrupt:
-        return complain("interrupted before there was a picture", INTERRUPTED)
+        return complain("interrupted before anything was written", INTERRUPTED)
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
@@ -136,6 +136,8 @@ def _add_export(command: argparse.ArgumentParser) -> None:
         ("max-batch", "most images in a request"),
         ("stylize-max-pixels", "largest image in a request to stylize"),
         ("stylize-max-steps", "most iterations per scale in a request to stylize"),
+        ("stylize-max-batch", "most images in a request to stylize"),
+        ("max-file-bytes", "largest file in a request to encoded"),
     ):
         command.add_argument(
             f"--{name}", metavar="N", type=_at_least(1), default=argparse.SUPPRESS, help=words
@@ -151,7 +153,7 @@ def _add_extractor_options(command: argparse.ArgumentParser) -> None:
         "--style-layers", metavar="A,B,..", type=_comma_separated(str), dest="layers",
         help="layers whose Gram matrices are taken [those of stylize]",
     )  # fmt: skip
-    add("--views", metavar="1|10", type=int, help="10: the mean over corners, centre and mirror images [1]")
+    add("--views", choices=(1, 10), type=int, help="10: the mean over corners, centre and mirror images [1]")
     add("--embedding-size", metavar="N|all", type=_embedding_size, help="numbers per picture [1024]")
 
 
@@ -162,7 +164,7 @@ def _add_stylize(command: argparse.ArgumentParser) -> None:
         "styles",
         metavar="STYLE",
         nargs="+",
-        help="the painting, or several to blend; or an .npz of tfstyle extract --grams",
+        help="the painting, or several to blend; or an .npz of tfstyle extract --grams, FILE.npz#NAME",
     )
     command.add_argument("-o", "--output", metavar="FILE", required=True, help=".png, .jpg, .webp or .tif")
     command.add_argument("--overwrite", action="store_true", help="replace files that exist")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -45,11 +46,11 @@ def write(
     """Write ``path/name/version/``, whole or not at all. Args, Raises: as `tfstyle.StyleExtractor.export`."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
         raise ConfigError(f"name is {name!r}; a model's name has letters, digits, '_', '-' and '.'")
+    if version is not None and (not isinstance(version, int) or version < 1):
+        raise ConfigError(f"version is {version!r}; it must be a whole number from 1")
     folder = make_folder(path / name)
     if version is None:
         version = max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0) + 1
-    if version < 1:
-        raise ConfigError(f"version is {version}; it must be at least 1")
     target = folder / str(version)
     if target.exists() and not overwrite:
         raise OutputError(
@@ -58,19 +59,22 @@ def write(
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {target}: no permission to write in {folder}")
     # TensorFlow Serving looks at folders whose name is a number, and so never at half a model.
-    temporary = folder / f".writing-{version}-{os.getpid()}"
+    temporary, replaced = (folder / f".{doing}-{version}-{os.getpid()}" for doing in ("writing", "replaced"))
     try:
         functions = signatures.functions()
         with _without_notes(tf.get_logger()):  # they name the temporary folder
             tf.saved_model.save(signatures, str(temporary), functions)
         _write_extra(temporary / EXTRA, name, functions, signatures, facts)
         if target.exists():
-            shutil.rmtree(target)
+            target.rename(replaced)
         temporary.rename(target)
     except (OSError, tf.errors.OpError) as error:
         raise RunError(f"{target} could not be written: {str(error).splitlines()[0][:200]}") from error
     finally:
+        if replaced.exists() and not target.exists():
+            replaced.rename(target)
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
     return target
 
 
@@ -161,7 +165,9 @@ def warmup_inputs(
     functions: Mapping[str, Any], signatures: Signatures
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """One small request for each signature."""
-    side = max(WARMUP_SIDE, signatures.minimum_size)
+    limits = signatures.limits
+    allowed = math.isqrt(min(limits.max_pixels, limits.stylize_max_pixels))
+    side = max(min(WARMUP_SIDE, allowed), signatures.minimum_size)
     ramp = np.linspace(0, 255, side).astype(np.uint8)
     pixels = np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], ramp[::-1, None]), -1)
     file = tf.io.encode_png(pixels).numpy()

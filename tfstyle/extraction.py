@@ -8,9 +8,9 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfstyle.commands import DONE
 from tfstyle.errors import ConfigError, ImageError
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tfstyle.extractor import StyleExtractor
-    from tfstyle.styles import Style
 
 log = logging.getLogger(__name__)
 
@@ -42,30 +41,54 @@ def extract(options: argparse.Namespace) -> int:
     if output.suffix == ".parquet":
         _arrow()
     check_writable(output, options.overwrite)
-    paths = find_images([Path(place) for place in options.images])
+    paths = _named(options.images, find_images)
+    several = options.grams and output.suffix == ".npz"
     source = _Source(options)
-    styles, embeddings, skipped = [], [], 0
+    found, skipped = [], 0
     with count_display(sys.stderr) as show:
-        for done, path in enumerate(paths, 1):
+        for done, (name, path) in enumerate(paths.items(), 1):
             try:
-                style, embedding = source.look_at(path, options.grams)
-                styles.append(style)
-                embeddings.append(embedding)
+                found.append(source.look_at(name, path, options.grams, several))
             except ImageError as error:
                 if len(paths) == 1:
                     raise
                 log.warning("left out: %s", error)
                 skipped += 1
             show("extracting", done, len(paths))
-    if not styles:
+    if not found:
         raise ImageError(f"none of {len(paths)} pictures could be used")
-    _write(output, styles, embeddings, options.overwrite)
-    grams = f", Gram matrices at {min(len(s.levels) for s in styles)} sizes" if options.grams else ""
-    count = f"{len(styles)} pictures, {skipped} left out"
-    print(f"{output}: {count}; embeddings of {len(embeddings[0])} numbers{grams}")
-    if options.grams and len(styles) == 1 and output.suffix == ".npz":
+    _write(output, found, source.made_with, options.overwrite)
+    levels = max(len(one.levels) for one in found)
+    grams = f", Gram matrices at {_count(levels, 'size')}" if options.grams else ""
+    numbers = _count(len(found[0].embedding), "number")
+    print(f"{output}: {_count(len(found), 'picture')}, {skipped} left out; embeddings of {numbers}{grams}")
+    if several and len(found) == 1 and source.made_with.get("views") == "1":
         print(f"use it in place of a style image: tfstyle stylize CONTENT {shlex.quote(str(output))} -o OUT")
     return DONE
+
+
+def _named(places: Sequence[str], find_images: Callable[[list[Path]], list[Path]]) -> dict[str, Path]:
+    """A name of its own for each picture: its path below the folder that was given, or as it was given."""
+    named: dict[str, Path] = {}
+    for place in map(Path, places):
+        for path in find_images([place]):
+            name = path.relative_to(place).as_posix() if place.is_dir() else path.name
+            named[str(path) if name in named else name] = path
+    return named
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+class _Found(NamedTuple):
+    """One picture's numbers: `tfstyle.Style` has the fields' meaning."""
+
+    name: str
+    levels: list[dict[str, np.ndarray]]
+    size: int
+    original: int
+    embedding: np.ndarray
 
 
 def export(options: argparse.Namespace) -> int:
@@ -97,7 +120,7 @@ class _Source:
         self._numbers: Callable[[np.ndarray], Mapping[str, Any]]
         if options.model is None:
             extractor = _extractor(options)
-            self._numbers, self._made_with = extractor, extractor.describe()
+            self._numbers, self.made_with = extractor, extractor.describe()
             self._layers = extractor.layers
             self._size, self._minimum = extractor.size, extractor.minimum_size
             return
@@ -105,36 +128,37 @@ class _Source:
             flag = wrong[0].replace("_", "-") if wrong[0] != "layers" else "style-layers"
             raise ConfigError(f"--{flag} comes with the model of --model and cannot be given")
         self._numbers, contract = _load_model(Path(options.model))
-        self._made_with = contract["made_with"]
+        self.made_with = contract["made_with"]
         self._layers = tuple(
             k for k in contract["signatures"]["serving_default"]["outputs"] if k != "embedding"
         )
         self._size = getattr(options, "size", contract["size"])
         self._minimum = contract["minimum_size"]
 
-    def look_at(self, path: Path, grams: bool) -> tuple[Style, np.ndarray]:
-        """A picture's Gram matrices, at all sizes where asked for and else none, and its embedding."""
+    def look_at(self, name: str, path: Path, grams: bool, several: bool) -> _Found:
+        """A picture's embedding and, where asked for, Gram matrices, at one size or at several."""
         import numpy as np
         import tensorflow as tf
 
         from tfstyle.images import load
-        from tfstyle.styles import Style, pyramid
+        from tfstyle.styles import pyramid
 
-        picture = load(path).fitted(self._size)
+        whole = load(path)
+        picture = whole.fitted(self._size)
         if min(picture.rgb.shape[:2]) < self._minimum:
             raise ImageError(f"{path}: smaller than {self._minimum} pixels a side")
-        sizes = list(pyramid(picture, self._minimum)) if grams else [picture]
         levels = []
-        for small in sizes:
+        for small in pyramid(picture, self._minimum) if several else [picture]:
             # As bytes either way, so that this process and a model see the same.
             pixels = np.round(small.on_white() * 255).astype(np.uint8)[None]
             try:
                 levels.append({name: np.asarray(value)[0] for name, value in self._numbers(pixels).items()})
             except tf.errors.InvalidArgumentError as error:
                 raise ImageError(f"{path}: the model refuses it: {_assertion(error)}") from error
-        embedding = levels[0]["embedding"]
         kept = [{layer: level[layer] for layer in self._layers} for level in levels] if grams else []
-        return Style(kept, self._made_with, path.name, max(picture.rgb.shape)), embedding
+        return _Found(
+            name, kept, max(picture.rgb.shape), max(whole.rgb.shape), np.asarray(levels[0]["embedding"])
+        )
 
 
 def _load_model(folder: Path) -> tuple[Callable[[np.ndarray], Mapping[str, Any]], dict[str, Any]]:
@@ -144,9 +168,11 @@ def _load_model(folder: Path) -> tuple[Callable[[np.ndarray], Mapping[str, Any]]
     path = _version_folder(folder)
     try:
         contract = json.loads((path / "assets.extra" / "tfstyle.json").read_text(encoding="utf-8"))
+        for key in ("made_with", "size", "minimum_size"):
+            contract[key]
         model = tf.saved_model.load(str(path))
         signature = model.signatures["serving_default"]
-    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+    except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
         raise ConfigError(
             f"{path} is not a model that tfstyle exported ({str(error).splitlines()[0]})"
         ) from error
@@ -179,25 +205,33 @@ def _assertion(error: Exception) -> str:
     )
 
 
-def _write(output: Path, styles: list[Style], embeddings: list[np.ndarray], overwrite: bool) -> None:
+def _write(output: Path, found: list[_Found], made_with: Mapping[str, str], overwrite: bool) -> None:
     import numpy as np
 
     from tfstyle.files import write_atomically
-    from tfstyle.styles import save_styles
+    from tfstyle.styles import Style, save_styles, write_numbers
 
+    names = [one.name for one in found]
+    sizes = [(one.size, one.original) for one in found]
     if output.suffix == ".npz":
-        save_styles(output, styles, overwrite, np.stack(embeddings))
+        embeddings = np.stack([one.embedding for one in found])
+        if found[0].levels:
+            styles = [Style(one.levels, made_with, one.name, one.size, one.original) for one in found]
+            save_styles(output, styles, overwrite, embeddings)
+        else:
+            write_numbers(output, names, sizes, made_with, {"embedding": embeddings})
         return
     arrow, parquet = _arrow()
-    columns: dict[str, Any] = {
-        "name": [s.name for s in styles],
-        "embedding": [e.tolist() for e in embeddings],
-    }
-    for layer in styles[0].levels[0] if styles[0].levels else ():
-        columns[layer] = [style.levels[0][layer].ravel().tolist() for style in styles]
-    kinds = {name: arrow.string() if name == "name" else arrow.list_(arrow.float32()) for name in columns}
+    columns: dict[str, Any] = {"name": names, "size": [one.size for one in found]}
+    kinds = {"name": arrow.string(), "size": arrow.int32()}
+    arrays = {"embedding": [one.embedding for one in found]}
+    for layer in found[0].levels[0] if found[0].levels else ():  # each [N, N], row by row
+        arrays[layer] = [one.levels[0][layer].ravel() for one in found]
+    for name, values in arrays.items():
+        columns[name] = [value.tolist() for value in values]
+        kinds[name] = arrow.list_(arrow.float32())
     table = arrow.table(columns, arrow.schema(list(kinds.items())))
-    table = table.replace_schema_metadata({"tfstyle": json.dumps(dict(styles[0].made_with))})
+    table = table.replace_schema_metadata({"tfstyle": json.dumps(dict(made_with))})
     buffer = io.BytesIO()
     parquet.write_table(table, buffer)
     write_atomically(output, buffer.getvalue())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from tfstyle.images import load
 from tfstyle.plan import default_layers
 from tfstyle.representations import style_numbers
 from tfstyle.signatures import Limits, Signatures, minimum_size
-from tfstyle.styles import Style, describe, pyramid
+from tfstyle.styles import Numbers, Style, describe, pyramid
 from tfstyle.weights import Weights
 from tfstyle.weights import load as load_weights
 
 log = logging.getLogger(__name__)
 
 VIEWS = (1, 10)
+IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32)
 
 
 class StyleExtractor:
@@ -66,8 +68,11 @@ class StyleExtractor:
         if views not in VIEWS:
             raise ConfigError(f"views is {views!r}; it can be 1 or 10")
         for name, number in {"embedding_size": embedding_size, "size": size}.items():
-            if number is not None and number < 1:
-                raise ConfigError(f"{name} is {number!r}; it must be at least 1")
+            if not (isinstance(number, int) and number >= 1) and (number, name) != (None, "embedding_size"):
+                raise ConfigError(f"{name} is {number!r}; it must be a whole number from 1")
+        for name, names in {"layers": layers, "content_layers": content_layers}.items():
+            if isinstance(names, str):
+                raise ConfigError(f"{name} is {names!r}; give a list of layers")
         loaded = load_weights(weights)
         content, style = default_layers(loaded)
         if content_layers is None:
@@ -80,9 +85,6 @@ class StyleExtractor:
         self.content_layers = tuple(x for x in LAYERS if x in content_layers)
         self.views, self.embedding_size, self.size = views, embedding_size, size
         self.minimum_size = minimum_size(self.encoder, views)
-        images = tf.TensorSpec([None, None, None, 3], tf.float32)
-        self._style_numbers = tf.function(self._compute_style, input_signature=[images], autograph=False)
-        self._content_features = tf.function(self._compute_content, input_signature=[images], autograph=False)
 
     def __call__(self, images: Any) -> dict[str, tf.Tensor]:
         """The numbers of each image's style.
@@ -94,12 +96,14 @@ class StyleExtractor:
 
         Returns:
             layer -> Gram matrix, float32 ``[batch, N, N]``; ``embedding`` -> float32 ``[batch, size]`` of
-            unit length, see `tfstyle.representations.embedding`.
+            unit length, see `tfstyle.representations.embedding`. Of one image, `tfstyle.stylize` takes it
+            for a style.
 
         Raises:
             ImageError: an image that cannot be read or is too small; an empty batch.
         """
-        return _stacked([self._style_numbers(batch) for batch in self._batches(images)])
+        found = _stacked([self._style_numbers(batch) for batch in self._batches(images)])
+        return Numbers(found, self.describe())
 
     def content(self, images: Any) -> dict[str, tf.Tensor]:
         """Content layer -> features, float32 ``[batch, height / 2^p, width / 2^p, N]``.
@@ -120,7 +124,8 @@ class StyleExtractor:
     def style(self, image: Any, name: str = "") -> Style:
         """One image's style at every size that a run from coarse to fine needs, for `tfstyle.stylize`.
 
-        A run with it has the same targets as with the image, where both have one `size`.
+        A run of the same `size` has the same targets with it as with the image, up to the precision of
+        either. At other sizes it takes the nearest that is here, and says so if none is near.
 
         Args:
             image: a path, a PIL image or an array, shrunk to `size`.
@@ -129,18 +134,20 @@ class StyleExtractor:
         Raises:
             ImageError: it cannot be read or is too small.
         """
-        picture = load(image).fitted(self.size)
+        whole = load(image)
+        picture = whole.fitted(self.size)
         levels = []
         for small in pyramid(picture, self.minimum_size):
             numbers = self(small.on_white()[None])
             levels.append({layer: numbers[layer][0].numpy() for layer in self.layers})
         if not name and isinstance(image, (str, os.PathLike)):
             name = Path(image).name
-        return Style(levels, self.describe(), name, max(picture.rgb.shape))
+        return Style(levels, self.describe(), name, max(picture.rgb.shape), max(whole.rgb.shape))
 
     def describe(self) -> dict[str, str]:
         """What the Gram matrices depend on, as `tfstyle.Style.made_with` has it."""
-        return {**describe(self.encoder, self.layers), "views": str(self.views)}
+        source = {"source": self.encoder.weights.source, "views": str(self.views)}
+        return {**describe(self.encoder, self.layers), **source}
 
     def export(
         self,
@@ -170,16 +177,26 @@ class StyleExtractor:
             OutputError: it cannot be written there, or is there already.
             RunError: writing failed half way; nothing is left behind.
         """
-        if not self.content_layers:
-            log.warning(
-                "left out the signatures content and stylize: %s has no %s; choose content layers",
-                self.encoder.weights.source, CONTENT_LAYERS[0],
-            )  # fmt: skip
         signatures = Signatures(
             self.encoder, self.layers, self.content_layers, self.embedding_size, self.views, self.size,
             precision, limits or Limits(),
         )  # fmt: skip
-        return export.write(Path(path), name, version, signatures, self.describe(), overwrite)
+        written = export.write(Path(path), name, version, signatures, self.describe(), overwrite)
+        if not self.content_layers:
+            log.warning(
+                "left out the signatures content and stylize: no content layers (--content-layers) given; "
+                "the default is %s where the weights have it, and these are %s",
+                CONTENT_LAYERS[0], self.encoder.weights.source,
+            )  # fmt: skip
+        return written
+
+    @functools.cached_property
+    def _style_numbers(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        return tf.function(self._compute_style, autograph=False).get_concrete_function(IMAGES)
+
+    @functools.cached_property
+    def _content_features(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+        return tf.function(self._compute_content, autograph=False).get_concrete_function(IMAGES)
 
     def _compute_style(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return style_numbers(self.encoder.features, images, self.layers, self.embedding_size, self.views)

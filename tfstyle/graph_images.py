@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+HEADER = 40  # bytes at the start of a file that say what it is
+
 
 def check(condition: tf.Tensor, message: str, *values: tf.Tensor) -> tf.Operation:
     """An operation that fails with the message, and the values, where the condition does not hold."""
@@ -34,7 +36,7 @@ def decode(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], tf.Oper
         uint8 ``[height, width, 3]``.
     """
     start = tf.io.decode_raw(
-        tf.strings.substr(tf.strings.join([code, tf.constant(bytes(32))]), 0, 32), tf.uint8
+        tf.strings.substr(tf.strings.join([code, tf.constant(bytes(HEADER))]), 0, HEADER), tf.uint8
     )
 
     def starts(text: bytes, offset: int = 0) -> tf.Tensor:
@@ -77,7 +79,13 @@ def _declared_size(start: tf.Tensor, starts: Callable[..., tf.Tensor]) -> tuple[
         (starts(b"VP8 ", 12), (little(28, 2) % 2**14, little(26, 2) % 2**14)),
         (starts(b"VP8L", 12), (packed // 2**14 % 2**14 + 1, packed % 2**14 + 1)),
     ]
-    found = tf.constant([-1, -1])
+    plain = ((little(28, 2) == 24) | (little(28, 2) == 32)) & ((little(30, 4) == 0) | (little(30, 4) == 3))
+    # TensorFlow's decoder takes the indices of a palette for grey levels.
+    bitmap = check(
+        plain | ~starts(b"BM"), "images: a BMP file must have 24 or 32 bits per pixel, not compressed"
+    )
+    with tf.control_dependencies([bitmap]):
+        found = tf.constant([-1, -1]) + 0
     for match, size in known:
         found = tf.where(match, tf.stack(size), found)
     return found, tf.reduce_any([match for match, _ in known])
@@ -97,16 +105,21 @@ def _first_frame(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], t
     def colours(flags: tf.Tensor) -> tf.Tensor:
         return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
-    def blocks(place: tf.Tensor) -> tf.Tensor:
+    def blocks(place: tf.Tensor, most: int) -> tf.Tensor:
         """Behind the data blocks that start here, each with its length before it, and their closing 0."""
-        (last,) = tf.while_loop(lambda p: at(p) > 0, lambda p: [p + 1 + at(p)], [place])
+        (last,) = tf.while_loop(
+            lambda p: at(p) > 0, lambda p: [p + 1 + at(p)], [place], maximum_iterations=most
+        )
         return last + 1
 
     (frame,) = tf.while_loop(
-        lambda p: at(p) == 0x21, lambda p: [blocks(p + 2)], [13 + colours(at(tf.constant(10)))]
+        lambda p: at(p) == 0x21,
+        lambda p: [blocks(p + 2, 2**12)],
+        [13 + colours(at(tf.constant(10)))],
+        maximum_iterations=2**5,
     )
     width, height = (at(frame + i) + 256 * at(frame + i + 1) for i in (5, 7))
     checks = [check(at(frame) == 0x2C, "images: a GIF without a frame"), check_size(height, width)]
     with tf.control_dependencies(checks):
-        cut = blocks(frame + 11 + colours(at(frame + 9)))
+        cut = blocks(frame + 11 + colours(at(frame + 9)), 2**16)
         return tf.strings.join([tf.strings.substr(code, 0, cut), b";"])

@@ -140,12 +140,28 @@ def style_numbers(
     Returns:
         layer -> float32 ``[batch, N, N]``; ``embedding`` -> float32 ``[batch, size]``.
     """
-    features = encoder(images if views == 1 else ten_views(images))
-    grams = {layer: gram_matrix(features[layer]) for layer in layers}
-    if views != 1:
-        batch = tf.shape(images)[0]
-        grams = {
-            layer: tf.reduce_mean(tf.reshape(g, [views, batch, *g.shape[1:]]), 0)
-            for layer, g in grams.items()
-        }
+
+    def grams_of(some: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = encoder(some)
+        return {layer: gram_matrix(features[layer]) for layer in layers}
+
+    if views == 1:
+        grams = grams_of(images)
+    else:  # one after the other: ten views take no more memory than one
+        crops, batch = ten_views(images), tf.shape(images)[0]
+
+        def add(i: tf.Tensor, sums: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+            more = grams_of(crops[i * batch : (i + 1) * batch])
+            return i + 1, {layer: sums[layer] + more[layer] for layer in layers}
+
+        first = grams_of(crops[:batch])
+        shapes = {layer: tf.TensorShape([None, *gram.shape[1:]]) for layer, gram in first.items()}
+        _, sums = tf.while_loop(
+            lambda i, _: i < views,
+            add,
+            (tf.constant(1), first),
+            shape_invariants=(tf.TensorShape([]), shapes),
+            parallel_iterations=1,
+        )
+        grams = {layer: total / views for layer, total in sums.items()}
     return {**grams, "embedding": embedding(list(grams.values()), embedding_size)}

@@ -113,12 +113,16 @@ class Run:
             # Afresh at every scale: moments and pairs carried over, resized, left L-BFGS's loss within 1%
             # after 60 iterations and made Adam's up to a tenth larger.
             self._state = self._optimizer.init(self._image)
+            step = self._step
+            if isinstance(step, tf.types.experimental.PolymorphicFunction):
+                # Each run has a step of its own to trace, of which TensorFlow warns from the fifth on.
+                step = step.get_concrete_function(self._image, self._state, targets)
         iterations, bad = self.config.iterations, 0
         losses: list[float] = []
         for done in range(0, iterations, self._chunk):
             before = self._image, self._state
             with tf.device(self._device):
-                self._image, self._state, terms = self._step(*before, targets)
+                self._image, self._state, terms = step(*before, targets)
             columns = {name: np.atleast_1d(term.numpy()) for name, term in terms.items()}
             seconds = time.perf_counter() - began
             for i in range(self._chunk):
@@ -183,9 +187,8 @@ class Run:
 
     def _style_summary(self, style: Picture | Style, factor: float) -> dict[str, tf.Tensor]:
         if isinstance(style, Style):
-            return {
-                layer: tf.constant(gram[None]) for layer, gram in style.at(factor, self.config.size).items()
-            }
+            longest = self.config.size if self.config.enlarge else min(self.config.size, style.original)
+            return {layer: tf.constant(gram[None]) for layer, gram in style.at(factor * longest).items()}
         image = tf.constant(style.shrunk(factor, self._encoder.minimum_size).on_white()[None])
         return _as_graph(lambda: self._objective.style_summary(image))
 

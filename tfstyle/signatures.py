@@ -12,21 +12,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfstyle.config import StyleConfig
 from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError
 from tfstyle.graph_images import check, decode, resized
-from tfstyle.losses import Objective, balanced_units
-from tfstyle.optimizers import lbfgs
-from tfstyle.plan import COARSEST, shares
+from tfstyle.painting import stylize_in_graph, stylize_objective
 from tfstyle.representations import style_numbers
-from tfstyle.step import make_step
 
 Tensors = dict[str, tf.Tensor]
 #: How weights are stored -> what the encoder computes in.
 PRECISIONS = {"float32": "float32", "float16": "float32", "bfloat16": "bfloat16"}
-TOGETHER = 2**20  # pixels of a batch that are encoded at once; a larger batch goes image by image
-SCALES = 12  # the most sizes from coarse to fine, far more than the largest picture has
+TOGETHER = 2**20  # pixels of a batch that are encoded at once; a larger batch goes in parts
 
 
 @dataclass(frozen=True)
@@ -38,20 +33,24 @@ class Limits:
         max_batch: images.
         stylize_max_pixels: of the content and of the style image in ``stylize``.
         stylize_max_steps: per scale in ``stylize``.
+        stylize_max_batch: images in ``stylize``.
+        max_file_bytes: of each file in ``encoded``.
 
     Raises:
-        ConfigError: one is not positive.
+        ConfigError: one is not a positive whole number.
     """
 
     max_pixels: int = 2**22
     max_batch: int = 64
     stylize_max_pixels: int = 2**20
     stylize_max_steps: int = 500
+    stylize_max_batch: int = 8
+    max_file_bytes: int = 2**24
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if value < 1:
-                raise ConfigError(f"{name} is {value!r}; it must be at least 1")
+            if not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{name} is {value!r}; it must be a whole number from 1")
 
 
 class Signatures(tf.Module):
@@ -84,16 +83,25 @@ class Signatures(tf.Module):
         if precision not in PRECISIONS:
             raise ConfigError(f"precision is {precision!r}; it can be {', '.join(PRECISIONS)}")
         layers = (*style_layers, *content_layers)
-        # Reached through a function, and so out of sight: what a tf.Module has for an attribute it tracks.
         own = Encoder(layers, encoder.weights, encoder.pooling, encoder.padding, PRECISIONS[precision])
-        self._features: Callable[..., Mapping[str, tf.Tensor]] = lambda images, values: own.features(
-            images, [tf.cast(value, tf.float32) for value in values]
+        # One graph function, that all signatures call: the model is small and quick to load.
+        images = tf.TensorSpec([None, None, None, 3], tf.float32)
+        values = [tf.TensorSpec(v.shape, tf.float32) for v in own.model.variables]
+        features = tf.function(own.features, input_signature=[images, values], autograph=False)
+        # Reached through a lambda, and so out of sight: what a tf.Module has for an attribute it tracks.
+        self._features: Callable[..., Mapping[str, tf.Tensor]] = lambda images, values: features(
+            images, values
         )
         self._values = [tf.Variable(tf.cast(v.value, precision), name=v.name) for v in own.model.variables]
         self._style_layers, self._content_layers = tuple(style_layers), tuple(content_layers)
         self._embedding_size, self._views, self._precision = embedding_size, views, precision
         self.size, self.limits = size, limits
         self.minimum_size = minimum_size(own, views)
+        for name in ("max_pixels", "stylize_max_pixels"):
+            if getattr(limits, name) < self.minimum_size**2:
+                raise ConfigError(
+                    f"{name} is {getattr(limits, name)}; these layers need {self.minimum_size} pixels a side"
+                )
         self.weights = encoder.weights
 
     def settings(self) -> dict[str, Any]:
@@ -124,7 +132,10 @@ class Signatures(tf.Module):
         }
 
     def _encode(self, images: tf.Tensor) -> Mapping[str, tf.Tensor]:
-        return self._features(images, self._values)
+        return self._features(images, self._float_values())
+
+    def _float_values(self) -> list[tf.Tensor]:
+        return [tf.cast(value, tf.float32) for value in self._values]
 
     def _default(self, images: tf.Tensor) -> Tensors:
         return self._in_parts(self._style_numbers, self._checked(images, self.limits.max_pixels))
@@ -140,22 +151,36 @@ class Signatures(tf.Module):
             found = self._encode(pixels)
             return {layer: tf.cast(found[layer], tf.float32) for layer in self._content_layers}
 
-        return self._in_parts(features, self._checked(images, self.limits.max_pixels))
+        most, shape = self.limits.max_pixels, tf.shape(images, tf.int64)
+        total = check(
+            tf.reduce_prod(shape[:3]) <= most, f"images: content takes at most {most} pixels in all"
+        )
+        with tf.control_dependencies([total]):  # its answer grows with them
+            images = self._checked(images, most)
+        return self._in_parts(features, images)
 
     def _stylize(self, content: tf.Tensor, style: tf.Tensor, steps: tf.Tensor) -> Tensors:
         most = self.limits.stylize_max_pixels
         content, style = self._checked(content, most, "content"), self._checked(style, most, "style")
         limit = self.limits.stylize_max_steps
         batch, styles, counts = (tf.shape(x)[0] for x in (content, style, steps))
+        few = self.limits.stylize_max_batch
         checks = [
+            check(batch <= few, f"stylize takes at most {few} images"),
             check((batch == styles) & (batch == counts), "content, style and steps: not of one batch size"),
             check(tf.reduce_all((steps >= 1) & (steps <= limit)), f"steps must be from 1 to {limit}"),
         ]
         with tf.control_dependencies(checks):
             content = tf.identity(content)
 
+        values = self._float_values()  # once, not at each step
+
         def paint(one: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> Tensors:
-            image, loss = self._paint(one[0][None], one[1][None], one[2])
+            objective = stylize_objective(
+                lambda images: self._features(images, values), self._content_layers, self._style_layers
+            )
+            images = _floats(one[0][None]), _floats(one[1][None])
+            image, loss = stylize_in_graph(objective, *images, one[2], self.minimum_size)
             return {"image": tf.cast(tf.round(image * 255.0), tf.uint8), "loss": loss[None]}
 
         kinds = {"image": tf.TensorSpec([None, None, None, 3], tf.uint8), "loss": tf.TensorSpec([None])}
@@ -165,19 +190,37 @@ class Signatures(tf.Module):
         return style_numbers(self._encode, pixels, self._style_layers, self._embedding_size, self._views)
 
     def _in_parts(self, function: Callable[[tf.Tensor], Tensors], pixels: tf.Tensor) -> Tensors:
-        """Apply a function to a small batch at once, to a large one image by image: memory stays bounded."""
-        return tf.cond(
-            tf.size(pixels) // 3 <= TOGETHER,
-            lambda: function(pixels),
-            lambda: _map(lambda one: function(one[None]), pixels),
+        """Apply a function of float images to as many images of a uint8 batch at a time as memory allows."""
+        batch, area = tf.shape(pixels)[0], tf.reduce_prod(tf.shape(pixels, tf.int64)[1:3])
+        several = tf.cast(tf.clip_by_value(TOGETHER // area, 1, tf.cast(batch, tf.int64)), tf.int32)
+
+        def part(start: tf.Tensor) -> Tensors:
+            return function(_floats(pixels[start : start + several]))
+
+        kinds = _kinds(part, tf.TensorSpec([], tf.int32))
+        parts = {
+            name: tf.TensorArray(
+                kind.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=kind.shape
+            )
+            for name, kind in kinds.items()
+        }
+        _, parts = tf.while_loop(
+            lambda i, _: i * several < batch,
+            lambda i, parts: (
+                i + 1,
+                {name: parts[name].write(i, value) for name, value in part(i * several).items()},
+            ),
+            (tf.constant(0), parts),
+            parallel_iterations=1,
         )
+        return {name: tf.ensure_shape(parts[name].concat(), kind.shape) for name, kind in kinds.items()}
 
     def _checked(self, images: tf.Tensor, most: int, name: str = "images") -> tf.Tensor:
-        """uint8 to float32 in 0..1, once the batch and the size are known to be within the limits."""
+        """The images, once the batch and the size are known to be within the limits."""
         shape = tf.shape(images)
         checks = [self._check_batch(shape[0], name), self._check_size(shape[1], shape[2], most, name)]
         with tf.control_dependencies(checks):
-            return tf.cast(images, tf.float32) / 255.0
+            return tf.identity(images)
 
     def _check_batch(self, count: tf.Tensor, name: str = "images") -> tf.Operation:
         most = self.limits.max_batch
@@ -197,65 +240,17 @@ class Signatures(tf.Module):
     def _decoded(self, code: tf.Tensor) -> tf.Tensor:
         """The bytes of a file as float32 ``[height, width, 3]`` in 0..1 with the longest side `size`."""
         most = self.limits.max_pixels
+        bytes_limit = self.limits.max_file_bytes
+        size = check(
+            tf.strings.length(code) <= bytes_limit, f"images: a file has at most {bytes_limit} bytes"
+        )
+        with tf.control_dependencies([size]):
+            code = tf.identity(code)
         pixels = decode(code, lambda height, width: self._check_size(height, width, most, "images"))
-        image = self._checked(pixels[None], most)
+        image = _floats(self._checked(pixels[None], most))
         shape = tf.cast(tf.shape(pixels)[:2], tf.float32)
         fitted = tf.round(shape * (self.size / tf.reduce_max(shape)))
         return resized(image, tf.maximum(tf.cast(fitted, tf.int32), self.minimum_size))[0]
-
-    def _paint(self, content: tf.Tensor, style: tf.Tensor, steps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`tfstyle.stylize` with its defaults, coarse to fine, in one graph: the image and its last loss."""
-        defaults = StyleConfig()
-        values = [tf.cast(value, tf.float32) for value in self._values]  # once, not at each step
-        objective = Objective(
-            lambda images: self._features(images, values),
-            shares(self._content_layers, None),
-            shares(self._style_layers, None),
-            defaults.content_weight,
-            defaults.style_weight,
-            defaults.tv_weight,
-            balanced_units,
-        )
-        optimizer = lbfgs(defaults.lbfgs_history)
-        step = make_step(objective, optimizer, "eager")  # part of this graph, not a graph of its own
-        full, least = tf.cast(tf.shape(content)[1:3], tf.float32), float(self.minimum_size)
-        sizes = tf.cast(tf.shape(style)[1:3], tf.float32)
-        scales = _scale_count(full, least)
-
-        def scale(k: tf.Tensor, image: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            factor = 0.5 ** tf.cast(scales - 1 - k, tf.float32)
-            shape = tf.cast(tf.round(full * factor), tf.int32)
-            at = tf.maximum(factor, tf.minimum(1.0, least / tf.reduce_min(sizes)))
-            small = resized(style, tf.cast(tf.maximum(tf.round(sizes * at), 1.0), tf.int32))
-            targets = objective.targets(resized(content, shape), [objective.style_summary(small)])
-            image = resized(image, shape)
-
-            def move(i: tf.Tensor, x: tf.Tensor, state: Any, loss: tf.Tensor) -> tuple[Any, ...]:
-                x, state, terms = step(x, state, targets)
-                return i + 1, x, state, terms["total"]
-
-            start = (tf.constant(0), image, optimizer.init(image), loss)
-            _, image, state, loss = tf.while_loop(lambda i, *_: i < steps, move, start)
-            return k + 1, tf.ensure_shape(optimizer.solution(image, state), [1, None, None, 3]), loss
-
-        grows = tf.TensorShape([1, None, None, 3])
-        _, image, loss = tf.while_loop(
-            lambda k, *_: k < scales,
-            scale,
-            (tf.constant(0), content, tf.constant(0.0)),
-            shape_invariants=(tf.TensorShape([]), grows, tf.TensorShape([])),
-            maximum_iterations=SCALES,
-        )
-        return image, loss
-
-
-def _scale_count(full: tf.Tensor, minimum: float) -> tf.Tensor:
-    """How many sizes `tfstyle.plan.scale_shapes` has for a height and width, inside a graph."""
-    halvings = tf.range(SCALES, dtype=tf.float32)
-    doublings = tf.math.log(tf.reduce_max(full) / COARSEST) / tf.math.log(2.0)
-    fits = tf.reduce_min(tf.round(full / 2.0 ** halvings[:, None]), 1) >= minimum
-    wanted = (halvings <= tf.maximum(tf.round(doublings), 0.0)) & fits
-    return tf.reduce_sum(tf.cast(wanted, tf.int32))
 
 
 def minimum_size(encoder: Encoder, views: int) -> int:
@@ -268,11 +263,19 @@ def _map(
 ) -> Tensors:
     """Apply a function that gives batches of one to each item in turn, and join what it gives."""
     if kinds is None:
-        first = tf.nest.map_structure(lambda item: tf.TensorSpec(item.shape[1:], item.dtype), items)
-        traced = tf.function(function, autograph=False).get_concrete_function(first)
-        kinds = {name: tf.TensorSpec(out.shape, out.dtype) for name, out in traced.structured_outputs.items()}
+        kinds = _kinds(function, tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), items))
     one = {name: tf.TensorSpec(kind.shape[1:], kind.dtype) for name, kind in kinds.items()}
     return tf.map_fn(
         lambda item: {name: value[0] for name, value in function(item).items()},
         items, fn_output_signature=one, parallel_iterations=1,
     )  # fmt: skip
+
+
+def _kinds(function: Callable[..., Tensors], given: Any) -> dict[str, tf.TensorSpec]:
+    """Types and shapes of what a function gives."""
+    traced = tf.function(function, autograph=False).get_concrete_function(given)
+    return {name: tf.TensorSpec(out.shape, out.dtype) for name, out in traced.structured_outputs.items()}
+
+
+def _floats(pixels: tf.Tensor) -> tf.Tensor:
+    return tf.cast(pixels, tf.float32) / 255.0

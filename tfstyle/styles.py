@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +20,23 @@ from tfstyle.files import check_writable, write_atomically
 from tfstyle.images import Picture
 from tfstyle.weights import CONVOLUTIONS
 
+log = logging.getLogger(__name__)
+
 Grams = Mapping[str, np.ndarray]
 LEVELS = 9  # halvings of the size that are kept at most, the full one included
+NEAR = 0.05  # how far, relatively, a level's size may be from the one asked for, before that is said
+
+
+class Numbers(dict[str, Any]):
+    """What `tfstyle.StyleExtractor` gives, a dict, and what it was made with.
+
+    Attributes:
+        made_with: what the encoder was, of `describe`.
+    """
+
+    def __init__(self, numbers: Mapping[str, Any], made_with: Mapping[str, str]) -> None:
+        super().__init__(numbers)
+        self.made_with = made_with
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,33 +49,62 @@ class Style:
         made_with: what the encoder was, of `describe`; empty if it is not known.
         name: of the picture.
         size: longest side of the picture in pixels at its full size; 0 if it is not known.
+        original: the same before it was shrunk to be extracted.
     """
 
     levels: Sequence[Grams]
     made_with: Mapping[str, str]
     name: str = ""
     size: int = 0
+    original: int = 0
 
-    def at(self, factor: float, size: int) -> Grams:
-        """The Gram matrices of the picture at a factor, 0..1, of a size; or of the nearest level there is.
+    def __post_init__(self) -> None:
+        if not self.levels:
+            raise ConfigError("a style needs the Gram matrices of at least one size")
+        for level in self.levels:
+            for layer, gram in level.items():
+                if layer not in LAYERS:
+                    raise ConfigError(f"a style has no layer {layer!r}; there are {', '.join(LAYERS)}")
+                channels = CONVOLUTIONS[keras_name(layer)][1]
+                if gram.shape != (channels, channels) or gram.dtype != np.float32:
+                    raise ConfigError(
+                        f"{layer} of a style is {gram.dtype} of shape {gram.shape}; of one image it is "
+                        f"float32 [{channels}, {channels}]"
+                    )
 
-        Args:
-            factor: of the scale that a run is at.
-            size: longest side that an image in its place would be shrunk to, in pixels.
+    def at(self, longest: float) -> Grams:
+        """The Gram matrices of the picture with about that many pixels on its longest side.
+
+        Where no level is within `NEAR` of that, the nearest is taken, and a line says so.
         """
-        shrunk = factor * min(1.0, size / self.size) if self.size else factor
-        return self.levels[min(max(round(-np.log2(shrunk)), 0), len(self.levels) - 1)]
+        if not self.size:
+            return self.levels[0]
+        sizes = [self.size / 2**level for level in range(len(self.levels))]
+        nearest = min(sizes, key=lambda size: abs(np.log(size / longest)))
+        # Below the last there is none that the encoder could look at.
+        if abs(nearest / longest - 1) > NEAR and longest > sizes[-1]:
+            log.warning(
+                "%s was extracted at %d pixels: for %d those of %d stand in; extract it at this size, or at "
+                "two or four times it",
+                self.name or "the style", self.size, round(longest), round(nearest),
+            )  # fmt: skip
+        return self.levels[sizes.index(nearest)]
 
     def check(self, encoder: Encoder, layers: Sequence[str]) -> None:
         """Raise ConfigError unless these are Gram matrices of this encoder, with these layers."""
         name = self.name or "the style"
         here = describe(encoder, [layer for layer in layers if layer in self.levels[0]])
-        for key in here if self.made_with else ():
-            if here[key] != self.made_with.get(key):
+        differ = [key for key in here if self.made_with and here[key] != self.made_with.get(key)]
+        for key in ("pooling", "padding"):
+            if key in differ:
                 raise ConfigError(
-                    f"{name} was extracted with {key} {self.made_with.get(key)}, here it is {here[key]}: "
-                    "Gram matrices compare only between equal encoders"
+                    f"{name} was extracted with {key} {self.made_with.get(key)}, not {here[key]}"
                 )
+        if differ:
+            raise ConfigError(
+                f"{name} was extracted with other weights, {self.made_with.get('source', 'unknown')}, "
+                f"than those here, {encoder.weights.source}"
+            )
         missing = [layer for layer in layers if layer not in self.levels[0]]
         if missing:
             has = ",".join(self.levels[0])
@@ -71,25 +116,31 @@ class Style:
 
         Args:
             source: a `Style`; what `tfstyle.StyleExtractor` gave for one image, whose Gram matrices then
-                serve at all scales; or the path of an ``.npz`` file of one style.
+                serve at all scales; or the path of an ``.npz`` file of one style, or of several with the
+            name of one behind it, ``styles.npz#scream.jpg``.
 
         Raises:
             ImageError, ConfigError: as `load`; a mapping without Gram matrices, or of several images.
         """
         if isinstance(source, (str, os.PathLike)):
+            file, mark, name = os.fspath(source).rpartition("#")
+            if mark and Path(file).suffix.lower() == ".npz":
+                return cls.load(file, name)
             return cls.load(source) if Path(source).suffix.lower() == ".npz" else None
         if not isinstance(source, Mapping):
             return source if isinstance(source, cls) else None
+        return cls._of_grams(source)
+
+    @classmethod
+    def _of_grams(cls, source: Mapping[str, Any]) -> Style:
+        """A style of one size from Gram matrices by layer, with or without a batch axis of one."""
         grams = {str(k): np.asarray(v, np.float32) for k, v in source.items() if str(k) in LAYERS}
         if not grams:
             raise ConfigError(f"a style given as a mapping needs Gram matrices by layer; not {list(source)}")
-        for layer, gram in grams.items():
-            channels = CONVOLUTIONS[keras_name(layer)][1]
-            if gram.shape not in ((channels, channels), (1, channels, channels)):
-                raise ConfigError(
-                    f"{layer} of a style has shape {gram.shape}; of one image it is [{channels}, {channels}]"
-                )
-        return cls([{layer: gram.reshape(gram.shape[-2:]) for layer, gram in grams.items()}], {})
+        made_with = getattr(source, "made_with", {})
+        if not made_with:
+            log.warning("Gram matrices alone: whether they are of this encoder cannot be checked")
+        return cls([{k: v[0] if v.shape[:1] == (1,) else v for k, v in grams.items()}], made_with)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
         """Write an ``.npz`` file that `load`, `tfstyle.stylize` and the command line read.
@@ -118,23 +169,24 @@ class Style:
             raise ImageError(f"no such style file: {path}")
         try:
             with np.load(path, allow_pickle=False) as file:
-                names = [str(n) for n in file["names"]]
-                made_with = json.loads(str(file["made_with"]))
+                if "names" not in file.files and set(LAYERS) & set(file.files):
+                    return cls._of_grams(file)  # what an extractor gave, saved by the user
+                names, sizes = [str(n) for n in file["names"]], file["sizes"]
+                made_with = dict(json.loads(str(file["made_with"])))
                 layers = [key for key in file.files if key.startswith("conv") and "/" not in key]
                 index = _index(names, name, path)
-                size = int(file["sizes"][index])
                 levels = [
                     {layer: file[_key(layer, level)][index] for layer in layers}
                     for level in range(LEVELS)
                     if layers and _key(layers[0], level) in file.files
                 ]
-        except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ImageError(f"{path}: not a file of styles ({error})") from error
-        if not levels:
-            raise ImageError(f"{path}: it holds no Gram matrices; extract it with --grams")
-        return cls(levels, made_with, name or names[index], size)
+                if not levels:
+                    raise ConfigError(f"{path}: it holds no Gram matrices; extract it with --grams")
+                return cls(levels, made_with, name or names[index], *(int(n) for n in sizes[index]))
+        except ConfigError:
+            raise
+        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise ImageError(f"{path}: not a file of styles") from error
 
 
 def pyramid(picture: Picture, minimum: int) -> Iterator[Picture]:
@@ -156,30 +208,38 @@ def describe(encoder: Encoder, layers: Sequence[str]) -> dict[str, str]:
 def save_styles(
     path: Path, styles: Sequence[Style], overwrite: bool = False, embeddings: np.ndarray | None = None
 ) -> None:
-    """Write the styles of several pictures, all with the same layers and at as many sizes as all have.
+    """Write the styles of several pictures, all with the same layers.
 
-    The file holds ``names``, ``sizes``, ``made_with`` as JSON, ``embedding`` ``[styles, size]`` where
-    given, and for each layer ``conv1_1`` ``[styles, N, N]``, at half the size ``conv1_1/2``, and so on.
+    The file holds ``names``; ``sizes`` ``[styles, 2]``, the longest side as extracted and before;
+    ``made_with`` as JSON; ``embedding`` ``[styles, size]`` where given; and for each layer ``conv1_1``
+    ``[styles, N, N]``, at half the size ``conv1_1/2``, and so on. A small picture, which has fewer sizes,
+    repeats its last.
     """
     if path.suffix != ".npz":
         raise ConfigError(f"cannot write {path}: styles are written as .npz")
     check_writable(path, overwrite)
-    levels = min(len(style.levels) for style in styles)
-    arrays: dict[str, Any] = {
-        _key(layer, level): np.stack([style.levels[level][layer] for style in styles])
-        for level in range(levels)
-        for layer in styles[0].levels[level]
-    }
-    if embeddings is not None:
-        arrays["embedding"] = embeddings
+    arrays: dict[str, Any] = {}
+    for level in range(max(len(style.levels) for style in styles)):
+        for layer in styles[0].levels[0]:
+            grams = [style.levels[min(level, len(style.levels) - 1)][layer] for style in styles]
+            arrays[_key(layer, level)] = np.stack(grams)
+    write_numbers(
+        path, [s.name for s in styles], [(s.size, s.original) for s in styles], styles[0].made_with,
+        {**arrays, **({} if embeddings is None else {"embedding": embeddings})},
+    )  # fmt: skip
+
+
+def write_numbers(
+    path: Path,
+    names: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    made_with: Mapping[str, str],
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    """Write an ``.npz`` file as `save_styles` describes it, with any of its arrays."""
     buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        names=np.array([style.name for style in styles]),
-        sizes=np.array([style.size for style in styles]),
-        made_with=np.array(json.dumps(dict(styles[0].made_with))),
-        **arrays,
-    )
+    described: dict[str, Any] = {"names": np.array(names), "sizes": np.array(sizes), **arrays}
+    np.savez_compressed(buffer, made_with=np.array(json.dumps(dict(made_with))), **described)
     write_atomically(path, buffer.getvalue())
 
 
@@ -189,10 +249,7 @@ def _key(layer: str, level: int) -> str:
 
 def _index(names: Sequence[str], name: str | None, path: Path) -> int:
     if name is None and len(names) > 1:
-        raise ConfigError(
-            f"{path} holds {len(names)} styles, {names[0]} the first; take one by tfstyle.Style.load(path, "
-            "name), or extract each to a file of its own"
-        )
+        raise ConfigError(f"{path} holds {len(names)} styles; name one: {path}#{names[0]}")
     if name is not None and name not in names:
         raise ConfigError(f"{path} has no style {name!r}; it has {', '.join(names[:5])}")
     return 0 if name is None else names.index(name)
