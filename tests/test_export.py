@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import make_picture
+from tests.contract import messages
 from tfstyle import StyleExtractor, export, weights
 from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.painting import _scale_count
@@ -115,6 +116,23 @@ def test_limits_are_possible(extractor, tmp_path):
     with pytest.raises(ConfigError, match="max_pixels is 15; these layers need 4 pixels a side"):
         extractor.export(tmp_path, limits=Limits(max_pixels=15))
     assert not list(tmp_path.iterdir())
+
+
+def test_warm_up_requests_keep_to_the_tightest_limits(extractor, tmp_path):
+    """A server whose warm-up fails does not serve."""
+    least = extractor.minimum_size
+    limits = Limits(
+        max_pixels=least**2, max_batch=1, stylize_max_pixels=least**2, stylize_max_steps=1,
+        stylize_max_batch=1, max_file_bytes=500,
+    )  # fmt: skip
+    path = extractor.export(tmp_path, limits=limits)
+    model = tf.saved_model.load(str(path))
+    requests = messages.warmup_requests(path / "assets.extra" / "tf_serving_warmup_requests")
+    assert {request.signature for request in requests} == set(model.signatures)
+    for request in requests:
+        given = {name: tf.constant(value) for name, value in request.inputs.items()}
+        for value in model.signatures[request.signature](**given).values():
+            assert np.isfinite(value).all()
 
 
 def test_a_place_that_cannot_be_written(extractor, tmp_path):

@@ -246,7 +246,7 @@ def models(small_file, tmp_path_factory):
     command = [
         models, "--weights", small_file, "--content-layers", "conv2_2", "--precision", "float16",
         "--size", 96, "--name", "small", "--version", 7, "--max-pixels", 2**15, "--max-batch", 3,
-        "--stylize-max-pixels", 2**14, "--stylize-max-steps", 600,
+        "--stylize-max-pixels", 2**14, "--stylize-max-steps", 600, "--stylize-max-batch", 2,
     ]  # fmt: skip
     done = build(*command)
     assert done.returncode == 0, done.stderr
@@ -260,6 +260,7 @@ def test_build_takes_a_deployments_options(models):
     assert (contract["size"], contract["precision"]) == (96, "float16")
     assert contract["limits"] == {
         "max_pixels": 2**15, "max_batch": 3, "stylize_max_pixels": 2**14, "stylize_max_steps": 600,
+        "stylize_max_batch": 2, "max_file_bytes": 2**24,
     }  # fmt: skip
     assert [*contract["signatures"]["content"]["outputs"]] == ["conv2_2"]
     again = build(*command)

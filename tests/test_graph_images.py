@@ -48,10 +48,26 @@ def test_the_pixels_are_pillows(picture, kind, options):
     assert np.array_equal(decoded(code), pillows(code))
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA"])
-def test_other_modes(picture, mode):
-    code = encoded(picture.convert(mode), "PNG")
-    assert decoded(code).shape == (61, 90, 3)
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("L", "PNG"), ("P", "PNG"), ("1", "PNG"), ("L", "JPEG"), ("L", "GIF"), ("P", "GIF"), ("L", "WEBP")],
+)
+def test_grey_and_palettes_become_pillows_colours(picture, mode, kind):
+    code = encoded(picture.convert(mode), kind)
+    assert np.array_equal(decoded(code), pillows(code))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP"])
+def test_of_transparent_pixels_the_colour_below_is_taken(picture, kind):
+    seen = picture.convert("RGBA")
+    seen.putalpha(Image.fromarray(np.tile(np.arange(90, dtype=np.uint8), (61, 1))))
+    assert np.array_equal(decoded(encoded(seen, kind)), np.asarray(picture))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P"])
+def test_a_bitmap_with_a_palette_is_refused(picture, mode):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must have 24 or 32 bits per pixel"):
+        decoded(encoded(picture.convert(mode), "BMP"))
 
 
 def test_of_a_moving_gif_the_first_frame(picture):

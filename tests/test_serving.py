@@ -27,7 +27,10 @@ pytestmark = pytest.mark.serving
 
 STYLE, CONTENT = ("conv1_1", "conv2_1"), ("conv2_2",)
 SIZE, EMBEDDING, LEAST = 48, 16, 4  # two poolings with reflection need four pixels a side
-LIMITS = Limits(max_pixels=2**15, max_batch=16, stylize_max_pixels=2**16, stylize_max_steps=20)
+LIMITS = Limits(
+    max_pixels=2**15, max_batch=16, stylize_max_pixels=2**16, stylize_max_steps=20, stylize_max_batch=3,
+    max_file_bytes=2**16,
+)  # fmt: skip
 TOGETHER = 8192  # pixels: larger batches go image by image; the package's own number is for larger models
 TOLERANCE = 1e-5  # L2, relative: float32 in another order
 
@@ -221,6 +224,12 @@ def gif_larger_than_it_says():
     return bytes(file)
 
 
+def with_a_palette():
+    file = io.BytesIO()
+    Image.fromarray(pixels(20, 20)).quantize(8).save(file, "bmp")
+    return file.getvalue()
+
+
 def black(count, height, width, channels=3):
     return np.zeros((count, height, width, channels), np.uint8)
 
@@ -232,6 +241,12 @@ BAD = {
     "half a file": ("encoded", {"images": batch(encoded(pixels(40, 40))[:60])}, "PNG"),
     "one bad file of two": ("encoded", {"images": batch(encoded(pixels(9, 9)), b"x")}, "not a JPEG"),
     "huge header": ("encoded", {"images": batch(huge_png())}, "at most 32768 in all"),
+    "a file of many bytes": (
+        "encoded",
+        {"images": batch(encoded(black(1, 9, 9)[0]) + bytes(2**16))},
+        "65536",
+    ),
+    "a palette": ("encoded", {"images": batch(with_a_palette())}, "24 or 32 bits per pixel"),
     "a frame above its header": ("encoded", {"images": batch(gif_larger_than_it_says())}, "at most 32768"),
     "file too large": ("encoded", {"images": batch(encoded(black(1, 200, 200)[0]))}, "at most 32768 in all"),
     "file of one pixel": ("encoded", {"images": batch(encoded(black(1, 1, 1)[0]))}, SMALL),
@@ -241,9 +256,10 @@ BAD = {
     "a line": ("content", {"images": black(1, 3, 50)}, SMALL),
     "too large": ("", {"images": black(1, 129, 256)}, "at most 32768 in all"),
     "no image": ("", {"images": black(0, 16, 16)}, "from 1 to 16 images"),
+    "content too large in all": ("content", {"images": black(2, 128, 129)}, "at most 32768 pixels in all"),
     "too many": ("content", {"images": black(17, 8, 8)}, "from 1 to 16 images"),
-    "no batch axis": ("", {"images": black(1, 16, 16)[0]}, ""),
-    "four channels": ("", {"images": black(1, 16, 16, 4)}, ""),
+    "no batch axis": ("", {"images": black(1, 16, 16)[0]}, f"{SMALL} and at most 32768 in all] [16] [3]"),
+    "four channels": ("", {"images": black(1, 16, 16, 4)}, "shapes: [1,16,16,4] vs. [3]"),
     "floats": ("", {"images": black(1, 16, 16).astype("f4")}, "DT_UINT8"),
     "no style": ("stylize", {"content": black(1, 16, 16), "steps": steps(1)}, "required: {style}"),
     "steps 0": ("stylize", {"steps": steps(0)}, "steps must be from 1 to 20"),
@@ -254,6 +270,11 @@ BAD = {
     "style too small": ("stylize", {"style": black(1, 2, 40)}, f"style: an image has {SMALL}"),
     "content too large": ("stylize", {"content": black(1, 257, 256)}, "at most 65536 in all"),
     "no pictures": ("stylize", {"content": black(0, 8, 8)}, "content: a batch has from 1 to 16"),
+    "too many pictures": (
+        "stylize",
+        {"content": black(4, 8, 8), "style": black(4, 8, 8), "steps": steps(1, 1, 1, 1)},
+        "at most 3 images",
+    ),
     "unknown signature": ("paint", {"images": black(1, 16, 16)}, '"paint" not found'),
 }
 
@@ -390,22 +411,28 @@ def test_warm_up_requests_are_one_for_each_signature_and_work(model, ask, tmp_pa
         messages.warmup_requests(tmp_path / "spoilt")
 
 
-def test_saved_model_cli_shows_and_runs_it(model, ask, tmp_path):
+def test_saved_model_cli_shows_and_runs_every_signature(model, ask, tmp_path):
+    inputs = {
+        "serving_default": {"images": pixels(14, 11)[None]},
+        "encoded": {"images": batch(encoded(pixels(14, 11)))},
+        "content": {"images": pixels(14, 11)[None]},
+        "stylize": {"content": pixels(14, 11)[None], "style": pixels(9, 12)[None], "steps": steps(2)},
+    }
     command = [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli"]
-    shown = subprocess.run(
-        [*command, "show", "--dir", str(model), "--all"], capture_output=True, text=True, check=True
-    )
-    for name in ("serving_default", "encoded", "content", "stylize"):
+    place = ["--dir", str(model)]
+    shown = subprocess.run([*command, "show", *place, "--all"], capture_output=True, text=True, check=True)
+    for name, arrays in inputs.items():
         assert f"signature_def['{name}']" in shown.stdout
-    image = pixels(14, 11)[None]
-    np.save(tmp_path / "images.npy", image)
-    subprocess.run(
-        [*command, "run", "--dir", str(model), "--tag_set", "serve", "--signature_def", "serving_default",
-         "--inputs", f"images={tmp_path / 'images.npy'}", "--outdir", str(tmp_path)],
-        capture_output=True, check=True,
-    )  # fmt: skip
-    expected = ask(images=image)
-    assert_close({name: np.load(tmp_path / f"{name}.npy") for name in expected}, expected)
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "inputs.npz", **arrays)  # of bytes as objects, which it reads too
+        given = ";".join(f"{key}={tmp_path / name / 'inputs.npz'}[{key}]" for key in arrays)
+        subprocess.run(
+            [*command, "run", *place, "--tag_set", "serve", "--signature_def", name, "--inputs", given,
+             "--outdir", str(tmp_path / name)],
+            capture_output=True, check=True,
+        )  # fmt: skip
+        expected = ask(name, **arrays)
+        assert_close({key: np.load(tmp_path / name / f"{key}.npy") for key in expected}, expected, 1e-4)
 
 
 def test_the_variables_are_the_weights_each_once(model, small_weights):
