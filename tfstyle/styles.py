@@ -200,7 +200,7 @@ def pyramid(picture: Picture, minimum: int) -> Iterator[Picture]:
 
 def describe(encoder: Encoder, layers: Sequence[str]) -> dict[str, str]:
     """What Gram matrices of these layers depend on: pooling, padding, and the weights up to each."""
-    digests = encoder.weights.digests()
+    digests = encoder.weights.digests
     weights = {f"{layer} weights": digests[keras_name(layer)] for layer in layers}
     return {"pooling": encoder.pooling, "padding": encoder.padding, **weights}
 

@@ -68,7 +68,8 @@ class Weights:
         """Keras' names of the convolutions that are there, bottom up."""
         return tuple(name for name in CONVOLUTIONS if f"{name}/kernel" in self.arrays)
 
-    def digests(self) -> dict[str, str]:
+    @functools.cached_property
+    def digests(self) -> Mapping[str, str]:
         """Convolution -> SHA-256 of the float32 arrays from the first up to and with it, 16 digits."""
         running, found = hashlib.sha256(), {}
         for name in self.convolutions:
