@@ -214,7 +214,9 @@ class Run:
             return encoder
         pictures = [p for p in (self._content, *self._styles) if isinstance(p, Picture)]
         if len(pictures) <= len(self._styles):
-            raise ConfigError("normalize_weights needs the style's image, not its Gram matrices")
+            raise ConfigError(
+                "normalize_weights, which preset gatys2016 sets too, needs the style's image, not its Gram matrices"
+            )
         return encoder.normalized([tf.constant(p.on_white()[None]) for p in pictures])
 
     def _start(self) -> np.ndarray:
