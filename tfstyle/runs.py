@@ -215,7 +215,7 @@ class Run:
         pictures = [p for p in (self._content, *self._styles) if isinstance(p, Picture)]
         if len(pictures) <= len(self._styles):
             raise ConfigError(
-                "normalize_weights, which preset gatys2016 sets too, needs the style's image, not its Gram matrices"
+                "normalize_weights (also in preset gatys2016) needs the style's image, not its Gram matrices"
             )
         return encoder.normalized([tf.constant(p.on_white()[None]) for p in pictures])
 
