@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from tfstyle import StyleConfig, cli, preset
-from tfstyle.config import PRESETS
 from tfstyle.errors import ConfigError
+from tfstyle.presets import PRESETS
 
 
 def test_the_defaults_are_valid_and_survive_json():
     for name in PRESETS:
-        config = preset(name).replace({"style_layers": ["conv1_1"], "style_blend": [1, 2.5]})
+        config = preset(name).replace({"content_layers": ["conv1_1"], "style_blend": [1, 2.5]})
         stored = json.loads(json.dumps(config.as_dict()))
         assert StyleConfig().replace(stored) == config
-        assert config.style_layers == ("conv1_1",)
+        assert config.content_layers == ("conv1_1",)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_the_defaults_are_valid_and_survive_json():
         ({"style_layers": "conv1_1"}, "expected tuple"),
         ({"style_layers": ()}, "is empty"),
         ({"style_layers": ("conv1_1", 2)}, "expected tuple"),
-        ({"style_layers": ("conv1_1", "conv1_1")}, "names a layer twice"),
+        ({"style_layers": ("conv1_1", "conv1_1")}, "names one twice"),
         ({"style_blend": (1, -1)}, "at least 0"),
         ({"style_blend": (0, 0)}, "all zero"),
         ({"style_layer_weights": (1, 2)}, "style_layer_weights needs style_layers"),
@@ -97,6 +97,7 @@ def test_every_option_is_a_flag_and_arrives_as_it_was_given(field):
         text, value = SAMPLES[kind]
     if field.metadata["choices"]:
         text = value = field.metadata["choices"][-1]
+        value = (value,) if kind.startswith("tuple") else value
     arguments = [
         "stylize",
         "c",

@@ -2,9 +2,12 @@
 
 import hashlib
 import http.server
+import inspect
+import re
 import socket
 import threading
 
+import keras
 import numpy as np
 import pytest
 
@@ -72,6 +75,41 @@ def test_imagenet_weights_are_downloaded_checked_and_cached(
     monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/gone")
     assert weights.load("auto").note == "using the ImageNet weights"
     assert Encoder(("conv1_1",)).weights.source == "imagenet"  # the API's default
+
+
+def test_the_addresses_and_hashes_are_those_of_keras():
+    """As written in the installed Keras' own modules, which do not hand them out."""
+    for network in ("vgg19", "vgg16"):
+        name, url, md5 = download.imagenet_source(network)
+        application = getattr(keras.applications, network)
+        module = inspect.getmodule(inspect.unwrap(getattr(application, network.upper())))
+        assert url == module.WEIGHTS_PATH_NO_TOP
+        source = inspect.getsource(module)
+        assert re.search(rf'"{name}",\s+WEIGHTS_PATH_NO_TOP,[^)]*file_hash="{md5}"', source)
+
+
+def test_vgg16_is_downloaded_to_a_file_of_its_own(tmp_path, cache, serve, monkeypatch):
+    made = keras.applications.VGG16(include_top=False, weights=None)
+    made.save(tmp_path / "served.h5")
+    content = (tmp_path / "served.h5").read_bytes()
+    serve(content)
+    monkeypatch.setattr(download, "VGG16_URL", download.IMAGENET_URL)
+    monkeypatch.setattr(download, "VGG16_MD5", hashlib.md5(content).hexdigest())
+    found = Encoder(("conv5_3",), network="vgg16").weights
+    assert (found.source, found.network) == ("imagenet", "vgg16")
+    assert found.sha256 == hashlib.sha256(content).hexdigest()
+    kernel = made.get_layer("block5_conv3").get_weights()[0]
+    assert np.array_equal(found.arrays["block5_conv3/kernel"], kernel)
+    assert not cache.is_file()
+    assert download.imagenet_cache("vgg16").is_file()
+    assert weights.load("auto", network="vgg16").note == "using the ImageNet weights"
+
+
+def test_auto_has_nothing_to_fall_back_to_for_vgg16(cache, monkeypatch):
+    monkeypatch.setattr(download, "VGG16_URL", "http://127.0.0.1:9/w.h5")
+    with pytest.raises(WeightsError, match="refused") as caught:
+        weights.load("auto", network="vgg16")
+    assert str(cache.with_name(download.VGG16_FILE)) in str(caught.value)
 
 
 def test_a_download_with_the_wrong_hash_is_refused(cache, serve):

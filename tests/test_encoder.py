@@ -9,8 +9,24 @@ from tests import reference
 from tests.conftest import make_picture
 from tfstyle import Encoder
 from tfstyle.backend import check_backend
-from tfstyle.encoder import LAYERS, _mirrored, keras_name
+from tfstyle.encoder import LAYERS, LAYERS_OF, OWN, keras_name
 from tfstyle.errors import BackendError, ConfigError, ImageError, WeightsError
+from tfstyle.network import _mirrored
+from tfstyle.weights import Weights, random
+
+
+def slow_features(image, arrays, names, pooling="avg", padding="zeros", white=255):
+    """`reference.features` with the options that it does not have, of a chain of Keras' layer names."""
+    current = image.astype(np.float64)[..., ::-1] * white - reference.MEAN_BGR
+    out = []
+    for i, name in enumerate(names):
+        if i and name[5] != names[i - 1][5]:
+            average = reference.pool(current, "max" if pooling == "max" else "avg")
+            current = average * 2 if pooling == "rescaled" else average
+        border = padding if padding != "first" else "zeros" if i else "replicate"
+        current = reference.conv_relu(current, arrays[f"{name}/kernel"], arrays[f"{name}/bias"], border)
+        out.append(current)
+    return out
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
@@ -37,14 +53,56 @@ def test_input_is_not_clipped(small_encoder):
     ) < 1e-5  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"pooling": "rescaled"}, {"padding": "first"}, {"pooling": "rescaled", "padding": "first"}],
+)
+@pytest.mark.parametrize("white", [255, 256, 1.5])
+def test_the_options_of_other_programs_match_numpy(small_weights, options, white):
+    encoder = Encoder(LAYERS[:4], small_weights, **options, pixel_range=white, feature_scale=0.125)
+    image = make_picture(9, 8, seed=4)
+    expected = slow_features(image, small_weights.arrays, small_weights.convolutions, **options, white=white)
+    found = encoder(image[None])
+    for layer, truth in zip(LAYERS[:4], expected, strict=True):
+        assert found[layer].dtype == tf.float32
+        assert reference.relative_error(found[layer][0], truth / 8) < 1e-5
+
+
+def test_rescaled_pools_double_what_is_below_them(small_weights):
+    """ReLU is homogeneous: without biases, one pool between makes features twice as large."""
+    arrays = {k: a * ("kernel" in k) for k, a in small_weights.arrays.items()}
+    image = make_picture(8, 12)[None]
+    plain, rescaled = (Encoder(LAYERS[:4], Weights(arrays, "w"), kind)(image) for kind in ("avg", "rescaled"))
+    for layer, factor in zip(LAYERS[:4], (1, 1, 2, 2), strict=True):
+        assert reference.relative_error(rescaled[layer], factor * plain[layer].numpy()) < 1e-6
+
+
+def test_features_are_scaled_in_float32(small_weights):
+    """Half precisions differ from themselves, scaled, by float32's rounding only, and do not overflow."""
+    image = make_picture(8, 8)[None]
+    for dtype in ("bfloat16", "float16"):
+        one, other = (
+            Encoder(("conv2_2",), small_weights, dtype=dtype, feature_scale=scale)(image)["conv2_2"]
+            for scale in (1.0, 1e6 / 3)
+        )
+        assert other.dtype == tf.float32
+        assert reference.relative_error(other, one.numpy() * 1e6 / 3) < 1e-6
+
+
 def test_layers_are_named_as_in_the_paper():
     assert keras_name("conv4_2") == "block4_conv2"
-    whole = keras.applications.VGG19(include_top=False, weights=None)
-    convolutions = [layer.name for layer in whole.layers if "conv" in layer.name]
-    assert [keras_name(layer) for layer in LAYERS] == convolutions
+    assert LAYERS_OF["vgg19"] == LAYERS
+    made_by = {"vgg19": keras.applications.VGG19, "vgg16": keras.applications.VGG16}
+    for network, layers in LAYERS_OF.items():
+        whole = made_by[network](include_top=False, weights=None)
+        convolutions = [layer.name for layer in whole.layers if "conv" in layer.name]
+        assert [keras_name(layer) for layer in layers] == convolutions
 
 
-@pytest.mark.parametrize(("pooling", "kind"), [("avg", "AveragePooling2D"), ("max", "MaxPooling2D")])
+@pytest.mark.parametrize(
+    ("pooling", "kind"),
+    [("avg", "AveragePooling2D"), ("max", "MaxPooling2D"), ("rescaled", "RescaledPooling2D")],
+)
 def test_pools_are_swapped_and_the_network_is_cut_and_frozen(pooling, kind):
     encoder = Encoder(("conv5_1",), "random", pooling=pooling)
     pools = [type(layer).__name__ for layer in encoder.model.layers if "pool" in layer.name]
@@ -80,6 +138,7 @@ def test_the_padding_and_its_gradient_are_adjoint(mode, shape):
         ("conv5_4", "zeros", 16),
         ("conv3_1", "replicate", 4),
         ("conv3_1", "reflect", 8),
+        ("conv3_1", "first", 4),
     ],
 )
 def test_smallest_image(layer, padding, minimum):
@@ -104,8 +163,13 @@ def test_channels_first_images_are_named(small_encoder):
 
 @pytest.mark.parametrize(
     "options",
-    [{"layers": ("conv9_1",)}, {"layers": ()}, {"pooling": "min"}, {"padding": "same"}, {"dtype": "int8"}],
-)
+    [
+        {"layers": ("conv9_1",)}, {"layers": ()}, {"pooling": "min"}, {"padding": "same"},
+        {"dtype": "int8"}, {"network": "vgg11"}, {"pixel_range": 0}, {"pixel_range": "256"},
+        {"pixel_range": float("inf")}, {"feature_scale": -1.0}, {"feature_scale": float("nan")},
+        {"feature_scale": True},
+    ],
+)  # fmt: skip
 def test_unknown_options_are_refused(small_weights, options):
     with pytest.raises(ConfigError):
         Encoder(**{"layers": ("conv1_1",), "weights": small_weights, **options})
@@ -139,6 +203,21 @@ def test_normalized_keeps_the_function_and_sets_the_means(small_weights, pooling
             assert reference.relative_error(a * means, b) < 1e-5
     assert encoder(images[0])["conv1_2"][..., 7].numpy().max() == 0
     assert np.array_equal(normal.weights.arrays["block1_conv2/bias"][7], -1)
+
+
+def test_normalized_keeps_every_option(small_weights):
+    """The law above with all options at once; the means are 1 before `feature_scale`."""
+    options = {"pooling": "rescaled", "padding": "first", "pixel_range": 256, "feature_scale": 0.25}
+    encoder = Encoder(LAYERS[:4], small_weights, **options)
+    image = make_picture(16, 12, 5)[None]
+    normal = encoder.normalized(image)
+    assert {name: getattr(normal, name) for name in options} == options
+    before, after = encoder(image), normal(image)
+    for layer in LAYERS[:4]:
+        flat = before[layer].numpy().mean((0, 1, 2), dtype=np.float64) / 0.25
+        means = np.where(flat > 0, flat, 1)
+        assert after[layer].numpy().mean((0, 1, 2))[flat > 0] == pytest.approx(0.25, rel=1e-4)
+        assert reference.relative_error(after[layer] * means, before[layer]) < 1e-5
 
 
 def test_half_precisions_are_close(small_weights):
@@ -181,3 +260,206 @@ def test_real_weights_agree_with_another_framework(data, pooling):
     for layer in LAYERS[:8]:
         means = tf.reduce_mean(found[layer], axis=(0, 1, 2))
         assert reference.relative_error(means, truth[f"{pooling}/mean/{layer}"]) < 1e-4
+
+
+@pytest.fixture(scope="module")
+def vgg16_weights():
+    """Random, with biases that are not zero."""
+    generator = np.random.default_rng(2)
+    found = random(seed=2, network="vgg16")
+    arrays = {
+        k: generator.normal(0, 5, a.shape).astype("f4") if "bias" in k else a for k, a in found.arrays.items()
+    }
+    return Weights(arrays, "sixteen", network="vgg16")
+
+
+def test_vgg16_matches_numpy(vgg16_weights):
+    layers = LAYERS_OF["vgg16"]
+    encoder = Encoder(layers, vgg16_weights, "rescaled", "first", network="vgg16")
+    assert (encoder.network, encoder.minimum_size) == ("vgg16", 16)
+    image = make_picture(16, 16)
+    found = encoder(image[None])
+    assert tuple(found) == layers
+    names = sorted({key.partition("/")[0] for key in vgg16_weights.arrays})
+    expected = slow_features(image, vgg16_weights.arrays, names, "rescaled", "first")
+    for layer, truth in zip(layers, expected, strict=True):
+        assert reference.relative_error(found[layer][0], truth) < 1e-5
+
+
+@pytest.mark.parametrize("network", ["vgg16", "vgg19"])
+def test_with_its_own_pools_it_is_keras_network(network, tmp_path):
+    """Loaded from Keras' file, against Keras' own model and Keras' own preprocessing."""
+    application = {"vgg16": keras.applications.vgg16, "vgg19": keras.applications.vgg19}[network]
+    make = getattr(application, network.upper())
+    whole = make(include_top=False, weights=None, input_shape=(None, None, 3))
+    whole.save_weights(tmp_path / "w.weights.h5")
+    layers = ("conv1_2", "conv3_3", "conv5_3")
+    encoder = Encoder(layers, tmp_path / "w.weights.h5", "max", "zeros", network=network)
+    images = np.stack([make_picture(32, 24, seed) for seed in (1, 2)])
+    found = encoder(images)
+    for layer in layers:
+        part = keras.Model(whole.input, whole.get_layer(keras_name(layer)).output)
+        truth = part(application.preprocess_input(images * 255.0))
+        assert reference.relative_error(found[layer], truth) < 1e-5
+
+
+@pytest.mark.parametrize("layer", ["conv3_4", "conv5_4"])
+def test_vgg16_has_three_convolutions_in_a_block(vgg16_weights, layer):
+    with pytest.raises(ConfigError, match=f"vgg16 has no layer '{layer}'; .* conv3_3, conv4_1, .* conv5_3$"):
+        Encoder(("conv1_1", layer), vgg16_weights, network="vgg16")
+
+
+def test_normalized_vgg16(vgg16_weights):
+    """Its fourth block follows its third of three: the means go through, and the function stays."""
+    encoder = Encoder(("conv3_3", "conv4_1"), vgg16_weights, network="vgg16")
+    image = make_picture(32, 40)[None]
+    normal = encoder.normalized(image)
+    assert (normal.network, normal.weights.network) == ("vgg16", "vgg16")
+    before, after = encoder(image), normal(image)
+    for layer in encoder.layers:
+        means = before[layer].numpy().mean((0, 1, 2), dtype=np.float64)
+        means[means == 0] = 1
+        assert reference.relative_error(after[layer] * means, before[layer]) < 1e-5
+        found = after[layer].numpy().mean((0, 1, 2))
+        assert np.median(found) == pytest.approx(1, abs=1e-5)
+
+
+def test_weights_of_another_network_are_refused(small_weights, vgg16_weights):
+    with pytest.raises(WeightsError, match=r"weights small are VGG-19's, not VGG-16's"):
+        Encoder(("conv1_1",), small_weights, network="vgg16")
+    with pytest.raises(WeightsError, match=r"weights sixteen are VGG-16's, not VGG-19's"):
+        Encoder(("conv1_1",), vgg16_weights)
+    with pytest.raises(WeightsError, match=r"weights embedded are VGG-19's, not VGG-16's"):
+        Encoder(("conv1_1",), "embedded", network="vgg16")
+
+
+class Pair(keras.layers.Layer):
+    def call(self, inputs):
+        return [inputs, -inputs]
+
+
+@pytest.fixture
+def tiny_model():
+    """Two convolutions, batch normalisation with statistics of its own, dropout, and a head."""
+    images = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="one")(images)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Dropout(0.5, seed=1, name="drop")(x)
+    x = keras.layers.Conv2D(5, 3, strides=2, padding="same", activation="relu", name="two")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="mean")(Pair(name="pair")(x)[0])
+    model = keras.Model(images, keras.layers.Dense(2, name="head")(x), name="tiny")
+    generator = np.random.default_rng(0)
+    model.set_weights(
+        [a if a.dtype.kind != "f" else generator.uniform(0.1, 1, a.shape) for a in model.get_weights()]
+    )
+    return model
+
+
+def test_any_keras_model_is_an_encoder(tiny_model):
+    """One by one, its layers give the features: Keras' convolution, and normalisation by hand."""
+    encoder = Encoder.from_model(tiny_model, lambda images: images * 2 - 1, ["two", "norm"])
+    images = np.stack([make_picture(6, 8, seed) for seed in (1, 2)])
+    found = encoder(images)
+    assert list(found) == list(encoder.layers) == ["two", "norm"]
+    one, norm, two = (tiny_model.get_layer(name) for name in ("one", "norm", "two"))
+    gamma, beta, mean, variance = (a.astype(np.float64) for a in norm.get_weights())
+    after_one = one(images * 2 - 1).numpy()
+    truth = (after_one - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta
+    assert reference.relative_error(found["norm"], truth) < 1e-5
+    assert reference.relative_error(found["two"], two(truth.astype("f4"))) < 1e-5  # no dropout
+
+
+def test_what_a_foreign_model_says_of_itself(tiny_model):
+    before = [layer.trainable for layer in tiny_model.layers], len(tiny_model.trainable_variables)
+    encoder = Encoder.from_model(tiny_model, lambda images: images, ("one",), minimum_size=4)
+    assert (encoder.network, encoder.pooling, encoder.padding) == (OWN, OWN, OWN)
+    assert OWN == "model's own"
+    assert (encoder.weights.source, encoder.dtype, encoder.minimum_size) == ("tiny", "float32", 4)
+    assert (encoder.weights.digests, encoder.weights.convolutions) == ({}, ())
+    state = [v.numpy() for v in tiny_model.variables]
+    encoder(make_picture(8, 8)[None])
+    assert all(np.array_equal(a, v.numpy()) for a, v in zip(state, tiny_model.variables, strict=True))
+    assert before == ([layer.trainable for layer in tiny_model.layers], len(tiny_model.trainable_variables))
+    with pytest.raises(ImageError, match="height 3 is too small for one: at least 4"):
+        encoder(np.zeros((1, 3, 4, 3), np.float32))
+    with pytest.raises(ConfigError, match="tiny cannot be normalized"):
+        encoder.normalized(make_picture(8, 8)[None])
+
+
+@pytest.mark.parametrize("part", ["one", "two"])
+def test_a_foreign_models_values_can_be_given(tiny_model, part):
+    """As in an export: the values of one model in the place of another's give its features."""
+    other = keras.models.clone_model(tiny_model)
+    mine, theirs = (Encoder.from_model(m, lambda x: x, (part,)) for m in (tiny_model, other))
+    image = make_picture(8, 8)[None]
+    values = [tf.cast(v.value, tf.float32) for v in mine.model.variables]
+    assert len(values) == {"one": 2, "two": 9}[part]  # two convolutions, four statistics, dropout's seed
+    assert reference.relative_error(theirs(image)[part], mine(image)[part]) > 0.1
+    given = tf.function(theirs.features)(tf.constant(image), values)[part]
+    assert reference.relative_error(given, mine(image)[part]) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["one", "tow"], "tiny has no layer 'tow'; nearest of its 8 are two"),
+        (["mean"], "layer 'mean' of tiny has an output of shape"),
+        (["two", "pair"], "layer 'pair' of tiny has several outputs"),
+        ([], "at least one layer of tiny"),
+    ],
+)
+def test_layers_that_a_foreign_model_has_not(tiny_model, layers, message):
+    with pytest.raises(ConfigError, match=message):
+        Encoder.from_model(tiny_model, lambda images: images, layers)
+
+
+def test_models_that_are_no_encoders(tiny_model):
+    both = [keras.Input((8, 8, 3), name=name) for name in "ab"]
+    added = keras.Model(both, keras.layers.Add(name="sum")(both))
+    for model in (added, keras.Sequential([keras.layers.Conv2D(2, 3)]), "vgg16"):
+        with pytest.raises(ConfigError, match="not a functional Keras model with one input"):
+            Encoder.from_model(model, lambda images: images, ("sum",))
+    # A layer that was first used elsewhere has its first output outside the model.
+    images = keras.Input((None, None, 3))
+    shared = keras.Model(images, tiny_model.get_layer("one")(images), name="shared")
+    with pytest.raises(ConfigError, match="one cannot be computed from the input of shared alone"):
+        Encoder.from_model(shared, lambda images: images, ("one",))
+
+
+def test_what_preprocess_gives_must_fit_the_model():
+    images = keras.Input((8, 8, 3))
+    model = keras.Model(images, keras.layers.Conv2D(2, 3, name="one")(images), name="fixed")
+    encoder = Encoder.from_model(model, lambda x: tf.image.resize(x, (8, 8)), ("one",))
+    assert encoder(make_picture(12, 10)[None])["one"].shape == (1, 6, 6, 2)
+    with pytest.raises(ImageError, match=r"fixed takes \(None, 8, 8, 3\), and preprocess gives \(1, 12, 10"):
+        Encoder.from_model(model, lambda x: x, ("one",))(make_picture(12, 10)[None])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "ResNet50"])
+def test_keras_own_networks_lead_an_image(name):
+    """Features are those of Keras' model cut there, and the image's gradient is finite and not zero."""
+    model = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(None, None, 3))
+    four = [layer.name for layer in model.layers if len(layer.output.shape) == 4]
+    chosen = [four[len(four) // 2], four[len(four) // 4]]
+    # ResNet50 learned from BGR less its means; MobileNetV3 has its own scaling inside and takes 0..255.
+    prepare = {
+        "ResNet50": lambda images: keras.applications.resnet50.preprocess_input(images * 255.0),
+        "MobileNetV3Small": lambda images: images * 255.0,
+    }[name]
+    encoder = Encoder.from_model(model, prepare, chosen, minimum_size=32)
+    image = tf.Variable(make_picture(64, 64)[None])
+    with tf.GradientTape() as tape:
+        features = tf.function(encoder.features)(image)
+        loss = sum(tf.reduce_mean(tf.square(maps)) for maps in features.values())
+    assert list(features) == chosen
+    for layer in chosen:
+        truth = keras.Model(model.input, model.get_layer(layer).output)(
+            prepare(image.value()), training=False
+        )
+        assert reference.relative_error(features[layer], truth) < 1e-5
+    gradient = tape.gradient(loss, image).numpy()
+    assert np.isfinite(gradient).all()
+    assert np.linalg.norm(gradient) > 0
+    given = encoder.features(image, [tf.cast(v.value, tf.float32) for v in encoder.model.variables])
+    assert all(reference.relative_error(given[layer], features[layer]) < 1e-5 for layer in chosen)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tests.conftest import make_picture
 from tests.contract import messages
 from tfstyle import StyleExtractor, export, weights
+from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.painting import _scale_count
 from tfstyle.plan import scale_shapes
@@ -208,7 +209,7 @@ def test_as_many_scales_as_the_library_has(shape):
     """The shorter side may be too small for the coarsest of them."""
     for minimum in (4, 16, 32):
         found = int(_scale_count(tf.constant(shape, tf.float32), float(minimum)))
-        expected = len(scale_shapes(shape, None, minimum)) if min(shape) >= minimum else 0
+        expected = len(scale_shapes(shape, minimum, StyleConfig())) if min(shape) >= minimum else 0
         assert found == expected
 
 

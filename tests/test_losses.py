@@ -8,7 +8,7 @@ from tests import reference
 from tests.conftest import make_picture
 from tfstyle import Encoder, Objective, Weights, content_loss, gram_matrix, style_loss, total_variation
 from tfstyle.errors import ConfigError
-from tfstyle.losses import balanced_units, paper_units
+from tfstyle.losses import Region, balanced_units, channel_units, mean_units, paper_units, root_units
 
 rng = np.random.default_rng(0)
 
@@ -153,11 +153,85 @@ def test_a_black_content_does_not_divide_by_zero():
 def test_several_styles_are_blended_on_their_gram_matrices(small_encoder):
     content, one, two = (make_picture(8, 8, s)[None] for s in (1, 2, 3))
     objective = make_objective(small_encoder, paper_units)
-    blended = objective.targets(content, [objective.style_summary(s) for s in (one, two)], [1, 3]).style[
-        "conv1_1"
-    ]
+    targets = objective.targets(content, [objective.style_summary(s) for s in (one, two)], [1, 3])
+    (blended,) = targets.styles[0]["conv1_1"]
     grams = [reference.gram(reference.features(s[0], small_encoder.weights.arrays, 1)[0]) for s in (one, two)]
     assert reference.relative_error(blended[0], 0.25 * grams[0] + 0.75 * grams[1]) < 1e-5
+
+
+def identity(image):
+    """An encoder whose only features are the colours."""
+    return {"conv1_1": image}
+
+
+@pytest.mark.parametrize("kind", ["content", "style"])
+def test_unit_gradients_have_the_weights_as_their_sum_of_magnitudes(kind):
+    weights = {"content_weight": 3.0, "style_weight": 0.0}
+    if kind == "style":
+        weights = {"content_weight": 0.0, "style_weight": 3.0}
+    content, style, image = (make_picture(6, 7, s)[None] for s in (1, 2, 3))
+    found = []
+    for unit in (True, False):
+        objective = Objective(
+            identity, {"conv1_1": 1.0}, {"conv1_1": 1.0}, units=paper_units, unit_gradients=unit, **weights
+        )
+        targets = objective.targets(content, [objective.style_summary(style)])
+        found.append(gradient(lambda x: objective(x, targets)["total"], image))  # noqa: B023
+    assert np.abs(found[0]).sum() == pytest.approx(3, rel=1e-4)
+    assert reference.relative_error(found[0] * np.abs(found[1]).sum() / 3, found[1]) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("units", "content_factor", "style_factor"),
+    [
+        (paper_units, 0.5, lambda n: 1 / (4 * n**2)),
+        (mean_units, 1 / (6 * 7 * 3), lambda n: 1 / n**2),
+        (channel_units, 1 / (6 * 7 * 3), lambda n: 1 / n**4),
+        (root_units, 0.5 / (3**0.5 * 42**0.5), lambda n: 1 / (4 * n**2)),
+    ],
+)
+def test_units(units, content_factor, style_factor):
+    content, style, image = (make_picture(6, 7, s)[None] for s in (1, 2, 3))
+    objective = Objective(identity, {"conv1_1": 1.0}, {"conv1_1": 1.0}, 1.0, 1.0, units=units)
+    terms = objective(tf.constant(image), objective.targets(content, [objective.style_summary(style)]))
+    assert float(terms["content"]) == pytest.approx(content_factor * ((image - content) ** 2).sum(), rel=1e-4)
+    grams = [reference.gram(x[0]) for x in (image, style)]
+    assert float(terms["style"]) == pytest.approx(
+        style_factor(3) * ((grams[0] - grams[1]) ** 2).sum(), rel=1e-4
+    )
+
+
+def test_regions_are_pictures_of_their_own():
+    """With features that see one pixel, a region's loss is that of the cut-out region."""
+    content, style, other, image = (make_picture(6, 8, s)[None] for s in (1, 2, 3, 4))
+    objective = Objective(identity, {"conv1_1": 1.0}, {"conv1_1": 1.0}, 0.0, 1.0, units=paper_units)
+    left = np.zeros((1, 6, 8, 1), np.float32)
+    left[:, :, :2] = 4  # a quarter of the picture, of mean 1
+    right = (4 - left) / 3
+    regions = [Region(0.25, {"conv1_1": tf.constant(left)}), Region(0.75, {"conv1_1": tf.constant(right)})]
+    summaries = [objective.style_summary(s) for s in (style, other)]
+    found = objective(tf.constant(image), objective.targets(content, summaries, regions=regions))
+    expected = 0.0
+    for share, part, goal in ((0.25, image[:, :, :2], style), (0.75, image[:, :, 2:], other)):
+        expected += share * reference.style_loss(reference.gram(part[0]), reference.gram(goal[0]))
+    assert float(found["style"]) == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(ConfigError, match="3 styles with 2 regions"):
+        objective.targets(content, [*summaries, summaries[0]], regions=regions)
+
+
+def test_what_is_kept_has_no_gradient_and_is_seen_as_the_content():
+    content, style, image = (make_picture(6, 8, s)[None] for s in (1, 2, 3))
+    objective = Objective(identity, {"conv1_1": 1.0}, {"conv1_1": 1.0}, 1.0, 1.0, 1.0)
+    keep = np.zeros((1, 6, 8, 1), np.float32)
+    keep[:, :3] = 1
+    targets = objective.targets(content, [objective.style_summary(style)], keep=tf.constant(keep))
+    found = gradient(lambda x: objective(x, targets)["total"], image)
+    assert not found[0, :3].any()
+    assert found[0, 3:].all()
+    mixed = np.where(keep > 0, content, image)
+    assert float(objective(tf.constant(image), targets)["total"]) == pytest.approx(
+        float(objective(tf.constant(mixed), targets)["total"]), rel=1e-6
+    )
 
 
 def test_blend_weights_must_match_the_styles(small_encoder):

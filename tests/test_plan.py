@@ -21,7 +21,7 @@ from tfstyle.plan import available_layers, scale_shapes
     ],
 )
 def test_scales(full, scales, minimum, expected):
-    assert scale_shapes(full, scales, minimum) == expected
+    assert scale_shapes(full, minimum, StyleConfig(scales=scales)) == expected
 
 
 def test_the_embedded_weights_have_layers_of_their_own(caplog):

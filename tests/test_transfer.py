@@ -11,8 +11,10 @@ import tfstyle
 from tests.conftest import make_picture
 from tfstyle import Encoder, StyleConfig, iterate, stylize
 from tfstyle.errors import ConfigError, ImageError, NotFiniteError, RunError, WeightsError
+from tfstyle.losses import Units, balanced_units
 from tfstyle.optimizers import Optimizer
-from tfstyle.runs import UNITS, Run
+from tfstyle.preparation import UNITS
+from tfstyle.runs import Run
 
 
 @pytest.fixture
@@ -283,9 +285,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_picture(run, 
 
 
 def test_lbfgs_gives_up_when_nothing_is_finite(run, monkeypatch):
-    def infinite(content, style, pixels):
-        return {k: tf.constant(float("inf")) for k in content}, {k: tf.constant(1.0) for k in style}
-
+    infinite = Units(lambda target, pixels: tf.constant(float("inf")), balanced_units.style)
     monkeypatch.setitem(UNITS, "balanced", infinite)
     for iterations, done in ((100, 21), (5, 5)):
         with pytest.raises(NotFiniteError) as caught:

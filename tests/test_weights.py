@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from tfstyle import Encoder, download, stylize, weights
-from tfstyle.errors import WeightsError
+from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.images import load
-from tfstyle.weights import CONVOLUTIONS
+from tfstyle.weights import CONVOLUTIONS, NETWORKS
 
 
 def test_the_shapes_are_those_of_keras(whole_network):
@@ -63,6 +63,54 @@ def test_another_network_is_refused(tmp_path):
     keras.applications.VGG16(include_top=False, weights=None).save(tmp_path / "a.h5")
     with pytest.raises(WeightsError, match="block3_conv4/kernel is missing"):
         weights.load(tmp_path / "a.h5")
+
+
+def test_vgg16_has_its_own_shapes_and_files(tmp_path):
+    made = keras.applications.VGG16(include_top=False, weights=None)
+    shapes = {x.name: (*x.kernel.shape[2:],) for x in made.layers if x.weights}
+    assert dict(NETWORKS["vgg16"]) == shapes
+    assert len(shapes) == 13
+    made.save(tmp_path / "a.h5")
+    made.save_weights(tmp_path / "a.weights.h5")
+    for name in ("a.h5", "a.weights.h5"):
+        found = weights.load(tmp_path / name, network="vgg16")
+        assert found.network == "vgg16"
+        assert found.convolutions == tuple(shapes)
+        for layer in shapes:
+            assert np.array_equal(found.arrays[f"{layer}/kernel"], made.get_layer(layer).get_weights()[0])
+    found.save(tmp_path / "b.npz")
+    assert weights.load(tmp_path / "b.npz", network="vgg16").digests == found.digests
+
+
+@pytest.mark.parametrize("name", ["whole.h5", "only.weights.h5", "a.npz"])
+def test_vgg19_is_not_taken_for_vgg16(whole_network, tmp_path, name):
+    if name.endswith("npz"):
+        lower = weights.random().arrays.items()
+        np.savez(tmp_path / name, **{key: array for key, array in lower if key[5] in "123"})
+    else:
+        (whole_network.save_weights if "weights" in name else whole_network.save)(tmp_path / name)
+    assert weights.load(tmp_path / name).network == "vgg19"
+    with pytest.raises(WeightsError, match=rf"{name}: .*VGG-16's"):
+        weights.load(tmp_path / name, network="vgg16")
+
+
+def test_lower_layers_are_the_same_in_both_networks(small_weights, tmp_path):
+    small_weights.save(tmp_path / "a.npz")
+    found = weights.load(tmp_path / "a.npz", network="vgg16")
+    assert found.convolutions == tuple(CONVOLUTIONS)[:4]
+    assert Encoder(("conv2_2",), found, network="vgg16").weights is found
+
+
+def test_embedded_weights_and_unknown_networks(small_weights, caplog):
+    weights._say_once.cache_clear()
+    with pytest.raises(WeightsError, match="embedded are VGG-19's, not VGG-16's; give imagenet, random or"):
+        weights.load("embedded", network="vgg16")
+    assert not caplog.records
+    with pytest.raises(ConfigError, match="network is 'vgg11'; it can be vgg19, vgg16"):
+        weights.load("random", network="vgg11")
+    assert small_weights.network == "vgg19"
+    with pytest.raises(WeightsError, match="weights small are VGG-19's"):
+        weights.load(small_weights, network="vgg16")
 
 
 def test_an_optimizers_moments_are_not_taken_for_weights(whole_network, tmp_path):
@@ -129,7 +177,13 @@ def test_missing_and_unknown_files_are_refused(tmp_path):
 
 
 def test_random_weights_are_seeded_and_scaled_as_he_et_al_say():
-    one, again, other = (weights.load("random", seed) for seed in (3, 3, 4))
+    check_random("vgg19")
+    check_random("vgg16")
+
+
+def check_random(network):
+    one, again, other = (weights.load("random", seed, network) for seed in (3, 3, 4))
+    assert one.convolutions == tuple(NETWORKS[network])
     for key, array in one.arrays.items():
         assert np.array_equal(array, again.arrays[key])
         if "kernel" in key:

@@ -12,6 +12,7 @@ _HOMES = {
     "Encoder": "encoder",
     "History": "results",
     "Iteration": "results",
+    "Masks": "guidance",
     "Objective": "losses",
     "Result": "results",
     "Style": "styles",
@@ -22,20 +23,22 @@ _HOMES = {
     "adam": "optimizers",
     "content_loss": "losses",
     "gram_matrix": "representations",
+    "interpolate": "transfer",
     "iterate": "transfer",
     "lbfgs": "optimizers",
     "make_step": "step",
-    "preset": "config",
+    "preset": "presets",
     "pretrain": "pretraining",
-    "style_loss": "losses",
+    "style_loss": "style_losses",
     "stylize": "transfer",
-    "total_variation": "losses",
+    "total_variation": "variation",
 }
 
 __all__ = [
     "Encoder",
     "History",
     "Iteration",
+    "Masks",
     "Objective",
     "Result",
     "Style",
@@ -47,6 +50,7 @@ __all__ = [
     "adam",
     "content_loss",
     "gram_matrix",
+    "interpolate",
     "iterate",
     "lbfgs",
     "make_step",
@@ -58,25 +62,29 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from tfstyle.config import StyleConfig, preset
+    from tfstyle.config import StyleConfig
     from tfstyle.encoder import Encoder
     from tfstyle.errors import TfstyleError
     from tfstyle.extractor import StyleExtractor
-    from tfstyle.losses import Objective, content_loss, style_loss, total_variation
+    from tfstyle.guidance import Masks
+    from tfstyle.losses import Objective, content_loss
     from tfstyle.optimizers import adam, lbfgs
+    from tfstyle.presets import preset
     from tfstyle.pretraining import pretrain
     from tfstyle.representations import gram_matrix
     from tfstyle.results import History, Iteration, Result
     from tfstyle.step import make_step
+    from tfstyle.style_losses import style_loss
     from tfstyle.styles import Style
-    from tfstyle.transfer import iterate, stylize
+    from tfstyle.transfer import interpolate, iterate, stylize
+    from tfstyle.variation import total_variation
     from tfstyle.weights import Weights
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tfstyle' has no attribute {name!r}")
-    if _HOMES[name] not in ("config", "errors"):
+    if _HOMES[name] not in ("config", "errors", "presets"):
         import_module("tfstyle.backend")  # a clear error where Keras is set up for something else
     value = getattr(import_module(f"tfstyle.{_HOMES[name]}"), name)
     globals()[name] = value

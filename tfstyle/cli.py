@@ -18,8 +18,9 @@ from typing import Any, NoReturn
 
 from tfstyle import __version__, commands, extraction
 from tfstyle.commands import FAILED, INTERRUPTED, WRONG_INPUT, complain
-from tfstyle.config import PRESETS, StyleConfig
+from tfstyle.config import StyleConfig
 from tfstyle.errors import InputError, RunError
+from tfstyle.presets import PRESETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,9 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_subparsers(required=True, metavar="COMMAND", title="commands").add_parser
     _add_demo(add("demo", help="a first picture, of the pictures in the package"))
     _add_stylize(add("stylize", help="paint a picture in the style of another"))
+    _add_batch(add("batch", help="paint many pictures, each in one or several styles"))
     _add_pretrain(add("pretrain", help="learn an encoder's filters from pictures without labels"))
     _add_extract(add("extract", help="the styles of pictures as numbers, to compare, or to be used again"))
     _add_export(add("export", help="write a SavedModel for TensorFlow Serving"))
+    add("presets", help="the named sets of options").set_defaults(command=commands.presets)
     command = add("info", help="versions, device, and what auto would choose")
     command.set_defaults(command=commands.info)
     return parser
@@ -172,8 +175,31 @@ def _add_stylize(command: argparse.ArgumentParser) -> None:
         "--save-every", metavar="N", type=_at_least(1), help="write a preview every N iterations"
     )
     command.add_argument("--history", metavar="FILE.json", help="write the loss of every iteration as JSON")
+    command.add_argument(
+        "--interpolate", metavar="N", type=_at_least(2), help="a strip of N pictures between two styles"
+    )
+    _add_run_options(command)
+
+
+def _add_batch(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=commands.batch)
+    command.add_argument(
+        "contents", metavar="CONTENTS", help="a picture, or a folder that is searched for them"
+    )
+    command.add_argument(
+        "styles", metavar="STYLE", nargs="+", help="paintings: each on its own, or blended with --style-blend"
+    )
+    command.add_argument("-o", "--output", metavar="DIR", required=True, help="where the pictures go")
+    command.add_argument("--overwrite", action="store_true", help="paint again what is there already")
+    command.add_argument("--format", choices=("png", "jpg", "webp", "tif"), default="png", help="[png]")
+    _add_run_options(command)
+
+
+def _add_run_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--config", metavar="FILE", help="options from a JSON file or a tfstyle picture")
-    command.add_argument("--preset", choices=list(PRESETS), default="default", help="a named set of options")
+    command.add_argument(
+        "--preset", choices=list(PRESETS), default="default", help="a named set of options (tfstyle presets)"
+    )
     group = command.add_argument_group("options of the run, [default]; an option given wins over --config")
     for field in dataclasses.fields(StyleConfig):
         _add_option(group, field)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfstyle import __version__
-from tfstyle.config import PRESETS, StyleConfig
+from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, RunError
+from tfstyle.presets import PRESETS
 
 if TYPE_CHECKING:
     from tfstyle.runs import Run
@@ -33,26 +34,28 @@ def stylize(options: argparse.Namespace) -> int:
     """``tfstyle stylize``."""
     from tfstyle.files import check_writable
     from tfstyle.progress import progress_display
-    from tfstyle.runs import Run
     from tfstyle.saving import check_output
+    from tfstyle.transfer import start
 
+    if options.interpolate is not None:
+        return _interpolate(options)
     output = Path(options.output)
     check_output(output, options.overwrite)
-    config = _config(options)
+    config = run_config(options)
     if options.history is not None:
         if Path(options.history).resolve() == output.resolve():
             raise ConfigError(f"--history and --output are both {output}")
         check_writable(Path(options.history), options.overwrite)
     every = options.save_every or 0
-    run = Run(options.content, options.styles, config, pause_every=every)
+    run = start(options.content, options.styles, config, pause_every=every)
     check_output(output, options.overwrite, run.shapes[-1])
-    total = len(run.shapes) * config.iterations
+    total = sum(run.iterations)
     for n in range(every, total, every) if every else ():
         check_writable(_preview(output, n), options.overwrite)
     error: Exception | None = None
-    with _interruptible() as interrupted:
+    with interruptible() as interrupted:
         try:
-            with progress_display(run.shapes, config.iterations, sys.stderr) as show:
+            with progress_display(run.shapes, run.iterations, sys.stderr) as show:
                 for iteration in run:
                     show(iteration)
                     done = len(run.history.iteration)
@@ -69,6 +72,84 @@ def stylize(options: argparse.Namespace) -> int:
     return complain("interrupted", INTERRUPTED) if interrupted() else DONE
 
 
+def _interpolate(options: argparse.Namespace) -> int:
+    """``tfstyle stylize --interpolate N``: a strip of pictures between two styles."""
+    from tfstyle.saving import check_output
+    from tfstyle.sheets import strip
+    from tfstyle.transfer import interpolate
+
+    output = Path(options.output)
+    check_output(output, options.overwrite)
+    for name in ("save_every", "history"):
+        if getattr(options, name) is not None:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is of one picture; leave it out with --interpolate"
+            )
+    found = []
+    began = time.perf_counter()
+    for result in interpolate(options.content, options.styles, options.interpolate, run_config(options)):
+        found.append(result)
+        print(
+            f"{len(found)} of {options.interpolate} pictures, {time.perf_counter() - began:.0f} s",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+    whole = dataclasses.replace(found[-1], image=strip([result.image for result in found]), alpha=None)
+    check_output(output, options.overwrite, whole.image.shape[:2])
+    whole.save(output, options.overwrite)
+    print(f"{output}: {len(found)} pictures side by side")
+    return DONE
+
+
+def batch(options: argparse.Namespace) -> int:
+    """``tfstyle batch``."""
+    from tfstyle.batch import is_finished, jobs, overview, paint
+    from tfstyle.errors import TfstyleError
+    from tfstyle.files import make_folder
+    from tfstyle.images import Picture, find_images
+    from tfstyle.saving import save
+
+    config = run_config(options)
+    contents, styles = find_images([Path(options.contents)]), find_images(map(Path, options.styles))
+    folder = make_folder(Path(options.output))
+    planned = jobs(contents, styles, config, folder, f".{options.format}")
+    todo = planned if options.overwrite else [job for job in planned if not is_finished(job, config)]
+    if skipped := len(planned) - len(todo):
+        print(f"{skipped} of {len(planned)} pictures are there already", file=sys.stderr, flush=True)
+    failures: list[str] = []
+    began, done = time.perf_counter(), 0
+    with interruptible() as interrupted:
+        for job, outcome in paint(todo, config, stop=interrupted):
+            try:
+                if isinstance(outcome, TfstyleError):
+                    raise outcome
+                outcome.save(job.output, overwrite=True)
+                done += 1
+                print(f"{job.output}  {done} of {len(todo)}, {time.perf_counter() - began:.0f} s", flush=True)
+            except TfstyleError as error:
+                failures.append(f"{job.content} in the style of {', '.join(map(str, job.styles))}: {error}")
+                complain(failures[-1], FAILED)
+        stopped = interrupted()
+    sheet = folder / "contact-sheet.jpg"
+    if any(job.output.is_file() for job in planned):
+        save(sheet, Picture(overview(planned)), overwrite=True)
+        print(f"{sheet}: {done} made, {skipped} there before, {len(failures)} failed")
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    if stopped:
+        return complain("interrupted; the same command goes on with what is missing", INTERRUPTED)
+    return FAILED if failures else DONE
+
+
+def presets(options: argparse.Namespace) -> int:
+    """``tfstyle presets``: what there is, and what each sets."""
+    for name, (words, changes) in PRESETS.items():
+        print(f"{name}: {words}")
+        for option, value in changes.items():
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            print(f"    {option:22}{'default' if value is None else shown}")
+    return DONE
+
+
 def demo(options: argparse.Namespace) -> int:
     """``tfstyle demo``: `stylize` with the pictures in the package, copied to where the user can see them."""
     from tfstyle.files import check_writable, make_folder, write_atomically
@@ -83,7 +164,8 @@ def demo(options: argparse.Namespace) -> int:
     code = stylize(
         argparse.Namespace(
             content=str(content), styles=[str(style)], output=str(output), overwrite=options.overwrite,
-            save_every=None, history=None, config=None, preset="default", size=DEMO_SIZE, **given,
+            save_every=None, history=None, config=None, preset="default", size=DEMO_SIZE, interpolate=None,
+            **given,
         )
     )  # fmt: skip
     flags = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items())
@@ -146,12 +228,12 @@ def info(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _config(options: argparse.Namespace) -> StyleConfig:
+def run_config(options: argparse.Namespace) -> StyleConfig:
     """Preset, then --config, then the flags, each over the one before."""
     names = {field.name for field in dataclasses.fields(StyleConfig)}
     stored = _stored_options(Path(options.config)) if options.config is not None else {}
     given = {name: value for name, value in vars(options).items() if name in names}
-    return StyleConfig().replace({"weights": "auto", **PRESETS[options.preset], **stored, **given})
+    return StyleConfig().replace({"weights": "auto", **PRESETS[options.preset].options, **stored, **given})
 
 
 def _stored_options(path: Path) -> dict[str, Any]:
@@ -188,7 +270,7 @@ def _save(run: Run, options: argparse.Namespace) -> None:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def interruptible() -> Iterator[Callable[[], bool]]:
     """Let the first Ctrl-C wait for the end of an iteration, where there is a picture to save.
 
     Inside TensorFlow's own code an exception can come out as another one. A second Ctrl-C ends at once.

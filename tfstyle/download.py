@@ -1,13 +1,17 @@
-"""VGG-19's ImageNet weights as Keras ships them: from its cache, or downloaded with a time limit."""
+"""Keras' weights files: the ImageNet ones, cached or downloaded with a time limit, and how any is read."""
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 from tfstyle.errors import WeightsError
 
@@ -16,41 +20,57 @@ from tfstyle.errors import WeightsError
 IMAGENET_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg19/{IMAGENET_FILE}"
 IMAGENET_MD5 = "253f8cb515780f3b799900260a226db6"
+# The same of keras.applications.VGG16.
+VGG16_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+VGG16_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_FILE}"
+VGG16_MD5 = "6d6bbae143d832006294945121d1f1fc"
 ANSWER_TIMEOUT = 10.0  # seconds
 
 
-def imagenet_cache() -> Path:
+def imagenet_source(network: str = "vgg19") -> tuple[str, str, str]:
+    """The name, address and MD5 of the file with a network's ImageNet weights."""
+    return {
+        "vgg19": (IMAGENET_FILE, IMAGENET_URL, IMAGENET_MD5),
+        "vgg16": (VGG16_FILE, VGG16_URL, VGG16_MD5),
+    }[network]
+
+
+def imagenet_cache(network: str = "vgg19") -> Path:
     """Where Keras keeps the ImageNet weights; the file need not be there."""
     home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path.home() / ".keras") / "models" / IMAGENET_FILE
+    return (Path(home) if home else Path.home() / ".keras") / "models" / imagenet_source(network)[0]
 
 
-def imagenet_file() -> Path:
+def imagenet_file(network: str = "vgg19") -> Path:
     """Where the ImageNet weights lie on this machine, downloaded and their hash checked if need be.
+
+    Args:
+        network: ``vgg19`` or ``vgg16``.
 
     Raises:
         WeightsError: not cached, and the download failed or gave no answer within ten seconds.
     """
     import keras
 
+    name, url, md5 = imagenet_source(network)
+    cache = imagenet_cache(network)
     try:
-        if not imagenet_cache().is_file():
-            _expect_answer(IMAGENET_URL, ANSWER_TIMEOUT)
+        if not cache.is_file():
+            _expect_answer(url, ANSWER_TIMEOUT)
             # Keras keeps the file in /tmp where this folder does not exist.
-            imagenet_cache().parent.mkdir(parents=True, exist_ok=True)
+            cache.parent.mkdir(parents=True, exist_ok=True)
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(ANSWER_TIMEOUT)  # Keras sets none, and a stalled download never ends
         try:
             path = keras.utils.get_file(
-                IMAGENET_FILE, origin=IMAGENET_URL, file_hash=IMAGENET_MD5,
-                cache_dir=imagenet_cache().parents[1], cache_subdir="models",
-            )  # fmt: skip
+                name, origin=url, file_hash=md5, cache_dir=cache.parents[1], cache_subdir="models"
+            )
         finally:
             socket.setdefaulttimeout(before)
     except Exception as error:  # urllib, ssl, socket, Keras' own bare Exception: all mean the same
         raise WeightsError(
-            f"the ImageNet weights could not be downloaded ({one_line(error)}); fetch {IMAGENET_URL} "
-            f"elsewhere and put it at {imagenet_cache()}, or name a file with weights=FILE"
+            f"the ImageNet weights could not be downloaded ({one_line(error)}); fetch {url} "
+            f"elsewhere and put it at {cache}, or name a file with weights=FILE"
         ) from error
     return Path(path)
 
@@ -82,3 +102,46 @@ def one_line(error: BaseException) -> str:
     if isinstance(cause, (TimeoutError, socket.timeout)) and not str(cause):
         return "timed out"
     return " ".join(str(cause).split())[:200] or type(error).__name__
+
+
+def read_h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The arrays of convolutions in any of Keras' HDF5 layouts, keyed ``block1_conv1/kernel`` and the like.
+
+    A convolution is a group with one 4-D and one 1-D dataset below.
+
+    Args:
+        names: of a network's convolutions, bottom up, for the layout that only counts them.
+
+    Raises:
+        OSError: not an HDF5 file, or a damaged one.
+        ValueError: a convolution is there twice.
+    """
+    import h5py
+
+    groups: dict[str, list[np.ndarray]] = {}
+
+    def visit(name: str, node: object) -> None:
+        match = re.search(r"block\d_conv\d|layers/conv2d(_\d+)?(?=/)", name)
+        if match is None or name.startswith("optimizer") or not isinstance(node, h5py.Dataset):
+            return
+        if node.ndim in (1, 4):
+            groups.setdefault(match.group(), []).append(node[()])
+
+    with h5py.File(path, "r") as file:
+        file.visititems(visit)
+    arrays: dict[str, np.ndarray] = {}
+    for name, datasets in groups.items():
+        for array in datasets:
+            key = f"{_convolution_name(name, names)}/{'kernel' if array.ndim == 4 else 'bias'}"
+            if key in arrays:
+                raise ValueError(f"it holds {key} twice")
+            arrays[key] = array
+    return arrays
+
+
+def _convolution_name(group: str, names: Sequence[str]) -> str:
+    """``.weights.h5`` counts layers by class: conv2d, conv2d_1, ... are the network's in order."""
+    if not group.startswith("layers/"):
+        return group
+    index = int(group.partition("conv2d_")[2] or 0)
+    return names[index] if index < len(names) else group

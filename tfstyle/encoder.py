@@ -1,14 +1,17 @@
-"""The encoder: Keras' VGG-19 without its top, from an image to named feature maps.
+"""The encoder: VGG-19, VGG-16 or any Keras model, from an image to named feature maps.
 
 The only module that knows of blue-green-red, 0..255, the ImageNet means and Keras' layer names.
 """
 
 from __future__ import annotations
 
+import functools
+import math
+import numbers
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -16,88 +19,51 @@ import tensorflow as tf
 
 from tfstyle.backend import check_backend
 from tfstyle.errors import ConfigError, ImageError, WeightsError
-from tfstyle.weights import CONVOLUTIONS, Weights, load
+from tfstyle.network import PADDINGS, POOLINGS, apply, build, fill, part_of
+from tfstyle.weights import NETWORKS, Weights, load
 
-#: The layers' names in the papers, bottom up: conv1_1 .. conv5_4.
-LAYERS = tuple(re.sub(r"block(\d)_conv(\d)", r"conv\1_\2", name) for name in CONVOLUTIONS)
-POOLINGS = {"avg": keras.layers.AveragePooling2D, "max": keras.layers.MaxPooling2D}
+#: Network -> its layers' names in the papers, bottom up: conv1_1 .. conv5_4 or conv5_3.
+LAYERS_OF = {
+    network: tuple(re.sub(r"block(\d)_conv(\d)", r"conv\1_\2", name) for name in convolutions)
+    for network, convolutions in NETWORKS.items()
+}
+#: VGG-19's.
+LAYERS = LAYERS_OF["vgg19"]
 # The mean of the ImageNet photographs, BGR in 0..255, as the Oxford network was trained with.
 IMAGENET_MEAN = (103.939, 116.779, 123.68)
 # Activations reach 10^4 and float16 ends at 65504. ReLU and pooling are homogeneous: an image and
 # biases divided by this give features divided by it, which are multiplied again in float32.
 FLOAT16_GAIN = 256.0
-
-
-class PaddedConv2D(keras.layers.Conv2D):
-    """A 3 x 3 convolution whose border is a mirror image of the inside instead of zeros.
-
-    Args:
-        mode: ``REFLECT`` or ``SYMMETRIC`` as in `tf.pad`; by one pixel, symmetric is replication.
-        **config: a `keras.layers.Conv2D`'s own configuration.
-    """
-
-    def __init__(self, mode: str, **config: Any) -> None:
-        super().__init__(**{**config, "padding": "valid"})
-        self.mode = mode
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Pad by one pixel on each side and convolve."""
-        return super().call(_mirrored(inputs, self.mode))
-
-    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """The input's, with as many channels as there are filters."""
-        return (*input_shape[:-1], self.filters)
-
-    def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
-        return {**super().get_config(), "mode": self.mode}
-
-
-def _mirrored(inputs: tf.Tensor, mode: str) -> tf.Tensor:
-    """`tf.pad` by one pixel in the two middle axes, in half its time on a CPU."""
-    inside = 1 if mode == "REFLECT" else 0  # how far behind the border the copied pixel lies
-
-    @tf.custom_gradient
-    def pad(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        bottom, right = tf.shape(x)[1] - 1 - inside, tf.shape(x)[2] - 1 - inside
-        x = tf.concat([x[:, inside : inside + 1], x, x[:, bottom : bottom + 1]], 1)
-        x = tf.concat([x[:, :, inside : inside + 1], x, x[:, :, right : right + 1]], 2)
-
-        def gradient(upstream: tf.Tensor) -> tf.Tensor:
-            return tf.raw_ops.MirrorPadGrad(
-                input=upstream, paddings=[[0, 0], [1, 1], [1, 1], [0, 0]], mode=mode
-            )
-
-        return x, gradient
-
-    return pad(inputs)
-
-
-#: How a convolution sees beyond the border -> `tf.pad`'s mode, None for Keras' own zeros.
-PADDINGS: dict[str, str | None] = {"zeros": None, "reflect": "REFLECT", "replicate": "SYMMETRIC"}
+#: What `Encoder.from_model` has for its network, pooling and padding.
+OWN = "model's own"
 
 
 class Encoder:
-    """VGG-19's convolutional part as a function from images to features.
+    """VGG's convolutional part as a function from images to features.
 
-    The network is `keras.applications.VGG19(include_top=False)` with its max pools swapped for
-    average pools, cut above the deepest layer asked for, and frozen.
+    The network is `keras.applications.VGG19(include_top=False)` or VGG16, with its max pools swapped
+    for average pools, cut above the deepest layer asked for, and frozen. `from_model` takes another.
 
     Args:
         layers: the papers' names, ``conv1_1`` .. ``conv5_4``; features are taken after the ReLU.
         weights: a name or file as `tfstyle.weights.load` takes it, or `Weights`.
-        pooling: ``avg`` (Gatys et al.) or ``max`` (the network as trained).
-        padding: ``zeros`` (as trained), ``reflect`` or ``replicate``, at every convolution.
+        pooling: ``avg`` (Gatys et al.), ``max`` (the network as trained) or ``rescaled``, twice the
+            average, so that activations do not shrink.
+        padding: ``zeros`` (as trained), ``reflect`` or ``replicate``, at every convolution, or
+            ``first``: replicate at the first, zeros at the others.
         dtype: what the convolutions compute in: ``float32``, ``bfloat16`` or ``float16``. Features
             come out as float32.
+        network: ``vgg19`` or ``vgg16``, which has no conv3_4, conv4_4 and conv5_4.
+        pixel_range: what white is before the ImageNet means are taken off. Torch's neural-style has 256.
+        feature_scale: what the features are multiplied by, in float32, to have another program's unit.
 
     Attributes:
         model: the `keras.Model` inside; takes BGR less the ImageNet means.
         minimum_size: the smallest height and width in pixels that it can look at.
 
     Raises:
-        ConfigError: an unknown layer, pooling, padding or dtype.
-        WeightsError: the weights cannot be had, or stop below a layer asked for.
+        ConfigError: an unknown layer, pooling, padding, dtype or network, or a number not positive.
+        WeightsError: the weights cannot be had, are another network's, or stop below a layer asked for.
         BackendError: Keras runs on something else than TensorFlow, or channels first.
     """
 
@@ -108,24 +74,76 @@ class Encoder:
         pooling: str = "avg",
         padding: str = "zeros",
         dtype: str = "float32",
+        network: str = "vgg19",
+        pixel_range: float = 255.0,
+        feature_scale: float = 1.0,
     ) -> None:
         check_backend()
-        self.layers = tuple(sorted(set(layers), key=_depth))
+        self.network = _choice("network", network, NETWORKS)
+        self.layers = tuple(sorted(set(layers), key=lambda layer: _depth(layer, network)))
         self.pooling = _choice("pooling", pooling, POOLINGS)
         self.padding = _choice("padding", padding, PADDINGS)
         self.dtype = _choice("dtype", dtype, ("float32", "bfloat16", "float16"))
+        self.pixel_range = _positive("pixel_range", pixel_range)
+        self.feature_scale = _positive("feature_scale", feature_scale)
         if not self.layers:
-            raise ConfigError(f"an encoder needs at least one layer of {', '.join(LAYERS)}")
-        self.weights = load(weights)
+            raise ConfigError(f"an encoder needs at least one layer of {', '.join(LAYERS_OF[network])}")
+        self.weights = load(weights, network=network)
         deepest = keras_name(self.layers[-1])
         if deepest not in self.weights.convolutions:
-            available = LAYERS[: len(self.weights.convolutions)]
+            available = LAYERS_OF[network][: len(self.weights.convolutions)]
             raise WeightsError(
                 f"{self.weights.source} has no weights for {self.layers[-1]}; it has {', '.join(available)}"
             )
-        self.model = self._build(deepest)
+        names = {layer: keras_name(layer) for layer in self.layers}
+        self.model = build(network, names, pooling, padding, dtype)
+        self._gain = FLOAT16_GAIN if dtype == "float16" else 1.0
+        fill(self.model, self.weights.arrays, self._gain)
+        self._preprocess: Callable[[tf.Tensor], tf.Tensor] = functools.partial(
+            network_input, pixel_range=self.pixel_range
+        )
         # A reflected border needs a second pixel to reflect.
         self.minimum_size = (2 if padding == "reflect" else 1) * 2 ** (int(deepest[5]) - 1)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: keras.Model,
+        preprocess: Callable[[tf.Tensor], tf.Tensor],
+        layers: Iterable[str],
+        minimum_size: int = 1,
+    ) -> Encoder:
+        """An encoder of any functional Keras model, used as in inference.
+
+        The model itself is neither changed nor copied: the encoder shares its layers and weights.
+
+        Args:
+            model: channels last, with one input.
+            preprocess: from float32 images ``[batch, height, width, 3]`` in 0..1 to what it takes.
+            layers: the model's own names; features come in this order.
+            minimum_size: the smallest height and width in pixels that the layers can look at.
+
+        Returns:
+            An encoder whose ``weights`` hold the model's name and no arrays, and whose ``network``,
+            ``pooling`` and ``padding`` are "model's own".
+
+        Raises:
+            ConfigError: no layer, an unknown one, or one whose output has not four axes; a model with
+                several inputs or not functional.
+        """
+        check_backend()
+        encoder = cls.__new__(cls)
+        encoder.layers = tuple(dict.fromkeys(layers))
+        if not encoder.layers:
+            raise ConfigError(f"an encoder needs at least one layer of {model.name}")
+        encoder.model = part_of(model, encoder.layers)
+        encoder.weights = Weights({}, model.name, network=OWN)
+        encoder.network = encoder.pooling = encoder.padding = OWN
+        encoder.dtype = keras.backend.standardize_dtype(encoder.model.outputs[0].dtype)
+        encoder.pixel_range = encoder.feature_scale = encoder._gain = 1.0
+        encoder._preprocess = preprocess
+        encoder.minimum_size = minimum_size
+        return encoder
 
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the features of images.
@@ -135,7 +153,7 @@ class Encoder:
 
         Returns:
             layer -> float32 ``[batch, height / 2^p, width / 2^p, N]``, p the pools below the layer,
-            sizes rounded down.
+            sizes rounded down; of `from_model`, what the layer gives.
 
         Raises:
             ImageError: not four axes with three channels last, or smaller than `minimum_size`.
@@ -155,29 +173,41 @@ class Encoder:
         """
         images = tf.convert_to_tensor(images, tf.float32)
         self._check(images.shape)
-        inputs = network_input(images)
-        half = self.dtype == "float16"
-        inputs = tf.cast(inputs / FLOAT16_GAIN if half else inputs, self.dtype)
-        if variables is None:
-            maps = self.model(inputs, training=False)
-        else:
-            maps, _ = self.model.stateless_call([], variables, inputs, training=False)
-        if half:
-            return {name: tf.cast(maps[name], tf.float32) * FLOAT16_GAIN for name in self.layers}
-        return {name: maps[name] for name in self.layers}
+        inputs = self._input(images)
+        maps = apply(self.model, inputs, variables)
+        factor = self._gain * self.feature_scale
+        if factor == 1:
+            return {name: maps[name] for name in self.layers}
+        return {name: tf.cast(maps[name], tf.float32) * factor for name in self.layers}
+
+    def _input(self, images: tf.Tensor) -> tf.Tensor:
+        """What the model takes, in its type."""
+        inputs = tf.convert_to_tensor(self._preprocess(images))
+        if self.network != OWN:
+            return tf.cast(inputs / self._gain if self._gain != 1 else inputs, self.dtype)
+        wanted = tf.TensorShape(self.model.inputs[0].shape)
+        if not inputs.shape.is_compatible_with(wanted):
+            raise ImageError(f"{self.weights.source} takes {wanted}, and preprocess gives {inputs.shape}")
+        return inputs
 
     def normalized(self, images: tf.Tensor | Sequence[tf.Tensor]) -> Encoder:
         """A new encoder in which every filter's mean activation over these images is 1.
 
         Bottom up, a layer's kernel is multiplied by the means of the filters it reads and, with its
         bias, divided by its own means. ReLU and pooling are homogeneous, so that the new features
-        times the means are the old ones. A filter that never fires is left alone.
+        times the means are the old ones. A filter that never fires is left alone. `feature_scale`
+        comes on top: the means are 1 before it.
 
         Args:
             images: float ``[batch, height, width, 3]`` in 0..1, or a list of such of any sizes.
 
+        Raises:
+            ConfigError: the encoder is `from_model`'s, whose filters are not known here.
+
         Reference: Gatys, Ecker, Bethge 2016, section 2.
         """
+        if self.network == OWN:
+            raise ConfigError(f"{self.weights.source} cannot be normalized, only VGG-19 and VGG-16 can")
         means = self._mean_activations(images if isinstance(images, (list, tuple)) else [images])
         below = np.ones(3)
         arrays = {}
@@ -187,16 +217,20 @@ class Encoder:
             arrays[f"{name}/kernel"] = (kernel * below[:, None] / scale).astype(np.float32)
             arrays[f"{name}/bias"] = (bias / scale).astype(np.float32)
             below = scale
-        weights = Weights(
-            arrays, f"{self.weights.source}, normalized", self.weights.note, self.weights.sha256
+        weights = replace(self.weights, arrays=arrays, source=f"{self.weights.source}, normalized")
+        return self._again(self.layers, weights, self.dtype, self.feature_scale)
+
+    def _again(self, layers: Iterable[str], weights: Weights, dtype: str, feature_scale: float) -> Encoder:
+        """Another encoder that differs in these alone."""
+        return Encoder(
+            layers, weights, self.pooling, self.padding, dtype, self.network, self.pixel_range, feature_scale
         )
-        return Encoder(self.layers, weights, self.pooling, self.padding, self.dtype)
 
     def _mean_activations(self, images: Sequence[tf.Tensor]) -> dict[str, np.ndarray]:
         """Keras' name -> float64 ``[N]``, in float32 features whatever the encoder's own type."""
-        deepest = _depth(self.layers[-1])
-        every = Encoder(LAYERS[: deepest + 1], self.weights, self.pooling, self.padding)
-        sums = [np.zeros(filters) for _, filters in CONVOLUTIONS.values()][: deepest + 1]
+        deepest = _depth(self.layers[-1], self.network)
+        every = self._again(LAYERS_OF[self.network][: deepest + 1], self.weights, "float32", 1.0)
+        sums = [np.zeros(filters) for _, filters in NETWORKS[self.network].values()][: deepest + 1]
         counts = np.zeros(deepest + 1)
         for batch in images:
             for i, features in enumerate(every(batch).values()):
@@ -204,28 +238,6 @@ class Encoder:
                 sums[i] += count * tf.reduce_mean(features, axis=(0, 1, 2)).numpy()
                 counts[i] += count
         return {keras_name(layer): s / n for layer, s, n in zip(every.layers, sums, counts, strict=True)}
-
-    def _build(self, deepest: str) -> keras.Model:
-        whole = keras.applications.VGG19(include_top=False, weights=None, input_shape=(None, None, 3))
-        cut = keras.Model(whole.input, whole.get_layer(deepest).output)
-        clone = keras.models.clone_model(cut, clone_function=self._clone_layer)
-        outputs = {name: clone.get_layer(keras_name(name)).output for name in self.layers}
-        model = keras.Model(clone.input, outputs)
-        model.trainable = False
-        gain = FLOAT16_GAIN if self.dtype == "float16" else 1.0
-        for name in list(CONVOLUTIONS)[: _depth(self.layers[-1]) + 1]:
-            kernel, bias = (self.weights.arrays[f"{name}/{kind}"] for kind in ("kernel", "bias"))
-            model.get_layer(name).set_weights([kernel, bias / gain])
-        return model
-
-    def _clone_layer(self, layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = {**layer.get_config(), "dtype": self.dtype}
-        if isinstance(layer, keras.layers.MaxPooling2D):
-            return POOLINGS[self.pooling].from_config(config)
-        mode = PADDINGS[self.padding]
-        if mode is not None and isinstance(layer, keras.layers.Conv2D):
-            return PaddedConv2D(mode, **config)
-        return type(layer).from_config(config)
 
     def _check(self, shape: tf.TensorShape) -> None:
         if shape.rank != 4 or shape[-1] not in (3, None):
@@ -239,13 +251,14 @@ class Encoder:
                 )
 
 
-def network_input(images: tf.Tensor) -> tf.Tensor:
+def network_input(images: tf.Tensor, pixel_range: float = 255.0) -> tf.Tensor:
     """What `Encoder.model` takes: blue, green, red in 0..255, less the ImageNet means.
 
     Args:
         images: float32 ``[batch, height, width, 3]``, sRGB in 0..1.
+        pixel_range: what white becomes.
     """
-    return tf.reverse(images, [-1]) * 255.0 - tf.constant(IMAGENET_MEAN)
+    return tf.reverse(images, [-1]) * pixel_range - tf.constant(IMAGENET_MEAN)
 
 
 def keras_name(layer: str) -> str:
@@ -253,13 +266,20 @@ def keras_name(layer: str) -> str:
     return f"block{layer[4]}_{layer[:4]}{layer[6:]}"
 
 
-def _depth(layer: str) -> int:
-    if layer not in LAYERS:
-        raise ConfigError(f"no layer {layer!r}; there are {', '.join(LAYERS)}")
-    return LAYERS.index(layer)
+def _depth(layer: str, network: str) -> int:
+    if layer not in LAYERS_OF[network]:
+        raise ConfigError(f"{network} has no layer {layer!r}; there are {', '.join(LAYERS_OF[network])}")
+    return LAYERS_OF[network].index(layer)
 
 
 def _choice(option: str, value: str, choices: Iterable[str]) -> str:
     if value not in choices:
         raise ConfigError(f"{option} is {value!r}; it can be {', '.join(choices)}")
     return value
+
+
+def _positive(option: str, value: float) -> float:
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not number or not 0 < value < math.inf:
+        raise ConfigError(f"{option} is {value!r}; it must be a number above 0")
+    return float(value)

@@ -75,15 +75,16 @@ class Picture:
         return self.rgb * self.alpha[..., None] + (1 - self.alpha[..., None])
 
 
-def resize(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def resize(array: np.ndarray, shape: tuple[int, int], clip: bool = True) -> np.ndarray:
     """Antialiased (Lanczos) resampling in floating point.
 
     Args:
         array: float32 ``[height, width, channels]`` in 0..1.
         shape: the new ``(height, width)``.
+        clip: to 0..1, which the filter's overshoot may leave.
 
     Returns:
-        float32 ``[*shape, channels]``, clipped to 0..1.
+        float32 ``[*shape, channels]``.
     """
     if array.shape[:2] == tuple(shape):
         return array
@@ -91,7 +92,8 @@ def resize(array: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         np.asarray(Image.fromarray(plane).resize(shape[::-1], Image.Resampling.LANCZOS))
         for plane in np.moveaxis(np.ascontiguousarray(array, np.float32), -1, 0)
     ]
-    return np.clip(np.stack(planes, -1), 0, 1)
+    resized = np.stack(planes, -1)
+    return np.clip(resized, 0, 1) if clip else resized
 
 
 def find_images(places: Iterable[Path]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Content, style and total-variation losses, and the objective that is their weighted sum."""
+"""Content and style losses, and the objective that is their weighted sum with the total variation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfstyle.errors import ConfigError
-from tfstyle.representations import blend, gram_matrix
+from tfstyle.style_losses import GRAM, StyleLoss, Summary
+from tfstyle.variation import total_variation
 
 Tensors = dict[str, tf.Tensor]
+#: Layer -> what each style loss keeps of it, in the order of the losses.
+Summaries = dict[str, tuple[Summary, ...]]
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -29,48 +32,16 @@ def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     return tf.nn.l2_loss(tf.cast(features, tf.float32) - tf.cast(target, tf.float32))
 
 
-def style_loss(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """One layer's ``E = 1/(4 N²) Σ (G - A)²``.
+class Region(NamedTuple):
+    """A part of the picture that a style is painted in.
 
-    Args:
-        gram: float32 ``[batch, N, N]`` of `gram_matrix`.
-        target: the style's, same shape.
-
-    Returns:
-        float32 scalar.
-
-    Reference: Gatys, Ecker, Bethge 2016, eq. 4; equal to it where both images are of one size.
+    Attributes:
+        share: of the style loss that is this region's; all shares add up to 1.
+        weights: layer -> float32 ``[1, h, w, 1]`` of mean 1, what each position counts.
     """
-    channels = tf.cast(tf.shape(gram)[-1], tf.float32)
-    return tf.nn.l2_loss(gram - target) / (2.0 * channels**2)
 
-
-def total_variation(image: tf.Tensor) -> tf.Tensor:
-    """The mean squared difference of neighbouring pixels, rows plus columns.
-
-    Args:
-        image: float32 ``[batch, height, width, 3]`` in 0..1; an axis of one pixel adds nothing.
-
-    Returns:
-        float32 scalar.
-
-    Reference: the form of anishathalye/neural-style, on 0..1 instead of 0..255.
-    """
-    squares = [(2.0 * tf.nn.l2_loss(d), tf.size(d)) for d in (_down(image), _right(image))]
-    return tf.add_n([tf.math.divide_no_nan(total, tf.cast(n, tf.float32)) for total, n in squares])
-
-
-# A slice's own gradient fills a whole picture of zeros, four times; padding by zeros costs about half.
-@tf.custom_gradient
-def _down(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    before, after = [[0, 0], [1, 0], [0, 0], [0, 0]], [[0, 0], [0, 1], [0, 0], [0, 0]]
-    return x[:, 1:] - x[:, :-1], lambda upstream: tf.pad(upstream, before) - tf.pad(upstream, after)
-
-
-@tf.custom_gradient
-def _right(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    before, after = [[0, 0], [0, 0], [1, 0], [0, 0]], [[0, 0], [0, 0], [0, 1], [0, 0]]
-    return x[:, :, 1:] - x[:, :, :-1], lambda upstream: tf.pad(upstream, before) - tf.pad(upstream, after)
+    share: float
+    weights: Mapping[str, tf.Tensor]
 
 
 class Targets(NamedTuple):
@@ -78,45 +49,67 @@ class Targets(NamedTuple):
 
     Attributes:
         content: layer -> features ``[1, h, w, N]``.
-        style: layer -> Gram matrix ``[1, N, N]``.
-        content_scale, style_scale: layer -> scalar that the layer's loss is multiplied with.
+        styles: for each region, layer -> the target of each style loss.
+        content_scale: layer -> scalar that the layer's loss is multiplied with.
+        style_scales: for each region, layer -> the same for each style loss.
+        weights: for each region, layer -> what its positions count; empty where all count alike.
+        kept: ``()``, or a mask ``[1, height, width, 1]`` and the picture that stays as it is there.
     """
 
     content: Tensors
-    style: Tensors
+    styles: tuple[Summaries, ...]
     content_scale: Tensors
-    style_scale: Tensors
+    style_scales: tuple[dict[str, tuple[tf.Tensor, ...]], ...]
+    weights: tuple[Tensors, ...] = ()
+    kept: tuple[tf.Tensor, ...] = ()
 
 
-#: (content features, Gram matrices, pixels of the content) -> the layers' scales of either.
-Units = Callable[[Tensors, Tensors, tf.Tensor], tuple[Tensors, Tensors]]
+class Units(NamedTuple):
+    """What the losses of a layer are multiplied with, so that they are counted in some unit.
 
-
-def paper_units(content: Tensors, style: Tensors, pixels: tf.Tensor) -> tuple[Tensors, Tensors]:
-    """Raw sums, as Gatys et al. write them: every layer's scale is 1."""
-    return {k: tf.constant(1.0) for k in content}, {k: tf.constant(1.0) for k in style}
-
-
-def balanced_units(content: Tensors, style: Tensors, pixels: tf.Tensor) -> tuple[Tensors, Tensors]:
-    """Losses relative to what they are compared with: of order 1 where the image has no features.
-
-    A style layer's loss becomes ``Σ(G - A)² / Σ A²``, a content layer's ``(a/64) Σ(F - P)² / Σ P²``
-    with a the pixels that one position stands for, 64 at conv4. Then no layer drowns another, and
-    the weights mean the same at every size, for every encoder's weights and for either pooling.
-    Without the factor a/64 a content layer binds the tighter the lower it is: at one weight conv3_3
-    kept the photograph where conv4_2 let it be painted. A target that is zero keeps its raw sum.
+    Attributes:
+        content: (target features, pixels of the content) -> scalar for ½ Σ (F - P)².
+        style: (style loss, its distance from no features at all, channels) -> scalar.
     """
-    styles = {layer: _inverse(style_loss(tf.zeros_like(a), a)) for layer, a in style.items()}
-    contents = {}
-    for layer, target in content.items():
-        positions = tf.cast(tf.shape(target)[1] * tf.shape(target)[2], tf.float32)
-        area = tf.cast(pixels, tf.float32) / positions
-        contents[layer] = area / 64.0 * _inverse(content_loss(tf.zeros_like(target), target))
-    return contents, styles
+
+    content: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    style: Callable[[StyleLoss, tf.Tensor, int], tf.Tensor]
+
+
+def _balanced_content(target: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
+    positions = tf.cast(tf.shape(target)[1] * tf.shape(target)[2], tf.float32)
+    area = tf.cast(pixels, tf.float32) / positions
+    return area / 64.0 * _inverse(content_loss(tf.zeros_like(target), target))
 
 
 def _inverse(energy: tf.Tensor) -> tf.Tensor:
     return tf.where(energy > 0, 1.0 / energy, 1.0)
+
+
+def _entries(features: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.size(features), tf.float32)
+
+
+def _of_grams(factor: Callable[[int], float]) -> Callable[[StyleLoss, tf.Tensor, int], tf.Tensor]:
+    """A factor by channels for Gram matrices; other style losses are means already."""
+    return lambda loss, energy, channels: tf.constant(factor(channels) if loss.of_products else 1.0)
+
+
+#: Losses relative to what they are compared with: of order 1 where the image has no features. A style
+#: layer's becomes ``Σ(G - A)² / Σ A²``, a content layer's ``(a/64) Σ(F - P)² / Σ P²`` with a the pixels
+#: that one position stands for, 64 at conv4. Then no layer drowns another, and the weights mean the same
+#: at every size, for every encoder's weights and for either pooling. Without the factor a/64 a content
+#: layer binds the tighter the lower it is: at one weight conv3_3 kept the photograph where conv4_2 let it
+#: be painted. A target that is zero keeps its raw sum.
+balanced_units = Units(_balanced_content, lambda loss, energy, channels: _inverse(energy))
+#: Raw sums, as Gatys et al. write them: ½ Σ (F - P)², and 1/(4 N²) Σ (G - A)² with G = FᵀF / M.
+paper_units = Units(lambda target, pixels: tf.constant(1.0), _of_grams(lambda n: 1.0))
+#: Means over all entries: (F - P)² and (G - A)².
+mean_units = Units(lambda target, pixels: 2.0 / _entries(target), _of_grams(lambda n: 4.0))
+#: Means too, with Gram matrices divided by the number of channels, FᵀF / (N M).
+channel_units = Units(mean_units.content, _of_grams(lambda n: 4.0 / n**2))
+#: cysmith/neural-style-tf: ``Σ (F - P)² / (2 √N √M)``, and the paper's style loss.
+root_units = Units(lambda target, pixels: 1.0 / tf.sqrt(_entries(target)), paper_units.style)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,9 +121,13 @@ class Objective:
         content_layers: layer -> its weight v_l.
         style_layers: layer -> its weight w_l.
         content_weight, style_weight, tv_weight: α, β, γ.
-        units: how targets set the layers' scales, `balanced_units` or `paper_units`.
+        units: what the layers' losses are counted in, `balanced_units` or another of this module.
+        style_losses: pairs of a `StyleLoss` and its weight; E_l is their weighted sum.
+        variation: TV, a function of an image.
+        unit_gradients: divide the gradient of each layer's loss with respect to its features by the sum
+            of its magnitudes, so that every layer pulls alike.
 
-    Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7.
+    Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7; unit gradients as in jcjohnson/neural-style.
     Differs from Gatys: the total-variation term, and the units where they are balanced.
     """
 
@@ -141,35 +138,84 @@ class Objective:
     style_weight: float
     tv_weight: float = 0.0
     units: Units = balanced_units
+    style_losses: Sequence[tuple[StyleLoss, float]] = ((GRAM, 1.0),)
+    variation: Callable[[tf.Tensor], tf.Tensor] = total_variation
+    unit_gradients: bool = False
 
     def targets(
         self,
         content: tf.Tensor,
-        styles: Sequence[Mapping[str, tf.Tensor]],
+        styles: Sequence[Summaries],
         blend_weights: Sequence[float] | None = None,
+        regions: Sequence[Region] = (),
+        keep: tf.Tensor | None = None,
     ) -> Targets:
         """Compute the targets of a content image and of one or more styles.
 
         Args:
             content: ``[1, height, width, 3]`` in 0..1, of the size of the image to be made.
             styles: what `style_summary` made of each, now or at another time.
-            blend_weights: one number per style, all 1 by default; they weigh the Gram matrices.
+            blend_weights: one number per style, all 1 by default; they weigh what is summarised.
+            regions: none: all styles everywhere, blended; one: the same in it; else one per style.
+            keep: mask ``[1, height, width, 1]``, 1 where the content stays as it is.
 
         Raises:
-            ConfigError: no style, or not one weight per style.
+            ConfigError: no style, not one weight per style, or not one region per style.
         """
         shares = [1.0] * len(styles) if blend_weights is None else list(blend_weights)
         if not styles or len(shares) != len(styles):
             raise ConfigError(f"{len(styles)} styles with {len(shares)} blend weights")
+        if len(regions) > 1 and len(regions) != len(styles):
+            raise ConfigError(f"{len(styles)} styles with {len(regions)} regions")
         features = self.encoder(content)
         kept = {layer: features[layer] for layer in self.content_layers}
-        style = blend([{layer: grams[layer] for layer in self.style_layers} for grams in styles], shares)
-        return Targets(kept, style, *self.units(kept, style, tf.shape(content)[1] * tf.shape(content)[2]))
+        pixels = tf.shape(content)[1] * tf.shape(content)[2]
+        groups = [[i] for i in range(len(styles))] if len(regions) > 1 else [range(len(styles))]
+        goals = tuple(self._blended([styles[i] for i in g], [shares[i] for i in g]) for g in groups)
+        parts = [region.share for region in regions] or [1.0]
+        return Targets(
+            kept,
+            goals,
+            {layer: self.units.content(target, pixels) for layer, target in kept.items()},
+            tuple(self._style_scales(g, part, features) for g, part in zip(goals, parts, strict=True)),
+            tuple(dict(region.weights) for region in regions),
+            () if keep is None else (keep, content),
+        )
 
-    def style_summary(self, image: tf.Tensor) -> Tensors:
-        """Layer -> Gram matrix of one image ``[1, height, width, 3]``."""
-        features = self.encoder(image)
-        return {layer: gram_matrix(features[layer]) for layer in self.style_layers}
+    def style_summary(self, image: tf.Tensor, weights: Mapping[str, tf.Tensor] | None = None) -> Summaries:
+        """Layer -> what each style loss keeps of one image ``[1, height, width, 3]``.
+
+        Args:
+            image: float32 in 0..1.
+            weights: layer -> what each position counts, as in `Region`.
+        """
+        features, where = self.encoder(image), weights or {}
+        return {
+            layer: tuple(loss.summary(features[layer], where.get(layer)) for loss, _ in self.style_losses)
+            for layer in self.style_layers
+        }
+
+    def _blended(self, styles: Sequence[Summaries], shares: Sequence[float]) -> Summaries:
+        return {
+            layer: tuple(
+                loss.blend([style[layer][i] for style in styles], shares)
+                for i, (loss, _) in enumerate(self.style_losses)
+            )
+            for layer in self.style_layers
+        }
+
+    def _style_scales(
+        self, goals: Summaries, share: float, features: Mapping[str, tf.Tensor]
+    ) -> dict[str, tuple[tf.Tensor, ...]]:
+        scales = {}
+        for layer, targets in goals.items():
+            channels = features[layer].shape[-1]
+            nothing = tf.zeros([1, 1, 1, channels])
+            scales[layer] = tuple(
+                share * self.units.style(loss, loss.distance(loss.summary(nothing, None), target), channels)
+                for (loss, _), target in zip(self.style_losses, targets, strict=True)
+            )
+        return scales
 
     def __call__(self, image: tf.Tensor, targets: Targets) -> Tensors:
         """Evaluate the loss.
@@ -182,19 +228,62 @@ class Objective:
             float32 scalars: ``total``, and its weighted terms ``content``, ``style`` and ``tv``, and
             ``style/<layer>`` for each style layer; the terms add up to the total.
         """
+        image = keep_parts(image, targets)
         features = self.encoder(image)
         content = [
-            weight * targets.content_scale[layer] * content_loss(features[layer], targets.content[layer])
+            weight * self._apply(self._content_term(targets, layer), features[layer])
             for layer, weight in self.content_layers.items()
         ]
         terms = {
             f"style/{layer}": self.style_weight
             * weight
-            * targets.style_scale[layer]
-            * style_loss(gram_matrix(features[layer]), targets.style[layer])
+            * self._apply(self._style_term(targets, layer), features[layer])
             for layer, weight in self.style_layers.items()
         }
         style = tf.add_n(list(terms.values())) if terms else tf.constant(0.0)
         kept = self.content_weight * tf.add_n(content) if content else tf.constant(0.0)
-        smooth = self.tv_weight * total_variation(image) if self.tv_weight > 0 else tf.constant(0.0)
+        smooth = self.tv_weight * self.variation(image) if self.tv_weight > 0 else tf.constant(0.0)
         return {"total": kept + style + smooth, "content": kept, "style": style, "tv": smooth, **terms}
+
+    def _content_term(self, targets: Targets, layer: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        scale, target = targets.content_scale[layer], targets.content[layer]
+        return lambda features: scale * content_loss(features, target)
+
+    def _style_term(self, targets: Targets, layer: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        def term(features: tf.Tensor) -> tf.Tensor:
+            found = []
+            for region, (goals, scales) in enumerate(zip(targets.styles, targets.style_scales, strict=True)):
+                weight = targets.weights[region][layer] if targets.weights else None
+                for (loss, part), goal, scale in zip(
+                    self.style_losses, goals[layer], scales[layer], strict=True
+                ):
+                    found.append(part * scale * loss.distance(loss.summary(features, weight), goal))
+            return tf.add_n(found)
+
+        return term
+
+    def _apply(self, loss: Callable[[tf.Tensor], tf.Tensor], features: tf.Tensor) -> tf.Tensor:
+        return _with_unit_gradient(loss, features) if self.unit_gradients else loss(features)
+
+
+def keep_parts(image: tf.Tensor, targets: Targets) -> tf.Tensor:
+    """The image with the content put back where it is to stay as it is."""
+    if not targets.kept:
+        return image
+    mask, picture = targets.kept
+    return image + mask * (picture - image)
+
+
+def _with_unit_gradient(loss: Callable[[tf.Tensor], tf.Tensor], features: tf.Tensor) -> tf.Tensor:
+    """``loss(features)``, with its gradient divided by the sum of that gradient's magnitudes."""
+
+    @tf.custom_gradient
+    def scaled(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = loss(x)
+        gradient = tf.cast(tape.gradient(value, x), tf.float32)
+        unit = gradient / (tf.reduce_sum(tf.abs(gradient)) + 1e-8)  # the Torch program's own constant
+        return value, lambda upstream: tf.cast(upstream * unit, x.dtype)
+
+    return scaled(features)

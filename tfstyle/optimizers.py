@@ -1,4 +1,4 @@
-"""Adam and L-BFGS as pure functions of image, gradient and state; and an adapter for Keras' own.
+"""Adam and L-BFGS as pure functions of image, gradient and state; their average; Keras' own, adapted.
 
 An `Optimizer` is a pair of functions on structures of tensors. ``init(x)`` gives the state;
 ``step(evaluate, x, state)`` calls ``evaluate(x) -> (terms, gradient)`` once, where ``terms["total"]``
@@ -16,12 +16,12 @@ import keras
 import tensorflow as tf
 
 from tfstyle.errors import ConfigError
+from tfstyle.quasi_newton import fixed, searching
 
 Terms = dict[str, tf.Tensor]
 Evaluate = Callable[[tf.Tensor], tuple[Terms, tf.Tensor]]
 #: What an image may hold; every optimiser here keeps within it.
 LOW, HIGH = 0.0, 1.0
-GREY_LEVEL = 1 / 255
 
 
 class Optimizer(NamedTuple):
@@ -33,6 +33,8 @@ class Optimizer(NamedTuple):
         solution: (x, state) -> the best x known; a line search may be trying another one.
         recovers: whether a loss that is not finite is taken back, not an end.
         compiled: whether `step` may be traced; False where it keeps variables of its own.
+        resize: (state, (height, width)) -> the state for the same image at that size; None where
+            another size means another start.
     """
 
     init: Callable[[tf.Tensor], Any]
@@ -40,6 +42,7 @@ class Optimizer(NamedTuple):
     solution: Callable[[tf.Tensor, Any], tf.Tensor] = lambda x, state: x
     recovers: bool = False
     compiled: bool = True
+    resize: Callable[[Any, tuple[int, int]], Any] | None = None
 
 
 class AdamState(NamedTuple):
@@ -57,6 +60,7 @@ def adam(
     epsilon: float = 1e-7,
     low: float = LOW,
     high: float = HIGH,
+    corrected: bool = False,
 ) -> Optimizer:
     """Adam, with the result of every step clipped to the bounds.
 
@@ -67,8 +71,11 @@ def adam(
         beta_1, beta_2: the moments' decay.
         epsilon: ε.
         low, high: the bounds of x.
+        corrected: multiply ε by √(1-β₂ᵗ), which puts it beside the corrected moment, as PyTorch does.
+            It matters where gradients are small, in the first 1 / (1-β₂) steps.
 
-    Reference: Kingma & Ba 2015, arXiv 1412.6980, the last form of section 2; Keras has the same.
+    Reference: Kingma & Ba 2015, arXiv 1412.6980, the last form of section 2, as Keras; `corrected`,
+    algorithm 1.
     """
 
     def init(x: tf.Tensor) -> AdamState:
@@ -79,37 +86,16 @@ def adam(
         count = state.count + 1.0
         first = beta_1 * state.first + (1.0 - beta_1) * gradient
         second = beta_2 * state.second + (1.0 - beta_2) * tf.square(gradient)
-        rate = learning_rate * tf.sqrt(1.0 - beta_2**count) / (1.0 - beta_1**count)
-        moved = x - rate * first / (tf.sqrt(second) + epsilon)
+        correction = tf.sqrt(1.0 - beta_2**count)
+        rate = learning_rate * correction / (1.0 - beta_1**count)
+        moved = x - rate * first / (tf.sqrt(second) + (epsilon * correction if corrected else epsilon))
         return tf.clip_by_value(moved, low, high), AdamState(first, second, count), terms
 
-    return Optimizer(init, step)
+    def resize(state: AdamState, shape: tuple[int, int]) -> AdamState:
+        first, second = (tf.image.resize(moment, shape) for moment in (state.first, state.second))
+        return AdamState(first, tf.maximum(second, 0.0), state.count)
 
-
-class LbfgsState(NamedTuple):
-    """All of L-BFGS's memory, float32; vectors have the image's shape.
-
-    Attributes:
-        point, gradient: where the loss was last accepted, and its gradient there.
-        loss: at `point`; infinite before the first evaluation.
-        direction: the full step from `point` that the search shortens.
-        length: the fraction of it being tried.
-        scale: of the steepest-descent matrix under the pairs, s·y / y·y.
-        failures: trials rejected since `point` was accepted.
-        s, y: the last differences of points and gradients, newest first.
-        rho: ``[history]``, 1 / s·y of each pair, 0 where there is none.
-    """
-
-    point: tf.Tensor
-    gradient: tf.Tensor
-    loss: tf.Tensor
-    direction: tf.Tensor
-    length: tf.Tensor
-    scale: tf.Tensor
-    failures: tf.Tensor
-    s: tuple[tf.Tensor, ...]
-    y: tuple[tf.Tensor, ...]
-    rho: tf.Tensor
+    return Optimizer(init, step, resize=resize)
 
 
 def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
@@ -134,113 +120,100 @@ def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
     Reference: Nocedal & Wright 2006, Numerical Optimization, algorithms 7.4 and 3.1; the active set
     as in Bertsekas 1982, Projected Newton methods.
     """
-    if not 1 <= history <= 100:
-        raise ConfigError(f"history is {history!r}; it must be from 1 to 100")
-    sufficient = 1e-4  # Armijo's constant
-
-    def init(x: tf.Tensor) -> LbfgsState:
-        zeros = tf.zeros_like(x)
-        none = (zeros,) * history
-        return LbfgsState(
-            point=x,
-            gradient=zeros,
-            loss=tf.constant(math.inf),
-            direction=zeros,
-            length=tf.constant(1.0),
-            scale=tf.constant(0.0),
-            failures=tf.constant(0.0),
-            s=none,
-            y=none,
-            rho=tf.zeros([history]),
-        )
-
-    def pushes_out(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """Where x is at a bound and the step down the gradient would leave it."""
-        return ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
-
-    def grey_step(gradient: tf.Tensor) -> tf.Tensor:
-        """The scale at which the steepest component moves by one grey level."""
-        return GREY_LEVEL / tf.maximum(tf.reduce_max(tf.abs(gradient)), 1e-30)
-
-    def step(evaluate: Evaluate, x: tf.Tensor, state: LbfgsState) -> tuple[tf.Tensor, LbfgsState, Terms]:
-        terms, gradient = evaluate(x)
-        loss = terms["total"]
-        slope = _dot(state.gradient, x - state.point)
-        finite = tf.math.is_finite(loss) & tf.math.is_finite(tf.reduce_sum(tf.abs(gradient)))
-        better = finite & (loss <= state.loss + sufficient * slope)
-        new = tf.cond(
-            better,
-            lambda: accept(x, loss, gradient, state),
-            lambda: reject(loss, slope, finite, state),
-        )
-        return tf.clip_by_value(new.point + new.length * new.direction, low, high), new, terms
-
-    def accept(x: tf.Tensor, loss: tf.Tensor, gradient: tf.Tensor, state: LbfgsState) -> LbfgsState:
-        s, y = x - state.point, gradient - state.gradient
-        sy, yy = _dot(s, y), _dot(y, y)
-        first = tf.math.is_inf(state.loss)
-        curved = ~first & (sy > 1e-8 * tf.sqrt(yy * _dot(s, s)))
-        unpaired = tf.where(
-            first, grey_step(gradient), tf.where(state.rho[0] > 0, state.scale, 2.0 * state.scale)
-        )
-        scale = tf.where(curved, tf.math.divide_no_nan(sy, yy), unpaired)
-
-        newest = tf.concat([[tf.math.divide_no_nan(1.0, sy)], state.rho[:-1]], 0)
-        # A condition hands tensors on where a selection would copy each of them.
-        pairs_s, pairs_y, rho = tf.cond(
-            curved,
-            lambda: ((s, *state.s[:-1]), (y, *state.y[:-1]), newest),
-            lambda: (state.s, state.y, state.rho),
-        )
-
-        pushed = pushes_out(x, gradient)
-        free = tf.where(pushed, 0.0, gradient)
-        direction = -_two_loop(free, pairs_s, pairs_y, rho, scale)
-        direction = tf.where(pushed, 0.0, direction)
-        downhill = _dot(direction, free) < 0
-        direction = tf.where(downhill, direction, -scale * free)
-        return LbfgsState(
-            x, gradient, loss, direction, tf.constant(1.0), scale, tf.constant(0.0), pairs_s, pairs_y, rho
-        )
-
-    def reject(loss: tf.Tensor, slope: tf.Tensor, finite: tf.Tensor, state: LbfgsState) -> LbfgsState:
-        parabola = tf.math.divide_no_nan(-slope, 2.0 * (loss - state.loss - slope))
-        shorter = state.length * tf.where(finite, tf.clip_by_value(parabola, 0.1, 0.5), 0.5)
-        failures = state.failures + 1.0
-        forget = tf.equal(failures, 3.0)
-        grey = grey_step(state.gradient)
-        steepest = tf.where(pushes_out(state.point, state.gradient), 0.0, -grey * state.gradient)
-        return state._replace(
-            direction=tf.where(forget, steepest, state.direction),
-            length=tf.where(forget, 1.0, shorter),
-            scale=tf.where(forget, grey, state.scale),
-            failures=failures,
-            rho=tf.where(forget, tf.zeros_like(state.rho), state.rho),
-        )
-
+    _check_history(history)
+    init, step = searching(history, low, high)
     return Optimizer(init, step, solution=lambda x, state: state.point, recovers=True)
 
 
-def _two_loop(
-    gradient: tf.Tensor,
-    s: tuple[tf.Tensor, ...],
-    y: tuple[tf.Tensor, ...],
-    rho: tf.Tensor,
-    scale: tf.Tensor,
-) -> tf.Tensor:
-    """The inverse Hessian's estimate times a gradient; pairs newest first, those with rho 0 unused."""
-    vector, alphas = gradient, []
-    for i in range(len(s)):
-        alphas.append(rho[i] * _dot(s[i], vector))
-        vector = vector - alphas[i] * y[i]
-    vector = scale * vector
-    for i in reversed(range(len(s))):
-        vector = vector + (alphas[i] - rho[i] * _dot(y[i], vector)) * s[i]
-    return vector
+def lbfgs_fixed(
+    history: int = 100,
+    learning_rate: float = 1.0,
+    low: float = -math.inf,
+    high: float = math.inf,
+    unit: float = 1.0,
+) -> Optimizer:
+    """L-BFGS whose every step is taken as it comes: no search, and no way back from a bad one.
+
+    ``x ← x - η t H g``. H is the two-loop estimate of the inverse Hessian over the newest pairs
+    (s, y), those with y·s > 1e-10, upon ``H₀ = y·s / y·y`` of the newest of them, or 1 before there
+    is any; t is ``min(1, 1 / Σ|g|)`` in the first step and 1 after it. Where ``-g·Hg > -1e-9`` x
+    stays, for good.
+
+    What the programs in Torch and PyTorch minimise with. Theirs also stop, or evaluate the same
+    point once more, at a change or a gradient below a tolerance; here the driver decides that.
+
+    Args:
+        history: pairs kept, 1 to 100.
+        learning_rate: η, of every step.
+        low, high: the bounds that x is clipped to after every step; s is the clipped step.
+        unit: the x that counts as 1 in t and in H = 1, which alone depend on it: 1/255 makes
+            an image in 0..1 move as one in 0..255 would.
+
+    Raises:
+        ConfigError: the history is out of range.
+
+    Reference: `torch.optim.LBFGS` without ``line_search_fn``; Nocedal & Wright 2006, algorithm 7.4.
+    """
+    _check_history(history)
+    return Optimizer(*fixed(history, learning_rate, low, high, unit))
 
 
-def _dot(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_sum(a * b)
+def _check_history(history: int) -> None:
+    if not 1 <= history <= 100:
+        raise ConfigError(f"history is {history!r}; it must be from 1 to 100")
+
+
+class AveragedState(NamedTuple):
+    """``inner`` is the averaged optimiser's own; ``weight`` is 1 - dᵗ, 0 before the first step."""
+
+    inner: Any
+    mean: tf.Tensor
+    weight: tf.Tensor
+
+
+def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
+    """An optimiser whose solution is the exponential moving average of another one's.
+
+    ``a ← d a + (1-d) x, from 0; solution = a / (1 - dᵗ)``, over the t solutions so far, the start
+    among them. The iterates themselves are the other's. `resize` carries the other's state over and
+    starts the average afresh, at the image then given.
+
+    Args:
+        optimizer: what moves x.
+        decay: d, from 0, which averages nothing, to below 1.
+
+    Raises:
+        ConfigError: the decay is out of range.
+
+    Reference: Kingma & Ba 2015, arXiv 1412.6980, section 7.2; crowsonkb's style-transfer-pytorch.
+    """
+    if not 0 <= decay < 1:
+        raise ConfigError(f"decay is {decay!r}; it must be from 0 to below 1")
+
+    def init(x: tf.Tensor) -> AveragedState:
+        return AveragedState(optimizer.init(x), tf.zeros_like(x), tf.zeros([]))
+
+    def step(
+        evaluate: Evaluate, x: tf.Tensor, state: AveragedState
+    ) -> tuple[tf.Tensor, AveragedState, Terms]:
+        before = solution(x, state)
+        x, inner, terms = optimizer.step(evaluate, x, state.inner)
+        weight = decay * tf.maximum(state.weight, 1.0 - decay) + (1.0 - decay)
+        # The debiased mean itself is kept: a / (1 - dᵗ) would round worst where t is small.
+        share = (1.0 - decay) / weight
+        mean = (1.0 - share) * before + share * optimizer.solution(x, inner)
+        return x, AveragedState(inner, mean, weight), terms
+
+    def solution(x: tf.Tensor, state: AveragedState) -> tf.Tensor:
+        return tf.where(state.weight > 0, state.mean, optimizer.solution(x, state.inner))
+
+    def resize(state: AveragedState, shape: tuple[int, int]) -> AveragedState:
+        inner = optimizer.resize(state.inner, shape) if optimizer.resize else state.inner
+        return AveragedState(inner, tf.image.resize(tf.zeros_like(state.mean), shape), tf.zeros([]))
+
+    return optimizer._replace(
+        init=init, step=step, solution=solution, resize=resize if optimizer.resize else None
+    )
 
 
 def from_keras(optimizer: keras.optimizers.Optimizer, low: float = LOW, high: float = HIGH) -> Optimizer:

@@ -11,7 +11,7 @@ from tfstyle.config import StyleConfig
 from tfstyle.graph_images import resized
 from tfstyle.losses import Objective, balanced_units
 from tfstyle.optimizers import lbfgs
-from tfstyle.plan import COARSEST, shares
+from tfstyle.plan import shares
 from tfstyle.step import make_step
 
 SCALES = 12  # the most sizes from coarse to fine, far more than the largest picture has
@@ -84,8 +84,7 @@ def stylize_in_graph(
 
 def _scale_count(full: tf.Tensor, minimum: float) -> tf.Tensor:
     """How many sizes `tfstyle.plan.scale_shapes` has for a height and width, inside a graph."""
-    halvings = tf.range(SCALES, dtype=tf.float32)
-    doublings = tf.math.log(tf.reduce_max(full) / COARSEST) / tf.math.log(2.0)
-    fits = tf.reduce_min(tf.round(full / 2.0 ** halvings[:, None]), 1) >= minimum
-    wanted = (halvings <= tf.maximum(tf.round(doublings), 0.0)) & fits
-    return tf.reduce_sum(tf.cast(wanted, tf.int32))
+    halvings = 2.0 ** tf.range(SCALES, dtype=tf.float32)
+    fits = tf.reduce_min(tf.round(full / halvings[:, None]), 1) >= minimum
+    least = tf.minimum(float(StyleConfig().min_scale), tf.reduce_max(full))
+    return tf.reduce_sum(tf.cast((tf.reduce_max(full) / halvings >= least) & fits, tf.int32))

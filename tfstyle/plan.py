@@ -7,30 +7,40 @@ import math
 from collections.abc import Sequence
 
 from tfstyle.config import CONTENT_LAYERS, EMBEDDED_STYLE_LAYERS, STYLE_LAYERS, StyleConfig
-from tfstyle.encoder import LAYERS
+from tfstyle.encoder import LAYERS_OF
 from tfstyle.weights import Weights
 
 log = logging.getLogger(__name__)
 
-COARSEST = 128  # pixels, about the longest side of the first scale
 
-
-def scale_shapes(full: tuple[int, int], scales: int | None, minimum: int) -> list[tuple[int, int]]:
-    """Height and width of every scale, coarse to fine, each twice the one before.
+def scale_shapes(full: tuple[int, int], minimum: int, config: StyleConfig) -> list[tuple[int, int]]:
+    """Height and width of every scale, coarse to fine, each `StyleConfig.scale_factor` times the one before.
 
     Args:
         full: height and width of the last.
-        scales: how many; by default as many as take the longest side down to about 128.
         minimum: scales whose shorter side is below this are left out.
+        config: its ``scales``, or by default as many as keep to ``min_scale``.
     """
-    count = scales or max(1, round(math.log2(max(full) / COARSEST)) + 1)
-    shapes = [(round(full[0] / 2**k), round(full[1] / 2**k)) for k in reversed(range(count))]
+    side = {"longest": max(full), "shortest": min(full), "area": math.sqrt(full[0] * full[1])}[config.size_of]
+    fitting = math.log(max(side / config.min_scale, 1.0)) / math.log(config.scale_factor)
+    count = config.scales or math.floor(fitting + 1e-9) + 1
+    factors = [config.scale_factor**k for k in reversed(range(count))]
+    shapes = [(round(full[0] / f), round(full[1] / f)) for f in factors]
     return [shape for shape in shapes if min(shape) >= minimum]
+
+
+def iterations_per_scale(config: StyleConfig, scales: int) -> list[int]:
+    """Evaluations of the loss at each scale, coarse to fine."""
+    first = config.first_iterations or config.iterations
+    return [
+        first if k == 0 else max(int(first / config.iteration_decay**k + 1e-9), config.iterations)
+        for k in range(scales)
+    ]
 
 
 def default_layers(loaded: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Content and style layers where none are chosen: the paper's, or what of them the weights reach."""
-    there = LAYERS[: len(loaded.convolutions)]
+    there = LAYERS_OF[loaded.network][: len(loaded.convolutions)]
     content = CONTENT_LAYERS if set(CONTENT_LAYERS) <= set(there) else (there[-2:][0],)
     if loaded.source == "embedded":
         return content, EMBEDDED_STYLE_LAYERS
@@ -52,7 +62,8 @@ def available_layers(config: StyleConfig, loaded: Weights) -> tuple[tuple[str, .
         log.log(
             logging.INFO if loaded.source == "embedded" else logging.WARNING,
             "%s stops at %s: style layers %s; content layer %s",
-            loaded.source, LAYERS[len(loaded.convolutions) - 1], ",".join(style), ",".join(content),
+            loaded.source, LAYERS_OF[loaded.network][len(loaded.convolutions) - 1],
+            ",".join(style), ",".join(content),
         )  # fmt: skip
     return content, style
 

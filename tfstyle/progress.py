@@ -17,7 +17,9 @@ Show = Callable[[Iteration], None]
 
 
 @contextlib.contextmanager
-def progress_display(shapes: Sequence[tuple[int, int]], iterations: int, stream: TextIO) -> Iterator[Show]:
+def progress_display(
+    shapes: Sequence[tuple[int, int]], iterations: Sequence[int], stream: TextIO
+) -> Iterator[Show]:
     """Yield a function to be called after each iteration.
 
     Args:
@@ -25,7 +27,7 @@ def progress_display(shapes: Sequence[tuple[int, int]], iterations: int, stream:
         iterations: of each scale.
         stream: where to write.
     """
-    work = iterations * sum(height * width for height, width in shapes)
+    work = sum(n * height * width for n, (height, width) in zip(iterations, shapes, strict=True))
     if not stream.isatty():
         yield _plain(work, stream)
         return

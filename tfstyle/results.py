@@ -6,7 +6,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,11 +94,12 @@ class Iteration:
     losses: dict[str, float]
     seconds: float
     _solution: tf.Tensor
+    _finished: Callable[[tf.Tensor], np.ndarray]
 
     @property
     def image(self) -> np.ndarray:
         """The picture so far, float32 ``[height, width, 3]``; fetched from the device when asked for."""
-        return self._solution[0].numpy()
+        return self._finished(self._solution)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
 from tfstyle.config import StyleConfig
 from tfstyle.encoder import Encoder
+from tfstyle.errors import ConfigError
+from tfstyle.guidance import Masks
+from tfstyle.images import load
 from tfstyle.optimizers import Optimizer
+from tfstyle.preparation import Preparation
 from tfstyle.results import Iteration, Result
 from tfstyle.runs import Run
+from tfstyle.styles import Style
 
 
 def stylize(
@@ -22,6 +27,7 @@ def stylize(
     encoder: Encoder | None = None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
     callback: Callable[[Iteration], None] | None = None,
+    masks: Masks | None = None,
     **options: Any,
 ) -> Result:
     """Paint the content image in the style of another.
@@ -36,6 +42,7 @@ def stylize(
         encoder: one of your own making, instead of the config's weights, pooling and padding.
         optimizer: ``adam`` or ``lbfgs``, a `tfstyle.optimizers.Optimizer`, or any Keras optimiser.
         callback: called after every iteration.
+        masks: regions for the styles, and what stays as it is; by default those that the config names.
         **options: changes to the config, by the names of `StyleConfig`'s fields.
 
     Raises:
@@ -49,18 +56,125 @@ def stylize(
     """
     if isinstance(optimizer, str):
         options["optimizer"], optimizer = optimizer, None
-    run = Run(content, style, (config or StyleConfig()).replace(options), encoder, optimizer)
+    run = start(content, style, (config or StyleConfig()).replace(options), encoder, optimizer, masks=masks)
     for iteration in run:
         if callback is not None:
             callback(iteration)
     return run.result()
 
 
-def iterate(content: Any, style: Any, config: StyleConfig | None = None) -> Iterator[Iteration]:
+def iterate(
+    content: Any, style: Any, config: StyleConfig | None = None, masks: Masks | None = None
+) -> Iterator[Iteration]:
     """The same as a generator: one `Iteration` after each, for progress and previews.
 
     Leaving the loop cancels the run; `Iteration.image` is the picture so far.
 
     Args, Raises: as `stylize`.
     """
-    yield from Run(content, style, config or StyleConfig())
+    yield from start(content, style, config or StyleConfig(), masks=masks)
+
+
+def start(
+    content: Any,
+    style: Any,
+    config: StyleConfig,
+    encoder: Encoder | None = None,
+    optimizer: Optimizer | keras.optimizers.Optimizer | None = None,
+    pause_every: int = 0,
+    masks: Masks | None = None,
+    preparation: Preparation | None = None,
+) -> Run:
+    """A `Run` that has not begun; where the config has a ``fine_style``, over styles mixed with that.
+
+    Args, Raises: as `Run`.
+    """
+    if config.fine_style is not None:
+        styles = style if isinstance(style, (list, tuple)) else [style]
+        style = [mix_styles(one, config.fine_style, config, encoder).image for one in styles]
+    return Run(content, style, config, encoder, optimizer, pause_every, masks, preparation)
+
+
+def mix_styles(coarse: Any, fine: Any, config: StyleConfig, encoder: Encoder | None = None) -> Result:
+    """A style image with the forms of one style and the brushwork of another.
+
+    The coarse style is painted over in the fine one, by the lower half of the style layers only.
+
+    Args:
+        coarse, fine: style images as `stylize` takes them.
+        config: of the run that will use the mixture.
+        encoder: as `stylize`.
+
+    Raises:
+        ConfigError: a kept style, which has no image.
+
+    Reference: Gatys et al. 2017, Controlling Perceptual Factors, section 6; which layers is our reading.
+    """
+    if any(Style.of(style) is not None for style in (coarse, fine)):
+        raise ConfigError("fine_style needs the style's image, not its Gram matrices")
+    plain = StyleConfig()
+    unused = (
+        "fine_style", "masks", "style_masks", "content_mask", "style_blend", "style_scale", "style_size",
+        "color", "init",
+    )  # fmt: skip
+    config = config.replace({name: getattr(plain, name) for name in unused})
+    run = Run(coarse, fine, config, encoder)
+    layers = run.preparation.style_layers
+    lower = layers[: max(1, len(layers) // 2)]
+    chosen = {
+        "style_layers": lower,
+        "content_layers": run.preparation.content_layers,
+        "style_layer_weights": config.style_layer_weights and config.style_layer_weights[: len(lower)],
+    }
+    run = Run(coarse, fine, config.replace(chosen), encoder)
+    for _ in run:
+        pass
+    return run.result()
+
+
+def interpolate(
+    content: Any,
+    styles: Sequence[Any],
+    count: int,
+    config: StyleConfig | None = None,
+    *,
+    encoder: Encoder | None = None,
+    callback: Callable[[int, Iteration], None] | None = None,
+) -> Iterator[Result]:
+    """Paint one content in styles between two, from the first to the second.
+
+    Args:
+        content: as `stylize`.
+        styles: two.
+        count: of pictures, at least 2; the k-th has the blend weights ``(1 - t, t)``, t = k / (count - 1).
+        config, encoder: as `stylize`.
+        callback: called with the picture's number, from 0, after every iteration.
+
+    Raises:
+        ConfigError: not two styles, fewer than two pictures, or masks, which give each style a place.
+    """
+    config = config or StyleConfig()
+    if len(styles) != 2 or count < 2:
+        raise ConfigError(
+            f"interpolation goes between two styles in at least 2 pictures, not {len(styles)} in {count}"
+        )
+    if config.masks is not None:
+        raise ConfigError("masks give each style a place, and so nothing is between them: leave them out")
+    if config.fine_style is not None:
+        styles = [mix_styles(one, config.fine_style, config, encoder).image for one in styles]
+        config = config.replace({"fine_style": None})
+    picture, preparation = load(content, config.max_pixels), None
+    for k in range(count):
+        t = k / (count - 1)
+        run = Run(
+            picture,
+            list(styles),
+            config.replace({"style_blend": (1 - t, t)}),
+            encoder,
+            preparation=preparation,
+        )
+        preparation = run.preparation
+        for iteration in run:
+            if callback is not None:
+                callback(k, iteration)
+        yield run.result()

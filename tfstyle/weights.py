@@ -12,16 +12,15 @@ import hashlib
 import io
 import logging
 import os
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tfstyle.download import IMAGENET_URL, imagenet_cache, imagenet_file, one_line
-from tfstyle.errors import WeightsError
+from tfstyle.download import IMAGENET_URL, imagenet_cache, imagenet_file, one_line, read_h5
+from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.files import check_writable, write_atomically
 
 log = logging.getLogger(__name__)
@@ -40,6 +39,11 @@ CONVOLUTIONS: dict[str, tuple[int, int]] = {
     **{f"block4_conv{i}": (512, 512) for i in (2, 3, 4)},
     **{f"block5_conv{i}": (512, 512) for i in (1, 2, 3, 4)},
 }
+#: Network -> the same of its own. VGG-16 has three convolutions where VGG-19 has four.
+NETWORKS: dict[str, Mapping[str, tuple[int, int]]] = {
+    "vgg19": CONVOLUTIONS,
+    "vgg16": {name: shape for name, shape in CONVOLUTIONS.items() if not name.endswith("conv4")},
+}
 
 #: Made by data/make_embedded.py; data/PROVENANCE.md says from what.
 EMBEDDED = Path(__file__).parent / "data" / "embedded.npz"
@@ -48,7 +52,7 @@ EMBEDDED_PICTURES = 14
 
 @dataclass(frozen=True)
 class Weights:
-    """Checked weights of VGG-19's convolutions, from the first up to some depth.
+    """Checked weights of a network's convolutions, from the first up to some depth.
 
     Attributes:
         arrays: ``block1_conv1/kernel`` and the like -> float32 array.
@@ -56,17 +60,19 @@ class Weights:
             file's name.
         note: one line for the user where a choice was made for them, else empty.
         sha256: of the file they were read from, else empty.
+        network: whose they are, one of `NETWORKS`.
     """
 
     arrays: Mapping[str, np.ndarray] = field(repr=False)
     source: str
     note: str = ""
     sha256: str = ""
+    network: str = "vgg19"
 
     @property
     def convolutions(self) -> tuple[str, ...]:
         """Keras' names of the convolutions that are there, bottom up."""
-        return tuple(name for name in CONVOLUTIONS if f"{name}/kernel" in self.arrays)
+        return tuple(name for name in NETWORKS.get(self.network, ()) if f"{name}/kernel" in self.arrays)
 
     @functools.cached_property
     def digests(self) -> Mapping[str, str]:
@@ -107,7 +113,9 @@ def check_weights_output(path: Path, overwrite: bool = False) -> None:
     check_writable(path, overwrite)
 
 
-def load(source: str | os.PathLike[str] | Weights = "imagenet", seed: int = 0) -> Weights:
+def load(
+    source: str | os.PathLike[str] | Weights = "imagenet", seed: int = 0, network: str = "vgg19"
+) -> Weights:
     """Get weights by name or from a file.
 
     Args:
@@ -117,25 +125,38 @@ def load(source: str | os.PathLike[str] | Weights = "imagenet", seed: int = 0) -
             of a ``.h5``, ``.weights.h5``, ``.npz`` or ``.safetensors`` file. `Weights` are returned
             as they are.
         seed: of the random generator, for ``random``.
+        network: whose weights are wanted: ``vgg19`` or ``vgg16``, which has no embedded ones.
 
     Raises:
-        WeightsError: the source is unknown, cannot be had, or is not VGG-19's weights.
+        ConfigError: no such network.
+        WeightsError: the source is unknown, cannot be had, or is not that network's weights.
     """
-    if isinstance(source, Weights):
-        return source
+    if network not in NETWORKS:
+        raise ConfigError(f"network is {network!r}; it can be {', '.join(NETWORKS)}")
+    made = source if isinstance(source, Weights) else None
+    own = made.network if made else "vgg19" if str(source) == "embedded" else network
+    if own != network:
+        raise WeightsError(
+            f"the weights {made.source if made else source} are {_title(own)}'s, not {_title(network)}'s; "
+            "give imagenet, random or a file of its own"
+        )
+    if made:
+        return made
     named: dict[str, Callable[[], Weights]] = {
-        "imagenet": imagenet,
+        "imagenet": lambda: imagenet(network),
         "embedded": embedded,
-        "random": lambda: random(seed),
-        "auto": auto,
+        "random": lambda: random(seed, network),
+        "auto": lambda: auto(network),
     }
-    if str(source) in named:
-        return named[str(source)]()
-    return from_file(Path(source))
+    return named[str(source)]() if str(source) in named else from_file(Path(str(source)), network)
 
 
-def random(seed: int = 0) -> Weights:
-    """He-initialised kernels and zero biases for all sixteen convolutions.
+def _title(network: str) -> str:
+    return f"VGG-{network[3:]}" if network in NETWORKS else network
+
+
+def random(seed: int = 0, network: str = "vgg19") -> Weights:
+    """He-initialised kernels and zero biases for all convolutions.
 
     Each filter's mean over its support is removed: filters that sum to zero answer to texture and
     not to brightness.
@@ -144,23 +165,22 @@ def random(seed: int = 0) -> Weights:
     """
     generator = np.random.default_rng(seed)
     arrays = {}
-    for name, (channels, filters) in CONVOLUTIONS.items():
+    for name, (channels, filters) in NETWORKS[network].items():
         deviation = np.sqrt(2 / (9 * channels))
         kernel = generator.normal(0, deviation, (3, 3, channels, filters))
         kernel -= kernel.mean(axis=(0, 1, 2), keepdims=True)
         arrays[f"{name}/kernel"] = kernel.astype(np.float32)
         arrays[f"{name}/bias"] = np.zeros(filters, np.float32)
-    return Weights(arrays, source="random")
+    return Weights(arrays, source="random", network=network)
 
 
-def imagenet() -> Weights:
+def imagenet(network: str = "vgg19") -> Weights:
     """The weights trained on ImageNet, from Keras' cache or by its download with hash check.
 
     Raises:
         WeightsError: not cached, and the download failed or gave no answer within ten seconds.
     """
-    loaded = from_file(imagenet_file())
-    return Weights(loaded.arrays, source="imagenet", sha256=loaded.sha256)
+    return replace(from_file(imagenet_file(network), network), source="imagenet")
 
 
 def embedded() -> Weights:
@@ -173,20 +193,24 @@ def embedded() -> Weights:
     return _read_embedded("")
 
 
-def auto() -> Weights:
-    """ImageNet weights if they can be had, else embedded ones; `Weights.note` says which and why."""
+def auto(network: str = "vgg19") -> Weights:
+    """ImageNet weights if they can be had, else embedded ones; `Weights.note` says which and why.
+
+    Raises:
+        WeightsError: they cannot be had, and the network is not that of the embedded ones.
+    """
     try:
-        found = imagenet()
-        chosen = Weights(found.arrays, found.source, "using the ImageNet weights", found.sha256)
+        chosen = replace(imagenet(network), note="using the ImageNet weights")
     except WeightsError as error:
+        if network != "vgg19":
+            raise
         chosen = _read_embedded(f"using the embedded weights, learned from photographs: {error}")
     log.warning("%s", chosen.note)
     return chosen
 
 
 def _read_embedded(note: str) -> Weights:
-    found = from_file(EMBEDDED)
-    return Weights(found.arrays, "embedded", note, found.sha256)
+    return replace(from_file(EMBEDDED), source="embedded", note=note)
 
 
 @functools.cache
@@ -194,16 +218,21 @@ def _say_once(line: str) -> None:
     log.warning("%s", line)
 
 
-def from_file(path: Path) -> Weights:
+def from_file(path: Path, network: str = "vgg19") -> Weights:
     """Read and check a weights file.
 
     Args:
         path: ``.h5`` (Keras' no-top file), ``.weights.h5``, ``.npz`` or ``.safetensors``.
+        network: whose they must be.
 
     Raises:
-        WeightsError: no such file, unreadable, cut off, or not VGG-19's convolutions.
+        WeightsError: no such file, unreadable, cut off, or not the network's convolutions.
     """
-    readers = {".h5": _read_h5, ".npz": _read_npz, ".safetensors": _read_safetensors}
+    readers: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
+        ".h5": lambda file: read_h5(file, list(NETWORKS[network])),
+        ".npz": _read_npz,
+        ".safetensors": _read_safetensors,
+    }
     if not path.is_file():
         raise WeightsError(
             f"no weights file {path}; give imagenet, embedded, random, auto or a {', '.join(readers)} file"
@@ -217,34 +246,31 @@ def from_file(path: Path) -> Weights:
         raise
     except Exception as error:  # damaged files fail in every way that zlib, h5py and NumPy know
         raise WeightsError(f"{path}: not a readable {path.suffix} file ({one_line(error)})") from error
-    return Weights(_checked(raw, path), source=path.name, sha256=digest)
+    return Weights(_checked(raw, path, network), path.name, sha256=digest, network=network)
 
 
-def _checked(raw: Mapping[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+def _checked(raw: Mapping[str, np.ndarray], path: Path, network: str) -> dict[str, np.ndarray]:
     """The convolutions from the first up to the first that is missing, as float32, all verified."""
-    arrays: dict[str, np.ndarray] = {}
-    for name, (channels, filters) in CONVOLUTIONS.items():
-        shapes = {f"{name}/kernel": (3, 3, channels, filters), f"{name}/bias": (filters,)}
-        missing = [key for key in shapes if key not in raw]
-        if missing and len(missing) == len(shapes) and not any(key in raw for key in _keys_above(name)):
-            break
-        if missing:
-            raise WeightsError(f"{path}: {missing[0]} is missing; these are not VGG-19's weights")
-        for key, shape in shapes.items():
-            if raw[key].shape != shape:
-                raise WeightsError(f"{path}: {key} has shape {raw[key].shape}, VGG-19's is {shape}")
-            if raw[key].dtype.kind != "f" or not np.isfinite(raw[key]).all():
-                raise WeightsError(f"{path}: {key} does not hold finite floating-point numbers")
-            arrays[key] = np.asarray(raw[key], np.float32)
-    if not arrays:
+    title = _title(network)
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (channels, filters) in NETWORKS[network].items():
+        shapes |= {f"{name}/kernel": (3, 3, channels, filters), f"{name}/bias": (filters,)}
+    there = [key for key in shapes if key in raw]
+    if not there:
         found = ", ".join(sorted(raw)[:3]) or "nothing"
-        raise WeightsError(f"{path}: no VGG-19 weights (block1_conv1/kernel); it holds {found}")
-    return arrays
-
-
-def _keys_above(name: str) -> list[str]:
-    names = list(CONVOLUTIONS)
-    return [f"{above}/kernel" for above in names[names.index(name) + 1 :]]
+        raise WeightsError(f"{path}: no {title} weights (block1_conv1/kernel); it holds {found}")
+    for key in (f"{name}/kernel" for name in CONVOLUTIONS if name not in NETWORKS[network]):
+        if key in raw:
+            raise WeightsError(f"{path}: it holds {key}; these are VGG-19's weights, not {title}'s")
+    if there != list(shapes)[: len(there)] or len(there) % 2:
+        missing = next(key for key in shapes if key not in raw)
+        raise WeightsError(f"{path}: {missing} is missing; these are not {title}'s weights")
+    for key in there:
+        if raw[key].shape != shapes[key]:
+            raise WeightsError(f"{path}: {key} has shape {raw[key].shape}, {title}'s is {shapes[key]}")
+        if raw[key].dtype.kind != "f" or not np.isfinite(raw[key]).all():
+            raise WeightsError(f"{path}: {key} does not hold finite floating-point numbers")
+    return {key: np.asarray(raw[key], np.float32) for key in there}
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -258,37 +284,3 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     except ImportError as error:
         raise WeightsError(f"{path}: reading it needs `pip install safetensors`") from error
     return load_file(path)
-
-
-def _read_h5(path: Path) -> dict[str, np.ndarray]:
-    """Any of Keras' HDF5 layouts: a convolution is a group with one 4-D and one 1-D dataset below."""
-    import h5py
-
-    groups: dict[str, list[np.ndarray]] = {}
-
-    def visit(name: str, node: object) -> None:
-        match = re.search(r"block\d_conv\d|layers/conv2d(_\d+)?(?=/)", name)
-        if match is None or name.startswith("optimizer") or not isinstance(node, h5py.Dataset):
-            return
-        if node.ndim in (1, 4):
-            groups.setdefault(match.group(), []).append(node[()])
-
-    with h5py.File(path, "r") as file:
-        file.visititems(visit)
-    arrays: dict[str, np.ndarray] = {}
-    for name, datasets in groups.items():
-        for array in datasets:
-            key = f"{_convolution_name(name)}/{'kernel' if array.ndim == 4 else 'bias'}"
-            if key in arrays:
-                raise ValueError(f"it holds {key} twice")
-            arrays[key] = array
-    return arrays
-
-
-def _convolution_name(group: str) -> str:
-    """``.weights.h5`` counts layers by class: conv2d, conv2d_1, ... are VGG-19's in order."""
-    if not group.startswith("layers/"):
-        return group
-    index = int(group.partition("conv2d_")[2] or 0)
-    names = list(CONVOLUTIONS)
-    return names[index] if index < len(names) else group

@@ -53,7 +53,7 @@ def main() -> None:
             judge = Run(content, style, config.replace({"precision": "float32"}))
             targets = judge._scale_targets(judge.shapes[-1])
             image = tf.constant(run.result().image[None])
-            losses[precision] = float(judge._objective(image, targets)["total"])
+            losses[precision] = float(judge.preparation.objective(image, targets)["total"])
         ratio, speed = (losses["bfloat16"] / losses["float32"], seconds["float32"] / seconds["bfloat16"])
         print(
             f"{os.path.basename(content):24} {os.path.basename(style):28} {ratio:20.4f} {speed:24.2f}",

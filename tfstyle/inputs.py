@@ -1,0 +1,224 @@
+"""What goes into a run, read, sized and checked: the content, the styles, their masks, and whose colours."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfstyle import color
+from tfstyle.config import StyleConfig
+from tfstyle.encoder import IMAGENET_MEAN, Encoder
+from tfstyle.errors import ConfigError, ImageError
+from tfstyle.guidance import Masks, coverage, layer_weights, load_mask, resize_mask
+from tfstyle.images import Picture, load, resize
+from tfstyle.losses import Region
+from tfstyle.styles import Style
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Made by `read_inputs`, all at the size of the last scale.
+
+    Attributes:
+        original: the content as it came.
+        content: what is painted over: the same, or in grey where only lightness is transferred.
+        styles: pictures, in the colours that they are used in, or kept styles.
+        regions: for each style its region of the content, ``[height, width]`` in 0..1; or none.
+        style_regions: for each style its own region, or None.
+        keep: what stays as it is, ``[height, width]`` in 0..1, or None.
+    """
+
+    original: Picture
+    content: Picture
+    styles: Sequence[Picture | Style]
+    regions: Sequence[np.ndarray]
+    style_regions: Sequence[np.ndarray | None]
+    keep: np.ndarray | None
+
+    def check(self, encoder: Encoder, layers: Sequence[str]) -> None:
+        """Raise an InputError where an image is too small, or a kept style of another encoder's."""
+        minimum = encoder.minimum_size
+        pictures: dict[str, Any] = {"the content image": self.content}
+        for i, style in enumerate(self.styles, 1):
+            if isinstance(style, Style):
+                style.check(encoder, layers)
+            else:
+                pictures[f"style image {i}"] = style
+        for name, picture in pictures.items():
+            height, width = picture.rgb.shape[:2]
+            if min(height, width) < minimum:
+                raise ImageError(
+                    f"{name} is {width} x {height} pixels at this size; at least {minimum} a side are needed"
+                )
+
+    def start(self, config: StyleConfig, shape: tuple[int, int]) -> np.ndarray:
+        """What the first scale starts from, float32 ``[height, width, 3]``, at its size."""
+        if config.init == "content":
+            return self.content.resized(shape).rgb
+        if config.init in ("style", "style_stats") and isinstance(self.styles[0], Style):
+            raise ConfigError(
+                f"init is {config.init!r}, which needs the style's image, not its Gram matrices"
+            )
+        generator = np.random.default_rng(config.seed)
+        if config.init == "uniform":
+            return generator.uniform(0, 1, (*shape, 3)).astype(np.float32)
+        centre: Any = {"noise": 0.5, "grey": 0.5, "mean": np.array(IMAGENET_MEAN[::-1]) / config.pixel_range}
+        spread: Any = {"noise": config.init_noise, "grey": 0.0, "mean": config.init_noise}
+        if config.init == "style_stats":
+            pixels = self.styles[0].on_white()  # type: ignore[union-attr]
+            centre["style_stats"], spread["style_stats"] = pixels.mean((0, 1)), pixels.std((0, 1))
+        if config.init in centre:
+            noise = generator.normal(size=(*shape, 3)) * spread[config.init] + centre[config.init]
+            return (np.clip(noise, 0, 1) if config.clamp else noise).astype(np.float32)
+        source = self.styles[0] if config.init == "style" else load(config.init, config.max_pixels)
+        return resize(source.on_white(), shape)  # type: ignore[union-attr]
+
+    def finished(self, config: StyleConfig, image: np.ndarray) -> np.ndarray:
+        """The picture as the user gets it: within 0..1, in the right colours, what is kept put back."""
+        image = np.clip(image, 0, 1)
+        if config.color not in ("luminance", "original", "after") and self.keep is None:
+            return image
+        content = self.original.resized(image.shape[:2]).rgb
+        if config.color in ("luminance", "original"):
+            image = color.with_luminance(content, color.luminance(image))
+        elif config.color == "after":
+            image = color.match_colors(image, content)
+        if self.keep is not None:
+            image = image + resize_mask(self.keep, image.shape[:2])[..., None] * (content - image)
+        return image.astype(np.float32)
+
+    def guided(
+        self, config: StyleConfig, shapes: dict[str, tuple[int, int]], shape: tuple[int, int]
+    ) -> tuple[list[Region], tf.Tensor | None]:
+        """The regions at a scale, and the mask of what stays as it is, as `Objective.targets` takes them.
+
+        Args:
+            config: its guidance and blend weights.
+            shapes: style layer -> height and width of its features.
+            shape: height and width of the picture.
+
+        Raises:
+            ConfigError: at some layer nothing is left of a region.
+        """
+        keep = None if self.keep is None else resize_mask(self.keep, shape)
+        free = 1.0 if keep is None else 1.0 - keep
+        masks = [resize_mask(mask, shape) * free for mask in self.regions]
+        names = [f"mask {i}" for i in range(1, len(masks) + 1)]
+        if keep is not None and not masks:
+            masks, names = [np.asarray(free)], ["what content_mask leaves"]
+        blend = (
+            config.style_blend if len(masks) == len(self.styles) and config.style_blend else [1] * len(masks)
+        )
+        areas = [float(mask.mean()) * share for mask, share in zip(masks, blend, strict=True)]
+        regions = [
+            Region(area / max(sum(areas), 1e-9), layer_weights(mask, shapes, config.guidance, name))
+            for area, mask, name in zip(areas, masks, names, strict=True)
+        ]
+        return regions, None if keep is None else tf.constant(keep[None, :, :, None])
+
+
+def read_inputs(content: Any, style: Any, config: StyleConfig, masks: Masks | None = None) -> Inputs:
+    """Read all pictures and masks that a run needs, at the size of its last scale.
+
+    Raises:
+        ImageError: one cannot be read.
+        ConfigError: numbers or masks that do not go with the styles, or an option that a kept style
+            cannot serve.
+    """
+    sources = list(style) if isinstance(style, (list, tuple)) else [style]
+    if not sources:
+        raise ConfigError("no style image")
+    for name in ("style_blend", "style_scale", "style_size"):
+        numbers = getattr(config, name)
+        if numbers is not None and len(numbers) not in (
+            {len(sources)} | ({1} if name != "style_blend" else set())
+        ):
+            raise ConfigError(f"{name} has {len(numbers)} numbers for {len(sources)} style images")
+    original = fitted(load(content, config.max_pixels), config)
+    styles = [
+        Style.of(source) or _sized(load(source, config.max_pixels), i, config)
+        for i, source in enumerate(sources)
+    ]
+    kept = any(isinstance(one, Style) for one in styles)
+    masks = masks or Masks(config.masks or (), config.style_masks or (), config.content_mask)
+    needs_image = {
+        f"color {config.color}": config.color in ("luminance", "cholesky", "root", "transport"),
+        f"style_losses {','.join(config.style_losses)}": config.style_losses != ("gram",),
+        "style_masks": len(masks.styles) > 0,
+    }
+    for option, needed in needs_image.items():
+        if kept and needed:
+            raise ConfigError(f"{option} needs the style's image, not its Gram matrices")
+    shown, styles = _recolored(original, styles, config.color)
+    regions = [_mask(m, original, f"mask {i}") for i, m in enumerate(masks.content, 1)]
+    own: list[np.ndarray | None]
+    own = [_mask(m, p, f"style mask {i}") for i, (m, p) in enumerate(zip(masks.styles, styles), 1)]
+    for name, found in (("masks", masks.content), ("style_masks", masks.styles)):
+        if found and len(found) != len(styles):
+            raise ConfigError(f"{len(found)} {name} for {len(styles)} style images: give one for each")
+    keep = None if masks.keep is None else _mask(masks.keep, original, "content_mask")
+    if regions and (share := coverage(regions if keep is None else [*regions, keep])) < 0.99:
+        log.warning("the masks cover %.0f%% of the content; the rest takes no style", 100 * share)
+    return Inputs(original, shown, styles, regions, own or [None] * len(styles), keep)
+
+
+def fitted(picture: Picture, config: StyleConfig) -> Picture:
+    """At the last scale's size."""
+    height, width = picture.rgb.shape[:2]
+    counted = {
+        "longest": max(height, width),
+        "shortest": min(height, width),
+        "area": math.sqrt(height * width),
+    }
+    return picture.fitted(round(config.size * max(height, width) / counted[config.size_of]), config.enlarge)
+
+
+def style_side(config: StyleConfig, index: int, there: int) -> int:
+    """Longest side in pixels that a style is used at, of the pixels that there are."""
+    if config.style_size is not None:
+        wanted = config.style_size[index % len(config.style_size)]
+    else:
+        scales = config.style_scale or (1.0,)
+        wanted = max(1, round(config.size * scales[index % len(scales)]))
+    return wanted if config.enlarge else min(wanted, there)
+
+
+def _sized(picture: Picture, index: int, config: StyleConfig) -> Picture:
+    """A style at its own size, that of the content unless it is told otherwise."""
+    if config.style_size is not None:
+        return picture.fitted(style_side(config, index, max(picture.rgb.shape)), config.enlarge)
+    factor = config.style_scale[index % len(config.style_scale)] if config.style_scale is not None else 1.0
+    return fitted(picture, config.replace({"size": max(1, round(config.size * factor))}))
+
+
+def _recolored(
+    content: Picture, styles: Sequence[Picture | Style], how: str
+) -> tuple[Picture, list[Picture | Style]]:
+    """The content and the styles in the colours that the transfer sees.
+
+    Reference: Gatys et al. 2017, Controlling Perceptual Factors, section 5.
+    """
+    if how == "luminance":
+        lightness = color.luminance(content.on_white())
+        grey = [
+            Picture(color.grey(color.match_luminance(color.luminance(p.on_white()), lightness)))  # type: ignore[union-attr]
+            for p in styles
+        ]
+        return dataclasses.replace(content, rgb=color.grey(color.luminance(content.rgb))), [*grey]
+    if how in color.METHODS:
+        matched = [Picture(color.match_colors(p.on_white(), content.on_white(), how)) for p in styles]  # type: ignore[union-attr]
+        return content, [*matched]
+    return content, list(styles)
+
+
+def _mask(source: Any, picture: Picture | Style, what: str) -> np.ndarray:
+    return resize_mask(load_mask(source, what), picture.rgb.shape[:2])  # type: ignore[union-attr]
