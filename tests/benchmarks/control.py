@@ -1,0 +1,145 @@
+"""What options do to a picture, in numbers: ``python -m tests.benchmarks.control --weights FILE -o sheet.png``.
+
+Each row is the default with some options changed. The columns:
+
+style    energy distance of the picture's features from the style's, over that of the content's: samples of
+         whole feature vectors at three layers, which no style loss here minimises; lower is nearer
+content  |F - P|² / |P|² at the content layer, of the finished picture
+frame    how the outermost pixels differ from those six further in, over the same inside; 1: no frame
+checker  energy at the finest diagonal pattern over that of single steps; the content's own is below it
+seconds  of the run, on this machine; read ratios
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+
+LOSSES = {
+    "gram (default)": {},
+    "mean_deviation": {"style_losses": ("mean_deviation",)},
+    "wasserstein": {"style_losses": ("wasserstein",)},
+    "histogram": {"style_losses": ("histogram",)},
+    "sliced": {"style_losses": ("sliced",)},
+    "shift": {"style_losses": ("shift",)},
+    "gram + mean_deviation": {"style_losses": ("gram", "mean_deviation")},
+}
+SMOOTHNESS = {
+    "default": {},
+    "padding zeros": {"padding": "zeros"},
+    "padding replicate": {"padding": "replicate"},
+    "padding first": {"padding": "first"},
+    "pooling max": {"pooling": "max"},
+    "pooling rescaled": {"pooling": "rescaled"},
+    "tv 0": {"tv_weight": 0.0},
+    "tv nine_point": {"tv": "nine_point"},
+    "tv magnitudes": {"tv": "magnitudes", "tv_weight": 2e-7},
+    "adam": {"optimizer": "adam"},
+    "adam, average 0.95": {"optimizer": "adam", "average": 0.95},
+    "normalize_gradients": {"normalize_gradients": True, "optimizer": "adam"},
+}
+SAMPLES = 1500  # positions of each layer in the energy distance
+
+
+def main() -> None:
+    from tfstyle.images import Picture
+    from tfstyle.saving import save
+    from tfstyle.sheets import contact_sheet
+
+    images = Path(__file__).parents[3] / "shared" / "images"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("control.png"))
+    parser.add_argument("--content", type=Path, default=images / "tubingen.jpg")
+    parser.add_argument("--styles", type=Path, nargs="+", default=[images / "starry_night_google.jpg"])
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--only", choices=("losses", "smoothness"), help="[both]")
+    options = parser.parse_args()
+    chosen = {"losses": LOSSES, "smoothness": SMOOTHNESS}
+    pictures = []
+    for table in [options.only] if options.only else chosen:
+        for style in options.styles:
+            print(f"{options.content.name} in the style of {style.name}, {options.size} pixels")
+            print(f"{'':24}{'style':>8}{'content':>9}{'frame':>8}{'checker':>9}{'seconds':>9}")
+            row = []
+            for name, changes in chosen[table].items():
+                image, numbers = measured(options.content, style, options.weights, options.size, changes)
+                row.append(image)
+                print(
+                    f"{name:24}{numbers[0]:8.3f}{numbers[1]:9.3f}{numbers[2]:8.2f}{numbers[3]:9.3f}"
+                    f"{numbers[4]:9.0f}",
+                    flush=True,
+                )
+            pictures.append(row)
+    width = max(map(len, pictures))
+    rows = [[*row, *[None] * (width - len(row))] for row in pictures]
+    save(options.output, Picture(contact_sheet(rows, options.size)), overwrite=True)
+    print(options.output)
+
+
+def measured(content: Path, style: Path, weights: str, size: int, changes) -> tuple[np.ndarray, list[float]]:
+    """A picture, and its numbers in the columns' order."""
+    from tfstyle import Encoder, stylize
+    from tfstyle.images import load
+
+    began = time.perf_counter()
+    result = stylize(content, style, weights=weights, size=size, **changes)
+    seconds = time.perf_counter() - began
+    judged = ("conv1_2", "conv2_2", "conv3_2")  # none is a style layer by default
+    encoder = Encoder((*judged, *result.facts["content_layers"]), weights, padding="reflect")
+    before, painting = (load(path).fitted(size).rgb for path in (content, style))
+    image, photograph, goal = (encoder(x[None]) for x in (result.image, before, painting))
+    near = [energy(image[k], goal[k]) / energy(photograph[k], goal[k]) for k in judged]
+    (layer,) = result.facts["content_layers"]
+    kept = np.sum((image[layer] - photograph[layer]) ** 2) / np.sum(photograph[layer] ** 2)
+    return result.image, [float(np.mean(near)), float(kept), frame(result.image), checker(result.image), seconds]
+
+
+def energy(some, others) -> float:
+    """``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of feature vectors at random positions.
+
+    Reference: Székely & Rizzo 2013, Energy statistics.
+    """
+    generator = np.random.default_rng(0)
+    x, y = (np.reshape(f, (-1, f.shape[-1])).astype(np.float64) for f in (some, others))
+    x, y = (v[generator.choice(len(v), min(SAMPLES, len(v)), replace=False)] for v in (x, y))
+    scale = np.sqrt(np.mean(y**2, 0)) + 1e-6  # so that no channel drowns the others
+    x, y = x / scale, y / scale
+    return 2 * distances(x, y) - distances(x, x) - distances(y, y)
+
+
+def distances(x: np.ndarray, y: np.ndarray) -> float:
+    """The mean distance of rows of one from rows of the other."""
+    squares = np.sum(x**2, 1)[:, None] + np.sum(y**2, 1) - 2 * x @ y.T
+    return float(np.mean(np.sqrt(np.maximum(squares, 0))))
+
+
+def frame(image: np.ndarray, depth: int = 6) -> float:
+    """RMS difference of the two outermost lines from those further in, over that of such lines inside."""
+
+    def step(lines: np.ndarray, at: int) -> float:
+        return float(np.mean((lines[at : at + 2] - lines[at + depth : at + depth + 2]) ** 2))
+
+    outer, inner = [], []
+    for lines in (image, image[::-1], image.swapaxes(0, 1), image.swapaxes(0, 1)[::-1]):
+        outer.append(step(lines, 0))
+        inner += [step(lines, at) for at in range(12, len(lines) // 2, 7)]
+    return float(np.sqrt(np.mean(outer) / np.mean(inner)))
+
+
+def checker(image: np.ndarray) -> float:
+    """Energy of ``[[1, -1], [-1, 1]]`` over that of ``[1, -1]`` along both axes."""
+    down, right = np.diff(image, axis=0), np.diff(image, axis=1)
+    return float(np.mean(np.diff(down, axis=1) ** 2) / (np.mean(down**2) + np.mean(right**2)))
+
+
+if __name__ == "__main__":
+    main()
