@@ -4,6 +4,7 @@ How it computes in a graph session is in test_serving.py.
 """
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -183,12 +184,31 @@ def test_the_contract_says_what_the_model_has(exported, extractor):
         ("imagenet", "Creative Commons"),
         ("embedded", "CC0 1.0"),
         ("mine.npz", "those of mine.npz, SHA-256 ab12"),
+        ("random", "seeded random numbers, which need no licence"),
     ],
 )
 def test_the_weights_licence_goes_along(small_weights, tmp_path, source, words):
     found = weights.Weights(small_weights.arrays, source, sha256="ab12")
     path = StyleExtractor(("conv1_1",), found).export(tmp_path)
     assert words in (path / "assets.extra" / "WEIGHTS.md").read_text()
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("kind", ["whole", "half", "one layer", "other layers above", "changed"])
+def test_vgg19s_own_weights_in_a_file_keep_their_notice(data, tmp_path, kind):
+    found = weights.load(data / "weights" / "vgg19_imagenet_block1-3.npz")
+    arrays = {key: array for key, array in found.arrays.items() if key[:6] == "block1"}
+    if kind == "one layer":
+        arrays = {key: array for key, array in arrays.items() if "conv1" in key}
+    if kind == "other layers above":
+        arrays["block1_conv2/kernel"] = arrays["block1_conv2/kernel"] + np.float32(0.1)
+    if kind == "changed":
+        arrays["block1_conv1/kernel"] = arrays["block1_conv1/kernel"] + np.float32(0.1)
+    weights.Weights(arrays, "a file").save(tmp_path / "mine.npz", half=kind == "half")
+    read = weights.load(tmp_path / "mine.npz")
+    words = export._licence(SimpleNamespace(weights=read))
+    assert ("Creative Commons" in words and "Karen Simonyan" in words) == (kind != "changed")
+    assert f"mine.npz, SHA-256 {read.sha256}" in words
 
 
 def test_without_a_content_layer_two_signatures_are_left_out(small_weights, tmp_path, caplog):

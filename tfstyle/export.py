@@ -33,6 +33,9 @@ The weights are VGG-19's, by Karen Simonyan and Andrew Zisserman, Visual Geometr
 (https://www.robots.ox.ac.uk/~vgg/research/very_deep/), as converted for Keras, under the Creative Commons
 Attribution 4.0 licence (https://creativecommons.org/licenses/by/4.0/).
 """
+#: `Weights.digests` of VGG-19's own block1_conv1, in float32 and as `Weights.save` halves it. A file of the
+#: lower layers only, or with other layers above them, is under their licence too.
+GENUINE = ("c68eefa00d6af917", "cca05196902f5a58")
 
 
 def write(
@@ -158,8 +161,16 @@ def _licence(signatures: Signatures) -> str:
         return IMAGENET_LICENCE
     if weights.source == "embedded":
         return EMBEDDED.with_name("PROVENANCE.md").read_text(encoding="utf-8")
+    if weights.source == "random":
+        return "The weights are seeded random numbers, which need no licence.\n"
+    file = f"{weights.source}, SHA-256 {weights.sha256 or 'not known'}"
+    if weights.digests.get("block1_conv1") in GENUINE:
+        return (
+            f"{IMAGENET_LICENCE}\nThey were read from {file}. Layers of it that are not VGG-19's have the "
+            "licence of whoever made them.\n"
+        )
     note = weights.note or "their licence is that of whoever made them"
-    return f"The weights are those of {weights.source}, SHA-256 {weights.sha256 or 'not known'}: {note}.\n"
+    return f"The weights are those of {file}: {note}.\n"
 
 
 def warmup_inputs(
