@@ -16,7 +16,7 @@ from tfstyle import StyleExtractor, export, weights
 from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.painting import _scale_count
 from tfstyle.plan import scale_shapes
-from tfstyle.signatures import Limits
+from tfstyle.signatures import Limits, Signatures
 from tfstyle.weights import CONVOLUTIONS
 
 
@@ -116,6 +116,9 @@ def test_limits_are_possible(extractor, tmp_path):
             Limits(**wrong)
     with pytest.raises(ConfigError, match="max_pixels is 15; these layers need 4 pixels a side"):
         extractor.export(tmp_path, limits=Limits(max_pixels=15))
+    small = StyleExtractor(("conv1_1", "conv2_1"), extractor.encoder.weights, size=3)
+    with pytest.raises(ConfigError, match="size is 3; these layers need 4 pixels a side"):
+        small.export(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -176,6 +179,15 @@ def test_the_contract_says_what_the_model_has(exported, extractor):
                 assert described[side][key]["shape"] == [-1 if n is None else n for n in spec.shape]
     assert set(model.signatures["content"].structured_outputs) == {"conv2_2"}
     assert set(model.signatures["encoded"].structured_outputs) == {"conv1_1", "conv2_1", "embedding"}
+
+
+@pytest.mark.parametrize("limits", [Limits(max_batch=2, stylize_max_batch=5), Limits(stylize_max_batch=2)])
+def test_the_contract_says_the_smaller_of_two_limits(extractor, limits):
+    made = Signatures(extractor.encoder, extractor.layers, ("conv2_2",), 16, 1, 32, "float32", limits)
+    assert export._holds("stylize", "content", made).startswith("at most 2 images; ")
+    pictures = tf.zeros([3, 8, 8, 3], tf.uint8)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"from 1 to 2 images|at most 2 images"):
+        made._stylize(pictures, pictures, tf.ones([3], tf.int32))
 
 
 @pytest.mark.parametrize(

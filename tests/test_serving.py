@@ -161,6 +161,14 @@ def test_bytes_of_several_sizes_in_one_batch_are_resized_as_files_are(ask, extra
     assert_close(ask("encoded", images=batch(*(file.read_bytes() for file in files))), expected, 1e-3)
 
 
+def test_the_most_elongated_file_that_is_taken_keeps_its_shape(ask, extractor, tmp_path):
+    """Its shorter side comes out at the least number of pixels; one that `extract` refuses is refused."""
+    shape = (SIZE * 8, LEAST * 8)
+    (tmp_path / "thin.png").write_bytes(encoded(pixels(*shape)))
+    expected = {k: v.numpy() for k, v in extractor([str(tmp_path / "thin.png")]).items()}
+    assert_close(ask("encoded", images=batch((tmp_path / "thin.png").read_bytes())), expected, 1e-3)
+
+
 def test_content_features_are_the_extractors(ask, extractor):
     images = np.stack([pixels(21, 30, seed) for seed in (1, 2)])
     assert_close(ask("content", images=images), {k: v.numpy() for k, v in extractor.content(images).items()})
@@ -234,7 +242,14 @@ def black(count, height, width, channels=3):
     return np.zeros((count, height, width, channels), np.uint8)
 
 
+def gif_smaller_than_its_screen():
+    file = bytearray(encoded(black(1, 30, 30)[0], "gif"))
+    file[6:10] = struct.pack("<HH", 40, 30)
+    return bytes(file)
+
+
 SMALL = f"at least {LEAST} pixels a side"
+THIN = f"with {SIZE} pixels on its longest side, the shorter has fewer than {LEAST}] [400] [29]"
 BAD = {
     "not an image": ("encoded", {"images": batch(b"good day")}, "not a JPEG, PNG, BMP, GIF or WebP"),
     "no bytes": ("encoded", {"images": batch(b"")}, "not a JPEG, PNG, BMP, GIF or WebP"),
@@ -248,6 +263,13 @@ BAD = {
     ),
     "a palette": ("encoded", {"images": batch(with_a_palette())}, "24 or 32 bits per pixel"),
     "a frame above its header": ("encoded", {"images": batch(gif_larger_than_it_says())}, "at most 32768"),
+    "a frame below its screen": (
+        "encoded",
+        {"images": batch(gif_smaller_than_its_screen())},
+        "first frame must fill its screen",
+    ),
+    "an elongated file": ("encoded", {"images": batch(encoded(black(1, 400, 29)[0]))}, THIN),
+    "an elongated JPEG": ("encoded", {"images": batch(encoded(black(1, 400, 29)[0], "jpeg"))}, THIN),
     "file too large": ("encoded", {"images": batch(encoded(black(1, 200, 200)[0]))}, "at most 32768 in all"),
     "file of one pixel": ("encoded", {"images": batch(encoded(black(1, 1, 1)[0]))}, SMALL),
     "no file": ("encoded", {"images": batch()}, "from 1 to 16 images"),

@@ -119,17 +119,19 @@ def _tensor(spec: tf.TensorSpec) -> dict[str, Any]:
 def _holds(signature: str, name: str, signatures: Signatures) -> str:
     """What a tensor means, and within which range it lies."""
     limits, least = signatures.limits, signatures.minimum_size
+    few = min(limits.max_batch, limits.stylize_max_batch)
     pixels = f"sRGB, 0..255, at least {least} pixels a side, at most {{}} in all"
     if (signature, name) == ("encoded", "images"):
         return (
-            "the bytes of JPEG, PNG, BMP (24 or 32 bits per pixel), GIF (its first frame) or, where the "
-            f"server's TensorFlow reads it, still WebP files, each of at most {limits.max_file_bytes} bytes "
-            f"and {limits.max_pixels} pixels, and resized to {signatures.size} on its longest side; EXIF "
-            "orientation, colour profile and transparency are not read"
+            "the bytes of JPEG, PNG, BMP (24 or 32 bits per pixel), GIF (its first frame, which must fill "
+            "its screen) or, where the server's TensorFlow reads it, still WebP files, each of at most "
+            f"{limits.max_file_bytes} bytes and {limits.max_pixels} pixels, and resized to {signatures.size} "
+            f"on its longest side; at least {least} pixels a side before and after; EXIF orientation, colour "
+            "profile and transparency are not read"
         )
     words = {
         "images": pixels.format(limits.max_pixels) + (" of the batch" if signature == "content" else ""),
-        "content": f"at most {limits.stylize_max_batch} images; {pixels.format(limits.stylize_max_pixels)}",
+        "content": f"at most {few} images; {pixels.format(limits.stylize_max_pixels)}",
         "style": f"as content, and as many images; {pixels.format(limits.stylize_max_pixels)}",
         "steps": f"iterations per scale for each image of content, 1..{limits.stylize_max_steps}",
         "image": "sRGB, 0..255, the content painted in the style",
