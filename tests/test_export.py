@@ -6,6 +6,7 @@ How it computes in a graph session is in test_serving.py.
 import json
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -53,6 +54,21 @@ def test_each_weight_is_stored_once(exported, small_weights):
     data = exported / "variables" / "variables.data-00000-of-00001"
     expected = sum(array.nbytes for array in small_weights.arrays.values())
     assert expected <= data.stat().st_size < expected + 10_000
+
+
+@pytest.mark.parametrize("track", [True, False])
+def test_an_archive_that_tracks_a_model_would_store_each_weight_twice(tmp_path, track):
+    """A known trap, and that `stored` sees it."""
+    model = keras.Sequential([keras.Input([4]), keras.layers.Dense(300)])
+    archive = keras.export.ExportArchive()
+    if track:
+        archive.track(model)
+    archive.add_endpoint("serve", lambda x: model(x), input_signature=[tf.TensorSpec([None, 4])])
+    archive.write_out(str(tmp_path / "model"), verbose=False)
+    found = sorted(shape for shape, _ in stored(tmp_path / "model").values())
+    assert found == sorted([[4, 300], [300]] * (2 if track else 1))
+    data = tmp_path / "model" / "variables" / "variables.data-00000-of-00001"
+    assert (data.stat().st_size > 2 * 4 * 1500) == track
 
 
 @pytest.mark.slow
