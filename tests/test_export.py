@@ -4,7 +4,9 @@ How it computes in a graph session is in test_serving.py.
 """
 
 import json
+from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -16,7 +18,7 @@ from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.painting import _scale_count
 from tfstyle.plan import scale_shapes
-from tfstyle.signatures import Limits
+from tfstyle.signatures import Limits, Signatures
 from tfstyle.weights import CONVOLUTIONS
 
 
@@ -53,6 +55,21 @@ def test_each_weight_is_stored_once(exported, small_weights):
     data = exported / "variables" / "variables.data-00000-of-00001"
     expected = sum(array.nbytes for array in small_weights.arrays.values())
     assert expected <= data.stat().st_size < expected + 10_000
+
+
+@pytest.mark.parametrize("track", [True, False])
+def test_an_archive_that_tracks_a_model_would_store_each_weight_twice(tmp_path, track):
+    """A known trap, and that `stored` sees it."""
+    model = keras.Sequential([keras.Input([4]), keras.layers.Dense(300)])
+    archive = keras.export.ExportArchive()
+    if track:
+        archive.track(model)
+    archive.add_endpoint("serve", lambda x: model(x), input_signature=[tf.TensorSpec([None, 4])])
+    archive.write_out(str(tmp_path / "model"), verbose=False)
+    found = sorted(shape for shape, _ in stored(tmp_path / "model").values())
+    assert found == sorted([[4, 300], [300]] * (2 if track else 1))
+    data = tmp_path / "model" / "variables" / "variables.data-00000-of-00001"
+    assert (data.stat().st_size > 2 * 4 * 1500) == track
 
 
 @pytest.mark.slow
@@ -116,6 +133,9 @@ def test_limits_are_possible(extractor, tmp_path):
             Limits(**wrong)
     with pytest.raises(ConfigError, match="max_pixels is 15; these layers need 4 pixels a side"):
         extractor.export(tmp_path, limits=Limits(max_pixels=15))
+    small = StyleExtractor(("conv1_1", "conv2_1"), extractor.encoder.weights, size=3)
+    with pytest.raises(ConfigError, match="size is 3; these layers need 4 pixels a side"):
+        small.export(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -178,18 +198,46 @@ def test_the_contract_says_what_the_model_has(exported, extractor):
     assert set(model.signatures["encoded"].structured_outputs) == {"conv1_1", "conv2_1", "embedding"}
 
 
+@pytest.mark.parametrize("limits", [Limits(max_batch=2, stylize_max_batch=5), Limits(stylize_max_batch=2)])
+def test_the_contract_says_the_smaller_of_two_limits(extractor, limits):
+    made = Signatures(extractor.encoder, extractor.layers, ("conv2_2",), 16, 1, 32, "float32", limits)
+    assert export._holds("stylize", "content", made).startswith("at most 2 images; ")
+    pictures = tf.zeros([3, 8, 8, 3], tf.uint8)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"from 1 to 2 images|at most 2 images"):
+        made._stylize(pictures, pictures, tf.ones([3], tf.int32))
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
         ("imagenet", "Creative Commons"),
         ("embedded", "CC0 1.0"),
         ("mine.npz", "those of mine.npz, SHA-256 ab12"),
+        ("random", "seeded random numbers, which need no licence"),
     ],
 )
 def test_the_weights_licence_goes_along(small_weights, tmp_path, source, words):
     found = weights.Weights(small_weights.arrays, source, sha256="ab12")
     path = StyleExtractor(("conv1_1",), found).export(tmp_path)
     assert words in (path / "assets.extra" / "WEIGHTS.md").read_text()
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("kind", ["whole", "half", "one layer", "other layers above", "changed"])
+def test_vgg19s_own_weights_in_a_file_keep_their_notice(data, tmp_path, kind):
+    found = weights.load(data / "weights" / "vgg19_imagenet_block1-3.npz")
+    arrays = {key: array for key, array in found.arrays.items() if key[:6] == "block1"}
+    if kind == "one layer":
+        arrays = {key: array for key, array in arrays.items() if "conv1" in key}
+    if kind == "other layers above":
+        arrays["block1_conv2/kernel"] = arrays["block1_conv2/kernel"] + np.float32(0.1)
+    if kind == "changed":
+        arrays["block1_conv1/kernel"] = arrays["block1_conv1/kernel"] + np.float32(0.1)
+    weights.Weights(arrays, "a file").save(tmp_path / "mine.npz", half=kind == "half")
+    read = weights.load(tmp_path / "mine.npz")
+    words = export._licence(SimpleNamespace(weights=read))
+    assert ("Creative Commons" in words and "Karen Simonyan" in words) == (kind != "changed")
+    assert f"mine.npz, SHA-256 {read.sha256}" in words
 
 
 def test_without_a_content_layer_two_signatures_are_left_out(small_weights, tmp_path, caplog):

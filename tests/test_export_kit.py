@@ -330,7 +330,10 @@ def call(request, clients, served, capsys):
     flag, place = {"rest": ("--url", served.url), "grpc": ("--target", served.target)}[request.param]
 
     def run(*arguments, place=place, model=served.name):
-        code = clients[request.param].main([*map(str, arguments), flag, place, "--model", model])
+        try:
+            code = clients[request.param].main([*map(str, arguments), flag, place, "--model", model])
+        except SystemExit as left:
+            code = left.code
         said = capsys.readouterr()
         lines = said.err.splitlines()
         assert len(lines) == (code != 0), said.err
@@ -432,6 +435,26 @@ def test_stylize_shrinks_turns_and_flattens(call, tmp_path):
         ),
         (["stylize", "{content}", "{style}", "-o", "{out}", "--size", "2"], "says .*an image has at least"),
         (["stylize", "{content}", "{style}", "-o", "{out}.no", "--steps", "1"], "cannot write .*out.png.no"),
+        *(
+            (
+                ["stylize", "{content}", "{style}", "-o", "{out}", *option.split()],
+                f"argument {option.split()[0]}: {words}",
+            )
+            for option, words in (
+                ("--size 0", "invalid whole number from 1 value: '0'"),
+                ("--size -3", "invalid whole number from 1 value: '-3'"),
+                ("--size x", "invalid whole number from 1 value: 'x'"),
+                ("--steps 2147483648", "invalid whole number of 32 bits value"),
+                ("--steps -2147483649", "invalid whole number of 32 bits value"),
+                ("--timeout 0", "invalid number above 0, at most 1000000, value: '0'"),
+                ("--timeout -1", "invalid number above 0, at most 1000000, value: '-1'"),
+                ("--timeout nan", "invalid number above 0, at most 1000000, value: 'nan'"),
+                ("--timeout inf", "invalid number above 0, at most 1000000, value: 'inf'"),
+            )
+        ),
+        (["embed", "{content}", "--timeout", "0"], "argument --timeout"),
+        (["status", "--timeout", "0"], "argument --timeout"),
+        (["paint"], "invalid choice: 'paint'"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(call, pictures, tmp_path, arguments, words):
@@ -450,6 +473,30 @@ def test_another_model_and_another_place(call, pictures):
     code, _, error = call("embed", pictures[0], place=place)
     assert code == 1
     assert NOBODY in error
+
+
+@pytest.fixture(scope="module")
+def unpainting(small_file, tmp_path_factory):
+    """A server whose model lacks the signatures content and stylize."""
+    if os.environ.get("TFSTYLE_SERVING_URL"):
+        pytest.skip("the server at TFSTYLE_SERVING_URL has another model")
+    folder = tmp_path_factory.mktemp("unpainting")
+    done = build(folder, "--weights", small_file, "--name", "plain", "--size", 64)
+    assert done.returncode == 0, done.stderr
+    assert set(described(folder / "plain" / "1")["signatures"]) == {"serving_default", "encoded"}
+    start = real_server if shutil.which("tensorflow_model_server") else double.running
+    with start(folder, "plain") as server:
+        yield server
+
+
+def test_a_model_without_stylize(call, unpainting, pictures, tmp_path):
+    place = unpainting.grpc_target if call.kind == "grpc" else unpainting.rest_url
+    code, _, error = call(
+        "stylize", *pictures[:2], "-o", tmp_path / "out.png", place=place, model="plain"
+    )  # fmt: skip
+    assert code == 2
+    assert re.search('the server says .*"stylize" not found', error)
+    assert not (tmp_path / "out.png").exists()
 
 
 def test_clients_at_once_get_their_own_answers(served, clients, local, pictures):

@@ -47,6 +47,21 @@ def test_embeddings_are_the_extractors(pictures, small_file, tmp_path, capsys):
         assert np.abs(found["embedding"] - expected).max() < 5e-3  # pixels are rounded to bytes here
 
 
+def test_pictures_of_one_name_are_all_kept_and_one_given_twice_counts_once(
+    pictures, small_file, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    for place in ("a/x.png", "a/b/x.png", "b/x.png"):
+        path = tmp_path / place
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_bytes((pictures / "0.png").read_bytes())
+    places = ["a", "b", "b/x.png", tmp_path / "a"]
+    assert extract(*places, "-o", "out.npz", "--weights", small_file, *ENCODER) == 0
+    with np.load("out.npz") as found:
+        # a/b/x.png comes first in its folder, and has the name that b/x.png could have had.
+        assert found["names"].tolist() == ["b/x.png", "x.png", str(tmp_path.resolve() / "b" / "x.png")]
+
+
 def test_a_model_gives_the_same(pictures, small_file, model, tmp_path):
     one, two = tmp_path / "one.npz", tmp_path / "two.npz"
     assert extract(pictures, "-o", one, "--grams", "--weights", small_file, *ENCODER) == 0

@@ -114,6 +114,18 @@ def test_a_gif_whose_frame_is_larger_than_its_screen():
         decoded(bytes(code))
 
 
+@pytest.mark.parametrize(("left", "top", "width", "height"), [(0, 0, 60, 50), (1, 0, 59, 50), (3, 2, 64, 52)])
+def test_a_gif_whose_first_frame_is_not_its_whole_screen(left, top, width, height):
+    code = bytearray(encoded(Image.new("L", (width, height)), "GIF"))
+    code[6:10] = struct.pack("<HH", 64, 52)
+    at = code.index(struct.pack("<BHHHH", 0x2C, 0, 0, width, height))
+    code[at + 1 : at + 5] = struct.pack("<HH", left, top)
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=f"must fill its screen\\] \\[{height}\\] \\[{width}"
+    ):
+        decoded(bytes(code))
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [

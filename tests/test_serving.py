@@ -21,7 +21,7 @@ import tfstyle
 from tests import reference
 from tests.conftest import make_picture
 from tests.contract import double, messages, wire
-from tfstyle.signatures import Limits
+from tfstyle.signatures import Limits, Signatures
 
 pytestmark = pytest.mark.serving
 
@@ -31,7 +31,7 @@ LIMITS = Limits(
     max_pixels=2**15, max_batch=16, stylize_max_pixels=2**16, stylize_max_steps=20, stylize_max_batch=3,
     max_file_bytes=2**16,
 )  # fmt: skip
-TOGETHER = 8192  # pixels: larger batches go image by image; the package's own number is for larger models
+TOGETHER = 8192  # pixels: larger batches go in parts; the package's own number is for larger models
 TOLERANCE = 1e-5  # L2, relative: float32 in another order
 
 
@@ -161,6 +161,14 @@ def test_bytes_of_several_sizes_in_one_batch_are_resized_as_files_are(ask, extra
     assert_close(ask("encoded", images=batch(*(file.read_bytes() for file in files))), expected, 1e-3)
 
 
+def test_the_most_elongated_file_that_is_taken_keeps_its_shape(ask, extractor, tmp_path):
+    """Its shorter side comes out at the least number of pixels; one that `extract` refuses is refused."""
+    shape = (SIZE * 8, LEAST * 8)
+    (tmp_path / "thin.png").write_bytes(encoded(pixels(*shape)))
+    expected = {k: v.numpy() for k, v in extractor([str(tmp_path / "thin.png")]).items()}
+    assert_close(ask("encoded", images=batch((tmp_path / "thin.png").read_bytes())), expected, 1e-3)
+
+
 def test_content_features_are_the_extractors(ask, extractor):
     images = np.stack([pixels(21, 30, seed) for seed in (1, 2)])
     assert_close(ask("content", images=images), {k: v.numpy() for k, v in extractor.content(images).items()})
@@ -209,7 +217,31 @@ def huge_png():
     return bytes(file)
 
 
-def test_a_large_batch_which_goes_image_by_image_gives_the_same_as_a_small_one(ask):
+@pytest.mark.parametrize(
+    ("shape", "parts"),
+    [
+        ((12, 30, 32), [8, 4]), ((8, 32, 32), [8]), ((9, 32, 32), [8, 1]), ((3, 64, 128), [1, 1, 1]),
+        ((2, 100, 150), [1, 1]), ((1, 8, 8), [1]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_batch_goes_in_parts_of_so_many_pixels(extractor, monkeypatch, shape, parts):
+    monkeypatch.setattr("tfstyle.signatures.TOGETHER", TOGETHER)
+    made = Signatures(extractor.encoder, STYLE, CONTENT, None, 1, SIZE, "float32", LIMITS)
+
+    def counted(images, values):
+        count = tf.shape(images)[0]
+        return {layer: tf.fill([count, 1, 1, 1], tf.cast(count, tf.float32)) for layer in (*STYLE, *CONTENT)}
+
+    made._features = counted
+    functions, images = made.functions(), tf.zeros([*shape, 3], tf.uint8)
+    wanted = np.repeat(parts, parts)
+    np.testing.assert_array_equal(np.ravel(functions["content"](images=images)["conv2_2"]), wanted)
+    # The Gram matrix of one feature is its square.
+    np.testing.assert_allclose(np.ravel(functions["serving_default"](images=images)["conv1_1"]), wanted**2)
+
+
+def test_a_large_batch_which_goes_in_parts_gives_the_same_as_a_small_one(ask):
     images = np.stack([pixels(30, 32, seed) for seed in range(12)])
     assert images[..., 0].size > TOGETHER > images[:4, ..., 0].size
     for signature in ("", "content"):
@@ -234,7 +266,14 @@ def black(count, height, width, channels=3):
     return np.zeros((count, height, width, channels), np.uint8)
 
 
+def gif_smaller_than_its_screen():
+    file = bytearray(encoded(black(1, 30, 30)[0], "gif"))
+    file[6:10] = struct.pack("<HH", 40, 30)
+    return bytes(file)
+
+
 SMALL = f"at least {LEAST} pixels a side"
+THIN = f"with {SIZE} pixels on its longest side, the shorter has fewer than {LEAST}] [400] [29]"
 BAD = {
     "not an image": ("encoded", {"images": batch(b"good day")}, "not a JPEG, PNG, BMP, GIF or WebP"),
     "no bytes": ("encoded", {"images": batch(b"")}, "not a JPEG, PNG, BMP, GIF or WebP"),
@@ -248,6 +287,13 @@ BAD = {
     ),
     "a palette": ("encoded", {"images": batch(with_a_palette())}, "24 or 32 bits per pixel"),
     "a frame above its header": ("encoded", {"images": batch(gif_larger_than_it_says())}, "at most 32768"),
+    "a frame below its screen": (
+        "encoded",
+        {"images": batch(gif_smaller_than_its_screen())},
+        "first frame must fill its screen",
+    ),
+    "an elongated file": ("encoded", {"images": batch(encoded(black(1, 400, 29)[0]))}, THIN),
+    "an elongated JPEG": ("encoded", {"images": batch(encoded(black(1, 400, 29)[0], "jpeg"))}, THIN),
     "file too large": ("encoded", {"images": batch(encoded(black(1, 200, 200)[0]))}, "at most 32768 in all"),
     "file of one pixel": ("encoded", {"images": batch(encoded(black(1, 1, 1)[0]))}, SMALL),
     "no file": ("encoded", {"images": batch()}, "from 1 to 16 images"),
@@ -388,7 +434,8 @@ def test_every_operation_is_tensorflows_own_and_none_must_be_compiled(graph):
     found = subprocess.run([sys.executable, "-c", code], cwd=double.ROOT, capture_output=True, check=True)
     nodes = list(messages.nodes(graph))
     used = {op for op, _ in nodes} - {"function"}
-    assert {"Conv2D", "MatMul", "DecodeImage", "While"} & used, used
+    assert {"Conv2D", "BatchMatMulV2", "DecodeImage", "DecodeJpeg"} <= used, used
+    assert {"While", "StatelessWhile"} & used, used
     assert len(used) > 50
     assert used - messages.functions(graph) <= set(json.loads(found.stdout))
     compiled = [attributes["_XlaMustCompile"] for _, attributes in nodes if "_XlaMustCompile" in attributes]

@@ -111,7 +111,8 @@ def _add_extract(command: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     command.add_argument(
         "--grams", action="store_true",
-        help="Gram matrices too: of one picture, the file then stands for a style image in stylize",
+        help="Gram matrices too: of one picture, the file then stands for a style image in stylize; "
+        "of many, the default layers take some 40 MB of memory for each until it is written",
     )  # fmt: skip
     command.add_argument("--model", metavar="DIR", help="compute through a model of tfstyle export")
     _add_extractor_options(command)

@@ -33,6 +33,9 @@ The weights are VGG-19's, by Karen Simonyan and Andrew Zisserman, Visual Geometr
 (https://www.robots.ox.ac.uk/~vgg/research/very_deep/), as converted for Keras, under the Creative Commons
 Attribution 4.0 licence (https://creativecommons.org/licenses/by/4.0/).
 """
+#: `Weights.digests` of VGG-19's own block1_conv1, in float32 and as `Weights.save` halves it. A file of the
+#: lower layers only, or with other layers above them, is under their licence too.
+GENUINE = ("c68eefa00d6af917", "cca05196902f5a58")
 
 
 def write(
@@ -116,17 +119,19 @@ def _tensor(spec: tf.TensorSpec) -> dict[str, Any]:
 def _holds(signature: str, name: str, signatures: Signatures) -> str:
     """What a tensor means, and within which range it lies."""
     limits, least = signatures.limits, signatures.minimum_size
+    few = min(limits.max_batch, limits.stylize_max_batch)
     pixels = f"sRGB, 0..255, at least {least} pixels a side, at most {{}} in all"
     if (signature, name) == ("encoded", "images"):
         return (
-            "the bytes of JPEG, PNG, BMP (24 or 32 bits per pixel), GIF (its first frame) or, where the "
-            f"server's TensorFlow reads it, still WebP files, each of at most {limits.max_file_bytes} bytes "
-            f"and {limits.max_pixels} pixels, and resized to {signatures.size} on its longest side; EXIF "
-            "orientation, colour profile and transparency are not read"
+            "the bytes of JPEG, PNG, BMP (24 or 32 bits per pixel), GIF (its first frame, which must fill "
+            "its screen) or, where the server's TensorFlow reads it, still WebP files, each of at most "
+            f"{limits.max_file_bytes} bytes and {limits.max_pixels} pixels, and resized to {signatures.size} "
+            f"on its longest side; at least {least} pixels a side before and after; EXIF orientation, colour "
+            "profile and transparency are not read"
         )
     words = {
         "images": pixels.format(limits.max_pixels) + (" of the batch" if signature == "content" else ""),
-        "content": f"at most {limits.stylize_max_batch} images; {pixels.format(limits.stylize_max_pixels)}",
+        "content": f"at most {few} images; {pixels.format(limits.stylize_max_pixels)}",
         "style": f"as content, and as many images; {pixels.format(limits.stylize_max_pixels)}",
         "steps": f"iterations per scale for each image of content, 1..{limits.stylize_max_steps}",
         "image": "sRGB, 0..255, the content painted in the style",
@@ -158,8 +163,16 @@ def _licence(signatures: Signatures) -> str:
         return IMAGENET_LICENCE
     if weights.source == "embedded":
         return EMBEDDED.with_name("PROVENANCE.md").read_text(encoding="utf-8")
+    if weights.source == "random":
+        return "The weights are seeded random numbers, which need no licence.\n"
+    file = f"{weights.source}, SHA-256 {weights.sha256 or 'not known'}"
+    if weights.digests.get("block1_conv1") in GENUINE:
+        return (
+            f"{IMAGENET_LICENCE}\nThey were read from {file}. Layers of it that are not VGG-19's have the "
+            "licence of whoever made them.\n"
+        )
     note = weights.note or "their licence is that of whoever made them"
-    return f"The weights are those of {weights.source}, SHA-256 {weights.sha256 or 'not known'}: {note}.\n"
+    return f"The weights are those of {file}: {note}.\n"
 
 
 def warmup_inputs(

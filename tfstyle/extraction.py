@@ -68,12 +68,20 @@ def extract(options: argparse.Namespace) -> int:
 
 
 def _named(places: Sequence[str], find_images: Callable[[list[Path]], list[Path]]) -> dict[str, Path]:
-    """A name of its own for each picture: its path below the folder that was given, or as it was given."""
+    """A name of its own for each picture, which counts once however often it was given.
+
+    The first that is free of: its path below the folder that was given, its path as given, its whole path.
+    """
     named: dict[str, Path] = {}
+    seen: set[Path] = set()
     for place in map(Path, places):
         for path in find_images([place]):
-            name = path.relative_to(place).as_posix() if place.is_dir() else path.name
-            named[str(path) if name in named else name] = path
+            whole = path.resolve()
+            if whole in seen:
+                continue
+            seen.add(whole)
+            short = path.relative_to(place).as_posix() if place.is_dir() else path.name
+            named[next(name for name in (short, str(path), str(whole)) if name not in named)] = path
     return named
 
 

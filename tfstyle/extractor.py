@@ -173,7 +173,7 @@ class StyleExtractor:
             The folder of that version.
 
         Raises:
-            ConfigError: a name, version or precision that cannot be.
+            ConfigError: a name, version, precision, size or limit that cannot be.
             OutputError: it cannot be written there, or is there already.
             RunError: writing failed half way; nothing is left behind.
         """

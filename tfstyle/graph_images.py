@@ -24,7 +24,7 @@ def resized(images: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
 
 def decode(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], tf.Operation]) -> tf.Tensor:
-    """Decode the bytes of a JPEG, PNG, BMP, GIF (its first frame) or WebP file.
+    """Decode the bytes of a JPEG, PNG, BMP, GIF (its first frame, which must fill its screen) or WebP file.
 
     A small file can declare a picture that fills the memory, so that its header is looked at first.
 
@@ -118,8 +118,18 @@ def _first_frame(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], t
         [13 + colours(at(tf.constant(10)))],
         maximum_iterations=2**5,
     )
-    width, height = (at(frame + i) + 256 * at(frame + i + 1) for i in (5, 7))
-    checks = [check(at(frame) == 0x2C, "images: a GIF without a frame"), check_size(height, width)]
-    with tf.control_dependencies(checks):
+    left, top, width, height = (at(frame + i) + 256 * at(frame + i + 1) for i in (1, 3, 5, 7))
+    screen = [at(tf.constant(i)) + 256 * at(tf.constant(i + 1)) for i in (6, 8)]
+    with tf.control_dependencies([check(at(frame) == 0x2C, "images: a GIF without a frame")]):
+        allowed = check_size(height, width)
+    with tf.control_dependencies([allowed]):
+        # The decoder knows no screen: it would give the frame alone, where others fill in the rest.
+        fills = check(
+            tf.reduce_all(tf.stack([left, top, width, height]) == tf.stack([0, 0, *screen])),
+            "images: a GIF's first frame must fill its screen",
+            height,
+            width,
+        )
+    with tf.control_dependencies([fills]):
         cut = blocks(frame + 11 + colours(at(frame + 9)), 2**16)
         return tf.strings.join([tf.strings.substr(code, 0, cut), b";"])

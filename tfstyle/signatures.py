@@ -65,7 +65,7 @@ class Signatures(tf.Module):
         limits: what a request may ask for.
 
     Raises:
-        ConfigError: no such precision.
+        ConfigError: no such precision; a size, or a limit, that no image can meet.
     """
 
     def __init__(
@@ -102,6 +102,8 @@ class Signatures(tf.Module):
                 raise ConfigError(
                     f"{name} is {getattr(limits, name)}; these layers need {self.minimum_size} pixels a side"
                 )
+        if size < self.minimum_size:
+            raise ConfigError(f"size is {size}; these layers need {self.minimum_size} pixels a side")
         self.weights = encoder.weights
 
     def settings(self) -> dict[str, Any]:
@@ -239,18 +241,31 @@ class Signatures(tf.Module):
 
     def _decoded(self, code: tf.Tensor) -> tf.Tensor:
         """The bytes of a file as float32 ``[height, width, 3]`` in 0..1 with the longest side `size`."""
-        most = self.limits.max_pixels
         bytes_limit = self.limits.max_file_bytes
         size = check(
             tf.strings.length(code) <= bytes_limit, f"images: a file has at most {bytes_limit} bytes"
         )
         with tf.control_dependencies([size]):
             code = tf.identity(code)
-        pixels = decode(code, lambda height, width: self._check_size(height, width, most, "images"))
-        image = _floats(self._checked(pixels[None], most))
-        shape = tf.cast(tf.shape(pixels)[:2], tf.float32)
-        fitted = tf.round(shape * (self.size / tf.reduce_max(shape)))
-        return resized(image, tf.maximum(tf.cast(fitted, tf.int32), self.minimum_size))[0]
+        pixels = decode(code, self._check_file_size)
+        height, width = tf.unstack(tf.shape(pixels)[:2])
+        with tf.control_dependencies([self._check_file_size(height, width)]):
+            return resized(_floats(pixels[None]), self._fitted(height, width))[0]
+
+    def _fitted(self, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+        """``[height, width]`` with the longest side `size`."""
+        shape = tf.cast(tf.stack([height, width]), tf.float32)
+        return tf.cast(tf.round(shape * (self.size / tf.reduce_max(shape))), tf.int32)
+
+    def _check_file_size(self, height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
+        with tf.control_dependencies([self._check_size(height, width, self.limits.max_pixels, "images")]):
+            return check(
+                tf.reduce_min(self._fitted(height, width)) >= self.minimum_size,
+                f"images: with {self.size} pixels on its longest side, the shorter has fewer than "
+                f"{self.minimum_size}",
+                height,
+                width,
+            )
 
 
 def minimum_size(encoder: Encoder, views: int) -> int:

@@ -43,7 +43,11 @@ UINT8, INT32, STRING = 4, 3, 7  # DataType's numbers
 NUMBERS = {np.dtype("uint8"): UINT8, np.dtype("int32"): INT32}
 #: DataType's number -> NumPy's type and the field with values one by one, which is how a server may reply.
 KINDS = {1: ("float32", "float_val"), UINT8: ("uint8", "int_val"), INT32: ("int32", "int_val")}
-REFUSED = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE}
+#: A model without the signature, or a batch of several sizes, is a failed precondition to the server.
+REFUSED = {
+    grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.FAILED_PRECONDITION,
+}  # fmt: skip
 #: gRPC refuses replies of more than 4 MB unless told otherwise; the server itself has no such limit.
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 

@@ -23,10 +23,11 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 DONE, FAILED, WRONG_INPUT = 0, 1, 2
 REFUSED = (400, 404, 413)  # HTTP's words for a request that the server will not take
+LONGEST = 10**6  # seconds; sockets count milliseconds in 32 bits
 
 
 class ClientError(Exception):
@@ -197,6 +198,28 @@ def _write(path: str, write: Callable[[str], Any]) -> None:
         raise ClientError(f"cannot write {path}: {error}") from error
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, where argparse prints its usage first."""
+        self.exit(WRONG_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _number(kind: type, words: str, allowed: Callable[[Any], bool]) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        number = kind(text)
+        if not allowed(number):
+            raise ValueError
+        return number
+
+    parse.__name__ = words  # argparse says it in its error
+    return parse
+
+
+_size = _number(int, "whole number from 1", lambda n: n >= 1)
+_steps = _number(int, "whole number of 32 bits", lambda n: -(2**31) <= n < 2**31)
+_seconds = _number(float, f"number above 0, at most {LONGEST},", lambda n: 0 < n <= LONGEST)
+
+
 def run(
     name: str,
     place: tuple[str, str],
@@ -213,15 +236,18 @@ def run(
 
     Returns:
         The exit code.
+
+    Raises:
+        SystemExit: with 2, as argparse does it, where the command line is wrong; with 0 after ``--help``.
     """
     flag, default = place
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(flag, dest="place", default=default, help="of the server [%(default)s]")
     common.add_argument("--model", default="tfstyle", help="its name there [%(default)s]")
     common.add_argument(
-        "--timeout", type=float, default=600, metavar="SECONDS", help="for each reply [%(default)s]"
+        "--timeout", type=_seconds, default=600, metavar="SECONDS", help="for each reply [%(default)s]"
     )
-    parser = argparse.ArgumentParser(prog=name, description="A client of a tfstyle model.")
+    parser = _Parser(prog=name, description="A client of a tfstyle model.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("embed", parents=[common], help="compare the styles of pictures")
@@ -232,9 +258,9 @@ def run(
     command.add_argument("content", metavar="CONTENT")
     command.add_argument("style", metavar="STYLE")
     command.add_argument("-o", "--output", required=True, metavar="OUT", help="the picture to write")
-    command.add_argument("--steps", type=int, default=50, metavar="N", help="per scale [%(default)s]")
+    command.add_argument("--steps", type=_steps, default=50, metavar="N", help="per scale [%(default)s]")
     command.add_argument(
-        "--size", type=int, default=512, metavar="N", help="longest side in pixels [%(default)s]"
+        "--size", type=_size, default=512, metavar="N", help="longest side in pixels [%(default)s]"
     )
     command.set_defaults(run=stylize)
     command = commands.add_parser("status", parents=[common], help="versions of the model, and their state")
