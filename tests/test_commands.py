@@ -10,8 +10,9 @@ from PIL import Image
 
 import tfstyle
 from tests.conftest import make_picture
-from tfstyle import cli, commands, download, weights
+from tfstyle import cli, commands, download, sheets, weights
 from tfstyle.images import load
+from tfstyle.presets import PRESETS
 from tfstyle.saving import read_settings
 
 
@@ -125,3 +126,60 @@ def test_demo_where_nothing_can_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["demo", "-o", str(tmp_path / "file")]) == 2
     assert "cannot make the folder" in capsys.readouterr().err
+
+
+def test_a_strip_between_two_styles(files, small_file, capsys):
+    content, style, out = (str(files / name) for name in ("content.png", "style.png", "strip.png"))
+    flags = ["--weights", str(small_file), "--size", "32", "--iterations", "2", "--interpolate", "3"]
+    assert cli.main(["stylize", content, style, content, "-o", out, *flags]) == 0
+    said = capsys.readouterr()
+    assert f"{out}: 3 pictures side by side" in said.out
+    assert "3 of 3 pictures" in said.err
+    height, width = load(content).fitted(32).rgb.shape[:2]
+    assert Image.open(out).size == (3 * width + 2 * sheets.GAP, height)
+    assert cli.main(["stylize", content, style, "-o", out, "--overwrite", *flags]) == 2
+    assert "between two styles in at least 2 pictures, not 1 in 3" in capsys.readouterr().err
+    assert (
+        cli.main(
+            ["stylize", content, style, content, "-o", out, "--overwrite", "--history", "a.json", *flags]
+        )
+        == 2
+    )
+    assert "--history is of one picture" in capsys.readouterr().err
+
+
+def test_presets_are_listed(capsys):
+    assert cli.main(["presets"]) == 0
+    said = capsys.readouterr().out
+    for name, preset in PRESETS.items():
+        assert f"{name}: {preset.words}\n" in said
+        for option in preset.options:
+            assert re.search(rf"^    {option} ", said, re.M)
+
+
+def test_control_on_the_command_line(files, small_file, capsys):
+    content, style, out = (str(files / name) for name in ("content.png", "style.png", "out.png"))
+    Image.fromarray(np.tile(np.repeat([0, 255], 20).astype(np.uint8), (30, 1))).save(files / "mask.png")
+    flags = {
+        "--color": "transport", "--style-losses": "gram,mean_deviation", "--style-loss-weights": "1,0.5",
+        "--masks": f"{files / 'mask.png'},{files / 'mask.png'}", "--content-mask": str(files / "mask.png"),
+        "--guidance": "simple", "--style-scale": "0.8,1", "--style-blend": "2,1", "--tv": "nine_point",
+        "--fine-style": style, "--weights": str(small_file), "--size": "40", "--iterations": "2",
+    }  # fmt: skip
+    words = [word for pair in flags.items() for word in pair]
+    assert cli.main(["stylize", content, style, style, "-o", out, *words]) == 2
+    assert "nothing is left of it" in capsys.readouterr().err  # masked is what is to stay
+    words[words.index("--content-mask") + 1] = str(files / "corner.png")
+    corner = np.zeros((10, 10), np.uint8)
+    corner[:2, :2] = 255
+    Image.fromarray(corner).save(files / "corner.png")
+    assert cli.main(["stylize", content, style, style, "-o", out, *words]) == 0
+    options = read_settings(files / "out.png")["options"]
+    assert (options["color"], options["style_scale"], options["tv"]) == (
+        "transport",
+        [0.8, 1.0],
+        "nine_point",
+    )
+    kept, made = (load(files / name).fitted(40).rgb for name in ("content.png", "out.png"))
+    assert np.abs(kept[:4, :4] - made[:4, :4]).max() < 0.01
+    assert np.abs(kept[8:, 8:] - made[8:, 8:]).mean() > 0.01

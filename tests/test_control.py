@@ -138,7 +138,7 @@ def covering(choices):
 def test_every_option_works_with_every_other(choices, small_file, content, style):
     rows = list(covering(choices))
     named = {key for values in choices.values() for value in values for key in value}
-    rest = {"weights", "content_layers", "style_layers", "device", "max_pixels"}
+    rest = {"iterations", "weights", "content_layers", "style_layers", "device", "max_pixels"}
     assert named | rest == {field.name for field in dataclasses.fields(StyleConfig)}
     for row in rows:
         options = {"iterations": 2, "weights": str(small_file), **LAYERS, **row}

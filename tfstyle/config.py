@@ -47,6 +47,12 @@ class StyleConfig:
     replicate draws a line there); Adam at 0.01, 0.02 and 0.05 (the loss after 100 iterations a scale
     stayed a tenth above that of L-BFGS, and stars and swirls came out fainter).
 
+    Where the options come from: ``color``, ``masks``, ``guidance`` and ``fine_style`` from Gatys et al. 2017,
+    Controlling Perceptual Factors; ``style_losses`` as `tfstyle.style_losses` says of each;
+    ``normalize_gradients`` and ``style_scale`` from jcjohnson/neural-style; ``average``, ``keep_state``,
+    ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and ``first`` from
+    crowsonkb/style-transfer-pytorch; ``content_mask`` as in inpainting: a pixel that stays takes no part.
+
     Raises:
         ConfigError: an option has a value it cannot have; the message says which would be right.
     """

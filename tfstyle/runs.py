@@ -79,6 +79,7 @@ class Run:
             "weights": self._encoder.weights.source,
             "weights_note": self._encoder.weights.note,
             "weights_sha256": self._encoder.weights.sha256,
+            "network": self._encoder.network,
             "pooling": self._encoder.pooling,
             "padding": self._encoder.padding,
             "content_layers": self.preparation.content_layers,

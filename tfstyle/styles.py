@@ -23,6 +23,7 @@ from tfstyle.weights import CONVOLUTIONS
 log = logging.getLogger(__name__)
 
 Grams = Mapping[str, np.ndarray]
+ENCODER_OPTIONS = ("pooling", "padding", "pixel_range", "feature_scale")
 LEVELS = 9  # halvings of the size that are kept at most, the full one included
 NEAR = 0.05  # how far, relatively, a level's size may be from the one asked for, before that is said
 
@@ -95,7 +96,7 @@ class Style:
         name = self.name or "the style"
         here = describe(encoder, [layer for layer in layers if layer in self.levels[0]])
         differ = [key for key in here if self.made_with and here[key] != self.made_with.get(key)]
-        for key in ("pooling", "padding"):
+        for key in ENCODER_OPTIONS:
             if key in differ:
                 raise ConfigError(
                     f"{name} was extracted with {key} {self.made_with.get(key)}, not {here[key]}"
@@ -199,10 +200,11 @@ def pyramid(picture: Picture, minimum: int) -> Iterator[Picture]:
 
 
 def describe(encoder: Encoder, layers: Sequence[str]) -> dict[str, str]:
-    """What Gram matrices of these layers depend on: pooling, padding, and the weights up to each."""
+    """What Gram matrices of these layers depend on: the encoder's options, and the weights up to each."""
     digests = encoder.weights.digests
     weights = {f"{layer} weights": digests[keras_name(layer)] for layer in layers}
-    return {"pooling": encoder.pooling, "padding": encoder.padding, **weights}
+    options = {name: str(getattr(encoder, name)) for name in ENCODER_OPTIONS}
+    return {**options, **weights}
 
 
 def save_styles(

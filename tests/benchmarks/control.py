@@ -1,6 +1,7 @@
-"""What options do to a picture, in numbers: ``python -m tests.benchmarks.control --weights FILE -o sheet.png``.
+"""What options do to a picture, in numbers and pictures.
 
-Each row is the default with some options changed. The columns:
+``python -m tests.benchmarks.control --weights FILE -o sheet.png``. Each row is the default with some options
+changed. The columns:
 
 style    energy distance of the picture's features from the style's, over that of the content's: samples of
          whole feature vectors at three layers, which no style loss here minimises; lower is nearer
@@ -100,7 +101,13 @@ def measured(content: Path, style: Path, weights: str, size: int, changes) -> tu
     near = [energy(image[k], goal[k]) / energy(photograph[k], goal[k]) for k in judged]
     (layer,) = result.facts["content_layers"]
     kept = np.sum((image[layer] - photograph[layer]) ** 2) / np.sum(photograph[layer] ** 2)
-    return result.image, [float(np.mean(near)), float(kept), frame(result.image), checker(result.image), seconds]
+    return result.image, [
+        float(np.mean(near)),
+        float(kept),
+        frame(result.image),
+        checker(result.image),
+        seconds,
+    ]
 
 
 def energy(some, others) -> float:
