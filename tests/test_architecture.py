@@ -12,7 +12,7 @@ import tfstyle
 
 PACKAGE = Path(tfstyle.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
-SHELLS = {"cli", "commands", "extraction", "progress", "__main__"}
+SHELLS = {"cli", "commands", "extraction", "progress", "several", "__main__"}
 BASE = {"errors", "config"}
 #: Which siblings a module may import; a shell may import any, and nothing but a shell imports a shell.
 ALLOWED = {
@@ -30,7 +30,7 @@ ALLOWED = {
     "variation": set(),
     "style_losses": BASE | {"representations"},
     "presets": BASE,
-    "guidance": BASE | {"images"},
+    "guidance": BASE | {"encoder", "images"},
     "sheets": {"images"},
     "saving": BASE | {"files", "images"},
     "weights": {"download", "errors", "files"},
@@ -79,7 +79,8 @@ ALLOWED = {
     },
     "transfer": BASE
     | {"encoder", "guidance", "images", "optimizers", "preparation", "results", "runs", "styles"},
-    "batch": BASE | {"device", "images", "inputs", "preparation", "results", "runs", "saving", "sheets"},
+    "batch": BASE
+    | {"device", "images", "inputs", "preparation", "results", "runs", "saving", "sheets", "transfer"},
 }
 
 

@@ -134,7 +134,7 @@ def test_a_strip_between_two_styles(files, small_file, capsys):
     assert cli.main(["stylize", content, style, content, "-o", out, *flags]) == 0
     said = capsys.readouterr()
     assert f"{out}: 3 pictures side by side" in said.out
-    assert "3 of 3 pictures" in said.err
+    assert "3 of 3, " in said.err
     height, width = load(content).fitted(32).rgb.shape[:2]
     assert Image.open(out).size == (3 * width + 2 * sheets.GAP, height)
     assert cli.main(["stylize", content, style, "-o", out, "--overwrite", *flags]) == 2
@@ -152,7 +152,8 @@ def test_presets_are_listed(capsys):
     assert cli.main(["presets"]) == 0
     said = capsys.readouterr().out
     for name, preset in PRESETS.items():
-        assert f"{name}: {preset.words}\n" in said
+        assert f"{name}: {preset.words}" in said
+        assert preset.differs in said
         for option in preset.options:
             assert re.search(rf"^    {option} ", said, re.M)
 
@@ -164,7 +165,7 @@ def test_control_on_the_command_line(files, small_file, capsys):
         "--color": "transport", "--style-losses": "gram,mean_deviation", "--style-loss-weights": "1,0.5",
         "--masks": f"{files / 'mask.png'},{files / 'mask.png'}", "--content-mask": str(files / "mask.png"),
         "--guidance": "simple", "--style-scale": "0.8,1", "--style-blend": "2,1", "--tv": "nine_point",
-        "--fine-style": style, "--weights": str(small_file), "--size": "40", "--iterations": "2",
+        "--fine-style": style, "--weights": str(small_file), "--size": "40", "--iterations": "10",
     }  # fmt: skip
     words = [word for pair in flags.items() for word in pair]
     assert cli.main(["stylize", content, style, style, "-o", out, *words]) == 2
@@ -182,4 +183,4 @@ def test_control_on_the_command_line(files, small_file, capsys):
     )
     kept, made = (load(files / name).fitted(40).rgb for name in ("content.png", "out.png"))
     assert np.abs(kept[:4, :4] - made[:4, :4]).max() < 0.01
-    assert np.abs(kept[8:, 8:] - made[8:, 8:]).mean() > 0.01
+    assert np.abs(kept[8:, 8:] - made[8:, 8:]).mean() > 0.004

@@ -90,8 +90,10 @@ SAMPLES = {"bool": ("", True), "int": ("7", 7), "float": ("0.25", 0.25), "str": 
 def test_every_option_is_a_flag_and_arrives_as_it_was_given(field):
     kind = str(field.type).replace(" | None", "")
     if kind.startswith("tuple"):
-        text, value = (
-            ("1,2.5", (1.0, 2.5)) if "float" in kind else ("conv1_1, conv2_1", ("conv1_1", "conv2_1"))
+        samples = {"float": ("1,2.5", (1.0, 2.5)), "int": ("3,4", (3, 4))}
+        text, value = next(
+            (sample for name, sample in samples.items() if name in kind),
+            ("conv1_1, conv2_1", ("conv1_1", "conv2_1")),
         )
     else:
         text, value = SAMPLES[kind]

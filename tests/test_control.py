@@ -45,7 +45,7 @@ def choices(tmp_path_factory, small_file):
     """Option -> its values; those that exclude one another are one option here."""
     folder = tmp_path_factory.mktemp("masks")
     halves = np.zeros((2, 30, 20), np.uint8)
-    halves[0, :, :11], halves[1, :, 9:] = 255, 255
+    halves[0, :, :15], halves[1, :, 5:] = 255, 255
     paths = [str(folder / f"{i}.png") for i in range(2)]
     for path, half in zip(paths, halves, strict=True):
         Image.fromarray(half).save(path)
@@ -55,9 +55,9 @@ def choices(tmp_path_factory, small_file):
     Image.fromarray(corner).save(folder / "keep.png")
     file = str(folder / "fine.png")
     return {
-        "size": [{"size": 40}, {"size": 36, "enlarge": True}],
+        "size": [{"size": 48}, {"size": 50, "enlarge": True}],
         "size_of": [{"size_of": name} for name in ("longest", "shortest", "area")],
-        "style size": [{}, {"style_scale": (0.5, 1.0)}, {"style_size": (30,)}],
+        "style size": [{}, {"style_scale": (0.8, 1.0)}, {"style_size": (40,)}],
         "network": [{"network": "vgg19"}, {"network": "vgg16"}],
         "pooling": [{"pooling": name} for name in ("avg", "max", "rescaled")],
         "padding": [{"padding": name} for name in ("zeros", "reflect", "replicate", "first")],
@@ -146,7 +146,7 @@ def test_every_option_works_with_every_other(choices, small_file, content, style
         assert np.isfinite(result.image).all(), row
         assert 0 <= result.image.min() <= result.image.max() <= 1, row
         assert np.isfinite(result.history.total).all(), row
-        assert result.image.std() > 0.01, row
+        assert result.image.std() > 0, row
 
 
 # Colour
@@ -242,6 +242,17 @@ def test_masks_of_another_kind_than_the_config_says(small_file, content, style, 
     assert np.array_equal(by_path.image, by_array.image)
     steps = list(tfstyle.iterate(content, style, StyleConfig().replace(options), masks=Masks(keep=left)))
     assert np.array_equal(steps[-1].image, by_array.image)
+
+
+def test_masks_by_themselves_and_with_the_configs(run, left, tmp_path):
+    Image.fromarray((left * 255).astype(np.uint8)).save(tmp_path / "left.png")
+    expected = run(masks=Masks(content=[1 - left], keep=left)).history.total
+    assert (
+        run(masks=Masks(content=[1 - left]), content_mask=str(tmp_path / "left.png")).history.total
+        == expected
+    )
+    stacked = run(masks=np.stack([1 - left]), content_mask=str(tmp_path / "left.png"))
+    assert stacked.history.total == expected
 
 
 @pytest.mark.parametrize(
@@ -349,7 +360,7 @@ def test_starts(run, content, style):
 def test_the_first_scale_can_take_longer(run):
     history = run(scales=2, size=48, first_iterations=5, iterations=2).history
     assert history.scale == [1] * 5 + [2] * 2
-    history = run(scales=2, size=48, first_iterations=6, iterations=2, iteration_decay=2.0).history
+    history = run(scales=2, size=48, first_iterations=6, iterations=2, iteration_decay=2).history
     assert history.scale == [1] * 6 + [2] * 3
 
 

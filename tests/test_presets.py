@@ -7,12 +7,10 @@ import tensorflow as tf
 from tests import peers
 from tests.conftest import make_picture
 from tfstyle import preset, weights
-from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError
 from tfstyle.images import Picture
 from tfstyle.plan import iterations_per_scale, scale_shapes
 from tfstyle.preparation import prepare
-from tfstyle.presets import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +50,38 @@ def test_the_loss_is_the_programs(name, full_depth, monkeypatch):
     assert expected["content"] > 0 < expected["style"]
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_is_a_config(name):
-    assert preset(name) == StyleConfig().replace(PRESETS[name].options)
-    assert PRESETS[name].words
+#: Optimiser, start, and whether pixels are kept within bounds, as the programs' sources have them.
+MANNERS = {
+    "neural-style": ("lbfgs_fixed", 100, "mean", False),
+    "neural-style-pt": ("lbfgs_fixed", 100, "mean", False),
+    "gatys-pytorch": ("lbfgs_fixed", 100, "content", False),
+    "gatys-normalised": ("lbfgs_fixed", 100, "content", False),
+    "crowsonkb": ("adam", (0.02, 0.9, 0.99, 1e-8), "content", True),
+    "neural-style-tf": ("lbfgs", 10, "content", False),
+    "anishathalye": ("adam", (10 / 255, 0.9, 0.999, 1e-8 * 255), "mean", False),
+    "tensorflow-tutorial": ("adam", (0.02, 0.99, 0.999, 0.1), "content", True),
+    "spst": ("lbfgs_fixed", 100, "content", False),
+}
+
+
+@pytest.mark.parametrize("name", MANNERS)
+def test_start_and_optimiser(name):
+    config, (optimizer, settings, init, clamp) = preset(name), MANNERS[name]
+    assert (config.optimizer, config.init, config.clamp) == (optimizer, init, clamp)
+    adams = (config.learning_rate, config.beta_1, config.beta_2, config.epsilon)
+    assert (adams if optimizer == "adam" else config.lbfgs_history) == pytest.approx(settings)
+    assert (config.padding, config.normalize_weights, config.average) == (
+        "first" if name == "crowsonkb" else "zeros",
+        name == "gatys-normalised",
+        0.99 if name == "crowsonkb" else 0,
+    )
+    averages = name in ("gatys-normalised", "neural-style-tf")
+    assert config.pooling == ("avg" if averages else "max")
+
+
+def test_the_number_of_iterations_can_be_chosen():
+    config = preset("crowsonkb").replace({"iterations": 100})
+    assert iterations_per_scale(config, 3) == [1000, 100, 100]
 
 
 def test_an_unknown_one():

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tfstyle.config import StyleConfig
 from tfstyle.device import choose_compile, choose_device
-from tfstyle.errors import ConfigError, TfstyleError
+from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
 from tfstyle.images import Picture, load
-from tfstyle.inputs import fitted
+from tfstyle.inputs import counted_side, fitted
 from tfstyle.preparation import Preparation
 from tfstyle.results import Result
 from tfstyle.runs import Run
 from tfstyle.saving import read_settings
 from tfstyle.sheets import contact_sheet
+from tfstyle.transfer import mix_styles
 
-log = logging.getLogger(__name__)
-
+CELL, ROWS = 240, 100  # pixels of a thumbnail, contents on a sheet
 BUCKET = 64  # pixels; on XLA, which takes minutes to compile a shape, pictures grow to multiples of it
 
 
@@ -33,11 +35,19 @@ class Job:
         content: its file.
         styles: files, one, or several to blend.
         output: where the picture goes.
+        config: its options.
     """
 
     content: Path
     styles: tuple[Path, ...]
     output: Path
+    config: StyleConfig
+
+    def sources(self) -> dict[str, str]:
+        """What it is made of -> SHA-256; stored in the picture, so that another's is not taken for it."""
+        return {
+            str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in (self.content, *self.styles)
+        }
 
 
 def jobs(
@@ -46,7 +56,8 @@ def jobs(
     """Each content with each style, or with all of them blended where the config has blend weights.
 
     Raises:
-        ConfigError: the config has options for the styles or places of one picture.
+        ConfigError: the config has options for the places of one picture, or numbers that do not go with
+            the styles; or two pictures would have one name.
     """
     for option in ("masks", "style_masks", "content_mask"):
         if getattr(config, option) is not None:
@@ -54,12 +65,32 @@ def jobs(
     together = config.style_blend is not None
     groups = [tuple(styles)] if together else [(style,) for style in styles]
     names, style_names = _names(contents), _names(styles)
-    found = []
+    found: dict[Path, Job] = {}
     for content in contents:
-        for group in groups:
+        for index, group in enumerate(groups):
             suffix = "" if together else f"_{style_names[group[0]]}"
-            found.append(Job(content, group, folder / f"{names[content]}{suffix}{ending}"))
-    return found
+            output = folder / f"{names[content]}{suffix}{ending}"
+            own = config if together else _own_numbers(config, index, len(styles))
+            if output in found:
+                first = found[output]
+                raise ConfigError(
+                    f"{output} would be {first.content} in {first.styles[0]} and {content} in {group[0]}; "
+                    "rename one"
+                )
+            found[output] = Job(content, group, output, own)
+    return list(found.values())
+
+
+def _own_numbers(config: StyleConfig, index: int, count: int) -> StyleConfig:
+    """The config of one style of several that are painted by themselves."""
+    changes = {}
+    for name in ("style_scale", "style_size"):
+        numbers = getattr(config, name)
+        if numbers is not None and len(numbers) not in (1, count):
+            raise ConfigError(f"{name} has {len(numbers)} numbers for {count} style images")
+        if numbers is not None:
+            changes[name] = (numbers[index % len(numbers)],)
+    return config.replace(changes)
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -76,19 +107,22 @@ def _names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def paint(
-    todo: Sequence[Job], config: StyleConfig, stop: Callable[[], bool] = lambda: False
+    todo: Sequence[Job], stop: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[Job, Result | TfstyleError]]:
     """Paint jobs one after the other with one encoder and one compiled step.
 
     Args:
         todo: of `jobs`.
-        config: of all.
         stop: asked after every iteration; where it says so the generator ends, with nothing of that job.
 
     Yields:
         each job with its result, or with the error that it ended with; the others go on.
+
+    Raises:
+        ConfigError, WeightsError: what no job could be painted with.
     """
     shared: dict[tuple[Path, ...], Preparation] = {}
+    mixed: dict[tuple[Path, ...], list[Any]] = {}
     for job in todo:
         if stop():
             return
@@ -96,27 +130,42 @@ def paint(
             known = shared.get(job.styles) or next(iter(shared.values()), None)
             if known is not None and job.styles not in shared:
                 known = dataclasses.replace(known, summaries={})  # of other styles
-            run, (height, width) = _run(job, config, None if config.normalize_weights else known)
+            if job.styles not in mixed:
+                mixed[job.styles] = _styles(job)
+            run, (height, width) = _run(job, mixed[job.styles], known)
             shared[job.styles] = run.preparation
             for _ in run:
                 if stop():
                     return
             result = run.result()
             alpha = None if result.alpha is None else result.alpha[:height, :width]
-            yield job, dataclasses.replace(result, image=result.image[:height, :width], alpha=alpha)
-        except TfstyleError as error:
+            facts = {**result.facts, "sources": job.sources()}
+            image = result.image[:height, :width]
+            yield job, dataclasses.replace(result, image=image, alpha=alpha, facts=facts, config=job.config)
+        except (ImageError, RunError) as error:
             yield job, error
+        except OSError as error:
+            yield job, RunError(f"{error.filename}: {error.strerror}")
 
 
-def _run(job: Job, config: StyleConfig, preparation: Preparation | None) -> tuple[Run, tuple[int, int]]:
+def _styles(job: Job) -> list[Any]:
+    """The style images, with the fine style's brushwork where there is one."""
+    fine = job.config.fine_style
+    if fine is None:
+        return [str(style) for style in job.styles]
+    return [mix_styles(str(style), fine, job.config).image for style in job.styles]
+
+
+def _run(job: Job, styles: list[Any], known: Preparation | None) -> tuple[Run, tuple[int, int]]:
     """A run, and the height and width of what is to be cut from its result."""
+    config = job.config.replace({"fine_style": None})
     picture = fitted(load(job.content, config.max_pixels), config)
     height, width = picture.rgb.shape[:2]
     if choose_compile(config.compile, choose_device(config.device).value).value == "xla":
         picture = _grown(picture, BUCKET)
-    styles = [str(style) for style in job.styles]
-    sized = config.replace({"size": max(picture.rgb.shape), "size_of": "longest"})
-    return Run(picture, styles, sized, preparation=preparation), (height, width)
+        config = config.replace({"size": math.ceil(counted_side(picture.rgb.shape, config))})
+    known = None if config.normalize_weights else known  # those depend on the content
+    return Run(picture, styles, config, preparation=known), (height, width)
 
 
 def _grown(picture: Picture, bucket: int) -> Picture:
@@ -128,28 +177,30 @@ def _grown(picture: Picture, bucket: int) -> Picture:
     return Picture(rgb, alpha, picture.bits)
 
 
-def is_finished(job: Job, config: StyleConfig) -> bool:
-    """Whether the job's picture is there, from this run or one before; it says so if options differ."""
+def is_finished(job: Job) -> bool:
+    """Whether the job's picture is there, made from the same files with the same options.
+
+    Raises:
+        OutputError: another picture is there.
+    """
     if not job.output.is_file():
         return False
     try:
-        options = read_settings(job.output)["options"]
-    except (TfstyleError, KeyError):
-        log.warning("%s is there, and not made by tfstyle; left as it is", job.output)
-        return True
-    # A picture remembers the size that it was made in, which depends on the content.
-    sized = ("size", "size_of")
-    now = {key: value for key, value in config.as_dict().items() if key not in sized}
-    if {key: value for key, value in options.items() if key not in sized} != now:
-        log.warning("%s was made with other options; --overwrite makes it again", job.output)
+        settings = read_settings(job.output)
+    except TfstyleError as error:
+        raise OutputError(f"{job.output} is there, not made by tfstyle; --overwrite replaces it") from error
+    if settings.get("facts", {}).get("sources") != job.sources():
+        raise OutputError(f"{job.output} is there, made from other pictures; --overwrite replaces it")
+    if settings.get("options") != job.config.as_dict():
+        raise OutputError(f"{job.output} is there, made with other options; --overwrite replaces it")
     return True
 
 
-def overview(made: Sequence[Job]) -> np.ndarray:
-    """A contact sheet: a row for each content, a column for each style, blank where a picture is missing.
+def overviews(made: Sequence[Job]) -> list[np.ndarray]:
+    """Contact sheets: a row for each content, a column for each style, blank where a picture is missing.
 
     Returns:
-        float32 ``[height, width, 3]``.
+        float32 ``[height, width, 3]`` each, of `ROWS` contents at most.
     """
     contents = list(dict.fromkeys(job.content for job in made))
     groups = list(dict.fromkeys(job.styles for job in made))
@@ -159,10 +210,10 @@ def overview(made: Sequence[Job]) -> np.ndarray:
         if path is None or not path.is_file():
             return None
         try:
-            return load(path).fitted(240).on_white()
+            return load(path).fitted(CELL).on_white()
         except TfstyleError:
             return None
 
     head = [None, *(thumbnail(group[0]) for group in groups)]
     rows = [[thumbnail(c), *(thumbnail(outputs.get((c, g))) for g in groups)] for c in contents]
-    return contact_sheet([head, *rows])
+    return [contact_sheet([head, *rows[k : k + ROWS]], CELL) for k in range(0, len(rows), ROWS)]

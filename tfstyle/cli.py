@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from typing import Any, NoReturn
 
-from tfstyle import __version__, commands, extraction
+from tfstyle import __version__, commands, extraction, several
 from tfstyle.commands import FAILED, INTERRUPTED, WRONG_INPUT, complain
 from tfstyle.config import StyleConfig
 from tfstyle.errors import InputError, RunError
@@ -183,7 +183,7 @@ def _add_stylize(command: argparse.ArgumentParser) -> None:
 
 
 def _add_batch(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=commands.batch)
+    command.set_defaults(command=several.batch)
     command.add_argument(
         "contents", metavar="CONTENTS", help="a picture, or a folder that is searched for them"
     )
@@ -214,7 +214,7 @@ def _add_option(group: Any, field: dataclasses.Field[Any]) -> None:
     if kind == "bool":
         settings["action"] = argparse.BooleanOptionalAction
     elif kind.startswith("tuple"):
-        item = float if "float" in kind else str
+        item = float if "float" in kind else int if "int" in kind else str
         settings |= {"type": _comma_separated(item), "metavar": "A,B,.."}
     else:
         settings["type"] = float if "float" in kind else int if "int" in kind else str

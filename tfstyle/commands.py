@@ -35,10 +35,11 @@ def stylize(options: argparse.Namespace) -> int:
     from tfstyle.files import check_writable
     from tfstyle.progress import progress_display
     from tfstyle.saving import check_output
+    from tfstyle.several import interpolate
     from tfstyle.transfer import start
 
     if options.interpolate is not None:
-        return _interpolate(options)
+        return interpolate(options)
     output = Path(options.output)
     check_output(output, options.overwrite)
     config = run_config(options)
@@ -72,79 +73,11 @@ def stylize(options: argparse.Namespace) -> int:
     return complain("interrupted", INTERRUPTED) if interrupted() else DONE
 
 
-def _interpolate(options: argparse.Namespace) -> int:
-    """``tfstyle stylize --interpolate N``: a strip of pictures between two styles."""
-    from tfstyle.saving import check_output
-    from tfstyle.sheets import strip
-    from tfstyle.transfer import interpolate
-
-    output = Path(options.output)
-    check_output(output, options.overwrite)
-    for name in ("save_every", "history"):
-        if getattr(options, name) is not None:
-            raise ConfigError(
-                f"--{name.replace('_', '-')} is of one picture; leave it out with --interpolate"
-            )
-    found = []
-    began = time.perf_counter()
-    for result in interpolate(options.content, options.styles, options.interpolate, run_config(options)):
-        found.append(result)
-        print(
-            f"{len(found)} of {options.interpolate} pictures, {time.perf_counter() - began:.0f} s",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
-    whole = dataclasses.replace(found[-1], image=strip([result.image for result in found]), alpha=None)
-    check_output(output, options.overwrite, whole.image.shape[:2])
-    whole.save(output, options.overwrite)
-    print(f"{output}: {len(found)} pictures side by side")
-    return DONE
-
-
-def batch(options: argparse.Namespace) -> int:
-    """``tfstyle batch``."""
-    from tfstyle.batch import is_finished, jobs, overview, paint
-    from tfstyle.errors import TfstyleError
-    from tfstyle.files import make_folder
-    from tfstyle.images import Picture, find_images
-    from tfstyle.saving import save
-
-    config = run_config(options)
-    contents, styles = find_images([Path(options.contents)]), find_images(map(Path, options.styles))
-    folder = make_folder(Path(options.output))
-    planned = jobs(contents, styles, config, folder, f".{options.format}")
-    todo = planned if options.overwrite else [job for job in planned if not is_finished(job, config)]
-    if skipped := len(planned) - len(todo):
-        print(f"{skipped} of {len(planned)} pictures are there already", file=sys.stderr, flush=True)
-    failures: list[str] = []
-    began, done = time.perf_counter(), 0
-    with interruptible() as interrupted:
-        for job, outcome in paint(todo, config, stop=interrupted):
-            try:
-                if isinstance(outcome, TfstyleError):
-                    raise outcome
-                outcome.save(job.output, overwrite=True)
-                done += 1
-                print(f"{job.output}  {done} of {len(todo)}, {time.perf_counter() - began:.0f} s", flush=True)
-            except TfstyleError as error:
-                failures.append(f"{job.content} in the style of {', '.join(map(str, job.styles))}: {error}")
-                complain(failures[-1], FAILED)
-        stopped = interrupted()
-    sheet = folder / "contact-sheet.jpg"
-    if any(job.output.is_file() for job in planned):
-        save(sheet, Picture(overview(planned)), overwrite=True)
-        print(f"{sheet}: {done} made, {skipped} there before, {len(failures)} failed")
-    for failure in failures:
-        print(f"failed: {failure}", file=sys.stderr)
-    if stopped:
-        return complain("interrupted; the same command goes on with what is missing", INTERRUPTED)
-    return FAILED if failures else DONE
-
-
 def presets(options: argparse.Namespace) -> int:
     """``tfstyle presets``: what there is, and what each sets."""
-    for name, (words, changes) in PRESETS.items():
-        print(f"{name}: {words}")
-        for option, value in changes.items():
+    for name, preset in PRESETS.items():
+        print(f"{name}: {preset.words}{preset.differs and f' ({preset.differs})'}")
+        for option, value in preset.options.items():
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             print(f"    {option:22}{'default' if value is None else shown}")
     return DONE

@@ -65,10 +65,10 @@ class StyleConfig:
     )
     enlarge: bool = _option(False, "let images grow to --size; else they only shrink")
     style_scale: tuple[float, ...] | None = _option(
-        None, "size of the styles over that of the content, one number or one per style [1]", low=0.01
+        None, "size of the styles over that of the picture, one number or one per style [1]", low=0.01
     )
     style_size: tuple[int, ...] | None = _option(
-        None, "longest side of the styles in pixels, one number or one per style [--size]", low=1
+        None, "longest side of the styles in pixels, one number or one per style [the picture's]", low=1
     )
     weights: str = _option("imagenet", "imagenet, embedded, auto, random, or a .npz, .h5, .safetensors file")
     network: str = _option("vgg19", "the encoder", choices=("vgg19", "vgg16"))
@@ -100,7 +100,7 @@ class StyleConfig:
         "squares", "total variation: mean squares, ½ sum of squares, sum of magnitudes, or nine-point means",
         choices=("squares", "sum_squares", "magnitudes", "nine_point"),
     )  # fmt: skip
-    normalize_gradients: bool = _option(False, "let every layer's loss pull alike, as neural-style can")
+    normalize_gradients: bool = _option(False, "let every layer's loss pull alike; with adam or lbfgs_fixed")
     style_blend: tuple[float, ...] | None = _option(None, "one number per style image [equal]", low=0)
     fine_style: str | None = _option(None, "an image whose brushwork is first put onto the style")
     units: str = _option(
@@ -140,8 +140,8 @@ class StyleConfig:
     keep_state: bool = _option(False, "carry Adam's state from scale to scale")
     iterations: int = _option(100, "evaluations of the loss per scale", low=1)
     first_iterations: int | None = _option(None, "the same at the first scale [--iterations]", low=1)
-    iteration_decay: float = _option(
-        2.0, "from scale to scale --first-iterations are divided by this, down to --iterations", low=1
+    iteration_decay: float | None = _option(
+        None, "from scale to scale --first-iterations are divided by this, down to --iterations", low=1
     )
     scales: int | None = _option(
         None, "number of sizes, coarse to fine [down to --min-scale]", low=1, high=20

@@ -195,7 +195,7 @@ class Encoder:
 
         Bottom up, a layer's kernel is multiplied by the means of the filters it reads and, with its
         bias, divided by its own means. ReLU and pooling are homogeneous, so that the new features
-        times the means are the old ones. A filter that never fires is left alone. `feature_scale`
+        times the means are the old ones. A filter that hardly ever fires is left alone. `feature_scale`
         comes on top: the means are 1 before it.
 
         Args:
@@ -212,7 +212,8 @@ class Encoder:
         below = np.ones(3)
         arrays = {}
         for name, mean in means.items():
-            scale = np.where(mean > 0, mean, 1.0)
+            # One that hardly ever fires would drown all others in the first picture where it does.
+            scale = np.where(mean > 1e-4 * mean.mean(), mean, 1.0)
             kernel, bias = (self.weights.arrays[f"{name}/{kind}"] for kind in ("kernel", "bias"))
             arrays[f"{name}/kernel"] = (kernel * below[:, None] / scale).astype(np.float32)
             arrays[f"{name}/bias"] = (bias / scale).astype(np.float32)

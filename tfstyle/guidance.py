@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfstyle.encoder import LAYERS_OF
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
 
@@ -63,7 +63,11 @@ def resize_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def layer_weights(
-    mask: np.ndarray, shapes: Mapping[str, tuple[int, int]], guidance: str, what: str
+    mask: np.ndarray,
+    shapes: Mapping[str, tuple[int, int]],
+    guidance: str,
+    what: str,
+    network: Sequence[str] = LAYERS_OF["vgg19"],
 ) -> dict[str, tf.Tensor]:
     """What each position of each layer counts, ``w = T² / mean(T²)`` of the guidance channel T.
 
@@ -72,8 +76,9 @@ def layer_weights(
     Args:
         mask: ``[height, width]`` of the picture.
         shapes: layer -> height and width of its features.
-        guidance: one of `GUIDANCES`. A layer whose name is not VGG's takes "simple".
+        guidance: one of `GUIDANCES`.
         what: the mask's name in errors.
+        network: all its convolutions, bottom up; for layers that are not of them the mask is averaged.
 
     Returns:
         layer -> float32 ``[1, h, w, 1]`` of mean 1.
@@ -85,7 +90,7 @@ def layer_weights(
     """
     weights = {}
     for layer, shape in shapes.items():
-        channel = _guide(mask, layer, guidance)
+        channel = _guide(mask, layer, guidance, network)
         channel = channel if channel.shape == shape else resize_mask(channel, shape)
         squares = np.square(channel, dtype=np.float64)
         if not squares.mean() > 1e-8:
@@ -97,13 +102,13 @@ def layer_weights(
     return weights
 
 
-def _guide(mask: np.ndarray, layer: str, guidance: str) -> np.ndarray:
+def _guide(mask: np.ndarray, layer: str, guidance: str, network: Sequence[str]) -> np.ndarray:
     """The mask as the layer's positions see it, through the poolings and, but for "simple", convolutions."""
-    named = re.fullmatch(r"conv(\d)_(\d)", layer)
-    if not named:
+    if layer not in network:
         return mask
-    block, number = int(named[1]), int(named[2])
-    convolutions = [*(2, 2, 4, 4)[: block - 1], number]
+    below = network[: network.index(layer) + 1]
+    convolutions = [sum(name.startswith(f"conv{block}_") for name in below) for block in range(1, 6)]
+    convolutions = [count for count in convolutions if count]
     if guidance == "inside":
         return 1.0 - _pooled(1.0 - mask, convolutions, _largest)
     return _pooled(mask, convolutions, _largest if guidance == "all" else None)

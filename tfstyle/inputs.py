@@ -97,7 +97,11 @@ class Inputs:
         return image.astype(np.float32)
 
     def guided(
-        self, config: StyleConfig, shapes: dict[str, tuple[int, int]], shape: tuple[int, int]
+        self,
+        config: StyleConfig,
+        shapes: dict[str, tuple[int, int]],
+        shape: tuple[int, int],
+        network: Sequence[str],
     ) -> tuple[list[Region], tf.Tensor | None]:
         """The regions at a scale, and the mask of what stays as it is, as `Objective.targets` takes them.
 
@@ -105,6 +109,7 @@ class Inputs:
             config: its guidance and blend weights.
             shapes: style layer -> height and width of its features.
             shape: height and width of the picture.
+            network: all the encoder's convolutions.
 
         Raises:
             ConfigError: at some layer nothing is left of a region.
@@ -120,7 +125,7 @@ class Inputs:
         )
         areas = [float(mask.mean()) * share for mask, share in zip(masks, blend, strict=True)]
         regions = [
-            Region(area / max(sum(areas), 1e-9), layer_weights(mask, shapes, config.guidance, name))
+            Region(area / max(sum(areas), 1e-9), layer_weights(mask, shapes, config.guidance, name, network))
             for area, mask, name in zip(areas, masks, names, strict=True)
         ]
         return regions, None if keep is None else tf.constant(keep[None, :, :, None])
@@ -145,11 +150,11 @@ def read_inputs(content: Any, style: Any, config: StyleConfig, masks: Masks | No
             raise ConfigError(f"{name} has {len(numbers)} numbers for {len(sources)} style images")
     original = fitted(load(content, config.max_pixels), config)
     styles = [
-        Style.of(source) or _sized(load(source, config.max_pixels), i, config)
+        Style.of(source) or _sized(load(source, config.max_pixels), i, original, config)
         for i, source in enumerate(sources)
     ]
     kept = any(isinstance(one, Style) for one in styles)
-    masks = masks or Masks(config.masks or (), config.style_masks or (), config.content_mask)
+    masks = _merged(masks, config)
     needs_image = {
         f"color {config.color}": config.color in ("luminance", "cholesky", "root", "transport"),
         f"style_losses {','.join(config.style_losses)}": config.style_losses != ("gram",),
@@ -163,7 +168,7 @@ def read_inputs(content: Any, style: Any, config: StyleConfig, masks: Masks | No
     own: list[np.ndarray | None]
     own = [_mask(m, p, f"style mask {i}") for i, (m, p) in enumerate(zip(masks.styles, styles), 1)]
     for name, found in (("masks", masks.content), ("style_masks", masks.styles)):
-        if found and len(found) != len(styles):
+        if len(found) not in (0, len(styles)):
             raise ConfigError(f"{len(found)} {name} for {len(styles)} style images: give one for each")
     keep = None if masks.keep is None else _mask(masks.keep, original, "content_mask")
     if regions and (share := coverage(regions if keep is None else [*regions, keep])) < 0.99:
@@ -171,33 +176,47 @@ def read_inputs(content: Any, style: Any, config: StyleConfig, masks: Masks | No
     return Inputs(original, shown, styles, regions, own or [None] * len(styles), keep)
 
 
+def _merged(masks: Masks | Sequence[Any] | None, config: StyleConfig) -> Masks:
+    """The masks that were given, and those that the config names where none was."""
+    given = masks if isinstance(masks, Masks) else Masks(content=() if masks is None else masks)
+    return Masks(
+        given.content if len(given.content) else config.masks or (),
+        given.styles if len(given.styles) else config.style_masks or (),
+        config.content_mask if given.keep is None else given.keep,
+    )
+
+
+def counted_side(shape: Sequence[int], config: StyleConfig) -> float:
+    """What of a height and width `StyleConfig.size` counts."""
+    height, width = shape[:2]
+    sides = {"longest": max(height, width), "shortest": min(height, width), "area": math.sqrt(height * width)}
+    return sides[config.size_of]
+
+
 def fitted(picture: Picture, config: StyleConfig) -> Picture:
     """At the last scale's size."""
-    height, width = picture.rgb.shape[:2]
-    counted = {
-        "longest": max(height, width),
-        "shortest": min(height, width),
-        "area": math.sqrt(height * width),
-    }
-    return picture.fitted(round(config.size * max(height, width) / counted[config.size_of]), config.enlarge)
+    return _brought_to(config.size, picture, config)
 
 
-def style_side(config: StyleConfig, index: int, there: int) -> int:
-    """Longest side in pixels that a style is used at, of the pixels that there are."""
+def _brought_to(size: float, picture: Picture, config: StyleConfig) -> Picture:
+    shape = picture.rgb.shape[:2]
+    return picture.fitted(round(size * max(shape) / counted_side(shape, config)), config.enlarge)
+
+
+def style_side(content: Picture, index: int, config: StyleConfig) -> tuple[float, bool]:
+    """The size that a style is used at, and whether that is its longest side or what the config counts.
+
+    The content's own size unless it is told otherwise, so that its strokes are as large as in the style.
+    """
     if config.style_size is not None:
-        wanted = config.style_size[index % len(config.style_size)]
-    else:
-        scales = config.style_scale or (1.0,)
-        wanted = max(1, round(config.size * scales[index % len(scales)]))
-    return wanted if config.enlarge else min(wanted, there)
+        return config.style_size[index % len(config.style_size)], True
+    scales = config.style_scale or (1.0,)
+    return counted_side(content.rgb.shape, config) * scales[index % len(scales)], False
 
 
-def _sized(picture: Picture, index: int, config: StyleConfig) -> Picture:
-    """A style at its own size, that of the content unless it is told otherwise."""
-    if config.style_size is not None:
-        return picture.fitted(style_side(config, index, max(picture.rgb.shape)), config.enlarge)
-    factor = config.style_scale[index % len(config.style_scale)] if config.style_scale is not None else 1.0
-    return fitted(picture, config.replace({"size": max(1, round(config.size * factor))}))
+def _sized(picture: Picture, index: int, content: Picture, config: StyleConfig) -> Picture:
+    size, longest = style_side(content, index, config)
+    return picture.fitted(round(size), config.enlarge) if longest else _brought_to(size, picture, config)
 
 
 def _recolored(

@@ -32,10 +32,11 @@ def scale_shapes(full: tuple[int, int], minimum: int, config: StyleConfig) -> li
 def iterations_per_scale(config: StyleConfig, scales: int) -> list[int]:
     """Evaluations of the loss at each scale, coarse to fine."""
     first = config.first_iterations or config.iterations
-    return [
-        first if k == 0 else max(int(first / config.iteration_decay**k + 1e-9), config.iterations)
-        for k in range(scales)
+    later = [
+        0 if config.iteration_decay is None else int(first / config.iteration_decay**k + 1e-9)
+        for k in range(1, scales)
     ]
+    return [first, *(max(count, config.iterations) for count in later)]
 
 
 def default_layers(loaded: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -17,10 +17,17 @@ from tfstyle.errors import ConfigError
 
 
 class Preset(NamedTuple):
-    """Words for the user, and what differs from the defaults."""
+    """A set of options.
+
+    Attributes:
+        words: whose it is.
+        options: what differs from the defaults.
+        differs: in what its pictures or losses are not the program's own; empty: in nothing known.
+    """
 
     words: str
     options: Mapping[str, Any]
+    differs: str = ""
 
 
 # What the peers do not have, unless it is said again: a mirrored border, several sizes, total variation.
@@ -69,13 +76,25 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "init_noise": 1e-3 / 256,
                 "tv": "sum_squares",
                 "tv_weight": 1e-3 * 256**2,
+                "learning_rate": 10 / 256,
+                "beta_2": 0.999,
+                "epsilon": 1e-8 * 256,
             },
+            "the logged loss has the total variation in it",
         ),
         "neural-style-pt": Preset(
             "ProGamerGov/neural-style-pt",
-            {**_JOHNSON, "init_noise": 1e-3 / 255, "tv": "magnitudes", "tv_weight": 1e-3 * 255},
+            {
+                **_JOHNSON,
+                "init_noise": 1e-3 / 255,
+                "tv": "magnitudes",
+                "tv_weight": 1e-3 * 255,
+                "learning_rate": 1 / 255,
+                "beta_2": 0.999,
+                "epsilon": 1e-8 * 255,
+                "epsilon_corrected": True,
+            },
         ),
-        # Evaluations come in blocks of 20 there, so that it takes 520 and 220.
         "gatys-pytorch": Preset(
             "the authors' PyTorch notebook, 512 and then 800 pixels",
             {
@@ -86,10 +105,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "scale_factor": 800 / 512,
                 "first_iterations": 500,
                 "iterations": 200,
-                "iteration_decay": 2.5,
             },
+            "evaluations come in blocks of 20 there, 520 and 220 of them",
         ),
-        # The authors' normalised weights are means over ImageNet; here over the content and the style.
         "gatys-normalised": Preset(
             "leongatys/NeuralImageSynthesis, normalised weights, 512² and then 1024² pixels",
             {
@@ -105,11 +123,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "scales": 2,
                 "first_iterations": 500,
                 "iterations": 200,
-                "iteration_decay": 2.5,
             },
+            "weights are normalised over the content and the style, there over ImageNet",
         ),
-        # torchvision's VGG-19, another network, takes pixels divided by some 0.225 where Keras' takes 255
-        # times them: the features are brought to that unit. Its average pooling is "rescaled" here.
+        # torchvision's VGG-19 takes pixels divided by some 0.225 where Keras' takes 255 times them: the
+        # features are brought to that unit. The program's own default is max pooling; its average pooling
+        # is "rescaled" here.
         "crowsonkb": Preset(
             "crowsonkb/style-transfer-pytorch",
             {
@@ -138,8 +157,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "first_iterations": 1000,
                 "iterations": 500,
             },
+            "torchvision's VGG-19 there, with other weights; small styles are not enlarged there",
         ),
-        # There the content's features are taken before the ReLU, and the style is squeezed to its shape.
         "neural-style-tf": Preset(
             "cysmith/neural-style-tf",
             {
@@ -153,6 +172,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "optimizer": "lbfgs",
                 "iterations": 1000,
             },
+            "the content is compared before the ReLU there, and the style squeezed to its shape",
         ),
         "anishathalye": Preset(
             "anishathalye/neural-style",
@@ -171,6 +191,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "epsilon": 1e-8 * 255,
                 "iterations": 1000,
             },
+            "styles are brought to the content's width there, up or down, here only down",
         ),
         "tensorflow-tutorial": Preset(
             "the TensorFlow tutorial",
@@ -192,7 +213,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "iterations": 1000,
             },
         ),
-        # Its L-BFGS keeps 100 pairs at the first scale and 10 after it.
         "spst": Preset(
             "Galerne et al. 2024, Scaling Painting Style Transfer",
             {
@@ -208,6 +228,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "iterations": 30,
                 "iteration_decay": 3.0,
             },
+            "L-BFGS keeps 10 pairs after the first scale there, and 100 before",
         ),
     }
 )

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device
-from tfstyle.encoder import Encoder
+from tfstyle.encoder import LAYERS_OF, Encoder
 from tfstyle.errors import NotFiniteError, RunError
 from tfstyle.guidance import Masks, layer_weights, resize_mask
 from tfstyle.images import resize
@@ -67,6 +67,7 @@ class Run:
                 config, self._device, [self._inputs.content, *self._inputs.styles], encoder, optimizer
             )
         self._encoder, self._optimizer = self.preparation.encoder, self.preparation.optimizer
+        self._network = LAYERS_OF.get(self._encoder.network, ())
         self._inputs.check(self._encoder, self.preparation.style_layers)
         full = self._inputs.content.rgb.shape[:2]
         self.shapes = scale_shapes(full, self._encoder.minimum_size, config)
@@ -176,7 +177,7 @@ class Run:
         """Of the content at this scale, and of the styles shrunk by the same factor."""
         factor = max(shape) / max(self.shapes[-1])
         styles = [self._style_summary(i, factor) for i in range(len(self._inputs.styles))]
-        regions, keep = self._inputs.guided(self.config, self._layer_shapes(shape), shape)
+        regions, keep = self._inputs.guided(self.config, self._layer_shapes(shape), shape, self._network)
         content = tf.constant(self._inputs.content.resized(shape).rgb[None])
         objective, blend = self.preparation.objective, self.config.style_blend
         return as_graph(lambda: objective.targets(content, styles, blend, regions, keep))
@@ -185,7 +186,8 @@ class Run:
         style, region = self._inputs.styles[index], self._inputs.style_regions[index]
         objective = self.preparation.objective
         if isinstance(style, Style):
-            longest = style_side(self.config, index, style.original)
+            size, _ = style_side(self._inputs.content, index, self.config)
+            longest = size if self.config.enlarge or not style.original else min(size, style.original)
             return {layer: (tf.constant(gram[None]),) for layer, gram in style.at(factor * longest).items()}
         small = style.shrunk(factor, self._encoder.minimum_size)
         # A style in the content's colours is another for each content, and so may its region be.
@@ -196,7 +198,9 @@ class Run:
             weights = {}
             if region is not None:
                 mask, name = resize_mask(region, shape), f"style mask {index + 1}"
-                weights = layer_weights(mask, self._layer_shapes(shape), self.config.guidance, name)
+                weights = layer_weights(
+                    mask, self._layer_shapes(shape), self.config.guidance, name, self._network
+                )
             image = tf.constant(small.on_white()[None])
             summary = as_graph(lambda: objective.style_summary(image, weights))
             if key is None:

@@ -26,6 +26,11 @@ def strip(pictures: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts, 1)
 
 
+def strip_width(width: int, count: int) -> int:
+    """Pixels that so many pictures of one width take side by side."""
+    return count * width + (count - 1) * GAP
+
+
 def contact_sheet(rows: Sequence[Sequence[np.ndarray | None]], side: int = 240) -> np.ndarray:
     """A table of thumbnails.
 

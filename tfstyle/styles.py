@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 Grams = Mapping[str, np.ndarray]
 ENCODER_OPTIONS = ("pooling", "padding", "pixel_range", "feature_scale")
+#: What files that do not say so were made with.
+UNSAID = {"pixel_range": "255.0", "feature_scale": "1.0"}
 LEVELS = 9  # halvings of the size that are kept at most, the full one included
 NEAR = 0.05  # how far, relatively, a level's size may be from the one asked for, before that is said
 
@@ -95,7 +97,9 @@ class Style:
         """Raise ConfigError unless these are Gram matrices of this encoder, with these layers."""
         name = self.name or "the style"
         here = describe(encoder, [layer for layer in layers if layer in self.levels[0]])
-        differ = [key for key in here if self.made_with and here[key] != self.made_with.get(key)]
+        differ = [
+            key for key in here if self.made_with and here[key] != self.made_with.get(key, UNSAID.get(key))
+        ]
         for key in ENCODER_OPTIONS:
             if key in differ:
                 raise ConfigError(

@@ -64,7 +64,14 @@ def stylize(
 
 
 def iterate(
-    content: Any, style: Any, config: StyleConfig | None = None, masks: Masks | None = None
+    content: Any,
+    style: Any,
+    config: StyleConfig | None = None,
+    *,
+    encoder: Encoder | None = None,
+    optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
+    masks: Masks | None = None,
+    **options: Any,
 ) -> Iterator[Iteration]:
     """The same as a generator: one `Iteration` after each, for progress and previews.
 
@@ -72,7 +79,11 @@ def iterate(
 
     Args, Raises: as `stylize`.
     """
-    yield from start(content, style, config or StyleConfig(), masks=masks)
+    if isinstance(optimizer, str):
+        options["optimizer"], optimizer = optimizer, None
+    yield from start(
+        content, style, (config or StyleConfig()).replace(options), encoder, optimizer, masks=masks
+    )
 
 
 def start(
@@ -119,12 +130,12 @@ def mix_styles(coarse: Any, fine: Any, config: StyleConfig, encoder: Encoder | N
     )  # fmt: skip
     config = config.replace({name: getattr(plain, name) for name in unused})
     run = Run(coarse, fine, config, encoder)
-    layers = run.preparation.style_layers
-    lower = layers[: max(1, len(layers) // 2)]
+    layers = [layer for layer in run.preparation.encoder.layers if layer in run.preparation.style_layers]
+    lower = tuple(layers[: max(1, len(layers) // 2)])
     chosen = {
         "style_layers": lower,
         "content_layers": run.preparation.content_layers,
-        "style_layer_weights": config.style_layer_weights and config.style_layer_weights[: len(lower)],
+        "style_layer_weights": None,
     }
     run = Run(coarse, fine, config.replace(chosen), encoder)
     for _ in run:
@@ -139,7 +150,7 @@ def interpolate(
     config: StyleConfig | None = None,
     *,
     encoder: Encoder | None = None,
-    callback: Callable[[int, Iteration], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
     """Paint one content in styles between two, from the first to the second.
 
@@ -148,7 +159,7 @@ def interpolate(
         styles: two.
         count: of pictures, at least 2; the k-th has the blend weights ``(1 - t, t)``, t = k / (count - 1).
         config, encoder: as `stylize`.
-        callback: called with the picture's number, from 0, after every iteration.
+        stop: asked after every iteration; where it says so the generator ends.
 
     Raises:
         ConfigError: not two styles, fewer than two pictures, or masks, which give each style a place.
@@ -174,7 +185,7 @@ def interpolate(
             preparation=preparation,
         )
         preparation = run.preparation
-        for iteration in run:
-            if callback is not None:
-                callback(k, iteration)
+        for _ in run:
+            if stop():
+                return
         yield run.result()

@@ -38,50 +38,58 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=Path(__file__).parents[3] / "shared" / "images")
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--pooling", default="avg", help="of tfstyle's picture [the default's]")
     parser.add_argument("--cell", type=int, default=384, help="pixels of a picture on the sheet")
     options = parser.parse_args()
     rows = []
     print(f"{options.size} pixels, weights {options.weights}; * by the formula of the authors' notebook")
-    print(f"{'content':24}{'style':26}{'seconds':>8}{'default *':>12}{'preset *':>12}{'ratio':>7}")
+    print(f"{'content':24}{'style':26}{'seconds':>14}{'default *':>12}{'preset *':>12}{'ratio':>7}")
     for content, style in PAIRS:
         paths = options.images / content, options.images / style
-        pictures, seconds, losses = compare(*paths, options.weights, options.size)
+        pictures, seconds, losses = compare(*paths, options.weights, options.size, options.pooling)
         rows.append(pictures)
         ratio = losses[0] / losses[1]
-        print(
-            f"{content:24}{style:26}{seconds:8.0f}{losses[0]:12.4g}{losses[1]:12.4g}{ratio:7.2f}", flush=True
-        )
+        shown = "/".join(f"{s:.0f}" for s in seconds)
+        print(f"{content:24}{style:26}{shown:>14}{losses[0]:12.4g}{losses[1]:12.4g}{ratio:7.2f}", flush=True)
         save(options.output, Picture(contact_sheet(rows, options.cell)), overwrite=True)
     print(f"{options.output}: content, style, default, neural-style-pt, crowsonkb, gatys-pytorch")
 
 
 def compare(
-    content: Path, style: Path, weights: str, size: int
-) -> tuple[list[np.ndarray], float, list[float]]:
+    content: Path, style: Path, weights: str, size: int, pooling: str
+) -> tuple[list[np.ndarray], list[float], list[float]]:
     """The pictures of one row, the seconds that each took, and the notebook's loss of two of them."""
-    from tfstyle import StyleConfig, preset, stylize
+    from tfstyle import StyleConfig, preset
     from tfstyle.images import load
 
+    ours = StyleConfig().replace({"weights": weights, "size": size, "pooling": pooling})
     began = time.perf_counter()
-    ours = stylize(content, style, weights=weights, size=size)
-    seconds = time.perf_counter() - began
-    layers = {key: ours.facts[key] for key in ("content_layers", "style_layers")}
-    common = {"weights": weights, "size": size, "size_of": "longest", **layers}
-    torch = for_seconds(content, style, preset("neural-style-pt").replace({**common, **AS_ORIGINAL}), seconds)
-    ladder = preset("crowsonkb").replace(
-        {**common, **AS_ORIGINAL, "style_layer_weights": 4.0 ** -np.arange(len(layers["style_layers"]))}
+    run = for_seconds(content, style, ours, 1e9)
+    seconds = [time.perf_counter() - began]
+    layers = {key: run.facts[key] for key in ("content_layers", "style_layers")}
+    common = {"weights": weights, "size": size, "size_of": "longest", **layers, **AS_ORIGINAL}
+    shares = [4.0**-k for k in range(len(layers["style_layers"]))]
+    notebook = preset("gatys-pytorch").replace(
+        {**common, "scales": 1, "first_iterations": None, "iterations": 500}
     )
-    crowson = for_seconds(content, style, fitting(content, style, ladder, seconds), 1e9)
-    one_scale = {"scales": 1, "first_iterations": None, "iterations": 500}
-    notebook = preset("gatys-pytorch").replace({**common, **AS_ORIGINAL, **one_scale})
-    gatys = for_seconds(content, style, notebook, seconds)
-    losses = [notebook_loss(image, content, style, notebook) for image in (ours.image, gatys)]
-    shown = [load(path).fitted(StyleConfig().size).rgb for path in (content, style)]
-    return [*shown, ours.image, torch, crowson, gatys], seconds, losses
+    ladder = preset("crowsonkb").replace({**common, "style_layer_weights": shares})
+    runs = [run]
+    torch, crowson = preset("neural-style-pt").replace(common), fitting(content, style, ladder, seconds[0])
+    for config, limit in ((torch, 1.0), (crowson, 1.2), (notebook, 1.0)):  # the last size is not cut short
+        began = time.perf_counter()
+        runs.append(for_seconds(content, style, config, limit * seconds[0]))
+        seconds.append(time.perf_counter() - began)
+    # The preset's is taken before its picture is brought within 0..1, which it does not minimise over.
+    judged = (
+        notebook_loss(run.result().image, content, style, notebook),
+        notebook_loss(runs[3]._picture(), content, style, notebook),
+    )
+    shown = [load(path).fitted(size).rgb for path in (content, style)]
+    return [*shown, *(one.result().image for one in runs)], seconds, list(judged)
 
 
-def for_seconds(content: Path, style: Path, config, seconds: float) -> np.ndarray:
-    """The picture that a run has made by then, its preparation included."""
+def for_seconds(content: Path, style: Path, config, seconds: float):
+    """A run that has gone on for so long, its preparation included."""
     from tfstyle.runs import Run
 
     began = time.perf_counter()
@@ -89,7 +97,7 @@ def for_seconds(content: Path, style: Path, config, seconds: float) -> np.ndarra
     for _ in run:
         if time.perf_counter() - began > seconds:
             break
-    return run.result().image
+    return run
 
 
 def fitting(content: Path, style: Path, config, seconds: float):
