@@ -52,14 +52,15 @@ def stylize_in_graph(
     optimizer = lbfgs(StyleConfig().lbfgs_history)
     step = make_step(objective, optimizer, "eager")  # part of this graph, not a graph of its own
     full, least = tf.cast(tf.shape(content)[1:3], tf.float32), float(minimum)
-    sizes = tf.cast(tf.shape(style)[1:3], tf.float32)
+    style = _shrunk(
+        style, tf.reduce_max(full) / tf.cast(tf.reduce_max(tf.shape(style)[1:3]), tf.float32), least
+    )
     scales = _scale_count(full, least)
 
     def scale(k: tf.Tensor, image: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, ...]:
         factor = 0.5 ** tf.cast(scales - 1 - k, tf.float32)
         shape = tf.cast(tf.round(full * factor), tf.int32)
-        at = tf.maximum(factor, tf.minimum(1.0, least / tf.reduce_min(sizes)))
-        small = resized(style, tf.cast(tf.maximum(tf.round(sizes * at), 1.0), tf.int32))
+        small = _shrunk(style, factor, least)
         targets = objective.targets(resized(content, shape), [objective.style_summary(small)])
         image = resized(image, shape)
 
@@ -82,9 +83,17 @@ def stylize_in_graph(
     return image, loss
 
 
+def _shrunk(images: tf.Tensor, factor: tf.Tensor, minimum: float) -> tf.Tensor:
+    """As `tfstyle.images.Picture.shrunk`, inside a graph; a factor above 1 changes nothing."""
+    sizes = tf.cast(tf.shape(images)[1:3], tf.float32)
+    at = tf.minimum(1.0, tf.maximum(factor, minimum / tf.reduce_min(sizes)))
+    return resized(images, tf.cast(tf.maximum(tf.round(sizes * at), 1.0), tf.int32))
+
+
 def _scale_count(full: tf.Tensor, minimum: float) -> tf.Tensor:
     """How many sizes `tfstyle.plan.scale_shapes` has for a height and width, inside a graph."""
-    halvings = 2.0 ** tf.range(SCALES, dtype=tf.float32)
-    fits = tf.reduce_min(tf.round(full / halvings[:, None]), 1) >= minimum
+    # Constants, as a graph's own powers of two are off in the last digit, and here equality counts.
+    factors = tf.constant([0.5**k for k in range(SCALES)])
+    fits = tf.reduce_min(tf.round(full * factors[:, None]), 1) >= minimum
     least = tf.minimum(float(StyleConfig().min_scale), tf.reduce_max(full))
-    return tf.reduce_sum(tf.cast((tf.reduce_max(full) / halvings >= least) & fits, tf.int32))
+    return tf.reduce_sum(tf.cast((tf.reduce_max(full) * factors >= least) & fits, tf.int32))
