@@ -25,10 +25,18 @@ def test_an_unknown_name_is_an_attribute_error():
 @pytest.mark.parametrize(
     ("function", "names"),
     [
-        (tfstyle.stylize, ["content", "style", "config", "encoder", "optimizer", "callback", "options"]),
-        (tfstyle.iterate, ["content", "style", "config"]),
+        (
+            tfstyle.stylize,
+            ["content", "style", "config", "encoder", "optimizer", "callback", "masks", "options"],
+        ),
+        (tfstyle.iterate, ["content", "style", "config", "encoder", "optimizer", "masks", "options"]),
+        (tfstyle.interpolate, ["content", "styles", "count", "config", "encoder", "stop"]),
         (tfstyle.make_step, ["objective", "optimizer", "compile", "steps"]),
-        (tfstyle.Encoder, ["layers", "weights", "pooling", "padding", "dtype"]),
+        (
+            tfstyle.Encoder,
+            ["layers", "weights", "pooling", "padding", "dtype", "network", "pixel_range", "feature_scale"],
+        ),
+        (tfstyle.Encoder.from_model, ["model", "preprocess", "layers", "minimum_size"]),
         (tfstyle.Encoder.normalized, ["self", "images"]),
         (
             tfstyle.StyleExtractor,
