@@ -75,11 +75,11 @@ def test_each_style_has_its_own_size(folders, config):
 
 
 def test_a_fine_style_is_mixed_once_for_each_style(folders, config, monkeypatch):
-    from tfstyle import batch
+    from tfstyle import transfer
 
     calls = []
-    original = batch.mix_styles
-    monkeypatch.setattr(batch, "mix_styles", lambda *a: calls.append(a) or original(*a))
+    original = transfer.mix_styles
+    monkeypatch.setattr(transfer, "mix_styles", lambda *a: calls.append(a) or original(*a))
     fine = config.replace({"fine_style": str(folders / "styles" / "1.png")})
     planned = jobs(files(folders / "contents"), files(folders / "styles")[:1], fine, folders, ".png")
     done = list(paint(planned))

@@ -21,7 +21,7 @@ from tfstyle.results import Result
 from tfstyle.runs import Run
 from tfstyle.saving import read_settings
 from tfstyle.sheets import contact_sheet
-from tfstyle.transfer import mix_styles
+from tfstyle.transfer import with_fine_style
 
 CELL, ROWS = 240, 100  # pixels of a thumbnail, contents on a sheet
 BUCKET = 64  # pixels; on XLA, which takes minutes to compile a shape, pictures grow to multiples of it
@@ -131,7 +131,7 @@ def paint(
             if known is not None and job.styles not in shared:
                 known = dataclasses.replace(known, summaries={})  # of other styles
             if job.styles not in mixed:
-                mixed[job.styles] = _styles(job)
+                mixed[job.styles] = with_fine_style([str(style) for style in job.styles], job.config)
             run, (height, width) = _run(job, mixed[job.styles], known)
             shared[job.styles] = run.preparation
             for _ in run:
@@ -148,17 +148,9 @@ def paint(
             yield job, RunError(f"{error.filename}: {error.strerror}")
 
 
-def _styles(job: Job) -> list[Any]:
-    """The style images, with the fine style's brushwork where there is one."""
-    fine = job.config.fine_style
-    if fine is None:
-        return [str(style) for style in job.styles]
-    return [mix_styles(str(style), fine, job.config).image for style in job.styles]
-
-
 def _run(job: Job, styles: list[Any], known: Preparation | None) -> tuple[Run, tuple[int, int]]:
     """A run, and the height and width of what is to be cut from its result."""
-    config = job.config.replace({"fine_style": None})
+    config = job.config
     picture = fitted(load(job.content, config.max_pixels), config)
     height, width = picture.rgb.shape[:2]
     if choose_compile(config.compile, choose_device(config.device).value).value == "xla":

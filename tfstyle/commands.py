@@ -34,9 +34,10 @@ def stylize(options: argparse.Namespace) -> int:
     """``tfstyle stylize``."""
     from tfstyle.files import check_writable
     from tfstyle.progress import progress_display
+    from tfstyle.runs import Run
     from tfstyle.saving import check_output
     from tfstyle.several import interpolate
-    from tfstyle.transfer import start
+    from tfstyle.transfer import with_fine_style
 
     if options.interpolate is not None:
         return interpolate(options)
@@ -48,7 +49,7 @@ def stylize(options: argparse.Namespace) -> int:
             raise ConfigError(f"--history and --output are both {output}")
         check_writable(Path(options.history), options.overwrite)
     every = options.save_every or 0
-    run = start(options.content, options.styles, config, pause_every=every)
+    run = Run(options.content, with_fine_style(options.styles, config), config, pause_every=every)
     check_output(output, options.overwrite, run.shapes[-1])
     total = sum(run.iterations)
     for n in range(every, total, every) if every else ():

@@ -14,10 +14,6 @@ from tfstyle.encoder import LAYERS_OF
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
 
-#: How a mask goes through the network: "simple" averages; "all" keeps positions that see any of the region;
-#: "inside" those that see nothing else.
-GUIDANCES = ("simple", "all", "inside")
-
 
 @dataclass(frozen=True, eq=False)
 class Masks:
@@ -76,7 +72,8 @@ def layer_weights(
     Args:
         mask: ``[height, width]`` of the picture.
         shapes: layer -> height and width of its features.
-        guidance: one of `GUIDANCES`.
+        guidance: how the mask goes through the network: ``simple`` averages; ``all`` keeps positions that
+            see any of the region; ``inside`` those that see nothing else.
         what: the mask's name in errors.
         network: all its convolutions, bottom up; for layers that are not of them the mask is averaged.
 

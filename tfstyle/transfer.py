@@ -13,7 +13,6 @@ from tfstyle.errors import ConfigError
 from tfstyle.guidance import Masks
 from tfstyle.images import load
 from tfstyle.optimizers import Optimizer
-from tfstyle.preparation import Preparation
 from tfstyle.results import Iteration, Result
 from tfstyle.runs import Run
 from tfstyle.styles import Style
@@ -54,9 +53,7 @@ def stylize(
     Differs from Gatys: starts from the content, small, and grows; losses in balanced units, see
     `tfstyle.losses.balanced_units`; total variation. The preset ``gatys2016`` does not.
     """
-    if isinstance(optimizer, str):
-        options["optimizer"], optimizer = optimizer, None
-    run = start(content, style, (config or StyleConfig()).replace(options), encoder, optimizer, masks=masks)
+    run = _run(content, style, config, encoder, optimizer, masks, options)
     for iteration in run:
         if callback is not None:
             callback(iteration)
@@ -79,31 +76,33 @@ def iterate(
 
     Args, Raises: as `stylize`.
     """
-    if isinstance(optimizer, str):
-        options["optimizer"], optimizer = optimizer, None
-    yield from start(
-        content, style, (config or StyleConfig()).replace(options), encoder, optimizer, masks=masks
-    )
+    yield from _run(content, style, config, encoder, optimizer, masks, options)
 
 
-def start(
+def _run(
     content: Any,
     style: Any,
-    config: StyleConfig,
-    encoder: Encoder | None = None,
-    optimizer: Optimizer | keras.optimizers.Optimizer | None = None,
-    pause_every: int = 0,
-    masks: Masks | None = None,
-    preparation: Preparation | None = None,
+    config: StyleConfig | None,
+    encoder: Encoder | None,
+    optimizer: str | Optimizer | keras.optimizers.Optimizer | None,
+    masks: Masks | None,
+    options: dict[str, Any],
 ) -> Run:
-    """A `Run` that has not begun; where the config has a ``fine_style``, over styles mixed with that.
+    if isinstance(optimizer, str):
+        options["optimizer"], optimizer = optimizer, None
+    config = (config or StyleConfig()).replace(options)
+    return Run(content, with_fine_style(style, config, encoder), config, encoder, optimizer, masks=masks)
 
-    Args, Raises: as `Run`.
+
+def with_fine_style(style: Any, config: StyleConfig, encoder: Encoder | None = None) -> Any:
+    """The style or styles with the brushwork of the config's ``fine_style``; as they are without one.
+
+    Args, Raises: as `mix_styles`.
     """
-    if config.fine_style is not None:
-        styles = style if isinstance(style, (list, tuple)) else [style]
-        style = [mix_styles(one, config.fine_style, config, encoder).image for one in styles]
-    return Run(content, style, config, encoder, optimizer, pause_every, masks, preparation)
+    if config.fine_style is None:
+        return style
+    styles = style if isinstance(style, (list, tuple)) else [style]
+    return [mix_styles(one, config.fine_style, config, encoder).image for one in styles]
 
 
 def mix_styles(coarse: Any, fine: Any, config: StyleConfig, encoder: Encoder | None = None) -> Result:
@@ -171,9 +170,7 @@ def interpolate(
         )
     if config.masks is not None:
         raise ConfigError("masks give each style a place, and so nothing is between them: leave them out")
-    if config.fine_style is not None:
-        styles = [mix_styles(one, config.fine_style, config, encoder).image for one in styles]
-        config = config.replace({"fine_style": None})
+    styles = with_fine_style(styles, config, encoder)
     picture, preparation = load(content, config.max_pixels), None
     for k in range(count):
         t = k / (count - 1)
