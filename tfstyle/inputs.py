@@ -19,7 +19,7 @@ from tfstyle.errors import ConfigError, ImageError
 from tfstyle.guidance import Masks, coverage, layer_weights, load_mask, resize_mask
 from tfstyle.images import Picture, load, resize
 from tfstyle.losses import Region
-from tfstyle.styles import Style
+from tfstyle.styles import Style, images_of
 
 log = logging.getLogger(__name__)
 
@@ -64,23 +64,24 @@ class Inputs:
         """What the first scale starts from, float32 ``[height, width, 3]``, at its size."""
         if config.init == "content":
             return self.content.resized(shape).rgb
-        if config.init in ("style", "style_stats") and isinstance(self.styles[0], Style):
-            raise ConfigError(
-                f"init is {config.init!r}, which needs the style's image, not its Gram matrices"
-            )
         generator = np.random.default_rng(config.seed)
         if config.init == "uniform":
             return generator.uniform(0, 1, (*shape, 3)).astype(np.float32)
         centre: Any = {"noise": 0.5, "grey": 0.5, "mean": np.array(IMAGENET_MEAN[::-1]) / config.pixel_range}
         spread: Any = {"noise": config.init_noise, "grey": 0.0, "mean": config.init_noise}
         if config.init == "style_stats":
-            pixels = self.styles[0].on_white()  # type: ignore[union-attr]
+            pixels = self._first_style(config).on_white()
             centre["style_stats"], spread["style_stats"] = pixels.mean((0, 1)), pixels.std((0, 1))
         if config.init in centre:
             noise = generator.normal(size=(*shape, 3)) * spread[config.init] + centre[config.init]
             return (np.clip(noise, 0, 1) if config.clamp else noise).astype(np.float32)
-        source = self.styles[0] if config.init == "style" else load(config.init, config.max_pixels)
-        return resize(source.on_white(), shape)  # type: ignore[union-attr]
+        named = config.init != "style"
+        source = load(config.init, config.max_pixels) if named else self._first_style(config)
+        return resize(source.on_white(), shape)
+
+    def _first_style(self, config: StyleConfig) -> Picture:
+        (picture,) = images_of(self.styles[:1], f"init is {config.init!r}, which")
+        return picture
 
     def finished(self, config: StyleConfig, image: np.ndarray) -> np.ndarray:
         """The picture as the user gets it: within 0..1, in the right colours, what is kept put back."""
@@ -153,16 +154,14 @@ def read_inputs(content: Any, style: Any, config: StyleConfig, masks: Masks | No
         Style.of(source) or _sized(load(source, config.max_pixels), i, original, config)
         for i, source in enumerate(sources)
     ]
-    kept = any(isinstance(one, Style) for one in styles)
     masks = _merged(masks, config)
     needs_image = {
-        f"color {config.color}": config.color in ("luminance", "cholesky", "root", "transport"),
         f"style_losses {','.join(config.style_losses)}": config.style_losses != ("gram",),
         "style_masks": len(masks.styles) > 0,
     }
     for option, needed in needs_image.items():
-        if kept and needed:
-            raise ConfigError(f"{option} needs the style's image, not its Gram matrices")
+        if needed:
+            images_of(styles, option)
     shown, styles = _recolored(original, styles, config.color)
     regions = [_mask(m, original, f"mask {i}") for i, m in enumerate(masks.content, 1)]
     own: list[np.ndarray | None]
@@ -229,12 +228,15 @@ def _recolored(
     if how == "luminance":
         lightness = color.luminance(content.on_white())
         grey = [
-            Picture(color.grey(color.match_luminance(color.luminance(p.on_white()), lightness)))  # type: ignore[union-attr]
-            for p in styles
+            Picture(color.grey(color.match_luminance(color.luminance(p.on_white()), lightness)))
+            for p in images_of(styles, f"color {how}")
         ]
         return dataclasses.replace(content, rgb=color.grey(color.luminance(content.rgb))), [*grey]
     if how in color.METHODS:
-        matched = [Picture(color.match_colors(p.on_white(), content.on_white(), how)) for p in styles]  # type: ignore[union-attr]
+        matched = [
+            Picture(color.match_colors(p.on_white(), content.on_white(), how))
+            for p in images_of(styles, f"color {how}")
+        ]
         return content, [*matched]
     return content, list(styles)
 

@@ -21,7 +21,7 @@ from tfstyle.optimizers import HIGH, LOW, Optimizer
 from tfstyle.plan import available_layers, shares
 from tfstyle.step import Step, make_step
 from tfstyle.style_losses import StyleLoss
-from tfstyle.styles import Style
+from tfstyle.styles import Style, images_of
 
 UNITS: Mapping[str, Units] = {
     "balanced": losses.balanced_units,
@@ -109,11 +109,8 @@ def prepare(
     precision = choose_precision(config.precision, device).value
     encoder, content_layers, style_layers = _encoder(config, precision, encoder)
     if config.normalize_weights:
-        if any(isinstance(picture, Style) for picture in pictures):
-            raise ConfigError(
-                "normalize_weights (also in preset gatys2016) needs the style's image, not its Gram matrices"
-            )
-        encoder = encoder.normalized([tf.constant(p.on_white()[None]) for p in pictures])  # type: ignore[union-attr]
+        images = images_of(pictures, "normalize_weights (also in preset gatys2016)")
+        encoder = encoder.normalized([tf.constant(p.on_white()[None]) for p in images])
     objective = Objective(
         encoder.features,
         shares(content_layers, config.content_layer_weights),

@@ -194,6 +194,18 @@ class Style:
             raise ImageError(f"{path}: not a file of styles") from error
 
 
+def images_of(styles: Sequence[Picture | Style], option: str) -> list[Picture]:
+    """The styles, which are all images; an option that looks at pixels asks for them so.
+
+    Raises:
+        ConfigError: one is a kept style.
+    """
+    images = [style for style in styles if isinstance(style, Picture)]
+    if len(images) < len(styles):
+        raise ConfigError(f"{option} needs the style's image, not its Gram matrices")
+    return images
+
+
 def pyramid(picture: Picture, minimum: int) -> Iterator[Picture]:
     """The picture, at half its size, at a quarter, ... down to the minimum in pixels a side."""
     least = min(1.0, minimum / min(picture.rgb.shape[:2]))
