@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from tfstyle import color
 from tfstyle.config import StyleConfig
 from tfstyle.encoder import IMAGENET_MEAN, Encoder
 from tfstyle.errors import ConfigError, ImageError
-from tfstyle.guidance import Masks, coverage, layer_weights, load_mask, resize_mask
+from tfstyle.guidance import Masks, coverage, load_mask, resize_mask
 from tfstyle.images import Picture, load, resize
 from tfstyle.losses import Region
 from tfstyle.styles import Style, images_of
@@ -100,17 +100,15 @@ class Inputs:
     def guided(
         self,
         config: StyleConfig,
-        shapes: dict[str, tuple[int, int]],
         shape: tuple[int, int],
-        network: Sequence[str],
+        layer_weights: Callable[[np.ndarray, str], Mapping[str, tf.Tensor]],
     ) -> tuple[list[Region], tf.Tensor | None]:
         """The regions at a scale, and the mask of what stays as it is, as `Objective.targets` takes them.
 
         Args:
-            config: its guidance and blend weights.
-            shapes: style layer -> height and width of its features.
+            config: its blend weights.
             shape: height and width of the picture.
-            network: all the encoder's convolutions.
+            layer_weights: (mask, its name in errors) -> what each position of each style layer counts.
 
         Raises:
             ConfigError: at some layer nothing is left of a region.
@@ -126,7 +124,7 @@ class Inputs:
         )
         areas = [float(mask.mean()) * share for mask, share in zip(masks, blend, strict=True)]
         regions = [
-            Region(area / max(sum(areas), 1e-9), layer_weights(mask, shapes, config.guidance, name, network))
+            Region(area / max(sum(areas), 1e-9), layer_weights(mask, name))
             for area, mask, name in zip(areas, masks, names, strict=True)
         ]
         return regions, None if keep is None else tf.constant(keep[None, :, :, None])

@@ -17,7 +17,7 @@ from tfstyle.device import choose_device
 from tfstyle.encoder import LAYERS_OF, Encoder
 from tfstyle.errors import NotFiniteError, RunError
 from tfstyle.guidance import Masks, layer_weights, resize_mask
-from tfstyle.images import resize
+from tfstyle.images import Picture, resize
 from tfstyle.inputs import read_inputs, style_side
 from tfstyle.losses import Summaries
 from tfstyle.optimizers import Optimizer
@@ -67,7 +67,6 @@ class Run:
                 config, self._device, [self._inputs.content, *self._inputs.styles], encoder, optimizer
             )
         self._encoder, self._optimizer = self.preparation.encoder, self.preparation.optimizer
-        self._network = LAYERS_OF.get(self._encoder.network, ())
         self._inputs.check(self._encoder, self.preparation.style_layers)
         full = self._inputs.content.rgb.shape[:2]
         self.shapes = scale_shapes(full, self._encoder.minimum_size, config)
@@ -177,47 +176,36 @@ class Run:
         """Of the content at this scale, and of the styles shrunk by the same factor."""
         factor = max(shape) / max(self.shapes[-1])
         styles = [self._style_summary(i, factor) for i in range(len(self._inputs.styles))]
-        regions, keep = self._inputs.guided(self.config, self._layer_shapes(shape), shape, self._network)
+        regions, keep = self._inputs.guided(self.config, shape, self._layer_weights)
         content = tf.constant(self._inputs.content.resized(shape).rgb[None])
         objective, blend = self.preparation.objective, self.config.style_blend
         return as_graph(lambda: objective.targets(content, styles, blend, regions, keep))
 
     def _style_summary(self, index: int, factor: float) -> Summaries:
         style, region = self._inputs.styles[index], self._inputs.style_regions[index]
-        objective = self.preparation.objective
         if isinstance(style, Style):
             size, _ = style_side(self._inputs.content, index, self.config)
             longest = size if self.config.enlarge or not style.original else min(size, style.original)
             return {layer: (tf.constant(gram[None]),) for layer, gram in style.at(factor * longest).items()}
         small = style.shrunk(factor, self._encoder.minimum_size)
-        # A style in the content's colours is another for each content, and so may its region be.
-        own = self.config.color in OWN_COLORS and region is None
-        key = (index, small.rgb.shape) if own else None
-        if key not in self.preparation.summaries:
-            shape = small.rgb.shape[:2]
-            weights = {}
-            if region is not None:
-                mask, name = resize_mask(region, shape), f"style mask {index + 1}"
-                weights = layer_weights(
-                    mask, self._layer_shapes(shape), self.config.guidance, name, self._network
-                )
-            image = tf.constant(small.on_white()[None])
-            summary = as_graph(lambda: objective.style_summary(image, weights))
-            if key is None:
-                return summary
-            self.preparation.summaries[key] = summary
-        return self.preparation.summaries[key]
+        if region is not None:
+            mask, name = resize_mask(region, small.rgb.shape[:2]), f"style mask {index + 1}"
+            return self._encoded(small, self._layer_weights(mask, name))
+        if self.config.color not in OWN_COLORS:  # in the content's: another for each content
+            return self._encoded(small, {})
+        known, key = self.preparation.summaries, (index, small.rgb.shape)
+        if key not in known:
+            known[key] = self._encoded(small, {})
+        return known[key]
 
-    def _layer_shapes(self, shape: tuple[int, int]) -> dict[str, tuple[int, int]]:
-        """Style layer -> height and width of its features, where a mask asks for them."""
-        inputs = self._inputs
-        if (
-            not inputs.regions
-            and inputs.keep is None
-            and not any(r is not None for r in inputs.style_regions)
-        ):
-            return {}
-        return layer_shapes(self._encoder, shape, self.preparation.style_layers)
+    def _encoded(self, style: Picture, weights: dict[str, tf.Tensor]) -> Summaries:
+        image = tf.constant(style.on_white()[None])
+        return as_graph(lambda: self.preparation.objective.style_summary(image, weights))
+
+    def _layer_weights(self, mask: np.ndarray, name: str) -> dict[str, tf.Tensor]:
+        shapes = layer_shapes(self._encoder, mask.shape[:2], self.preparation.style_layers)
+        network = LAYERS_OF.get(self._encoder.network, ())
+        return layer_weights(mask, shapes, self.config.guidance, name, network)
 
 
 @contextlib.contextmanager
