@@ -26,20 +26,21 @@ def test_gram_matrices_are_those_of_the_papers_formula(extractor, small_weights,
     assert list(found) == ["conv1_1", "conv2_1", "conv2_2", "embedding"]
     assert found["embedding"].shape == (2, 64)
     for i in range(2):
-        layers = reference.features(batch[i], small_weights.arrays, 4, "avg", "reflect")
+        layers = reference.features(batch[i], small_weights.arrays, 4, "max", "reflect")
         for layer, at in (("conv1_1", 0), ("conv2_1", 2), ("conv2_2", 3)):
             assert reference.relative_error(found[layer][i], reference.gram(layers[at])) < 1e-5
 
 
 @pytest.mark.weights
-def test_gram_matrices_agree_with_another_framework(data):
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_gram_matrices_agree_with_another_framework(data, pooling):
     """VGG-19's real weights; the numbers are another framework's, which pads with zeros."""
     truth = np.load(data / "reference" / "tubingen_starry_night.npz")
     weights = data / "weights" / "vgg19_imagenet_block1-3.npz"
-    extractor = StyleExtractor(("conv1_1", "conv2_1", "conv3_1"), weights, padding="zeros")
+    extractor = StyleExtractor(("conv1_1", "conv2_1", "conv3_1"), weights, pooling, padding="zeros")
     numbers = extractor(truth["style"][None])
     for layer in extractor.layers:
-        expected = truth[f"avg/gram/{layer}"]
+        expected = truth[f"{pooling}/gram/{layer}"]
         channels = len(expected)  # of wide layers a corner is kept
         assert reference.relative_error(numbers[layer][0, :channels, :channels], expected) < 1e-4
 
@@ -80,7 +81,7 @@ def test_single_images_are_shrunk_and_batches_are_not(extractor):
 def test_content_features_are_the_encoders(extractor, small_weights, batch):
     found = extractor.content(batch)
     assert list(found) == ["conv2_1"]
-    expected = Encoder(["conv2_1"], small_weights, padding="reflect")(batch)["conv2_1"]
+    expected = Encoder(["conv2_1"], small_weights, "max", "reflect")(batch)["conv2_1"]
     assert reference.relative_error(found["conv2_1"], expected) < 1e-6
     with pytest.raises(ImageError, match="several sizes"):
         extractor.content([batch[0], make_picture(30, 30)])

@@ -172,6 +172,7 @@ def test_saved_filters_are_loaded_again(learned, tmp_path):
     learned.save(tmp_path / "whole.npz")
     learned.save(tmp_path / "half.npz", half=True)
     whole, half = weights.load(tmp_path / "whole.npz"), weights.load(tmp_path / "half.npz")
+    assert learned.pooling == whole.pooling == half.pooling == "avg"
     for key, array in learned.arrays.items():
         assert np.array_equal(whole.arrays[key], array)
         assert np.allclose(half.arrays[key], array, rtol=1e-3, atol=1e-6)

@@ -6,13 +6,14 @@ import runpy
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from tfstyle import Encoder, download, stylize, weights
+from tfstyle import Encoder, StyleExtractor, download, stylize, weights
 from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.images import load
 from tfstyle.weights import CONVOLUTIONS, NETWORKS
@@ -243,7 +244,26 @@ def test_embedded_weights_can_be_made_again(tmp_path):
     made = weights.load(out)
     assert made.convolutions == ("block1_conv1", "block1_conv2")
     with np.load(out) as file:
-        assert {array.dtype for array in file.values()} == {np.dtype(np.float16)}
+        assert {file[key].dtype for key in made.arrays} == {np.dtype(np.float16)}
+
+
+def test_weights_say_below_which_pools_they_were_learned(small_weights, tmp_path, content):
+    """And so they are used, by the run and by the extractor, unless another pooling is asked for."""
+    assert weights.load("embedded").pooling == "avg"
+    assert weights.load("random").pooling == "max"
+    layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_1")}
+    options = {"size": 32, "iterations": 1, "compile": "eager", "precision": "float32", **layers}
+    for pooling in ("avg", "max"):
+        path = tmp_path / f"{pooling}.npz"
+        replace(small_weights, pooling=pooling).save(path)
+        assert weights.load(path).pooling == pooling
+        assert StyleExtractor(weights=path).encoder.pooling == pooling
+        assert stylize(content, content, weights=path, **options).facts["pooling"] == pooling
+    for wanted in ("avg", "max", "rescaled"):
+        assert stylize(content, content, weights=path, pooling=wanted, **options).facts["pooling"] == wanted
+    np.savez(tmp_path / "l2.npz", pooling="l2", **small_weights.arrays)
+    with pytest.raises(WeightsError, match="learned with pooling 'l2'; it can be avg, max"):
+        weights.load(tmp_path / "l2.npz")
 
 
 @pytest.mark.slow

@@ -37,7 +37,8 @@ class StyleExtractor:
     Args:
         layers: style layers, by default those of `tfstyle.stylize` with the same weights.
         weights: a name or file as `tfstyle.weights.load` takes it, or `Weights`.
-        pooling, padding, dtype: as `tfstyle.Encoder` takes them.
+        pooling: as `tfstyle.Encoder` takes it; by default that in which the weights were learned.
+        padding, dtype: as `tfstyle.Encoder` takes them.
         content_layers: of `content`; by default conv4_2 where the weights reach it, else none.
         views: 1, or 10 to average over the corners, the centre and their mirror images.
         embedding_size: components of the embedding, or None for whole Gram triangles.
@@ -57,7 +58,7 @@ class StyleExtractor:
         self,
         layers: Sequence[str] | None = None,
         weights: str | os.PathLike[str] | Weights = "imagenet",
-        pooling: str = "avg",
+        pooling: str | None = None,
         padding: str = "reflect",
         dtype: str = "float32",
         content_layers: Sequence[str] | None = None,
@@ -80,7 +81,7 @@ class StyleExtractor:
         if layers is not None and not layers:
             raise ConfigError("layers is empty; an extractor needs a style layer")
         style = style if layers is None else tuple(layers)
-        self.encoder = Encoder((*style, *content_layers), loaded, pooling, padding, dtype)
+        self.encoder = Encoder((*style, *content_layers), loaded, pooling or loaded.pooling, padding, dtype)
         self.layers = tuple(x for x in LAYERS if x in style)
         self.content_layers = tuple(x for x in LAYERS if x in content_layers)
         self.views, self.embedding_size, self.size = views, embedding_size, size

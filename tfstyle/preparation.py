@@ -148,7 +148,7 @@ def _encoder(
     loaded = weights.load(config.weights, config.seed, config.network)
     content, style = available_layers(config, loaded)
     encoder = Encoder(
-        (*content, *style), loaded, config.pooling, config.padding, precision,
+        (*content, *style), loaded, config.pooling or loaded.pooling, config.padding, precision,
         network=config.network, pixel_range=config.pixel_range, feature_scale=config.feature_scale,
     )  # fmt: skip
     return encoder, content, style

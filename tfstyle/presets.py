@@ -56,6 +56,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "Gatys, Ecker, Bethge 2016, to the letter",
             {
                 "normalize_weights": True,
+                "pooling": "avg",
                 "padding": "zeros",
                 "units": "paper",
                 "content_weight": 1e-3,

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 PICTURES_PER_LAYER = 500  # more are not read for one layer; the next draws others
 FEWEST_PICTURES = 4
 PATCHES_PER_FILTER = 4  # fewer make centroids of single patches
+POOLING = "avg"  # below the layer that is learned
 # The four below by the measure of `tests.benchmarks.embedded`; tfstyle/data/PROVENANCE.md has the numbers.
 SIZE = 400  # pixels of a picture's longest side
 VARIANCE = 0.999  # of the patches, kept by the whitening, in at most as many axes as there are filters
@@ -106,7 +107,7 @@ def pretrain(
             f"{keras_name(layer)}/kernel": kernel.reshape(3, 3, channels, filters),
             f"{keras_name(layer)}/bias": bias,
         }
-    return Weights(arrays, source="learned without labels", note=collection.summary())
+    return Weights(arrays, "learned without labels", collection.summary(), pooling=POOLING)
 
 
 class _Collection:
@@ -192,7 +193,7 @@ def _below(layer: str, arrays: dict[str, np.ndarray]) -> Callable[[tf.Tensor], t
     if index == 0:
         return network_input
     below = LAYERS[index - 1]
-    encoder = Encoder([below], Weights(arrays, "the layers below"), pooling="avg", padding="reflect")
+    encoder = Encoder([below], Weights(arrays, "the layers below"), POOLING, padding="reflect")
     if below[4] == layer[4]:
         return lambda images: encoder(images)[below]
     return lambda images: tf.nn.avg_pool2d(encoder(images)[below], 2, 2, "VALID")

@@ -61,6 +61,7 @@ class Weights:
         note: one line for the user where a choice was made for them, else empty.
         sha256: of the file they were read from, else empty.
         network: whose they are, one of `NETWORKS`.
+        pooling: ``max`` or ``avg``, that of the network in which they were learned.
     """
 
     arrays: Mapping[str, np.ndarray] = field(repr=False)
@@ -68,6 +69,7 @@ class Weights:
     note: str = ""
     sha256: str = ""
     network: str = "vgg19"
+    pooling: str = "max"
 
     @property
     def convolutions(self) -> tuple[str, ...]:
@@ -102,6 +104,7 @@ class Weights:
         kind = np.float16 if half else np.float32
         buffer = io.BytesIO()
         stored: dict[str, Any] = {key: array.astype(kind) for key, array in self.arrays.items()}
+        stored["pooling"] = np.array(self.pooling)
         np.savez_compressed(buffer, **stored)
         write_atomically(path, buffer.getvalue())
 
@@ -246,7 +249,10 @@ def from_file(path: Path, network: str = "vgg19") -> Weights:
         raise
     except Exception as error:  # damaged files fail in every way that zlib, h5py and NumPy know
         raise WeightsError(f"{path}: not a readable {path.suffix} file ({one_line(error)})") from error
-    return Weights(_checked(raw, path, network), path.name, sha256=digest, network=network)
+    pooling = str(raw.get("pooling", "max"))  # `Weights.save` says; VGG's own was max
+    if pooling not in ("avg", "max"):
+        raise WeightsError(f"{path}: learned with pooling {pooling!r}; it can be avg, max")
+    return Weights(_checked(raw, path, network), path.name, "", digest, network, pooling)
 
 
 def _checked(raw: Mapping[str, np.ndarray], path: Path, network: str) -> dict[str, np.ndarray]:

@@ -1,10 +1,12 @@
 """What options do to a picture, in numbers and pictures.
 
 ``python -m tests.benchmarks.control --weights FILE -o sheet.png``. Each row is the default with some options
-changed. The columns:
+changed. ``--only equal`` runs every style loss with several content weights and interpolates what its style
+is where the content is as far away as with the default. The columns:
 
 style    energy distance of the picture's features from the style's, over that of the content's: samples of
-         whole feature vectors at three layers, which no style loss here minimises; lower is nearer
+         whole feature vectors at three layers and either pooling, which no style loss here minimises; lower
+         is nearer
 content  |F - P|² / |P|² at the content layer, of the finished picture
 frame    how the outermost pixels differ from those six further in, over the same inside; 1: no frame
 checker  energy at the finest diagonal pattern over that of single steps; the content's own is below it
@@ -36,7 +38,7 @@ SMOOTHNESS = {
     "padding zeros": {"padding": "zeros"},
     "padding replicate": {"padding": "replicate"},
     "padding first": {"padding": "first"},
-    "pooling max": {"pooling": "max"},
+    "pooling avg": {"pooling": "avg"},
     "pooling rescaled": {"pooling": "rescaled"},
     "tv 0": {"tv_weight": 0.0},
     "tv nine_point": {"tv": "nine_point"},
@@ -45,6 +47,7 @@ SMOOTHNESS = {
     "adam, average 0.95": {"optimizer": "adam", "average": 0.95},
     "normalize_gradients": {"normalize_gradients": True, "optimizer": "adam"},
 }
+CONTENT_WEIGHTS = (0.02, 0.04, 0.08)
 SAMPLES = 1500  # positions of each layer in the energy distance
 
 
@@ -62,8 +65,12 @@ def main() -> None:
     parser.add_argument("--styles", type=Path, nargs="+", default=[images / "starry_night_google.jpg"])
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--only", choices=("losses", "smoothness"), help="[both]")
+    parser.add_argument("--only", choices=("losses", "smoothness", "equal"), help="[the first two]")
     options = parser.parse_args()
+    if options.only == "equal":
+        for style in options.styles:
+            at_equal_content(options.content, style, options.weights, options.size)
+        return
     chosen = {"losses": LOSSES, "smoothness": SMOOTHNESS}
     pictures = []
     for table in [options.only] if options.only else chosen:
@@ -86,6 +93,25 @@ def main() -> None:
     print(options.output)
 
 
+def at_equal_content(content: Path, style: Path, weights: str, size: int) -> None:
+    """Prints each loss's style and seconds where its content is the default's."""
+    print(f"{content.name} in the style of {style.name}, {size} pixels, content as with the default")
+    print(f"{'':24}{'style':>8}   {'seconds':>8}  content at {CONTENT_WEIGHTS}")
+    goal = None
+    for name, changes in LOSSES.items():
+        rows = []
+        for weight in CONTENT_WEIGHTS:
+            options = {**changes, "content_weight": weight}
+            rows.append(measured(content, style, weights, size, options)[1])
+        near, kept, *_, seconds = np.transpose(rows)
+        if goal is None:
+            goal = kept[1]
+        inside = kept.min() <= goal <= kept.max()
+        found = np.exp(np.interp(-np.log(goal), -np.log(kept), np.log(near)))
+        found = f"{found:8.4f}{' ' if inside else '*'}"  # *: beyond the weights tried
+        print(f"{name:24}{found}  {np.median(seconds):8.0f}  {np.round(kept, 3)}", flush=True)
+
+
 def measured(content: Path, style: Path, weights: str, size: int, changes) -> tuple[np.ndarray, list[float]]:
     """A picture, and its numbers in the columns' order."""
     from tfstyle import Encoder, stylize
@@ -95,15 +121,17 @@ def measured(content: Path, style: Path, weights: str, size: int, changes) -> tu
     result = stylize(content, style, weights=weights, size=size, **changes)
     seconds = time.perf_counter() - began
     judged = ("conv1_2", "conv2_2", "conv3_2")  # none is a style layer by default
-    encoder = Encoder((*judged, *result.facts["content_layers"]), weights, padding="reflect")
-    before, painting = (load(path).fitted(size).rgb for path in (content, style))
-    image, photograph, goal = (encoder(x[None]) for x in (result.image, before, painting))
-    near = [energy(image[k], goal[k]) / energy(photograph[k], goal[k]) for k in judged]
     (layer,) = result.facts["content_layers"]
-    kept = np.sum((image[layer] - photograph[layer]) ** 2) / np.sum(photograph[layer] ** 2)
+    before, painting = (load(path).fitted(size).rgb for path in (content, style))
+    near, kept = [], []
+    for pooling in ("avg", "max"):
+        encoder = Encoder((*judged, layer), weights, pooling, padding="reflect")
+        image, photograph, goal = (encoder(x[None]) for x in (result.image, before, painting))
+        near += [energy(image[k], goal[k]) / energy(photograph[k], goal[k]) for k in judged]
+        kept.append(np.sum((image[layer] - photograph[layer]) ** 2) / np.sum(photograph[layer] ** 2))
     return result.image, [
         float(np.mean(near)),
-        float(kept),
+        float(np.mean(kept)),
         frame(result.image),
         checker(result.image),
         seconds,

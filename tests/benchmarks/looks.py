@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=Path(__file__).parents[3] / "shared" / "images")
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--pooling", default="avg", help="of tfstyle's picture [the default's]")
+    parser.add_argument("--pooling", help="of tfstyle's picture [its default]")
     parser.add_argument("--cell", type=int, default=384, help="pixels of a picture on the sheet")
     options = parser.parse_args()
     rows = []
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def compare(
-    content: Path, style: Path, weights: str, size: int, pooling: str
+    content: Path, style: Path, weights: str, size: int, pooling: str | None
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
     """The pictures of one row, the seconds that each took, and the notebook's loss of two of them."""
     from tfstyle import StyleConfig, preset
