@@ -1,0 +1,213 @@
+"""What an experiment leaves: pictures and curves with their captions, as one figure and as single files."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfstyle.errors import ConfigError
+from tfstyle.files import check_writable, make_folder, write_atomically
+from tfstyle.images import Picture
+from tfstyle.saving import save
+
+CELL = 3.0  # inches of a picture's side in the figure
+DPI = 120
+#: Called with one line whenever a part of an experiment is done.
+Progress = Callable[[str], None]
+
+
+class Panel(NamedTuple):
+    """A picture of a figure.
+
+    Attributes:
+        image: float32 ``[height, width, 3]`` in 0..1.
+        title: above it in the figure, and its file's name.
+        caption: below it: the numbers.
+    """
+
+    image: np.ndarray
+    title: str
+    caption: str = ""
+
+
+class Curves(NamedTuple):
+    """A diagram of a figure.
+
+    Attributes:
+        series: label -> (x, y), of equal length.
+        title: above it.
+        x, y: what the axes are, with units.
+        log: whether both axes are logarithmic where their numbers are positive.
+        caption: below it.
+    """
+
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    title: str
+    x: str
+    y: str
+    log: bool = True
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment's outcome.
+
+    Attributes:
+        title: what was done.
+        rows: panels as they lie in the figure, of equal length; None for a blank.
+        caption: what is to be seen, with whose experiment it is, and the numbers that hold for all.
+        table: one mapping of column to text or number for each line.
+        facts: what made it: weights, sizes, iterations, seeds; written into ``numbers.json``.
+    """
+
+    title: str
+    rows: tuple[tuple[Panel | Curves | None, ...], ...]
+    caption: str
+    table: tuple[Mapping[str, Any], ...] = ()
+    facts: Mapping[str, Any] | None = None
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """The pictures in reading order."""
+        return tuple(p for row in self.rows for p in row if isinstance(p, Panel))
+
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> list[Path]:
+        """Write ``figure.png``, every picture by itself, ``captions.md`` and ``numbers.json``.
+
+        Args:
+            folder: made if it is not there.
+            overwrite: replace files that are there.
+
+        Returns:
+            what was written, the figure first.
+
+        Raises:
+            ConfigError: matplotlib, which draws the figure, is not installed.
+            OutputError: nothing can be written there, or a file is there.
+        """
+        folder = Path(folder)
+        names = _file_names([panel.title for panel in self.panels])
+        paths = [folder / name for name in ("figure.png", *names, "captions.md", "numbers.json")]
+        check_folder(folder, overwrite)
+        for path in paths:
+            check_writable(path, overwrite)
+        figure, captions, numbers = paths[0], paths[-2], paths[-1]
+        write_atomically(figure, _drawn(self))
+        for path, panel in zip(paths[1:-2], self.panels, strict=True):
+            save(path, Picture(panel.image), overwrite=overwrite)
+        write_atomically(captions, self.captions(names).encode())
+        stored = {
+            "title": self.title,
+            "facts": dict(self.facts or {}),
+            "table": [dict(r) for r in self.table],
+        }
+        write_atomically(numbers, json.dumps(stored, indent=1, default=_plain).encode())
+        return paths
+
+    def captions(self, names: Sequence[str] = ()) -> str:
+        """Title, caption, every picture's caption and the table, as Markdown."""
+        lines = [f"# {self.title}", "", self.caption, ""]
+        files = iter(names)
+        for panel in (p for row in self.rows for p in row if p is not None):
+            file = next(files, "") if isinstance(panel, Panel) else ""
+            where = f" ({file})" if file else ""
+            lines.append(f"- **{panel.title}**{where}: {panel.caption}".rstrip(": ").replace("\n", "; "))
+        return "\n".join([*lines, "", *markdown_table(self.table)]) + "\n"
+
+
+def markdown_table(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a Markdown table; numbers with three digits."""
+    if not table:
+        return []
+    columns = list(table[0])
+    rows = [[_shown(row.get(column, "")) for column in columns] for row in table]
+    return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
+
+
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """Make the folder, before an hour is spent on what is to lie in it.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        OutputError: the folder cannot be made or written to, or has a figure.
+    """
+    _matplotlib()
+    check_writable(make_folder(folder) / "figure.png", overwrite)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+
+
+def _file_names(titles: Sequence[str]) -> list[str]:
+    """``01_conv1_1.png`` and so on: numbered, and of letters that every file system has."""
+    return [
+        f"{i:02}_{re.sub('[^a-z0-9_.-]+', '_', title.lower()).strip('_.')[:40]}.png"
+        for i, title in enumerate(titles, 1)
+    ]
+
+
+def _matplotlib() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("figures are drawn with matplotlib; pip install 'tfstyle[papers]'") from error
+    return Figure
+
+
+def _drawn(study: Study) -> bytes:
+    """The figure as PNG: a grid of panels with their titles and captions, and the caption below."""
+    columns = max(map(len, study.rows))
+    width = max(CELL * columns, 2 * CELL)
+    caption = textwrap.fill(study.caption, int(width * 13))
+    below = 0.25 + 0.16 * (caption.count("\n") + 1)  # inches
+    most = [max((p.caption.count("\n") + 1 for p in row if p is not None), default=1) for row in study.rows]
+    heights = [CELL + 0.15 * lines for lines in most]
+    height = sum(heights) + below + 0.5
+    figure = _matplotlib()(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(rect=(0, below / height, 1, 1 - below / height))
+    figure.suptitle(study.title, fontsize=12)
+    axes = figure.subplots(len(study.rows), columns, squeeze=False, height_ratios=heights)
+    for line, row in zip(axes, study.rows, strict=True):
+        for axis, panel in zip(line, (*row, *[None] * (columns - len(row))), strict=True):
+            if isinstance(panel, Curves):
+                _plot(axis, panel)
+            else:
+                axis.set(xticks=[], yticks=[], frame_on=False)
+            if isinstance(panel, Panel):
+                axis.imshow(np.clip(panel.image, 0, 1), interpolation="nearest")
+            if panel is not None:
+                axis.set_title(panel.title, fontsize=9)
+                label = panel.x if isinstance(panel, Curves) else ""
+                axis.set_xlabel("\n".join(filter(None, (label, panel.caption))), fontsize=7)
+    figure.text(0.01, 0.1 / height, caption, fontsize=8, va="bottom")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _plot(axis: Any, curves: Curves) -> None:
+    for label, (x, y) in curves.series.items():
+        axis.plot(x, y, label=label, linewidth=1)
+    if curves.log:
+        values = [np.concatenate([np.asarray(s[i], float) for s in curves.series.values()]) for i in (0, 1)]
+        axis.set_xscale("log" if (values[0] > 0).all() else "linear")
+        axis.set_yscale("log" if (values[1] > 0).all() else "linear")
+    axis.set_ylabel(curves.y, fontsize=7)
+    axis.tick_params(labelsize=6)
+    if len(curves.series) > 1:
+        axis.legend(fontsize=6)
