@@ -60,7 +60,7 @@ def choices(tmp_path_factory, small_file):
         "style size": [{}, {"style_scale": (0.8, 1.0)}, {"style_size": (40,)}],
         "network": [{"network": "vgg19"}, {"network": "vgg16"}],
         "pooling": [{"pooling": name} for name in ("avg", "max", "rescaled")],
-        "padding": [{"padding": name} for name in ("zeros", "reflect", "replicate", "first")],
+        "padding": [{"padding": name} for name in ("zeros", "reflect", "replicate", "first", "circular")],
         "pixels": [{}, {"pixel_range": 256.0, "feature_scale": 0.5}],
         "normalize_weights": [{"normalize_weights": flag} for flag in (False, True)],
         "layer weights": [{}, {"style_layer_weights": (1, 2), "content_layer_weights": (3,)}],

@@ -83,8 +83,9 @@ class StyleConfig:
     )  # fmt: skip
     padding: str = _option(
         "reflect",
-        "what the encoder sees beyond the border; first: replicate, at the first layer only",
-        choices=("zeros", "reflect", "replicate", "first"),
+        "what the encoder sees beyond the border; first: replicate, at the first layer only; circular: the "
+        "opposite border",
+        choices=("zeros", "reflect", "replicate", "first", "circular"),
     )
     pixel_range: float = _option(255.0, "what white is to the encoder; Torch's program had 256", low=1)
     feature_scale: float = _option(1.0, "what the encoder's features are multiplied by", low=1e-6)
