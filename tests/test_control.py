@@ -71,6 +71,8 @@ def choices(tmp_path_factory, small_file):
             {"style_losses": ("wasserstein",)},
             {"style_losses": ("histogram", "shift")},
             {"style_losses": ("sliced",)},
+            {"style_losses": ("local_by_content", "chain")},
+            {"style_losses": ("local", "across", "blurred")},
         ],
         "tv": [{"tv": name} for name in ("squares", "sum_squares", "magnitudes", "nine_point")],
         "normalize_gradients": [{"normalize_gradients": flag} for flag in (False, True)],
