@@ -9,7 +9,9 @@ from tests.conftest import make_picture
 from tfstyle import Objective, stylize
 from tfstyle.layer_pairs import paired
 from tfstyle.local_losses import windowed
+from tfstyle.preparation import STYLE_LOSSES
 from tfstyle.style_losses import GRAM
+from tfstyle.units import balanced_units, paper_units
 
 
 def features(height, width, channels, seed=0):
@@ -105,21 +107,21 @@ def test_stylize_lowers_them(name, flat, small_file, content, style):
 
 
 @pytest.mark.parametrize("name", ["local", "chain"])
-def test_unit_gradients_of_every_part(name, small_encoder):
-    """A layer's loss pulls alike whatever it is multiplied with: only the weight counts."""
-    from tfstyle.preparation import STYLE_LOSSES
-
+def test_with_unit_gradients_the_unit_of_a_loss_does_not_matter(name, small_encoder):
     picture, other = (tf.constant(make_picture(32, 32, seed)[None]) for seed in (1, 2))
-    gradients = []
-    for scale in (1.0, 1000.0):
+
+    def gradient(units, unit_gradients):
         objective = Objective(
-            small_encoder.features, {}, {"conv1_1": scale, "conv2_1": scale}, 0.0, 1.0,
-            style_losses=((STYLE_LOSSES[name], 1.0),), unit_gradients=True,
+            small_encoder.features, {}, {"conv1_1": 1.0, "conv2_1": 1.0}, 0.0, 1.0, units=units,
+            style_losses=((STYLE_LOSSES[name], 1.0),), unit_gradients=unit_gradients,
         )  # fmt: skip
         targets = objective.targets(picture, [objective.style_summary(other)])
         with tf.GradientTape() as tape:
             tape.watch(picture)
             total = objective(picture, targets)["total"]
-        gradients.append(tape.gradient(total, picture).numpy() / scale)
-    assert np.abs(gradients[0]).sum() > 0
-    assert reference.relative_error(gradients[1], gradients[0]) < 1e-4
+        return tape.gradient(total, picture)
+
+    one, same = (gradient(units, True) for units in (paper_units, balanced_units))
+    assert reference.relative_error(one, same) < 1e-4
+    one, another = (gradient(units, False) for units in (paper_units, balanced_units))
+    assert reference.relative_error(one, another) > 10
