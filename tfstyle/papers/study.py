@@ -46,7 +46,7 @@ class Curves(NamedTuple):
         series: label -> (x, y), of equal length.
         title: above it.
         x, y: what the axes are, with units.
-        log: whether both axes are logarithmic where their numbers are positive.
+        log: whether an axis is logarithmic where its numbers are positive and span a decade.
         caption: below it.
     """
 
@@ -173,14 +173,15 @@ def _drawn(study: Study) -> bytes:
     """The figure as PNG: a grid of panels with their titles and captions, and the caption below."""
     columns = max(map(len, study.rows))
     width = max(CELL * columns, 2 * CELL)
-    caption = textwrap.fill(study.caption, int(width * 13))
+    caption, title = (
+        textwrap.fill(text, int(width * letters)) for text, letters in ((study.caption, 13), (study.title, 9))
+    )
     below = 0.25 + 0.16 * (caption.count("\n") + 1)  # inches
-    most = [max((p.caption.count("\n") + 1 for p in row if p is not None), default=1) for row in study.rows]
-    heights = [CELL + 0.15 * lines for lines in most]
-    height = sum(heights) + below + 0.5
+    heights = [_height(row) for row in study.rows]
+    height = sum(heights) + below + 0.3 + 0.2 * (title.count("\n") + 1)
     figure = _matplotlib()(figsize=(width, height), dpi=DPI, layout="constrained")
     figure.get_layout_engine().set(rect=(0, below / height, 1, 1 - below / height))
-    figure.suptitle(study.title, fontsize=12)
+    figure.suptitle(title, fontsize=12)
     axes = figure.subplots(len(study.rows), columns, squeeze=False, height_ratios=heights)
     for line, row in zip(axes, study.rows, strict=True):
         for axis, panel in zip(line, (*row, *[None] * (columns - len(row))), strict=True):
@@ -191,23 +192,49 @@ def _drawn(study: Study) -> bytes:
             if isinstance(panel, Panel):
                 axis.imshow(np.clip(panel.image, 0, 1), interpolation="nearest")
             if panel is not None:
-                axis.set_title(panel.title, fontsize=9)
-                label = panel.x if isinstance(panel, Curves) else ""
-                axis.set_xlabel("\n".join(filter(None, (label, panel.caption))), fontsize=7)
-    figure.text(0.01, 0.1 / height, caption, fontsize=8, va="bottom")
+                axis.set_title(_title(panel), fontsize=9)
+                axis.set_xlabel(_below(panel), fontsize=7)
+    figure.text(0.1 / width, 0.1 / height, caption, fontsize=8, va="bottom")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
+def _height(row: Sequence[Panel | Curves | None]) -> float:
+    """Inches of a row: its tallest picture, with the lines above and below it."""
+    there = [panel for panel in row if panel is not None]
+    shapes = [p.image.shape[:2] if isinstance(p, Panel) else (4, 5) for p in there]
+    tallest = max((h / w for h, w in shapes), default=0.0)
+    lines = max((_title(p).count("\n") + _below(p).count("\n") + 2 for p in there), default=0)
+    return CELL * min(max(tallest, 0.25), 1.5) + 0.14 * lines + 0.1
+
+
+def _title(panel: Panel | Curves) -> str:
+    return textwrap.fill(panel.title, 42)
+
+
+def _below(panel: Panel | Curves) -> str:
+    """The axis' name and the caption, in lines no longer than the panel is wide."""
+    text = "\n".join(filter(None, (panel.x if isinstance(panel, Curves) else "", panel.caption)))
+    return "\n".join(textwrap.fill(line, 54) for line in text.split("\n"))
+
+
 def _plot(axis: Any, curves: Curves) -> None:
     for label, (x, y) in curves.series.items():
-        axis.plot(x, y, label=label, linewidth=1)
+        axis.plot(x, y, label=label, linewidth=1, marker="." if len(x) <= 12 else None)
     if curves.log:
         values = [np.concatenate([np.asarray(s[i], float) for s in curves.series.values()]) for i in (0, 1)]
-        axis.set_xscale("log" if (values[0] > 0).all() else "linear")
-        axis.set_yscale("log" if (values[1] > 0).all() else "linear")
+        axis.set_xscale(_scale(values[0]))
+        axis.set_yscale(_scale(values[1]))
+    for one in (axis.xaxis, axis.yaxis):
+        if one.get_scale() == "linear":
+            one.get_major_formatter().set_useOffset(False)
     axis.set_ylabel(curves.y, fontsize=7)
-    axis.tick_params(labelsize=6)
+    axis.tick_params(which="both", labelsize=6)
     if len(curves.series) > 1:
         axis.legend(fontsize=6)
+
+
+def _scale(values: np.ndarray) -> str:
+    """Logarithmic where it has a decade to show: else its ticks are few and crowded."""
+    return "log" if values.min() > 0 and values.max() >= 10 * values.min() else "linear"
