@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfstyle import weights as sources
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.device import choose_device
+from tfstyle.errors import ConfigError
 from tfstyle.papers.courses import Course, course, judged, of_preset, preset_for
 from tfstyle.papers.judging import in_rows, read_pair, there
 from tfstyle.papers.study import Curves, Panel, Progress, Study
@@ -69,11 +70,15 @@ def compare(
     sets = {name: preset(name) for name in (PRESETS if presets is None else presets)}
     loaded, images = sources.load(weights), read_pair(content, style, size)
     layers = dict(zip(("content_layers", "style_layers"), default_layers(loaded), strict=True))
-    base = StyleConfig(size=size, content_weight=content_weight, precision="float32").replace(layers)
+    base = StyleConfig(
+        size=size, iterations=iterations, content_weight=content_weight, precision="float32"
+    ).replace(layers)
     configs = [
         base.replace({"optimizer": o, "compile": c, "precision": p})
         for o, c, p in product(optimizers, compilers, precisions)
     ]
+    if not configs:
+        raise ConfigError("compare needs at least one optimizer, compiler and precision")
     with tf.device(choose_device().value):
         judge = judged(base, loaded, images)
         start = judge(images[0])

@@ -152,25 +152,32 @@ def of_preset(config: StyleConfig, loaded: Weights, images: Pair, judge: Judge, 
     """
     two = {"iterations": 2, "first_iterations": None, "iteration_decay": None}
     pilot = Run(*images, config.replace(two), encoder_for(config, loaded))
-    for _ in pilot:
-        pass
+    seconds: list[float] = []
+    try:
+        for _ in pilot:
+            pass
+        image = _until(pilot, config, images, limit, seconds)
+    except NotFiniteError as error:
+        image = error.result.image
+    terms, ready = judge(image), pilot.history.seconds[0]
+    seconds = seconds or [ready]
+    return Course(image, terms, seconds, [np.nan] * (len(seconds) - 1) + [terms["total"]], ready)
+
+
+def _until(pilot: Run, config: StyleConfig, images: Pair, limit: float, seconds: list[float]) -> np.ndarray:
+    """The picture at the limit; every evaluation's end is added to the seconds."""
     passed = pilot.history.seconds
     costs = [passed[2 * k + 1] - passed[2 * k] for k in range(len(pilot.shapes))]
     run = Run(*images, _shared_out(config, costs, limit), preparation=pilot.preparation)
-    clock, seconds, last = 0.0, [], time.perf_counter()
-    try:
-        for step in run:
-            # The first of each size is traced.
-            clock += costs[step.scale - 1] if step.iteration == 1 else time.perf_counter() - last
-            seconds.append(clock)
-            if len(costs) == 1 and clock >= limit:
-                break
-            last = time.perf_counter()
-        image = run.result().image
-    except NotFiniteError as error:
-        image = error.result.image
-    terms = judge(image)
-    return Course(image, terms, seconds, [np.nan] * (len(seconds) - 1) + [terms["total"]], passed[0])
+    clock, last = 0.0, time.perf_counter()
+    for step in run:
+        # The first of each size is traced.
+        clock += costs[step.scale - 1] if step.iteration == 1 else time.perf_counter() - last
+        seconds.append(clock)
+        if len(costs) == 1 and clock >= limit:
+            break
+        last = time.perf_counter()
+    return run.result().image
 
 
 def _shared_out(config: StyleConfig, costs: list[float], limit: float) -> StyleConfig:
