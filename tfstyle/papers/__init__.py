@@ -32,9 +32,9 @@ class Recipe(NamedTuple):
 
 #: Name, of the command and, with underscores, of the function -> where it is.
 RECIPES: Mapping[str, Recipe] = {
-    "reconstruct": Recipe("gatys", "what each layer keeps of a content image, from white noise"),
+    "reconstruct": Recipe("reconstruction", "what each layer keeps of a content image, from white noise"),
     "texture": Recipe(
-        "gatys", "a style reconstructed from nested sets of layers, of any size, also seamless"
+        "textures", "a style reconstructed from nested sets of layers, of any size, also seamless"
     ),
     "tradeoff": Recipe("gatys", "content against style: a row of ratios"),
     "layers": Recipe("gatys", "deep against shallow content; style from nested sets of layers by ratio"),
