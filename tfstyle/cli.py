@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -26,7 +27,8 @@ from tfstyle.presets import PRESETS
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(explore.with_name(given))
     _log_to_stderr()
     try:
         with _quiet_import():
@@ -57,8 +59,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_extract(add("extract", help="the styles of pictures as numbers, to compare, or to be used again"))
     _add_export(add("export", help="write a SavedModel for TensorFlow Serving"))
     explore.add_arguments(add("explore", help="rebuild the papers' experiments, and vary them"))
-    for name in ("reconstruct", "texture"):
-        explore.add_shortcut(add(name, help=RECIPES[name].words, add_help=False), name)
+    for name in explore.SHORTCUTS:
+        add(name, help=RECIPES[name].words)
     add("presets", help="the named sets of options").set_defaults(command=commands.presets)
     command = add("info", help="versions, device, and what auto would choose")
     command.set_defaults(command=commands.info)

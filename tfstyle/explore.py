@@ -8,12 +8,15 @@ import inspect
 import re
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfstyle import papers
 from tfstyle.commands import DONE, Parser
+
+#: Experiments that are commands of their own.
+SHORTCUTS = ("reconstruct", "texture")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -26,10 +29,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("rest", metavar="...", nargs=argparse.REMAINDER, help="its images and options")
 
 
-def add_shortcut(command: argparse.ArgumentParser, name: str) -> None:
-    """An experiment that is a command of its own."""
-    command.set_defaults(command=explore, name=name)
-    command.add_argument("rest", nargs=argparse.REMAINDER)
+def with_name(arguments: Sequence[str]) -> list[str]:
+    """``texture ...`` as ``explore texture ...``: an experiment that is a command of its own."""
+    return ["explore", *arguments] if arguments and arguments[0] in SHORTCUTS else list(arguments)
 
 
 def explore(options: argparse.Namespace) -> int:
@@ -64,7 +66,7 @@ def _parser(name: str, function: Callable[..., Any]) -> argparse.ArgumentParser:
             continue
         flag, default = f"--{argument.replace('_', '-')}", parameter.default
         if types[argument] is bool:
-            parser.add_argument(flag, action="store_true", default=default, help=text)
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=default, help=text)
             continue
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         parser.add_argument(
@@ -82,7 +84,9 @@ def _described(words: str) -> dict[str, str]:
     items = re.findall(
         r"^    (\w[\w, ]*): ((?:.|\n(?!    \w))*)", section[1] if section else "", re.MULTILINE
     )
-    return {name: " ".join(text.split()) for names, text in items for name in names.split(", ")}
+    return {
+        name: " ".join(text.split()).removesuffix(".") for names, text in items for name in names.split(", ")
+    }
 
 
 def _reader(kind: Any) -> Callable[[str], Any]:

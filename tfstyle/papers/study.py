@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import re
 import textwrap
@@ -20,6 +21,7 @@ from tfstyle.images import Picture
 from tfstyle.saving import save
 
 CELL = 3.0  # inches of a picture's side in the figure
+PAD = 0.1  # inches around it
 DPI = 120
 #: Called with one line whenever a part of an experiment is done.
 Progress = Callable[[str], None]
@@ -106,13 +108,22 @@ class Study:
         for path, panel in zip(paths[1:-2], self.panels, strict=True):
             save(path, Picture(panel.image), overwrite=overwrite)
         write_atomically(captions, self.captions(names).encode())
-        stored = {
-            "title": self.title,
-            "facts": dict(self.facts or {}),
-            "table": [dict(r) for r in self.table],
-        }
-        write_atomically(numbers, json.dumps(stored, indent=1, default=_plain).encode())
+        write_atomically(numbers, json.dumps(_plain(self.numbers()), indent=1).encode())
         return paths
+
+    def numbers(self) -> dict[str, Any]:
+        """Title, facts, table and curves."""
+        every = [panel for row in self.rows for panel in row]
+        return {
+            "title": self.title,
+            "facts": self.facts or {},
+            "table": self.table,
+            "curves": [
+                {"title": panel.title, "x": panel.x, "y": panel.y, "series": panel.series}
+                for panel in every
+                if isinstance(panel, Curves)
+            ],
+        }
 
     def captions(self, names: Sequence[str] = ()) -> str:
         """Title, caption, every picture's caption and the table, as Markdown."""
@@ -126,10 +137,10 @@ class Study:
 
 
 def markdown_table(table: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of a Markdown table; numbers with three digits."""
+    """Lines of a Markdown table; numbers with three digits, blanks where a line lacks a column."""
     if not table:
         return []
-    columns = list(table[0])
+    columns = list(dict.fromkeys(column for row in table for column in row))
     rows = [[_shown(row.get(column, "")) for column in columns] for row in table]
     return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
 
@@ -139,26 +150,37 @@ def check_folder(folder: Path, overwrite: bool = False) -> None:
 
     Raises:
         ConfigError: matplotlib is not installed.
-        OutputError: the folder cannot be made or written to, or has a figure.
+        OutputError: the folder cannot be made or written to, or has an experiment's files.
     """
     _matplotlib()
-    check_writable(make_folder(folder) / "figure.png", overwrite)
+    make_folder(folder)
+    there = sorted(folder.glob("[0-9][0-9]_*.png"))
+    for path in (*(folder / name for name in ("figure.png", "captions.md", "numbers.json")), *there):
+        check_writable(path, overwrite)
 
 
 def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return (f"{value:.3g}" if isinstance(value, float) else str(value)).replace("|", "\\|")
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
+    """What JSON can hold: it has no word for numbers that are not finite, which become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple, range)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def _file_names(titles: Sequence[str]) -> list[str]:
     """``01_conv1_1.png`` and so on: numbered, and of letters that every file system has."""
-    return [
-        f"{i:02}_{re.sub('[^a-z0-9_.-]+', '_', title.lower()).strip('_.')[:40]}.png"
-        for i, title in enumerate(titles, 1)
-    ]
+    words = [re.sub(r"[^a-z0-9.-]+|\.{2,}", "_", title.lower()) for title in titles]
+    short = [re.sub("_+", "_", word).strip("_.")[:40] for word in words]
+    return [f"{i:02}_{word}.png" for i, word in enumerate(short, 1)]
 
 
 def _matplotlib() -> Any:
@@ -177,12 +199,12 @@ def _drawn(study: Study) -> bytes:
         textwrap.fill(text, int(width * letters)) for text, letters in ((study.caption, 13), (study.title, 9))
     )
     below = 0.25 + 0.16 * (caption.count("\n") + 1)  # inches
-    heights = [_height(row) for row in study.rows]
-    height = sum(heights) + below + 0.3 + 0.2 * (title.count("\n") + 1)
+    heights = [_heights(row) for row in study.rows]
+    height = sum(map(sum, heights)) + below + 0.3 + 0.2 * (title.count("\n") + 1)
     figure = _matplotlib()(figsize=(width, height), dpi=DPI, layout="constrained")
-    figure.get_layout_engine().set(rect=(0, below / height, 1, 1 - below / height))
-    figure.suptitle(title, fontsize=12)
-    axes = figure.subplots(len(study.rows), columns, squeeze=False, height_ratios=heights)
+    figure.get_layout_engine().set(h_pad=PAD, rect=(0, below / height, 1, 1 - below / height))
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    axes = figure.subplots(len(study.rows), columns, squeeze=False, height_ratios=[h for h, _ in heights])
     for line, row in zip(axes, study.rows, strict=True):
         for axis, panel in zip(line, (*row, *[None] * (columns - len(row))), strict=True):
             if isinstance(panel, Curves):
@@ -192,21 +214,23 @@ def _drawn(study: Study) -> bytes:
             if isinstance(panel, Panel):
                 axis.imshow(np.clip(panel.image, 0, 1), interpolation="nearest")
             if panel is not None:
-                axis.set_title(_title(panel), fontsize=9)
-                axis.set_xlabel(_below(panel), fontsize=7)
-    figure.text(0.1 / width, 0.1 / height, caption, fontsize=8, va="bottom")
+                axis.set_title(_title(panel), fontsize=9, parse_math=False)
+                axis.set_xlabel(_below(panel), fontsize=7, parse_math=False)
+    figure.text(0.1 / width, 0.1 / height, caption, fontsize=8, va="bottom", parse_math=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
-def _height(row: Sequence[Panel | Curves | None]) -> float:
-    """Inches of a row: its tallest picture, with the lines above and below it."""
+def _heights(row: Sequence[Panel | Curves | None]) -> tuple[float, float]:
+    """Inches of a row's tallest picture or diagram, and of the words above and below it."""
     there = [panel for panel in row if panel is not None]
     shapes = [p.image.shape[:2] if isinstance(p, Panel) else (4, 5) for p in there]
     tallest = max((h / w for h, w in shapes), default=0.0)
-    lines = max((_title(p).count("\n") + _below(p).count("\n") + 2 for p in there), default=0)
-    return CELL * min(max(tallest, 0.25), 1.5) + 0.14 * lines + 0.1
+    above = max((_title(p).count("\n") + 1 for p in there), default=0)
+    below = max((_below(p).count("\n") + 1 for p in there), default=0)
+    ticks = 0.25 * any(isinstance(p, Curves) for p in there)
+    return CELL * min(max(tallest, 0.25), 1.5), 0.16 * above + 0.12 * below + ticks + 2 * PAD
 
 
 def _title(panel: Panel | Curves) -> str:
