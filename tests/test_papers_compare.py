@@ -145,6 +145,8 @@ def test_compare_puts_all_into_one_table(small_file, content, style):
     )
     for words in ("Our reading", "Left out, as", "conv5_1, conv4_2", f"{start:.3g}"):
         assert words in study.caption
+    lowest = min(ways, key=lambda way: lines[way]["loss after equal evaluations"])
+    assert f"Lowest after equal evaluations: {lowest}." in study.caption
     # Pictures are the numbers'.
     best = next(panel for panel in study.panels if panel.title.startswith("lbfgs"))
     assert f"loss {lines[best.title]['loss after equal evaluations']:.3g} " in best.caption

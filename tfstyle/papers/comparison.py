@@ -96,7 +96,7 @@ def compare(
             for name, x in ((name, preset_for(options, loaded, size)) for name, options in sets.items())
         ]
     best = [
-        min((way for way in ways if way[1].optimizer == name), key=lambda way: way[2].seconds[-1])
+        min((way for way in ways if way[1].optimizer == name), key=lambda way: way[2].seconds[iterations - 1])
         for name in optimizers
     ]
     panels = [Panel(images[0], "content", f"loss {start['total']:.3g}"), Panel(images[1], "style")]
@@ -158,7 +158,7 @@ def _curves(ways: Sequence[Way], optimizers: Sequence[str]) -> tuple[Curves, ...
 
 def _caption(base: StyleConfig, source: str, start: float, ways: Sequence[Way], limit: float) -> str:
     """What is judged, and which way came lowest."""
-    lowest = min(ways, key=lambda way: way[2].losses[-1])
+    lowest = min(ways, key=lambda way: way[2].losses[base.iterations - 1])
     return (
         "Our reading of Nikulin & Novak (2016). Judged by the default objective in float32, in VGG-19 "
         f"({source}): style, the mean of Σ(G-A)²/ΣA² over {', '.join(base.style_layers or ())}; "
