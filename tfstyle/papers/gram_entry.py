@@ -13,6 +13,7 @@ from tfstyle.encoder import LAYERS, Encoder
 from tfstyle.errors import ConfigError
 from tfstyle.images import load as load_image
 from tfstyle.papers.descent import descend, white_noise
+from tfstyle.papers.judging import in_rows
 from tfstyle.papers.study import Panel, Progress, Study
 from tfstyle.representations import gram_matrix
 from tfstyle.variation import total_variation
@@ -23,6 +24,7 @@ from tfstyle.weights import load as load_weights
 ALIVE = 1e-3
 #: Keeps the logarithm finite where a trial step silences the channels.
 TINY = 1e-6
+ACROSS = 4  # pictures in a row of the mosaic
 PHOTOGRAPH = 512  # pixels of the longest side that photographs are looked at with, beside the picture's own
 
 
@@ -129,7 +131,8 @@ def _drawn(gram: np.ndarray, count: int, seed: int) -> list[tuple[int, int]]:
     order = np.random.default_rng(seed).permutation(channels)
     alive = [int(i) for i in order if gram[i, i] > ALIVE * np.median(np.diag(gram))]
     least = ALIVE * np.median(gram[~np.eye(channels, dtype=bool)])
-    same, rest, apart = alive[:count], alive[count:], []
+    same, rest = alive[:count], alive[count:]
+    apart: list[tuple[int, int]] = []
     while len(rest) > 1 and len(apart) < count:
         first = rest.pop(0)
         second = next((j for j in rest if gram[first, j] > least), None)
@@ -153,7 +156,7 @@ def _read(text: str, gram: np.ndarray, layer: str) -> list[tuple[int, int]]:
             raise ConfigError(f"{layer} has channels 0 to {len(gram) - 1}; entries has {part!r}")
         if not gram[pair] > 0:
             raise ConfigError(
-                f"{_name(pair)} of {layer} is 0 at the noise, where nothing moves it; take another pair or seed"
+                f"{_name(pair)} of {layer} is 0 at the noise: nothing moves it; take another pair or seed"
             )
         pairs.append(pair)
     return pairs
@@ -169,36 +172,38 @@ def _name(pair: tuple[int, int]) -> str:
 
 
 def _numbers(entry: Entry) -> str:
-    return f"{entry.begun:.3g} → {entry.reached:.3g}: × {entry.reached / entry.begun:.3g}"
+    return f"{_short(entry.begun)} → {_short(entry.reached)}: × {_short(entry.reached / entry.begun)}"
+
+
+def _short(number: float) -> str:
+    """Three digits, without a power of ten."""
+    return f"{float(f'{number:.3g}'):,.10g}"
 
 
 def _study(found: Sequence[Entry], highest: np.ndarray | None, facts: dict[str, Any]) -> Study:
     panels, table = [], []
     for entry in found:
-        caption = _numbers(entry)
-        row = {
-            "entry": _name(entry.pair), "noise": entry.begun, "picture": entry.reached,
-            "ratio": entry.reached / entry.begun,
-        }  # fmt: skip
+        name, numbers = _name(entry.pair), _numbers(entry)
+        row = {"noise": entry.begun, "picture": entry.reached, "ratio": entry.reached / entry.begun}
         if highest is not None:
             row["most in a photograph"] = float(highest[entry.pair])
-            caption += f"\nmost in a photograph: {highest[entry.pair]:.3g}"
-        panels.append(Panel(entry.image, _name(entry.pair), caption))
-        table.append(row)
+            numbers += f"\nmost in a photograph: {_short(highest[entry.pair])}"
+        panels.append(Panel(entry.image, name, numbers))
+        table.append({"entry": name, **row})
     kinds = [[p for p, e in zip(panels, found) if (e.pair[0] == e.pair[1]) == same] for same in (True, False)]
-    across = 4
-    lines = [kind[k : k + across] for kind in kinds for k in range(0, len(kind), across)]
-    width = max(map(len, lines))
-    ratios = [row["ratio"] for row in table]
-    caption = (
-        f"Each picture makes one entry of the Gram matrix of {facts['layer']} large, at first entries with "
-        "i = j, what one channel answers to, then with i ≠ j, what two answer to at one place. Below each: the "
-        f"entry at the noise start, at the end, and their ratio, from {min(ratios):.3g} to {max(ratios):.3g} "
-        f"here. {facts['iterations']} evaluations at {facts['size']} pixels, weights {facts['weights']}. After "
-        "Nikulin & Novak 2016; our reading of it: the logarithm of the entry less "
+    columns = min(ACROSS, max(map(len, kinds)))
+    rows = tuple(row for kind in kinds for row in in_rows(kind, columns))
+    title = f"One entry of a Gram matrix made large: {facts['layer']}"
+    return Study(title, rows, _caption(found, facts), tuple(table), facts)
+
+
+def _caption(found: Sequence[Entry], facts: dict[str, Any]) -> str:
+    ratios = [entry.reached / entry.begun for entry in found]
+    return (
+        f"Each picture makes one entry of the Gram matrix of {facts['layer']} large, first entries with i = j, "
+        "what one channel answers to, then with i ≠ j, what two answer to at one place. Below each: the "
+        f"entry at the noise start, at the end, and their ratio, from {_short(min(ratios))} to "
+        f"{_short(max(ratios))} here. {facts['iterations']} evaluations at {facts['size']} pixels, weights "
+        f"{facts['weights']}. After Nikulin & Novak 2016; our reading of it: the logarithm of the entry less "
         f"{facts['tv_weight']:g} times the total variation, pixels within 0..1."
-    )
-    rows = tuple((*line, *[None] * (width - len(line))) for line in lines)
-    return Study(
-        f"One entry of a Gram matrix made large: {facts['layer']}", rows, caption, tuple(table), facts
     )
