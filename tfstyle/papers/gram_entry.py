@@ -200,8 +200,8 @@ def _study(found: Sequence[Entry], highest: np.ndarray | None, facts: dict[str, 
 def _caption(found: Sequence[Entry], facts: dict[str, Any]) -> str:
     ratios = [entry.reached / entry.begun for entry in found]
     return (
-        f"Each picture makes one entry of the Gram matrix of {facts['layer']} large, first entries with i = j, "
-        "what one channel answers to, then with i ≠ j, what two answer to at one place. Below each: the "
+        f"Each picture makes one entry of the Gram matrix of {facts['layer']} large, first entries with i = "
+        "j, what one channel answers to, then with i ≠ j, what two answer to at one place. Below each: the "
         f"entry at the noise start, at the end, and their ratio, from {_short(min(ratios))} to "
         f"{_short(max(ratios))} here. {facts['iterations']} evaluations at {facts['size']} pixels, weights "
         f"{facts['weights']}. After Nikulin & Novak 2016; our reading of it: the logarithm of the entry less "

@@ -262,9 +262,10 @@ def _caption(
             f"{facts['threshold']:g} of the mean) off by at most {worst['sparsity']:.2g} points,",
             f"Kolmogorov-Smirnov distance at most {worst['distribution']:.2g}, smallest eigenvalue",
             f"{worst['smallest']:.0e} of the largest, which is 0 but for rounding; at least",
-            f"{worst['permutation']:.2g} from what the painting's channels give in another order. Textures of",
-            f"two seeds are apart, as matrices are missed, by: {apart or 'one seed only'}.",
-            f"{facts['rounds']} rounds, {facts['iterations']} evaluations at {facts['size']} pixels, weights {facts['weights']}.",
+            f"{worst['permutation']:.2g} from what the painting's channels give in another order. Textures",
+            f"of two seeds are apart, as matrices are missed, by: {apart or 'one seed only'}.",
+            f"{facts['rounds']} rounds, {facts['iterations']} evaluations at {facts['size']} pixels,",
+            f"weights {facts['weights']}.",
             *([left_out] if left_out else []),
             "After Nikulin & Novak 2016; our reading of it: how the matrices are drawn.",
         ]

@@ -85,7 +85,8 @@ def show(
         "Gram matrices of a picture's features, channels by channels, on a logarithmic scale from the "
         f"layer's largest entry down to 1e-{DECADES:g} of it, with their effective rank, 1 / Σ p² of the "
         "eigenvalues' shares p; the eigenvalues; and the feature maps of each layer's strongest channels, "
-        f"those with the largest entries on the diagonal. At {size} pixels, weights {loaded.source}. {left_out}"
+        f"those with the largest entries on the diagonal. At {size} pixels, weights {loaded.source}. "
+        f"{left_out}"
     ).strip()
     facts = {"layers": list(kept), "size": size, "weights": loaded.source}
     table = tuple({"layer": layer, **_numbers(one)} for layer, one in seen.items())
