@@ -80,13 +80,16 @@ def layers(
 ) -> Study:
     """Content from a shallow layer and from a deep one; style from nested sets of layers, by ratio.
 
+    Balanced units count a content layer by the area that one position stands for. The pictures by content
+    layer have that undone, so that their relative distances ``Σ (F - P)² / Σ P²`` count alike.
+
     Args:
         content: image whose forms are kept.
         style: image whose look is taken.
         content_layers: one picture for each, separated by commas; the deepest is that of the sets below.
         style_layers: bottom up; each row of the grid has one more.
         ratios: α/β, one column of the grid for each; the library's own is 0.04.
-        content_weight: α/β of the pictures by content layer.
+        content_weight: α/β of the pictures by content layer, for the deepest of these.
         size: longest side in pixels.
         iterations: evaluations of the loss at each scale.
         weights: auto, imagenet, embedded, random or a file.
@@ -103,11 +106,13 @@ def layers(
     top = [*inputs_of(pair.judge, pair.content, pair.style)]
     table: list[Mapping[str, Any]] = []
     grid: list[list[Panel]] = []
+    deepest = max(pair.content_layers)
     for layer in pair.content_layers:
-        options = {"content_weight": content_weight, "content_layers": (layer,)}
+        areas = 4.0 ** (int(deepest[4]) - int(layer[4]))
+        options = {"content_weight": content_weight * areas, "content_layers": (layer,)}
         top.append(_of_layers(pair, iterations, options, f"content from {layer}", table, progress))
     for count in range(1, len(pair.style_layers) + 1):
-        chosen = {"content_layers": (max(pair.content_layers),), "style_layers": pair.style_layers[:count]}
+        chosen = {"content_layers": (deepest,), "style_layers": pair.style_layers[:count]}
         name = _nested(chosen["style_layers"])
         grid.append([])
         for ratio in ratios:
@@ -115,9 +120,9 @@ def layers(
             title = f"{name}, α/β = {ratio:g}"
             grid[-1].append(_of_layers(pair, iterations, options, title, table, progress))
     caption = (
-        "After Gatys, Ecker, Bethge 2016, Fig. 5: above, content from one layer, at α/β = "
+        "After Gatys, Ecker, Bethge 2016, Fig. 5: above, content from one layer, relative distances at α/β = "
         f"{content_weight:g}; and 2015, Fig. 3: below, style from nested sets of layers, and from left to "
-        f"right more content, from {max(pair.content_layers)}. {pair.notes}"
+        f"right more content, from {deepest}. {pair.notes}"
     )
     rows = (tuple(top), *map(tuple, grid))
     return Study("Layers of content and of style", rows, caption, tuple(table), pair.facts(iterations))

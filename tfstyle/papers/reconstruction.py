@@ -111,7 +111,7 @@ def check_descent(iterations: int, noise: float) -> None:
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
     """Peak signal-to-noise ratio in dB, ``10 log₁₀(1 / mean (x - p)²)``, of images in 0..1."""
-    return float(-10 * np.log10(max(np.mean((image.astype(np.float64) - truth) ** 2), 1e-12)))
+    return float(-10 * np.log10(max(np.mean((image.astype(np.float64) - truth) ** 2), 1e-20)))
 
 
 def fall(losses: Sequence[float]) -> float:
