@@ -129,7 +129,8 @@ def random_picture(size: int, seed: int) -> np.ndarray:
 
     patches = fields(6, generator.uniform(1.5, 2.5)).argmax(0)
     grain = np.moveaxis(fields(3, 1.2), 0, -1) * generator.uniform(0.02, 0.1)
-    return (generator.uniform(0, 1, (6, 3))[patches] + grain).clip(0, 1).astype(np.float32)
+    colours = (generator.uniform(0, 1, 3) + generator.uniform(0, 1, (6, 3))) / 2  # of one tint
+    return (colours[patches] + grain).clip(0, 1).astype(np.float32)
 
 
 def _grams(encoder: Encoder, image: np.ndarray) -> Grams:

@@ -126,9 +126,9 @@ def _caption(loaded: Weights, content_layers: tuple[str, ...], style_layers: tup
         "Our reading of Nikulin & Novak (2016) and Novak & Nikulin (2016): representations of a style beside "
         f"its global Gram matrices. {measures(content_layers, style_layers)}; 'by place' is that of "
         f"{GRID} x {GRID} windows, each compared with the one at its place in the style. Two quarters of the "
-        "style swapped change the latter far more than the former. The two local ones, which bind tighter, have "
-        f"{LOCAL_CONTENT:g} times the content weight of the others. Geometric weights are 2^(D-d) for the d-th "
-        f"of D = {depth} layers. {left_out}"
+        "style swapped change the latter far more than the former. The two local ones, which bind tighter, "
+        f"have {LOCAL_CONTENT:g} times the content weight of the others. Geometric weights: 2^(D-d) for the "
+        f"d-th of D = {depth} layers. {left_out}"
     ).strip()
 
 
