@@ -3,7 +3,7 @@
 import numpy as np
 
 MEAN_BGR = np.array([103.939, 116.779, 123.68])
-PAD_MODE = {"zeros": "constant", "reflect": "reflect", "replicate": "edge"}
+PAD_MODE = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def conv_relu(image, kernel, bias, padding):

@@ -12,7 +12,8 @@ import tfstyle
 
 PACKAGE = Path(tfstyle.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
-SHELLS = {"cli", "commands", "extraction", "progress", "several", "__main__"}
+RECIPES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("papers/*.py")}
+SHELLS = {"cli", "commands", "explore", "extraction", "progress", "several", "__main__"}
 BASE = {"errors", "config"}
 #: Which siblings a module may import; a shell may import any, and nothing but a shell imports a shell.
 ALLOWED = {
@@ -37,12 +38,16 @@ ALLOWED = {
     "network": {"errors"},
     "encoder": BASE | {"backend", "network", "weights"},
     "pretraining": {"encoder", "errors", "images", "weights"},
-    "losses": BASE | {"style_losses", "variation"},
+    "units": {"style_losses"},
+    "local_losses": {"representations", "style_losses"},
+    "layer_pairs": {"style_losses"},
+    "quantile_losses": {"style_losses"},
+    "losses": BASE | {"style_losses", "units", "variation"},
     "step": BASE | {"device", "optimizers"},
     "results": BASE | {"files", "images", "saving"},
     "styles": {"encoder", "errors", "files", "images", "weights"},
     "graph_images": set(),
-    "painting": BASE | {"graph_images", "losses", "optimizers", "plan", "step"},
+    "painting": BASE | {"graph_images", "losses", "optimizers", "plan", "step", "units"},
     "signatures": BASE | {"encoder", "graph_images", "painting", "representations", "weights"},
     "export": {"errors", "files", "signatures", "weights"},
     "extractor": BASE
@@ -54,12 +59,16 @@ ALLOWED = {
         "device",
         "encoder",
         "images",
+        "layer_pairs",
+        "local_losses",
         "losses",
         "optimizers",
         "plan",
+        "quantile_losses",
         "step",
         "style_losses",
         "styles",
+        "units",
         "variation",
         "weights",
     },
@@ -120,6 +129,17 @@ def test_modules_are_small_and_have_a_docstring(name):
     assert len((PACKAGE / f"{name}.py").read_text().splitlines()) <= 300
     assert ast.get_docstring(MODULES[name])
     assert name not in {"utils", "helpers", "misc", "common"}
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_the_papers_experiments_import_no_shell_and_nothing_imports_them_but_shells(name):
+    assert not set(siblings(RECIPES[name])) & SHELLS
+    for other in set(MODULES) - SHELLS:
+        assert "papers" not in set(siblings(MODULES[other]))
+    assert len((PACKAGE / "papers" / f"{name}.py").read_text().splitlines()) <= 300
+    assert ast.get_docstring(RECIPES[name])
+    assert "print" not in [getattr(node.func, "id", "") for node in ast.walk(RECIPES[name])
+                           if isinstance(node, ast.Call)]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(set(MODULES) - SHELLS))

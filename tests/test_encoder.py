@@ -11,7 +11,7 @@ from tfstyle import Encoder
 from tfstyle.backend import check_backend
 from tfstyle.encoder import LAYERS, LAYERS_OF, OWN, keras_name
 from tfstyle.errors import BackendError, ConfigError, ImageError, WeightsError
-from tfstyle.network import _mirrored
+from tfstyle.network import _mirrored, _wrapped
 from tfstyle.weights import Weights, random
 
 
@@ -30,7 +30,7 @@ def slow_features(image, arrays, names, pooling="avg", padding="zeros", white=25
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-@pytest.mark.parametrize("padding", ["zeros", "reflect", "replicate"])
+@pytest.mark.parametrize("padding", ["zeros", "reflect", "replicate", "circular"])
 @pytest.mark.parametrize("shape", [(8, 10), (9, 7)])
 def test_features_match_numpy(small_weights, pooling, padding, shape):
     encoder = Encoder(LAYERS[:4], small_weights, pooling=pooling, padding=padding)
@@ -112,8 +112,11 @@ def test_pools_are_swapped_and_the_network_is_cut_and_frozen(pooling, kind):
     assert encoder(np.zeros((1, 16, 16, 3), np.float32))["conv5_1"].shape == (1, 1, 1, 512)
 
 
-@pytest.mark.parametrize("mode", ["REFLECT", "SYMMETRIC"])
-@pytest.mark.parametrize("shape", [(2, 2, 2, 3), (1, 5, 4, 2)])
+@pytest.mark.parametrize(
+    ("mode", "shape"),
+    [(mode, shape) for mode in ("REFLECT", "SYMMETRIC", "WRAP") for shape in ((2, 2, 2, 3), (1, 5, 4, 2))]
+    + [("WRAP", (2, 1, 3, 2)), ("WRAP", (1, 1, 1, 1))],
+)
 def test_the_padding_and_its_gradient_are_adjoint(mode, shape):
     """Padding P is linear: <P x, u> = <x, Pᵀ u> for any x and u, and P x is NumPy's."""
     generator = np.random.default_rng(0)
@@ -122,13 +125,25 @@ def test_the_padding_and_its_gradient_are_adjoint(mode, shape):
     with tf.GradientTape() as tape:
         x = tf.constant(x)
         tape.watch(x)
-        padded = _mirrored(x, mode)
+        padded = _wrapped(x) if mode == "WRAP" else _mirrored(x, mode)
     assert np.array_equal(padded, np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], mode.lower()))
     gradient = tape.gradient(padded, x, output_gradients=tf.constant(u))
     assert np.sum(padded.numpy() * u) == pytest.approx(np.sum(x.numpy() * gradient.numpy()), rel=1e-4)
     other = generator.normal(size=shape)
     again = np.pad(other, [(0, 0), (1, 1), (1, 1), (0, 0)], mode.lower())
     assert np.sum(again * u) == pytest.approx(np.sum(other * gradient.numpy()), rel=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_with_circular_padding_a_turned_picture_has_turned_features(small_weights, pooling):
+    """The network is blind to where a torus is cut, if it is cut between the pools."""
+    encoder = Encoder(LAYERS[:4], small_weights, pooling, "circular")
+    image = make_picture(12, 8, seed=6)
+    found, turned = (encoder(np.roll(image, shift, (0, 1))[None]) for shift in ((0, 0), (4, -2)))
+    for layer in LAYERS[:4]:
+        pools = int(layer[4]) - 1
+        again = np.roll(found[layer], (4 >> pools, -2 >> pools), (1, 2))
+        assert reference.relative_error(turned[layer], again) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -139,6 +154,7 @@ def test_the_padding_and_its_gradient_are_adjoint(mode, shape):
         ("conv3_1", "replicate", 4),
         ("conv3_1", "reflect", 8),
         ("conv3_1", "first", 4),
+        ("conv3_1", "circular", 4),
     ],
 )
 def test_smallest_image(layer, padding, minimum):

@@ -1,6 +1,8 @@
 """Every example is run, and does what it says."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +33,25 @@ def test_every_example_has_a_test():
     tested = Path(__file__).read_text()
     for script in EXAMPLES.glob("*.py"):
         assert f'run("{script.name}"' in tested
+
+
+def test_the_gallery_shows_every_experiment_with_a_command_that_is_one():
+    from tfstyle import explore, papers
+
+    words = (EXAMPLES / "gallery" / "README.md").read_text()
+    commands = re.findall(r"^tfstyle explore (.*)$", words, re.MULTILINE)
+    shown = [shlex.split(command) for command in commands]
+    assert [name for name, *_ in shown] == sorted(papers.RECIPES, key=[n for n, *_ in shown].index)
+    for name, *rest in shown:
+        explore._parser(name, papers.recipe(name)).parse_args(rest)
+        for word in rest:
+            assert "/" not in word or (EXAMPLES.parent / word).is_file(), word
+    pictures = re.findall(r"^!\[.+\]\((.+)\)$", words, re.MULTILINE)
+    assert [Path(picture).stem for picture in pictures] == [name for name, *_ in shown]
+    files = [EXAMPLES / "gallery" / picture for picture in pictures]
+    assert sum(file.stat().st_size for file in files) < 3e6
+    for file in files:
+        Image.open(file).verify()
 
 
 def test_stylize(tmp_path, small_file):

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from tests import reference
 from tfstyle.errors import ConfigError
-from tfstyle.style_losses import GRAM, HISTOGRAM, LEVELS, MEAN_DEVIATION, shifted, sliced, wasserstein
+from tfstyle.quantile_losses import HISTOGRAM, LEVELS, sliced
+from tfstyle.style_losses import GRAM, MEAN_DEVIATION, shifted, wasserstein
 
 LOSSES = {
     "gram": GRAM,

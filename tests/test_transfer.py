@@ -11,10 +11,10 @@ import tfstyle
 from tests.conftest import make_picture
 from tfstyle import Encoder, StyleConfig, iterate, stylize
 from tfstyle.errors import ConfigError, ImageError, NotFiniteError, RunError, WeightsError
-from tfstyle.losses import Units, balanced_units
 from tfstyle.optimizers import Optimizer
 from tfstyle.preparation import UNITS
 from tfstyle.runs import Run
+from tfstyle.units import Units, balanced_units
 
 
 @pytest.fixture

@@ -11,21 +11,24 @@ import dataclasses
 import functools
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import Any
 
-from tfstyle import __version__, commands, extraction, several
-from tfstyle.commands import FAILED, INTERRUPTED, WRONG_INPUT, complain
+from tfstyle import __version__, commands, explore, extraction, several
+from tfstyle.commands import FAILED, INTERRUPTED, WRONG_INPUT, Parser, complain
 from tfstyle.config import StyleConfig
 from tfstyle.errors import InputError, RunError
+from tfstyle.papers import RECIPES
 from tfstyle.presets import PRESETS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(explore.with_name(given))
     _log_to_stderr()
     try:
         with _quiet_import():
@@ -45,14 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(f"{error.filename or 'a file'}: {error.strerror or error}", WRONG_INPUT)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, where argparse prints its usage first."""
-        self.exit(WRONG_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="tfstyle", description="Neural style transfer after Gatys, Ecker and Bethge.")
+    parser = Parser(prog="tfstyle", description="Neural style transfer after Gatys, Ecker and Bethge.")
     parser.add_argument("--version", action="version", version=f"tfstyle {__version__}")
     add = parser.add_subparsers(required=True, metavar="COMMAND", title="commands").add_parser
     _add_demo(add("demo", help="a first picture, of the pictures in the package"))
@@ -61,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_pretrain(add("pretrain", help="learn an encoder's filters from pictures without labels"))
     _add_extract(add("extract", help="the styles of pictures as numbers, to compare, or to be used again"))
     _add_export(add("export", help="write a SavedModel for TensorFlow Serving"))
+    explore.add_arguments(add("explore", help="rebuild the papers' experiments, and vary them"))
+    for name in explore.SHORTCUTS:
+        add(name, help=RECIPES[name].words)
     add("presets", help="the named sets of options").set_defaults(command=commands.presets)
     command = add("info", help="versions, device, and what auto would choose")
     command.set_defaults(command=commands.info)

@@ -23,7 +23,10 @@ CONTENT_LAYERS = ("conv4_2",)
 #: What measures best with the embedded weights: nearer at all depths than without the two conv*_2.
 EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
 
-STYLE_LOSSES = ("gram", "mean_deviation", "wasserstein", "histogram", "sliced", "shift")
+STYLE_LOSSES = (
+    "gram", "mean_deviation", "wasserstein", "histogram", "sliced", "shift",
+    "local", "local_by_content", "chain", "blurred", "across",
+)  # fmt: skip
 
 
 def _option(
@@ -53,7 +56,7 @@ class StyleConfig:
     matrices under either pooling, one painted with means only under its own (``tests/benchmarks/looks.py``).
 
     Where the options come from: ``color``, ``masks``, ``guidance`` and ``fine_style`` from Gatys et al. 2017,
-    Controlling Perceptual Factors; ``style_losses`` as `tfstyle.style_losses` says of each;
+    Controlling Perceptual Factors; ``style_losses`` as `tfstyle.style_losses` and its kin say of each;
     ``normalize_gradients`` and ``style_scale`` from jcjohnson/neural-style; ``average``, ``keep_state``,
     ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and ``first`` from
     crowsonkb/style-transfer-pytorch; ``content_mask`` as in inpainting: a pixel that stays takes no part.
@@ -83,8 +86,9 @@ class StyleConfig:
     )  # fmt: skip
     padding: str = _option(
         "reflect",
-        "what the encoder sees beyond the border; first: replicate, at the first layer only",
-        choices=("zeros", "reflect", "replicate", "first"),
+        "what the encoder sees beyond the border; first: replicate, at the first layer only; circular: the "
+        "opposite border",
+        choices=("zeros", "reflect", "replicate", "first", "circular"),
     )
     pixel_range: float = _option(255.0, "what white is to the encoder; Torch's program had 256", low=1)
     feature_scale: float = _option(1.0, "what the encoder's features are multiplied by", low=1e-6)

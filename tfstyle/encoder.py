@@ -49,8 +49,9 @@ class Encoder:
         weights: a name or file as `tfstyle.weights.load` takes it, or `Weights`.
         pooling: ``avg`` (Gatys et al.), ``max`` (the network as trained) or ``rescaled``, twice the
             average, so that activations do not shrink.
-        padding: ``zeros`` (as trained), ``reflect`` or ``replicate``, at every convolution, or
-            ``first``: replicate at the first, zeros at the others.
+        padding: ``zeros`` (as trained), ``reflect``, ``replicate`` or ``circular`` (the opposite
+            border, for pictures that tile), at every convolution, or ``first``: replicate at the first,
+            zeros at the others.
         dtype: what the convolutions compute in: ``float32``, ``bfloat16`` or ``float16``. Features
             come out as float32.
         network: ``vgg19`` or ``vgg16``, which has no conv3_4, conv4_4 and conv5_4.

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfstyle.errors import ConfigError
 from tfstyle.style_losses import GRAM, StyleLoss, Summary
+from tfstyle.units import Units, balanced_units
 from tfstyle.variation import total_variation
 
 Tensors = dict[str, tf.Tensor]
@@ -62,54 +63,6 @@ class Targets(NamedTuple):
     style_scales: tuple[dict[str, tuple[tf.Tensor, ...]], ...]
     weights: tuple[Tensors, ...] = ()
     kept: tuple[tf.Tensor, ...] = ()
-
-
-class Units(NamedTuple):
-    """What the losses of a layer are multiplied with, so that they are counted in some unit.
-
-    Attributes:
-        content: (target features, pixels of the content) -> scalar for ½ Σ (F - P)².
-        style: (style loss, its distance from no features at all, channels) -> scalar.
-    """
-
-    content: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-    style: Callable[[StyleLoss, tf.Tensor, int], tf.Tensor]
-
-
-def _balanced_content(target: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    positions = tf.cast(tf.shape(target)[1] * tf.shape(target)[2], tf.float32)
-    area = tf.cast(pixels, tf.float32) / positions
-    return area / 64.0 * _inverse(content_loss(tf.zeros_like(target), target))
-
-
-def _inverse(energy: tf.Tensor) -> tf.Tensor:
-    return tf.where(energy > 0, 1.0 / energy, 1.0)
-
-
-def _entries(features: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.size(features), tf.float32)
-
-
-def _of_grams(factor: Callable[[int], float]) -> Callable[[StyleLoss, tf.Tensor, int], tf.Tensor]:
-    """A factor by channels for Gram matrices; other style losses are means already."""
-    return lambda loss, energy, channels: tf.constant(factor(channels) if loss.of_products else 1.0)
-
-
-#: Losses relative to what they are compared with: of order 1 where the image has no features. A style
-#: layer's becomes ``Σ(G - A)² / Σ A²``, a content layer's ``(a/64) Σ(F - P)² / Σ P²`` with a the pixels
-#: that one position stands for, 64 at conv4. Then no layer drowns another, and the weights mean the same
-#: at every size, for every encoder's weights and for either pooling. Without the factor a/64 a content
-#: layer binds the tighter the lower it is: at one weight conv3_3 kept the photograph where conv4_2 let it
-#: be painted. A target that is zero keeps its raw sum.
-balanced_units = Units(_balanced_content, lambda loss, energy, channels: _inverse(energy))
-#: Raw sums, as Gatys et al. write them: ½ Σ (F - P)², and 1/(4 N²) Σ (G - A)² with G = FᵀF / M.
-paper_units = Units(lambda target, pixels: tf.constant(1.0), _of_grams(lambda n: 1.0))
-#: Means over all entries: (F - P)² and (G - A)².
-mean_units = Units(lambda target, pixels: 2.0 / _entries(target), _of_grams(lambda n: 4.0))
-#: Means too, with Gram matrices divided by the number of channels, FᵀF / (N M).
-channel_units = Units(mean_units.content, _of_grams(lambda n: 4.0 / n**2))
-#: cysmith/neural-style-tf: ``Σ (F - P)² / (2 √N √M)``, and the paper's style loss.
-root_units = Units(lambda target, pixels: 1.0 / tf.sqrt(_entries(target)), paper_units.style)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +124,11 @@ class Objective:
         kept = {layer: features[layer] for layer in self.content_layers}
         pixels = tf.shape(content)[1] * tf.shape(content)[2]
         groups = [[i] for i in range(len(styles))] if len(regions) > 1 else [range(len(styles))]
-        goals = tuple(self._blended([styles[i] for i in g], [shares[i] for i in g]) for g in groups)
+        deepest = self._upwards(features)[-1] if self.style_layers else ""
+        own = self._summaries(features, {}) if any(loss.order for loss, _ in self.style_losses) else {}
+        goals = tuple(
+            self._blended([styles[i] for i in g], [shares[i] for i in g], own, deepest) for g in groups
+        )
         parts = [region.share for region in regions] or [1.0]
         return Targets(
             kept,
@@ -189,20 +146,44 @@ class Objective:
             image: float32 in 0..1.
             weights: layer -> what each position counts, as in `Region`.
         """
-        features, where = self.encoder(image), weights or {}
-        return {
-            layer: tuple(loss.summary(features[layer], where.get(layer)) for loss, _ in self.style_losses)
-            for layer in self.style_layers
-        }
+        return self._summaries(self.encoder(image), weights or {})
 
-    def _blended(self, styles: Sequence[Summaries], shares: Sequence[float]) -> Summaries:
+    def _summaries(self, features: Mapping[str, tf.Tensor], where: Mapping[str, tf.Tensor]) -> Summaries:
         return {
             layer: tuple(
-                loss.blend([style[layer][i] for style in styles], shares)
-                for i, (loss, _) in enumerate(self.style_losses)
+                _summary(loss, self._parts(features, layer), where.get(layer))
+                for loss, _ in self.style_losses
             )
             for layer in self.style_layers
         }
+
+    def _parts(self, features: Mapping[str, tf.Tensor], layer: str) -> list[tf.Tensor]:
+        """The layer's features, and those of deeper style layers that a style loss looks at with them."""
+        deeper = max((loss.deeper for loss, _ in self.style_losses), default=0)
+        if deeper == 0:
+            return [features[layer]]
+        upwards = self._upwards(features)
+        at = upwards.index(layer)
+        return [features[name] for name in upwards[at : at + deeper + 1]]
+
+    def _upwards(self, features: Mapping[str, tf.Tensor]) -> list[str]:
+        """The style layers, those with larger maps first."""
+        return sorted(self.style_layers, key=lambda name: -(features[name].shape[1] or 0))
+
+    def _blended(
+        self, styles: Sequence[Summaries], shares: Sequence[float], content: Summaries, deepest: str
+    ) -> Summaries:
+        blended = {}
+        for layer in self.style_layers:
+            goals = []
+            for i, (loss, _) in enumerate(self.style_losses):
+                own = [style[layer][i] for style in styles]
+                if loss.order is not None:
+                    orders = [loss.order(style[deepest][i], content[deepest][i]) for style in styles]
+                    own = [_arranged(goal, order) for goal, order in zip(own, orders, strict=True)]
+                goals.append(loss.blend(own, shares))
+            blended[layer] = tuple(goals)
+        return blended
 
     def _style_scales(
         self, goals: Summaries, share: float, features: Mapping[str, tf.Tensor]
@@ -210,9 +191,9 @@ class Objective:
         scales = {}
         for layer, targets in goals.items():
             channels = features[layer].shape[-1]
-            nothing = tf.zeros([1, 1, 1, channels])
+            nothing = [tf.zeros([1, 1, 1, part.shape[-1]]) for part in self._parts(features, layer)]
             scales[layer] = tuple(
-                share * self.units.style(loss, loss.distance(loss.summary(nothing, None), target), channels)
+                share * self.units.style(loss, loss.distance(_summary(loss, nothing, None), target), channels)
                 for (loss, _), target in zip(self.style_losses, targets, strict=True)
             )
         return scales
@@ -231,13 +212,13 @@ class Objective:
         image = keep_parts(image, targets)
         features = self.encoder(image)
         content = [
-            weight * self._apply(self._content_term(targets, layer), features[layer])
+            weight * self._apply(self._content_term(targets, layer), [features[layer]])
             for layer, weight in self.content_layers.items()
         ]
         terms = {
             f"style/{layer}": self.style_weight
             * weight
-            * self._apply(self._style_term(targets, layer), features[layer])
+            * self._apply(self._style_term(targets, layer), self._parts(features, layer))
             for layer, weight in self.style_layers.items()
         }
         style = tf.add_n(list(terms.values())) if terms else tf.constant(0.0)
@@ -245,25 +226,33 @@ class Objective:
         smooth = self.tv_weight * self.variation(image) if self.tv_weight > 0 else tf.constant(0.0)
         return {"total": kept + style + smooth, "content": kept, "style": style, "tv": smooth, **terms}
 
-    def _content_term(self, targets: Targets, layer: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _content_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
         scale, target = targets.content_scale[layer], targets.content[layer]
         return lambda features: scale * content_loss(features, target)
 
-    def _style_term(self, targets: Targets, layer: str) -> Callable[[tf.Tensor], tf.Tensor]:
-        def term(features: tf.Tensor) -> tf.Tensor:
+    def _style_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
+        def term(*parts: tf.Tensor) -> tf.Tensor:
             found = []
             for region, (goals, scales) in enumerate(zip(targets.styles, targets.style_scales, strict=True)):
                 weight = targets.weights[region][layer] if targets.weights else None
                 for (loss, part), goal, scale in zip(
                     self.style_losses, goals[layer], scales[layer], strict=True
                 ):
-                    found.append(part * scale * loss.distance(loss.summary(features, weight), goal))
+                    found.append(part * scale * loss.distance(_summary(loss, parts, weight), goal))
             return tf.add_n(found)
 
         return term
 
-    def _apply(self, loss: Callable[[tf.Tensor], tf.Tensor], features: tf.Tensor) -> tf.Tensor:
-        return _with_unit_gradient(loss, features) if self.unit_gradients else loss(features)
+    def _apply(self, loss: Callable[..., tf.Tensor], parts: Sequence[tf.Tensor]) -> tf.Tensor:
+        return _with_unit_gradient(loss, parts) if self.unit_gradients else loss(*parts)
+
+
+def _summary(loss: StyleLoss, parts: Sequence[tf.Tensor], weight: tf.Tensor | None) -> Summary:
+    return loss.summary(parts[: loss.deeper + 1] if loss.deeper else parts[0], weight)
+
+
+def _arranged(goal: Summary, order: tf.Tensor) -> Summary:
+    return tf.nest.map_structure(lambda parts: tf.gather(parts, order), goal)
 
 
 def keep_parts(image: tf.Tensor, targets: Targets) -> tf.Tensor:
@@ -274,16 +263,21 @@ def keep_parts(image: tf.Tensor, targets: Targets) -> tf.Tensor:
     return image + mask * (picture - image)
 
 
-def _with_unit_gradient(loss: Callable[[tf.Tensor], tf.Tensor], features: tf.Tensor) -> tf.Tensor:
-    """``loss(features)``, with its gradient divided by the sum of that gradient's magnitudes."""
+def _with_unit_gradient(loss: Callable[..., tf.Tensor], parts: Sequence[tf.Tensor]) -> tf.Tensor:
+    """``loss(*parts)``, with its gradient divided by the sum of that gradient's magnitudes."""
 
     @tf.custom_gradient
-    def scaled(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    def scaled(*x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            value = loss(x)
-        gradient = tf.cast(tape.gradient(value, x), tf.float32)
-        unit = gradient / (tf.reduce_sum(tf.abs(gradient)) + 1e-8)  # the Torch program's own constant
-        return value, lambda upstream: tf.cast(upstream * unit, x.dtype)
+            value = loss(*x)
+        found = tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = [tf.cast(gradient, tf.float32) for gradient in found]
+        total = tf.add_n([tf.reduce_sum(tf.abs(gradient)) for gradient in gradients])
+        scale = 1.0 / (total + 1e-8)  # the Torch program's own constant
+        return value, lambda upstream: [
+            tf.cast(upstream * scale * gradient, part.dtype)
+            for gradient, part in zip(gradients, x, strict=True)
+        ]
 
-    return scaled(features)
+    return scaled(*parts)

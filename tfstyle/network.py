@@ -20,10 +20,11 @@ APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
 
 
 class PaddedConv2D(keras.layers.Conv2D):
-    """A 3 x 3 convolution whose border is a mirror image of the inside instead of zeros.
+    """A 3 x 3 convolution whose border is taken from the inside instead of zeros.
 
     Args:
-        mode: ``REFLECT`` or ``SYMMETRIC`` as in `tf.pad`; by one pixel, symmetric is replication.
+        mode: ``REFLECT`` or ``SYMMETRIC`` as in `tf.pad`; by one pixel, symmetric is replication. Or
+            ``WRAP``, the opposite border.
         **config: a `keras.layers.Conv2D`'s own configuration.
     """
 
@@ -33,7 +34,8 @@ class PaddedConv2D(keras.layers.Conv2D):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Pad by one pixel on each side and convolve."""
-        return super().call(_mirrored(inputs, self.mode))
+        padded = _wrapped(inputs) if self.mode == "WRAP" else _mirrored(inputs, self.mode)
+        return super().call(padded)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """The input's, with as many channels as there are filters."""
@@ -64,6 +66,25 @@ def _mirrored(inputs: tf.Tensor, mode: str) -> tf.Tensor:
     return pad(inputs)
 
 
+@tf.custom_gradient
+def _wrapped(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    """NumPy's ``wrap`` by one pixel in the two middle axes: beyond a border lies the opposite one."""
+    wide = tf.concat([x[:, -1:], x, x[:, :1]], 1)
+    wide = tf.concat([wide[:, :, -1:], wide, wide[:, :, :1]], 2)
+    rows, columns = tf.shape(x)[1], tf.shape(x)[2]
+
+    # A slice's own gradient fills a whole picture of zeros, as in `tfstyle.variation`.
+    def gradient(upstream: tf.Tensor) -> tf.Tensor:
+        left, right = upstream[:, :, :1], upstream[:, :, -1:]
+        first, last = [[0, 0], [0, 0], [0, columns - 1], [0, 0]], [[0, 0], [0, 0], [columns - 1, 0], [0, 0]]
+        inside = upstream[:, :, 1:-1] + tf.pad(right, first) + tf.pad(left, last)
+        top, bottom = inside[:, :1], inside[:, -1:]
+        first, last = [[0, 0], [0, rows - 1], [0, 0], [0, 0]], [[0, 0], [rows - 1, 0], [0, 0], [0, 0]]
+        return inside[:, 1:-1] + tf.pad(bottom, first) + tf.pad(top, last)
+
+    return wide, gradient
+
+
 class RescaledPooling2D(keras.layers.AveragePooling2D):
     """Twice the average over 2 x 2 positions.
 
@@ -83,13 +104,14 @@ POOLINGS = {
     "max": keras.layers.MaxPooling2D,
     "rescaled": RescaledPooling2D,
 }
-#: How convolutions see beyond the border -> `tf.pad`'s mode at the first and at the others, None for
-#: Keras' own zeros.
+#: How convolutions see beyond the border -> `PaddedConv2D`'s mode at the first and at the others, None
+#: for Keras' own zeros.
 PADDINGS: dict[str, tuple[str | None, str | None]] = {
     "zeros": (None, None),
     "reflect": ("REFLECT", "REFLECT"),
     "replicate": ("SYMMETRIC", "SYMMETRIC"),
     "first": ("SYMMETRIC", None),
+    "circular": ("WRAP", "WRAP"),
 }
 
 

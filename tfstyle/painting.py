@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from tfstyle.config import StyleConfig
 from tfstyle.graph_images import resized
-from tfstyle.losses import Objective, balanced_units
+from tfstyle.losses import Objective
 from tfstyle.optimizers import lbfgs
 from tfstyle.plan import shares
 from tfstyle.step import make_step
+from tfstyle.units import balanced_units
 
 SCALES = 12  # the most sizes from coarse to fine, far more than the largest picture has
 

@@ -10,25 +10,35 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfstyle import losses, optimizers, style_losses, variation, weights
+from tfstyle import (
+    layer_pairs,
+    local_losses,
+    optimizers,
+    quantile_losses,
+    style_losses,
+    units,
+    variation,
+    weights,
+)
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.device import choose_compile, choose_precision
 from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError
 from tfstyle.images import Picture
-from tfstyle.losses import Objective, Summaries, Units
+from tfstyle.losses import Objective, Summaries
 from tfstyle.optimizers import HIGH, LOW, Optimizer
 from tfstyle.plan import available_layers, shares
 from tfstyle.step import Step, make_step
 from tfstyle.style_losses import StyleLoss
 from tfstyle.styles import Style, images_of
+from tfstyle.units import Units
 
 UNITS: Mapping[str, Units] = {
-    "balanced": losses.balanced_units,
-    "paper": losses.paper_units,
-    "mean": losses.mean_units,
-    "channels": losses.channel_units,
-    "root": losses.root_units,
+    "balanced": units.balanced_units,
+    "paper": units.paper_units,
+    "mean": units.mean_units,
+    "channels": units.channel_units,
+    "root": units.root_units,
 }
 VARIATIONS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "squares": variation.total_variation,
@@ -40,9 +50,14 @@ STYLE_LOSSES: Mapping[str, StyleLoss] = {
     "gram": style_losses.GRAM,
     "mean_deviation": style_losses.MEAN_DEVIATION,
     "wasserstein": style_losses.wasserstein(),
-    "histogram": style_losses.HISTOGRAM,
-    "sliced": style_losses.sliced(),
+    "histogram": quantile_losses.HISTOGRAM,
+    "sliced": quantile_losses.sliced(),
     "shift": style_losses.shifted(),
+    "local": local_losses.windowed(),
+    "local_by_content": local_losses.windowed(by_content=True),
+    "chain": layer_pairs.paired(),
+    "blurred": layer_pairs.paired(blurred=True),
+    "across": layer_pairs.paired(deeper=15),
 }
 
 

@@ -51,7 +51,7 @@ def stylize(
 
     Reference: Gatys, Ecker, Bethge 2016, section 2.
     Differs from Gatys: starts from the content, small, and grows; losses in balanced units, see
-    `tfstyle.losses.balanced_units`; total variation. The preset ``gatys2016`` does not.
+    `tfstyle.units.balanced_units`; total variation. The preset ``gatys2016`` does not.
     """
     run = _run(content, style, config, encoder, optimizer, masks, options)
     for iteration in run:

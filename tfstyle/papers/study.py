@@ -1,0 +1,264 @@
+"""What an experiment leaves: pictures and curves with their captions, as one figure and as single files."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfstyle.errors import ConfigError
+from tfstyle.files import check_writable, make_folder, write_atomically
+from tfstyle.images import Picture
+from tfstyle.saving import save
+
+CELL = 3.0  # inches of a picture's side in the figure
+PAD = 0.1  # inches around it
+DPI = 120
+#: Called with one line whenever a part of an experiment is done.
+Progress = Callable[[str], None]
+
+
+class Panel(NamedTuple):
+    """A picture of a figure.
+
+    Attributes:
+        image: float32 ``[height, width, 3]`` in 0..1.
+        title: above it in the figure, and its file's name.
+        caption: below it: the numbers.
+    """
+
+    image: np.ndarray
+    title: str
+    caption: str = ""
+
+
+class Curves(NamedTuple):
+    """A diagram of a figure.
+
+    Attributes:
+        series: label -> (x, y), of equal length.
+        title: above it.
+        x, y: what the axes are, with units.
+        log: whether an axis is logarithmic where its numbers are positive and span a decade.
+        caption: below it.
+    """
+
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    title: str
+    x: str
+    y: str
+    log: bool = True
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment's outcome.
+
+    Attributes:
+        title: what was done.
+        rows: panels as they lie in the figure, of equal length; None for a blank.
+        caption: what is to be seen, with whose experiment it is, and the numbers that hold for all.
+        table: one mapping of column to text or number for each line.
+        facts: what made it: weights, sizes, iterations, seeds; written into ``numbers.json``.
+    """
+
+    title: str
+    rows: tuple[tuple[Panel | Curves | None, ...], ...]
+    caption: str
+    table: tuple[Mapping[str, Any], ...] = ()
+    facts: Mapping[str, Any] | None = None
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """The pictures in reading order."""
+        return tuple(p for row in self.rows for p in row if isinstance(p, Panel))
+
+    def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> list[Path]:
+        """Write ``figure.png``, every picture by itself, ``captions.md`` and ``numbers.json``.
+
+        Args:
+            folder: made if it is not there.
+            overwrite: replace files that are there.
+
+        Returns:
+            what was written, the figure first.
+
+        Raises:
+            ConfigError: matplotlib, which draws the figure, is not installed.
+            OutputError: nothing can be written there, or a file is there.
+        """
+        folder = Path(folder)
+        names = _file_names([panel.title for panel in self.panels])
+        paths = [folder / name for name in ("figure.png", *names, "captions.md", "numbers.json")]
+        check_folder(folder, overwrite)
+        for path in paths:
+            check_writable(path, overwrite)
+        figure, captions, numbers = paths[0], paths[-2], paths[-1]
+        write_atomically(figure, _drawn(self))
+        for path, panel in zip(paths[1:-2], self.panels, strict=True):
+            save(path, Picture(panel.image), overwrite=overwrite)
+        write_atomically(captions, self.captions(names).encode())
+        write_atomically(numbers, json.dumps(_plain(self.numbers()), indent=1).encode())
+        return paths
+
+    def numbers(self) -> dict[str, Any]:
+        """Title, facts, table and curves."""
+        every = [panel for row in self.rows for panel in row]
+        return {
+            "title": self.title,
+            "facts": self.facts or {},
+            "table": self.table,
+            "curves": [
+                {"title": panel.title, "x": panel.x, "y": panel.y, "series": panel.series}
+                for panel in every
+                if isinstance(panel, Curves)
+            ],
+        }
+
+    def captions(self, names: Sequence[str] = ()) -> str:
+        """Title, caption, every picture's caption and the table, as Markdown."""
+        lines = [f"# {self.title}", "", self.caption, ""]
+        files = iter(names)
+        for panel in (p for row in self.rows for p in row if p is not None):
+            file = next(files, "") if isinstance(panel, Panel) else ""
+            where = f" ({file})" if file else ""
+            lines.append(f"- **{panel.title}**{where}: {panel.caption}".rstrip(": ").replace("\n", "; "))
+        return "\n".join([*lines, "", *markdown_table(self.table)]) + "\n"
+
+
+def markdown_table(table: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Lines of a Markdown table; numbers with three digits, blanks where a line lacks a column."""
+    if not table:
+        return []
+    columns = list(dict.fromkeys(column for row in table for column in row))
+    rows = [[_shown(row.get(column, "")) for column in columns] for row in table]
+    return [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
+
+
+def check_folder(folder: Path, overwrite: bool = False) -> None:
+    """Make the folder, before an hour is spent on what is to lie in it.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        OutputError: the folder cannot be made or written to, or has an experiment's files.
+    """
+    _matplotlib()
+    make_folder(folder)
+    there = sorted(folder.glob("[0-9][0-9]_*.png"))
+    for path in (*(folder / name for name in ("figure.png", "captions.md", "numbers.json")), *there):
+        check_writable(path, overwrite)
+
+
+def _shown(value: Any) -> str:
+    return (f"{value:.3g}" if isinstance(value, float) else str(value)).replace("|", "\\|")
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold: it has no word for numbers that are not finite, which become None."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, (list, tuple, range)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def _file_names(titles: Sequence[str]) -> list[str]:
+    """``01_conv1_1.png`` and so on: numbered, and of letters that every file system has."""
+    words = [re.sub(r"[^a-z0-9.-]+|\.{2,}", "_", title.lower()) for title in titles]
+    short = [re.sub("_+", "_", word).strip("_.")[:40] for word in words]
+    return [f"{i:02}_{word}.png" for i, word in enumerate(short, 1)]
+
+
+def _matplotlib() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("figures are drawn with matplotlib; pip install 'tfstyle[papers]'") from error
+    return Figure
+
+
+def _drawn(study: Study) -> bytes:
+    """The figure as PNG: a grid of panels with their titles and captions, and the caption below."""
+    columns = max(map(len, study.rows))
+    width = max(CELL * columns, 2 * CELL)
+    caption, title = (
+        textwrap.fill(text, int(width * letters)) for text, letters in ((study.caption, 13), (study.title, 9))
+    )
+    below = 0.25 + 0.16 * (caption.count("\n") + 1)  # inches
+    heights = [_heights(row) for row in study.rows]
+    height = sum(map(sum, heights)) + below + 0.3 + 0.2 * (title.count("\n") + 1)
+    figure = _matplotlib()(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(h_pad=PAD, rect=(0, below / height, 1, 1 - below / height))
+    figure.suptitle(title, fontsize=12, parse_math=False)
+    axes = figure.subplots(len(study.rows), columns, squeeze=False, height_ratios=[h for h, _ in heights])
+    for line, row in zip(axes, study.rows, strict=True):
+        for axis, panel in zip(line, (*row, *[None] * (columns - len(row))), strict=True):
+            if isinstance(panel, Curves):
+                _plot(axis, panel)
+            else:
+                axis.set(xticks=[], yticks=[], frame_on=False)
+            if isinstance(panel, Panel):
+                axis.imshow(np.clip(panel.image, 0, 1), interpolation="nearest")
+            if panel is not None:
+                axis.set_title(_title(panel), fontsize=9, parse_math=False)
+                axis.set_xlabel(_below(panel), fontsize=7, parse_math=False)
+    figure.text(0.1 / width, 0.1 / height, caption, fontsize=8, va="bottom", parse_math=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def _heights(row: Sequence[Panel | Curves | None]) -> tuple[float, float]:
+    """Inches of a row's tallest picture or diagram, and of the words above and below it."""
+    there = [panel for panel in row if panel is not None]
+    shapes = [p.image.shape[:2] if isinstance(p, Panel) else (4, 5) for p in there]
+    tallest = max((h / w for h, w in shapes), default=0.0)
+    above = max((_title(p).count("\n") + 1 for p in there), default=0)
+    below = max((_below(p).count("\n") + 1 for p in there), default=0)
+    ticks = 0.25 * any(isinstance(p, Curves) for p in there)
+    return CELL * min(max(tallest, 0.25), 1.5), 0.16 * above + 0.12 * below + ticks + 2 * PAD
+
+
+def _title(panel: Panel | Curves) -> str:
+    return textwrap.fill(panel.title, 42)
+
+
+def _below(panel: Panel | Curves) -> str:
+    """The axis' name and the caption, in lines no longer than the panel is wide."""
+    text = "\n".join(filter(None, (panel.x if isinstance(panel, Curves) else "", panel.caption)))
+    return "\n".join(textwrap.fill(line, 54) for line in text.split("\n"))
+
+
+def _plot(axis: Any, curves: Curves) -> None:
+    for label, (x, y) in curves.series.items():
+        axis.plot(x, y, label=label, linewidth=1, marker="." if len(x) <= 12 else None)
+    if curves.log:
+        values = [np.concatenate([np.asarray(s[i], float) for s in curves.series.values()]) for i in (0, 1)]
+        axis.set_xscale(_scale(values[0]))
+        axis.set_yscale(_scale(values[1]))
+    for one in (axis.xaxis, axis.yaxis):
+        if one.get_scale() == "linear":
+            one.get_major_formatter().set_useOffset(False)
+    axis.set_ylabel(curves.y, fontsize=7)
+    axis.tick_params(which="both", labelsize=6)
+    if len(curves.series) > 1:
+        axis.legend(fontsize=6)
+
+
+def _scale(values: np.ndarray) -> str:
+    """Logarithmic where it has a decade to show: else its ticks are few and crowded."""
+    return "log" if values.min() > 0 and values.max() >= 10 * values.min() else "linear"
