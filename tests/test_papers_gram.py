@@ -1,5 +1,7 @@
 """Experiments on Gram matrices: gram-entry, gram-mimic and show."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -217,7 +219,7 @@ def test_the_textures_own_matrices_are_nearer_than_the_noises(small_weights, sty
 
 def test_random_pictures_are_patches_and_differ():
     pictures = [random_picture(48, seed) for seed in range(6)]
-    for one, other in zip(pictures, pictures[1:]):
+    for one, other in itertools.pairwise(pictures):
         assert one.shape == (48, 48, 3)
         assert one.dtype == np.float32
         assert abs(one - other).mean() > 0.05
