@@ -255,7 +255,7 @@ def test_layers_that_the_weights_lack_are_named_and_replaced(small_weights, cont
     assert pair.content_layers == ("conv2_1",)
     assert pair.style_layers == ("conv1_1", "conv2_1", "conv2_2")
     assert "Left out, as small stops at conv2_2: conv4_2, conv3_1, conv4_1, conv5_1." in pair.words
-    assert "Instead: conv2_1, conv2_2." in pair.words or "Instead: conv2_2." in pair.words
+    assert pair.words.endswith("Instead: conv2_1 for the content, conv2_2 for the style.")
     whole = read(content, style, 40, small_weights, ("conv2_2", "conv1_2"), ("conv2_1", "conv1_1"))
     assert whole.content_layers == ("conv2_2", "conv1_2")
     assert whole.style_layers == ("conv2_1", "conv1_1")
@@ -279,7 +279,7 @@ def test_layers_by_ratio(small_weights, content, style):
 
 
 def test_only_noise_gives_more_than_one_picture(small_weights, content, style):
-    options = {"size": 40, "iterations": 25, "weights": small_weights}
+    options = {"size": 40, "iterations": 15, "weights": small_weights}
     study, again = (starts(content, style, seeds=seeds, **options) for seeds in ((0, 1), (1,)))
     assert [len(row) for row in study.rows] == [5, 3]
     assert len(study.table) == 4
@@ -291,7 +291,7 @@ def test_only_noise_gives_more_than_one_picture(small_weights, content, style):
     assert min(column(study, "content distance")) == study.table[0]["content distance"]
     assert min(column(study, "seconds")) > 0
     curves = study.rows[0][-1].series
-    assert all(y == sorted(y, reverse=True) and len(x) == 25 for x, y in curves.values())
+    assert all(y == sorted(y, reverse=True) and len(x) == 15 for x, y in curves.values())
     assert {name: y[-1] for name, (_, y) in curves.items()} == dict(
         zip(column(study, "start"), column(study, "loss"), strict=True)
     )

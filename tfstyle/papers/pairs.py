@@ -150,9 +150,9 @@ def read(
     loaded = sources.load(weights)
     own = default_layers(loaded)
     kept = _reached(loaded, content_layers, own[0]), _reached(loaded, style_layers, own[1])
-    wanted = (*content_layers, *style_layers)
-    _, missing = there(loaded, (*wanted, *own[0]))
-    put_in = [layer for layer in dict.fromkeys((*kept[0], *kept[1])) if layer not in wanted]
+    _, missing = there(loaded, (*content_layers, *style_layers, *own[0]))
+    put_in = [f"{layer} for the content" for layer in kept[0] if layer not in content_layers]
+    put_in += [f"{layer} for the style" for layer in kept[1] if layer not in style_layers]
     instead = f" Instead: {', '.join(put_in)}." if put_in else ""
     photo, painting = read_pair(content, style, size)
     judge = Judge(photo, painting, loaded, *kept)
