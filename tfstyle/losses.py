@@ -74,7 +74,7 @@ class Objective:
         content_layers: layer -> its weight v_l.
         style_layers: layer -> its weight w_l.
         content_weight, style_weight, tv_weight: α, β, γ.
-        units: what the layers' losses are counted in, `balanced_units` or another of this module.
+        units: what the layers' losses are counted in, `balanced_units` or another of `tfstyle.units`.
         style_losses: pairs of a `StyleLoss` and its weight; E_l is their weighted sum.
         variation: TV, a function of an image.
         unit_gradients: divide the gradient of each layer's loss with respect to its features by the sum

@@ -46,7 +46,7 @@ def tradeoff(
         ConfigError: a ratio that is negative or not finite.
 
     Reference: Gatys, Ecker, Bethge 2016, Fig. 4, which has four decades, 1e-4 to 1e-1.
-    Our reading of it: the ratios, in balanced units (`tfstyle.losses`), and how long the descent takes.
+    Our reading of it: the ratios, in balanced units (`tfstyle.units`), and how long the descent takes.
     """
     pair = read(content, style, size, weights)
     panels, table = [*inputs_of(pair.judge, pair.content, pair.style)], []
@@ -100,7 +100,7 @@ def layers(
 
     Reference: Gatys, Ecker, Bethge 2016, Fig. 5, and 2015, Fig. 3, whose columns are four decades, 1e-5 to
     1e-2.
-    Our reading of it: the ratios, in balanced units (`tfstyle.losses`), and how long the descent takes.
+    Our reading of it: the ratios, in balanced units (`tfstyle.units`), and how long the descent takes.
     """
     pair = read(content, style, size, weights, content_layers, style_layers)
     top = [*inputs_of(pair.judge, pair.content, pair.style)]
@@ -156,7 +156,7 @@ def starts(
         progress: called with a line when a part is done.
 
     Reference: Gatys, Ecker, Bethge 2016, Fig. 6, and Nikulin, Novak 2016, who vary the start too.
-    Our reading of it: the ratio, in balanced units (`tfstyle.losses`), and how long the descent takes.
+    Our reading of it: the ratio, in balanced units (`tfstyle.units`), and how long the descent takes.
     """
     pair = read(content, style, size, weights)
     shared = {"content_weight": content_weight, "scales": scales}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfstyle.errors import ConfigError
+from tfstyle.papers.study import NO_MATPLOTLIB
 
 
 def heat(values: np.ndarray, top: float | None = None, decades: float | None = None) -> np.ndarray:
@@ -42,5 +43,5 @@ def _maps() -> Any:
     try:
         from matplotlib import colormaps
     except ImportError as error:
-        raise ConfigError("figures are drawn with matplotlib; pip install 'tfstyle[papers]'") from error
+        raise ConfigError(NO_MATPLOTLIB) from error
     return colormaps

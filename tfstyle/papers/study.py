@@ -23,6 +23,7 @@ from tfstyle.saving import save
 CELL = 3.0  # inches of a picture's side in the figure
 PAD = 0.1  # inches around it
 DPI = 120
+NO_MATPLOTLIB = "figures are drawn with matplotlib; pip install 'tfstyle[papers]'"
 #: Called with one line whenever a part of an experiment is done.
 Progress = Callable[[str], None]
 
@@ -187,7 +188,7 @@ def _matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ConfigError("figures are drawn with matplotlib; pip install 'tfstyle[papers]'") from error
+        raise ConfigError(NO_MATPLOTLIB) from error
     return Figure
 
 
