@@ -42,7 +42,13 @@ ALLOWED = {
     "local_losses": {"representations", "style_losses"},
     "layer_pairs": {"style_losses"},
     "quantile_losses": {"style_losses"},
-    "losses": BASE | {"style_losses", "units", "variation"},
+    "targets": {"style_losses"},
+    "losses": BASE | {"style_losses", "targets", "units", "variation"},
+    "tiles": BASE | {"encoder"},
+    "tile_losses": {"losses", "style_losses", "targets"},
+    "tiling": BASE
+    | {"encoder", "losses", "step", "style_losses", "targets", "tile_losses", "tiles", "units", "variation"},
+    "memory": BASE | {"encoder", "optimizers", "tiles"},
     "step": BASE | {"device", "optimizers"},
     "results": BASE | {"files", "images", "saving"},
     "styles": {"encoder", "errors", "files", "images", "weights"},
@@ -53,7 +59,7 @@ ALLOWED = {
     "extractor": BASE
     | {"encoder", "export", "images", "plan", "representations", "signatures", "styles", "weights"},
     "plan": BASE | {"encoder", "weights"},
-    "inputs": BASE | {"color", "encoder", "guidance", "images", "losses", "styles"},
+    "inputs": BASE | {"color", "encoder", "guidance", "images", "styles", "targets"},
     "preparation": BASE
     | {
         "device",

@@ -8,7 +8,7 @@ from tests import reference
 from tests.conftest import make_picture
 from tfstyle import Encoder, Objective, Weights, content_loss, gram_matrix, style_loss, total_variation
 from tfstyle.errors import ConfigError
-from tfstyle.losses import Region
+from tfstyle.targets import Region
 from tfstyle.units import balanced_units, channel_units, mean_units, paper_units, root_units
 
 rng = np.random.default_rng(0)

@@ -285,7 +285,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_picture(run, 
 
 
 def test_lbfgs_gives_up_when_nothing_is_finite(run, monkeypatch):
-    infinite = Units(lambda target, pixels: tf.constant(float("inf")), balanced_units.style)
+    infinite = Units(lambda target: tf.constant(float("inf")), balanced_units.style)
     monkeypatch.setitem(UNITS, "balanced", infinite)
     for iterations, done in ((100, 21), (5, 5)):
         with pytest.raises(NotFiniteError) as caught:

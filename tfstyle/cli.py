@@ -217,7 +217,7 @@ def _add_option(group: Any, field: dataclasses.Field[Any]) -> None:
         item = float if "float" in kind else int if "int" in kind else str
         settings |= {"type": _comma_separated(item), "metavar": "A,B,.."}
     else:
-        settings["type"] = float if "float" in kind else int if "int" in kind else str
+        settings["type"] = str if "str" in kind else float if "float" in kind else int
         settings["metavar"] = (
             "|".join(field.metadata["choices"]) or {float: "X", int: "N", str: "NAME"}[settings["type"]]
         )

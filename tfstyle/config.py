@@ -170,12 +170,21 @@ class StyleConfig:
         "auto", "type of the features", choices=("auto", "float32", "bfloat16", "float16")
     )
     steps_per_call: int | None = _option(None, "iterations in one call of the step [1; 10 on a GPU]", low=1)
+    tile: int | str = _option(
+        "auto", "side of tiles in pixels, or off; auto: tiles where the step would not fit into --memory"
+    )
+    memory: float | None = _option(
+        None, "what the process, on a GPU the device, may hold in GB (10^9 bytes) [what is free]", low=1e-3
+    )
     max_pixels: int | None = _option(None, "largest image file read, in pixels [Pillow's limit]", low=1)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            object.__setattr__(self, field.name, value := _plain(value))
+            value = _plain(value)
+            if field.name == "tile" and isinstance(value, int) and not isinstance(value, bool):
+                value = str(value)
+            object.__setattr__(self, field.name, value)
             _check(field, value)
         for layers, weights in (
             ("content_layers", "content_layer_weights"),
@@ -195,6 +204,8 @@ class StyleConfig:
             raise ConfigError("keep_state carries Adam's state; optimizer must be adam")
         if not re.fullmatch(r"auto|cpu|gpu:\d+", self.device):
             raise ConfigError(f"device is {self.device!r}; it can be auto, cpu, gpu:0, gpu:1, ...")
+        if not re.fullmatch(r"auto|off|0*[1-9]\d{0,5}", str(self.tile)):
+            raise ConfigError(f"tile is {self.tile!r}; it can be auto, off, or a number of pixels from 1")
         if self.style_blend is not None and sum(self.style_blend) <= 0:
             raise ConfigError("style_blend is all zero")
         if self.content_weight == self.style_weight == self.tv_weight == 0:

@@ -18,8 +18,8 @@ from tfstyle.encoder import IMAGENET_MEAN, Encoder
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.guidance import Masks, coverage, load_mask, resize_mask
 from tfstyle.images import Picture, load, resize
-from tfstyle.losses import Region
 from tfstyle.styles import Style, images_of
+from tfstyle.targets import Region
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfstyle.style_losses import StyleLoss
+from tfstyle.style_losses import StyleLoss, itself
 
 Matrices = tuple[tf.Tensor, ...]
 
@@ -42,18 +42,27 @@ def paired(deeper: int = 1, blurred: bool = False) -> StyleLoss:
         terms = [tf.reduce_mean((g - a) ** 2) / 4.0 for g, a in zip(found, target, strict=True)]
         return tf.add_n(terms) / len(terms)
 
-    return StyleLoss(summary, distance, of_products=True, deeper=deeper)
+    # What a blur adds at a position lies in part beyond a tile's border.
+    addend = None if blurred else itself
+    return StyleLoss(summary, distance, of_products=True, deeper=deeper, addend=addend)
 
 
 def _down(features: tf.Tensor, deeper: tf.Tensor, blurred: bool) -> tf.Tensor:
     """Means of ``[1, h, w, N]`` over what each position of a deeper map stands for: that map's size."""
     h, w = deeper.shape[1:3]
-    ratio = 2 ** int(math.log2((features.shape[1] + 1) / h))
+    ratio = _ratio(features.shape[1], h)
     if ratio == 1 and not blurred:
         return features[:, :h, :w]
     inside = features[:, : h * ratio, : w * ratio]
     side = 2 * ratio if blurred else ratio
     return tf.nn.avg_pool2d(inside, side, ratio, "SAME")[:, :h, :w]
+
+
+def _ratio(side: int, deeper: int) -> int:
+    """How many positions one of a deeper map stands for, along a side: a power of 2."""
+    rounded_down = [2**k for k in range(side.bit_length()) if side // 2**k == deeper]
+    # Networks that pool with padding round up.
+    return rounded_down[0] if rounded_down else 2 ** int(math.log2((side + 1) / deeper))
 
 
 def _across(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfstyle.errors import ConfigError
 from tfstyle.style_losses import GRAM, StyleLoss, Summary
-from tfstyle.units import Units, balanced_units
+from tfstyle.targets import Region, Summaries, Targets, Tensors, keep_parts
+from tfstyle.units import Extent, Units, balanced_units
 from tfstyle.variation import total_variation
-
-Tensors = dict[str, tf.Tensor]
-#: Layer -> what each style loss keeps of it, in the order of the losses.
-Summaries = dict[str, tuple[Summary, ...]]
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -33,38 +29,6 @@ def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     return tf.nn.l2_loss(tf.cast(features, tf.float32) - tf.cast(target, tf.float32))
 
 
-class Region(NamedTuple):
-    """A part of the picture that a style is painted in.
-
-    Attributes:
-        share: of the style loss that is this region's; all shares add up to 1.
-        weights: layer -> float32 ``[1, h, w, 1]`` of mean 1, what each position counts.
-    """
-
-    share: float
-    weights: Mapping[str, tf.Tensor]
-
-
-class Targets(NamedTuple):
-    """What an `Objective` pulls towards, computed once per scale; a structure of tensors.
-
-    Attributes:
-        content: layer -> features ``[1, h, w, N]``.
-        styles: for each region, layer -> the target of each style loss.
-        content_scale: layer -> scalar that the layer's loss is multiplied with.
-        style_scales: for each region, layer -> the same for each style loss.
-        weights: for each region, layer -> what its positions count; empty where all count alike.
-        kept: ``()``, or a mask ``[1, height, width, 1]`` and the picture that stays as it is there.
-    """
-
-    content: Tensors
-    styles: tuple[Summaries, ...]
-    content_scale: Tensors
-    style_scales: tuple[dict[str, tuple[tf.Tensor, ...]], ...]
-    weights: tuple[Tensors, ...] = ()
-    kept: tuple[tf.Tensor, ...] = ()
-
-
 @dataclass(frozen=True, eq=False)
 class Objective:
     """``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV`` as a function of an image and targets.
@@ -76,7 +40,7 @@ class Objective:
         content_weight, style_weight, tv_weight: α, β, γ.
         units: what the layers' losses are counted in, `balanced_units` or another of `tfstyle.units`.
         style_losses: pairs of a `StyleLoss` and its weight; E_l is their weighted sum.
-        variation: TV, a function of an image.
+        variation: TV, a function of an image; for tiles one of `tfstyle.variation`.
         unit_gradients: divide the gradient of each layer's loss with respect to its features by the sum
             of its magnitudes, so that every layer pulls alike.
 
@@ -92,7 +56,7 @@ class Objective:
     tv_weight: float = 0.0
     units: Units = balanced_units
     style_losses: Sequence[tuple[StyleLoss, float]] = ((GRAM, 1.0),)
-    variation: Callable[[tf.Tensor], tf.Tensor] = total_variation
+    variation: Callable[..., tf.Tensor] = total_variation
     unit_gradients: bool = False
 
     def targets(
@@ -115,28 +79,49 @@ class Objective:
         Raises:
             ConfigError: no style, not one weight per style, or not one region per style.
         """
-        shares = [1.0] * len(styles) if blend_weights is None else list(blend_weights)
-        if not styles or len(shares) != len(styles):
-            raise ConfigError(f"{len(styles)} styles with {len(shares)} blend weights")
-        if len(regions) > 1 and len(regions) != len(styles):
-            raise ConfigError(f"{len(styles)} styles with {len(regions)} regions")
         features = self.encoder(content)
         kept = {layer: features[layer] for layer in self.content_layers}
-        pixels = tf.shape(content)[1] * tf.shape(content)[2]
-        groups = [[i] for i in range(len(styles))] if len(regions) > 1 else [range(len(styles))]
         deepest = self._upwards(features)[-1] if self.style_layers else ""
         own = self._summaries(features, {}) if any(loss.order for loss, _ in self.style_losses) else {}
-        goals = tuple(
-            self._blended([styles[i] for i in g], [shares[i] for i in g], own, deepest) for g in groups
-        )
-        parts = [region.share for region in regions] or [1.0]
+        goals = self.goals(styles, blend_weights, len(regions), own, deepest)
+        extents = {layer: _extent(target, content) for layer, target in kept.items()}
         return Targets(
             kept,
             goals,
-            {layer: self.units.content(target, pixels) for layer, target in kept.items()},
-            tuple(self._style_scales(g, part, features) for g, part in zip(goals, parts, strict=True)),
+            {layer: self.units.content(extent) for layer, extent in extents.items()},
+            self.style_scales(goals, regions, features),
             tuple(dict(region.weights) for region in regions),
             () if keep is None else (keep, content),
+        )
+
+    def goals(
+        self,
+        styles: Sequence[Summaries],
+        blend_weights: Sequence[float] | None,
+        regions: int,
+        content: Summaries | None = None,
+        deepest: str = "",
+    ) -> tuple[Summaries, ...]:
+        """For each region what the style losses pull towards.
+
+        Args:
+            styles, blend_weights: as `targets`.
+            regions: how many there are.
+            content: the content's own summaries, and
+            deepest: the layer, in which a `StyleLoss.order` compares it with the styles.
+
+        Raises:
+            ConfigError: as `targets`.
+        """
+        shares = [1.0] * len(styles) if blend_weights is None else list(blend_weights)
+        if not styles or len(shares) != len(styles):
+            raise ConfigError(f"{len(styles)} styles with {len(shares)} blend weights")
+        if regions > 1 and regions != len(styles):
+            raise ConfigError(f"{len(styles)} styles with {regions} regions")
+        groups = [[i] for i in range(len(styles))] if regions > 1 else [range(len(styles))]
+        return tuple(
+            self._blended([styles[i] for i in g], [shares[i] for i in g], content or {}, deepest)
+            for g in groups
         )
 
     def style_summary(self, image: tf.Tensor, weights: Mapping[str, tf.Tensor] | None = None) -> Summaries:
@@ -151,13 +136,12 @@ class Objective:
     def _summaries(self, features: Mapping[str, tf.Tensor], where: Mapping[str, tf.Tensor]) -> Summaries:
         return {
             layer: tuple(
-                _summary(loss, self._parts(features, layer), where.get(layer))
-                for loss, _ in self.style_losses
+                _summary(loss, self.parts(features, layer), where.get(layer)) for loss, _ in self.style_losses
             )
             for layer in self.style_layers
         }
 
-    def _parts(self, features: Mapping[str, tf.Tensor], layer: str) -> list[tf.Tensor]:
+    def parts(self, features: Mapping[str, tf.Tensor], layer: str) -> list[tf.Tensor]:
         """The layer's features, and those of deeper style layers that a style loss looks at with them."""
         deeper = max((loss.deeper for loss, _ in self.style_losses), default=0)
         if deeper == 0:
@@ -185,13 +169,20 @@ class Objective:
             blended[layer] = tuple(goals)
         return blended
 
-    def _style_scales(
+    def style_scales(
+        self, goals: Sequence[Summaries], regions: Sequence[Region], features: Mapping[str, tf.Tensor]
+    ) -> tuple[dict[str, tuple[tf.Tensor, ...]], ...]:
+        """For each region what its style losses are multiplied with; of the features only channels count."""
+        parts = [region.share for region in regions] or [1.0]
+        return tuple(self._scales(goal, part, features) for goal, part in zip(goals, parts, strict=True))
+
+    def _scales(
         self, goals: Summaries, share: float, features: Mapping[str, tf.Tensor]
     ) -> dict[str, tuple[tf.Tensor, ...]]:
         scales = {}
         for layer, targets in goals.items():
             channels = features[layer].shape[-1]
-            nothing = [tf.zeros([1, 1, 1, part.shape[-1]]) for part in self._parts(features, layer)]
+            nothing = [tf.zeros([1, 1, 1, part.shape[-1]]) for part in self.parts(features, layer)]
             scales[layer] = tuple(
                 share * self.units.style(loss, loss.distance(_summary(loss, nothing, None), target), channels)
                 for (loss, _), target in zip(self.style_losses, targets, strict=True)
@@ -218,7 +209,7 @@ class Objective:
         terms = {
             f"style/{layer}": self.style_weight
             * weight
-            * self._apply(self._style_term(targets, layer), self._parts(features, layer))
+            * self._apply(self._style_term(targets, layer), self.parts(features, layer))
             for layer, weight in self.style_layers.items()
         }
         style = tf.add_n(list(terms.values())) if terms else tf.constant(0.0)
@@ -231,20 +222,35 @@ class Objective:
         return lambda features: scale * content_loss(features, target)
 
     def _style_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
+        regions = [weights[layer] for weights in targets.weights] or [None]
+
         def term(*parts: tf.Tensor) -> tf.Tensor:
-            found = []
-            for region, (goals, scales) in enumerate(zip(targets.styles, targets.style_scales, strict=True)):
-                weight = targets.weights[region][layer] if targets.weights else None
-                for (loss, part), goal, scale in zip(
-                    self.style_losses, goals[layer], scales[layer], strict=True
-                ):
-                    found.append(part * scale * loss.distance(_summary(loss, parts, weight), goal))
-            return tf.add_n(found)
+            found = [
+                tuple(_summary(loss, parts, weight) for loss, _ in self.style_losses) for weight in regions
+            ]
+            return self.compared(layer, found, targets)
 
         return term
 
+    def compared(self, layer: str, found: Sequence[tuple[Summary, ...]], targets: Targets) -> tf.Tensor:
+        """E_l, scaled, of what each style loss keeps of the image in each region."""
+        terms = []
+        for summaries, goals, scales in zip(found, targets.styles, targets.style_scales, strict=True):
+            columns = zip(self.style_losses, summaries, goals[layer], scales[layer], strict=True)
+            terms += [
+                part * scale * loss.distance(summary, goal) for (loss, part), summary, goal, scale in columns
+            ]
+        return tf.add_n(terms)
+
     def _apply(self, loss: Callable[..., tf.Tensor], parts: Sequence[tf.Tensor]) -> tf.Tensor:
         return _with_unit_gradient(loss, parts) if self.unit_gradients else loss(*parts)
+
+
+def _extent(target: tf.Tensor, content: tf.Tensor) -> Extent:
+    sizes = tf.cast(tf.shape(target), tf.float32), tf.cast(tf.shape(content), tf.float32)
+    (_, height, width, channels), (_, rows, columns, _) = (tf.unstack(size) for size in sizes)
+    energy = tf.nn.l2_loss(tf.cast(target, tf.float32))
+    return Extent(energy, height * width, channels, rows * columns)
 
 
 def _summary(loss: StyleLoss, parts: Sequence[tf.Tensor], weight: tf.Tensor | None) -> Summary:
@@ -253,14 +259,6 @@ def _summary(loss: StyleLoss, parts: Sequence[tf.Tensor], weight: tf.Tensor | No
 
 def _arranged(goal: Summary, order: tf.Tensor) -> Summary:
     return tf.nest.map_structure(lambda parts: tf.gather(parts, order), goal)
-
-
-def keep_parts(image: tf.Tensor, targets: Targets) -> tf.Tensor:
-    """The image with the content put back where it is to stay as it is."""
-    if not targets.kept:
-        return image
-    mask, picture = targets.kept
-    return image + mask * (picture - image)
 
 
 def _with_unit_gradient(loss: Callable[..., tf.Tensor], parts: Sequence[tf.Tensor]) -> tf.Tensor:

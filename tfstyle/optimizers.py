@@ -32,6 +32,7 @@ class Optimizer(NamedTuple):
         step: (evaluate, x, state) -> (next x, next state, terms at x).
         solution: (x, state) -> the best x known; a line search may be trying another one.
         recovers: whether a loss that is not finite is taken back, not an end.
+        elementwise: whether each component of x moves by itself, given the gradient.
         compiled: whether `step` may be traced; False where it keeps variables of its own.
         resize: (state, (height, width)) -> the state for the same image at that size; None where
             another size means another start.
@@ -41,6 +42,7 @@ class Optimizer(NamedTuple):
     step: Callable[[Evaluate, tf.Tensor, Any], tuple[tf.Tensor, Any, Terms]]
     solution: Callable[[tf.Tensor, Any], tf.Tensor] = lambda x, state: x
     recovers: bool = False
+    elementwise: bool = False
     compiled: bool = True
     resize: Callable[[Any, tuple[int, int]], Any] | None = None
 
@@ -95,7 +97,7 @@ def adam(
         first, second = (tf.image.resize(moment, shape) for moment in (state.first, state.second))
         return AdamState(first, tf.maximum(second, 0.0), state.count)
 
-    return Optimizer(init, step, resize=resize)
+    return Optimizer(init, step, resize=resize, elementwise=True)
 
 
 def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:

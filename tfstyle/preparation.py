@@ -25,13 +25,15 @@ from tfstyle.device import choose_compile, choose_precision
 from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError
 from tfstyle.images import Picture
-from tfstyle.losses import Objective, Summaries
+from tfstyle.losses import Objective
 from tfstyle.optimizers import HIGH, LOW, Optimizer
 from tfstyle.plan import available_layers, shares
 from tfstyle.step import Step, make_step
 from tfstyle.style_losses import StyleLoss
 from tfstyle.styles import Style, images_of
+from tfstyle.targets import Summaries
 from tfstyle.units import Units
+from tfstyle.variation import Variation
 
 UNITS: Mapping[str, Units] = {
     "balanced": units.balanced_units,
@@ -40,7 +42,7 @@ UNITS: Mapping[str, Units] = {
     "channels": units.channel_units,
     "root": units.root_units,
 }
-VARIATIONS: Mapping[str, Callable[[tf.Tensor], tf.Tensor]] = {
+VARIATIONS: Mapping[str, Variation] = {
     "squares": variation.total_variation,
     "sum_squares": variation.summed_squares,
     "magnitudes": variation.summed_differences,

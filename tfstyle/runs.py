@@ -19,12 +19,12 @@ from tfstyle.errors import NotFiniteError, RunError
 from tfstyle.guidance import Masks, layer_weights, resize_mask
 from tfstyle.images import Picture, resize
 from tfstyle.inputs import read_inputs, style_side
-from tfstyle.losses import Summaries
 from tfstyle.optimizers import Optimizer
 from tfstyle.plan import iterations_per_scale, scale_shapes
 from tfstyle.preparation import Preparation, as_graph, layer_shapes, prepare
 from tfstyle.results import History, Iteration, Result
 from tfstyle.styles import Style
+from tfstyle.targets import Summaries
 
 TOLERANCE_WINDOW = 10  # iterations over which `StyleConfig.tolerance` looks at the loss
 #: How many losses in a row may be infinite or NaN before a method that recovers is given up.

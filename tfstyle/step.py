@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfstyle.device import choose_compile, choose_device
@@ -15,6 +17,7 @@ from tfstyle.optimizers import Optimizer, Terms
 ObjectiveFunction = Callable[[tf.Tensor, Any], Terms]
 #: (image, state, targets) -> (next image, next state, terms at the image).
 Step = Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any, Terms]]
+BAND = 4_000_000  # pixels of an image in host memory that are moved at once
 
 
 def make_step(
@@ -91,11 +94,71 @@ def value_and_gradient(
         tape.watch(image)
         terms = objective(image, targets)
     total = terms["total"]
-    size = tf.abs(total)
-    usable = tf.math.is_finite(size) & (size > 1e-30)
-    exponent = 16.0 - tf.round(tf.math.log(tf.where(usable, size, 1.0)) / tf.math.log(2.0))
-    scale = tf.pow(2.0, exponent)
+    scale = loss_scale(total)
     gradient = tape.gradient(total, image, output_gradients=scale)
     if gradient is None:
         raise ConfigError("the objective's total does not depend on the image: there is nothing to optimise")
     return terms, gradient / scale
+
+
+def make_host_step(
+    evaluate: Callable[[np.ndarray, Any], tuple[Terms, np.ndarray]], optimizer: Optimizer
+) -> Step:
+    """As `make_step`, for an image in host memory whose loss is taken tile by tile.
+
+    Args:
+        evaluate: (image, targets) -> terms and gradient, `tfstyle.tiling.TiledObjective.value_and_gradient`.
+        optimizer: one that works element by element moves the image and its state in place, band by band;
+            another gets all at once.
+
+    Returns:
+        step(image, state, targets) -> (image, state, terms). In place, the image and the state are those
+        that `in_host_memory` made. Where a gradient is not finite nothing moves, and neither is the total.
+    """
+
+    def move(image: tf.Tensor, state: Any, gradient: tf.Tensor, terms: Terms) -> tuple[tf.Tensor, Any]:
+        return optimizer.step(lambda x: (terms, gradient), image, state)[:2]
+
+    compiled = tf.function(move, autograph=False) if optimizer.compiled else move
+
+    def step(image: Any, state: Any, targets: Any) -> tuple[Any, Any, Terms]:
+        terms, gradient = evaluate(image, targets)
+        with tf.device("/CPU:0"):
+            if not optimizer.elementwise:
+                return *compiled(tf.constant(image), state, tf.constant(gradient), terms), terms
+            bands = _bands(gradient.shape)
+            if not all(np.isfinite(gradient[:, band]).all() for band in bands):
+                return image, state, {**terms, "total": tf.constant(math.nan)}
+            moved: Any = None
+            for band in bands:
+                here, slope = tf.constant(image[:, band]), tf.constant(gradient[:, band])
+                image[:, band], moved = compiled(here, _rows(state, band), slope, terms)
+                for whole, new in zip(tf.nest.flatten(state), tf.nest.flatten(moved), strict=True):
+                    if np.ndim(whole) == 4:
+                        whole[:, band] = new
+        scalars = tf.nest.map_structure(lambda old, new: old if np.ndim(old) == 4 else new, state, moved)
+        return image, scalars, terms
+
+    return step
+
+
+def in_host_memory(structure: Any) -> Any:
+    """Tensors as arrays that `make_host_step` can change in place."""
+    return tf.nest.map_structure(np.array, structure)
+
+
+def _rows(state: Any, band: slice) -> Any:
+    return tf.nest.map_structure(lambda x: x[:, band] if np.ndim(x) == 4 else x, state)
+
+
+def _bands(shape: Sequence[int]) -> list[slice]:
+    rows = max(1, BAND // shape[2])
+    return [slice(top, top + rows) for top in range(0, shape[1], rows)]
+
+
+def loss_scale(total: tf.Tensor) -> tf.Tensor:
+    """The power of 2 that brings a total to about 2^16; 2^16 where it is zero or not finite."""
+    size = tf.abs(total)
+    usable = tf.math.is_finite(size) & (size > 1e-30)
+    exponent = 16.0 - tf.round(tf.math.log(tf.where(usable, size, 1.0)) / tf.math.log(2.0))
+    return tf.pow(2.0, exponent)

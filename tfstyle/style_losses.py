@@ -38,6 +38,8 @@ class StyleLoss(NamedTuple):
         deeper: how many deeper layers the summary sees too, in a list behind the layer's own.
         order: (a style's summary, the content's), of the deepest layer -> int ``[parts]``: which part of the
             style, along its tensors' first axis, is the target of each of the content's.
+        addend: (a part's summary, the whole's) -> what the part adds to it: the whole is the mean of these,
+            by the parts' weights; `blend` puts it together. None where all positions are needed at once.
     """
 
     summary: Callable[[Any, tf.Tensor | None], Summary]
@@ -46,6 +48,12 @@ class StyleLoss(NamedTuple):
     of_products: bool = False
     deeper: int = 0
     order: Callable[[Summary, Summary], tf.Tensor] | None = None
+    addend: Callable[[Summary, Summary], Summary] | None = None
+
+
+def itself(part: Summary, whole: Summary) -> Summary:
+    """The `StyleLoss.addend` of summaries that are means over positions."""
+    return part
 
 
 def style_loss(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -63,7 +71,7 @@ def _guided_gram(features: tf.Tensor, weight: tf.Tensor | None) -> tf.Tensor:
 
 
 #: Gram matrices compared by `style_loss`: the style loss of Gatys, Ecker, Bethge 2016.
-GRAM = StyleLoss(_guided_gram, style_loss, of_products=True)
+GRAM = StyleLoss(_guided_gram, style_loss, of_products=True, addend=itself)
 
 
 def shifted(shift: float = -1.0) -> StyleLoss:
@@ -77,7 +85,7 @@ def shifted(shift: float = -1.0) -> StyleLoss:
     def summary(features: tf.Tensor, weight: tf.Tensor | None) -> tf.Tensor:
         return _guided_gram(tf.cast(features, tf.float32) + shift, weight)
 
-    return StyleLoss(summary, style_loss, of_products=True)
+    return StyleLoss(summary, style_loss, of_products=True, addend=itself)
 
 
 def _moments(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -110,7 +118,7 @@ def mean_deviation_distance(moments: Sequence[tf.Tensor], target: Sequence[tf.Te
 
 
 #: Means and standard deviations of the channels, compared by `mean_deviation_distance`.
-MEAN_DEVIATION = StyleLoss(_moments, mean_deviation_distance)
+MEAN_DEVIATION = StyleLoss(_moments, mean_deviation_distance, addend=itself)
 
 
 def _gaussian(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -129,6 +137,13 @@ def _mixture(summaries: Sequence[Summary], weights: Sequence[float]) -> tuple[tf
     offsets = [m - mean for m, _ in summaries]
     between = [offset[:, :, tf.newaxis] * offset[:, tf.newaxis] for offset in offsets]
     return mean, within + weighted_mean(between, weights)
+
+
+def _recentred(part: Sequence[tf.Tensor], whole: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """A part's moments, the second about the whole's mean."""
+    mean, covariance = part
+    offset = mean - whole[0]
+    return mean, covariance + offset[:, :, tf.newaxis] * offset[:, tf.newaxis]
 
 
 def wasserstein(ridge: float = 1e-4) -> StyleLoss:
@@ -160,7 +175,7 @@ def wasserstein(ridge: float = 1e-4) -> StyleLoss:
         means = tf.reduce_mean((moments[0] - target[0]) ** 2)
         return means + _bures(ridged(moments[1]), ridged(target[1]))
 
-    return StyleLoss(_gaussian, distance, _mixture)
+    return StyleLoss(_gaussian, distance, _mixture, addend=_recentred)
 
 
 @tf.custom_gradient

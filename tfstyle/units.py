@@ -10,30 +10,45 @@ import tensorflow as tf
 from tfstyle.style_losses import StyleLoss
 
 
+class Extent(NamedTuple):
+    """How much there is of a layer's features P: float32 scalars.
+
+    Attributes:
+        energy: ½ Σ P².
+        positions: height times width of the layer.
+        channels: of the layer.
+        pixels: of the image.
+    """
+
+    energy: tf.Tensor
+    positions: tf.Tensor
+    channels: tf.Tensor
+    pixels: tf.Tensor
+
+
 class Units(NamedTuple):
     """What the losses of a layer are multiplied with, so that they are counted in some unit.
 
     Attributes:
-        content: (target features, pixels of the content) -> scalar for ½ Σ (F - P)².
+        content: (`Extent` of the target features) -> scalar for ½ Σ (F - P)².
         style: (style loss, its distance from no features at all, channels) -> scalar.
     """
 
-    content: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    content: Callable[[Extent], tf.Tensor]
     style: Callable[[StyleLoss, tf.Tensor, int], tf.Tensor]
 
 
-def _balanced_content(target: tf.Tensor, pixels: tf.Tensor) -> tf.Tensor:
-    positions = tf.cast(tf.shape(target)[1] * tf.shape(target)[2], tf.float32)
-    area = tf.cast(pixels, tf.float32) / positions
-    return area / 64.0 * _inverse(tf.nn.l2_loss(tf.cast(target, tf.float32)))
+def _balanced_content(target: Extent) -> tf.Tensor:
+    area = target.pixels / target.positions
+    return area / 64.0 * _inverse(target.energy)
 
 
 def _inverse(energy: tf.Tensor) -> tf.Tensor:
     return tf.where(energy > 0, 1.0 / energy, 1.0)
 
 
-def _entries(features: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.size(features), tf.float32)
+def _entries(target: Extent) -> tf.Tensor:
+    return target.positions * target.channels
 
 
 def _of_grams(factor: Callable[[int], float]) -> Callable[[StyleLoss, tf.Tensor, int], tf.Tensor]:
@@ -49,10 +64,10 @@ def _of_grams(factor: Callable[[int], float]) -> Callable[[StyleLoss, tf.Tensor,
 #: be painted. A target that is zero keeps its raw sum.
 balanced_units = Units(_balanced_content, lambda loss, energy, channels: _inverse(energy))
 #: Raw sums, as Gatys et al. write them: ½ Σ (F - P)², and 1/(4 N²) Σ (G - A)² with G = FᵀF / M.
-paper_units = Units(lambda target, pixels: tf.constant(1.0), _of_grams(lambda n: 1.0))
+paper_units = Units(lambda target: tf.constant(1.0), _of_grams(lambda n: 1.0))
 #: Means over all entries: (F - P)² and (G - A)².
-mean_units = Units(lambda target, pixels: 2.0 / _entries(target), _of_grams(lambda n: 4.0))
+mean_units = Units(lambda target: 2.0 / _entries(target), _of_grams(lambda n: 4.0))
 #: Means too, with Gram matrices divided by the number of channels, FᵀF / (N M).
 channel_units = Units(mean_units.content, _of_grams(lambda n: 4.0 / n**2))
 #: cysmith/neural-style-tf: ``Σ (F - P)² / (2 √N √M)``, and the paper's style loss.
-root_units = Units(lambda target, pixels: 1.0 / tf.sqrt(_entries(target)), paper_units.style)
+root_units = Units(lambda target: 1.0 / tf.sqrt(_entries(target)), paper_units.style)

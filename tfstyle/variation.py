@@ -1,44 +1,70 @@
-"""Total variation in the forms that programs of style transfer use: how much neighbouring pixels differ."""
+"""Total variation in the forms that programs of style transfer use: how much neighbouring pixels differ.
+
+Each is a sum over pairs of neighbours, so that it can be added up over bands of rows. A band is some rows of
+a picture with the row below them, where there is one; it counts the pairs that begin in its own rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 
-def total_variation(image: tf.Tensor) -> tf.Tensor:
+class Band(NamedTuple):
+    """Where the rows of a band lie in their picture.
+
+    Attributes:
+        height: of the whole picture, in pixels.
+        first, last: whether the band has the picture's first row, and its last.
+    """
+
+    height: int | tf.Tensor
+    first: bool
+    last: bool
+
+
+#: (image or band of one ``[batch, rows, width, 3]``, where that lies or None) -> float32 scalar.
+Variation = Callable[[tf.Tensor, "Band | None"], tf.Tensor]
+
+
+def total_variation(image: tf.Tensor, band: Band | None = None) -> tf.Tensor:
     """The mean squared difference of neighbouring pixels, rows plus columns.
 
     Args:
         image: float32 ``[batch, height, width, 3]`` in 0..1; an axis of one pixel adds nothing.
+        band: where these rows lie, if they are not the whole image; the values of all bands add up to it.
 
     Returns:
         float32 scalar.
 
     Reference: the form of anishathalye/neural-style, on 0..1 instead of 0..255.
     """
-    squares = [(2.0 * tf.nn.l2_loss(d), tf.size(d)) for d in (_down(image), _right(image))]
-    return tf.add_n([tf.math.divide_no_nan(total, tf.cast(n, tf.float32)) for total, n in squares])
+    batch, height, width, channels = _shape(image, band)
+    counts = batch * channels * (height - 1.0) * width, batch * channels * height * (width - 1.0)
+    sums = tf.nn.l2_loss(_down(image)), tf.nn.l2_loss(_own_rows(_right(image), band))
+    return tf.add_n([2.0 * tf.math.divide_no_nan(total, n) for total, n in zip(sums, counts, strict=True)])
 
 
-def summed_squares(image: tf.Tensor) -> tf.Tensor:
+def summed_squares(image: tf.Tensor, band: Band | None = None) -> tf.Tensor:
     """``½ Σ (dx² + dy²)`` over all pixels but the last row and column; args as `total_variation`.
 
     Reference: jcjohnson/neural-style, whose gradient it has.
     """
+    # A band's last row is the picture's, which does not count, or another band's.
     return tf.nn.l2_loss(_down(image)[:, :, :-1]) + tf.nn.l2_loss(_right(image)[:, :-1])
 
 
-def summed_differences(image: tf.Tensor) -> tf.Tensor:
+def summed_differences(image: tf.Tensor, band: Band | None = None) -> tf.Tensor:
     """``Σ (|dx| + |dy|)``, which lets edges stand; args as `total_variation`.
 
     Reference: Rudin, Osher, Fatemi 1992, in its anisotropic form; `tf.image.total_variation`.
     """
-    return tf.reduce_sum(tf.abs(_down(image))) + tf.reduce_sum(tf.abs(_right(image)))
+    return tf.reduce_sum(tf.abs(_down(image))) + tf.reduce_sum(tf.abs(_own_rows(_right(image), band)))
 
 
-def nine_point_variation(image: tf.Tensor) -> tf.Tensor:
+def nine_point_variation(image: tf.Tensor, band: Band | None = None) -> tf.Tensor:
     """Mean squared differences with all eight neighbours, the picture's border repeated beyond it.
 
     ``2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↗²⟩/12)``, the same in all directions and blind to none: a
@@ -46,16 +72,28 @@ def nine_point_variation(image: tf.Tensor) -> tf.Tensor:
 
     Reference: crowsonkb/style-transfer-pytorch.
     """
-    wide = tf.concat([image[:, :1], image, image[:, -1:]], 1)
+    above = image[:, :1] if band is None or band.first else image[:, :0]
+    below = image[:, -1:] if band is None or band.last else image[:, :0]
+    wide = tf.concat([above, image, below], 1)
     wide = tf.concat([wide[:, :, :1], wide, wide[:, :, -1:]], 2)
-    straight = _mean_square(_right(wide)[:, 1:-1, 1:]) + _mean_square(_down(wide)[:, 1:, 1:-1])
-    diagonal = _mean_square(wide[:, 1:, 1:] - wide[:, :-1, :-1])
-    diagonal += _mean_square(wide[:, 1:, :-1] - wide[:, :-1, 1:])
-    return 2.0 * (straight / 3.0 + diagonal / 12.0)
+    batch, height, width, channels = _shape(image, band)
+    # What lies beyond the border differs in nothing from the pixel beside it.
+    straight = tf.nn.l2_loss(_own_rows(_right(image), band)) + tf.nn.l2_loss(_down(image))
+    diagonal = tf.nn.l2_loss(wide[:, 1:, 1:] - wide[:, :-1, :-1])
+    diagonal += tf.nn.l2_loss(wide[:, 1:, :-1] - wide[:, :-1, 1:])
+    pixels, corners = height * width, (height + 1.0) * (width + 1.0)
+    return 4.0 / (batch * channels) * (straight / (3.0 * pixels) + diagonal / (12.0 * corners))
 
 
-def _mean_square(x: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_mean(tf.square(x))
+def _shape(image: tf.Tensor, band: Band | None) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Batch, height, width and channels of the whole picture, as floats."""
+    shape = tf.cast(tf.shape(image), tf.float32)
+    height = shape[1] if band is None else tf.cast(band.height, tf.float32)
+    return shape[0], height, shape[2], shape[3]
+
+
+def _own_rows(differences: tf.Tensor, band: Band | None) -> tf.Tensor:
+    return differences if band is None or band.last else differences[:, :-1]
 
 
 # A slice's own gradient fills a whole picture of zeros, four times; padding by zeros costs about half.
