@@ -13,7 +13,7 @@ import tfstyle
 PACKAGE = Path(tfstyle.__file__).parent
 MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
 RECIPES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("papers/*.py")}
-SHELLS = {"cli", "commands", "explore", "extraction", "progress", "several", "__main__"}
+SHELLS = {"cli", "commands", "explore", "extraction", "outputs", "progress", "several", "__main__"}
 BASE = {"errors", "config"}
 #: Which siblings a module may import; a shell may import any, and nothing but a shell imports a shell.
 ALLOWED = {
@@ -59,7 +59,9 @@ ALLOWED = {
     "extractor": BASE
     | {"encoder", "export", "images", "plan", "representations", "signatures", "styles", "weights"},
     "plan": BASE | {"encoder", "weights"},
-    "inputs": BASE | {"color", "encoder", "guidance", "images", "styles", "targets"},
+    "checkpoint": BASE | {"files"},
+    "resuming": BASE | {"checkpoint", "encoder", "inputs", "optimizers", "results"},
+    "inputs": BASE | {"checkpoint", "color", "encoder", "guidance", "images", "styles", "targets"},
     "preparation": BASE
     | {
         "device",
@@ -80,6 +82,7 @@ ALLOWED = {
     },
     "runs": BASE
     | {
+        "checkpoint",
         "device",
         "encoder",
         "guidance",
@@ -90,10 +93,21 @@ ALLOWED = {
         "plan",
         "preparation",
         "results",
+        "resuming",
         "styles",
     },
     "transfer": BASE
-    | {"encoder", "guidance", "images", "optimizers", "preparation", "results", "runs", "styles"},
+    | {
+        "checkpoint",
+        "encoder",
+        "guidance",
+        "images",
+        "optimizers",
+        "preparation",
+        "results",
+        "runs",
+        "styles",
+    },
     "batch": BASE
     | {"device", "images", "inputs", "preparation", "results", "runs", "saving", "sheets", "transfer"},
 }

@@ -177,6 +177,19 @@ def _add_stylize(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--history", metavar="FILE.json", help="write the loss of every iteration as JSON")
     command.add_argument(
+        "--checkpoint",
+        metavar="DIR",
+        help="keep the run's last two checkpoints there, to go on with --resume",
+    )
+    command.add_argument(
+        "--checkpoint-every", metavar="SECONDS", type=float,
+        help="seconds between two; one more at the end of a scale and upon Ctrl-C "
+        f"[{commands.CHECKPOINT_EVERY:.0f}]",
+    )  # fmt: skip
+    command.add_argument(
+        "--resume", action="store_true", help="go on from the last checkpoint; where there is none, begin"
+    )
+    command.add_argument(
         "--interpolate", metavar="N", type=_at_least(2), help="a strip of N pictures between two styles"
     )
     _add_run_options(command)

@@ -20,13 +20,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tfstyle import __version__
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, RunError
+from tfstyle.outputs import Outputs
 from tfstyle.presets import PRESETS
 
 if TYPE_CHECKING:
-    from tfstyle.runs import Run
+    from tfstyle.checkpoint import Checkpoints
 
 DATA = Path(__file__).parent / "data"
 DEMO_CONTENT, DEMO_STYLE, DEMO_SIZE = "cat.jpg", "evening.jpg", 384
+CHECKPOINT_EVERY = 300.0  # seconds
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -40,46 +42,53 @@ class Parser(argparse.ArgumentParser):
 
 def stylize(options: argparse.Namespace) -> int:
     """``tfstyle stylize``."""
-    from tfstyle.files import check_writable
     from tfstyle.progress import progress_display
     from tfstyle.runs import Run
-    from tfstyle.saving import check_output
     from tfstyle.several import interpolate
     from tfstyle.transfer import with_fine_style
 
     if options.interpolate is not None:
         return interpolate(options)
-    output = Path(options.output)
-    check_output(output, options.overwrite)
-    config = run_config(options)
-    if options.history is not None:
-        if Path(options.history).resolve() == output.resolve():
-            raise ConfigError(f"--history and --output are both {output}")
-        check_writable(Path(options.history), options.overwrite)
-    every = options.save_every or 0
-    run = Run(options.content, with_fine_style(options.styles, config), config, pause_every=every)
-    check_output(output, options.overwrite, run.shapes[-1])
-    total = sum(run.iterations)
-    for n in range(every, total, every) if every else ():
-        check_writable(_preview(output, n), options.overwrite)
+    outputs = Outputs(options)
+    config, checkpoints = run_config(options), _checkpoints(options)
+    styles = with_fine_style(options.styles, config, checkpoints=checkpoints)
+    run = Run(options.content, styles, config, pause_every=outputs.every, checkpoints=checkpoints)
+    outputs.check(run)
     error: Exception | None = None
+    trouble = ""
     with interruptible() as interrupted:
         try:
-            with progress_display(run.shapes, run.iterations, sys.stderr) as show:
-                for iteration in run:
+            with (
+                progress_display(run.shapes, run.iterations, sys.stderr) as show,
+                contextlib.closing(iter(run)) as iterations,
+            ):
+                for iteration in iterations:
                     show(iteration)
-                    done = len(run.history.iteration)
-                    if every and done % every == 0 and done < total:
-                        run.result().save(_preview(output, done), options.overwrite)
+                    outputs.after(run)
                     if interrupted():
                         break
         except RunError as caught:
             error = caught
         if run.history.iteration:
-            _save(run, options)
+            trouble = outputs.save(run)
     if error is not None:
-        return complain(error, FAILED)
+        complain(error, FAILED)
+    if trouble:
+        complain(trouble, FAILED)
+    if error is not None or trouble:
+        return FAILED
     return complain("interrupted", INTERRUPTED) if interrupted() else DONE
+
+
+def _checkpoints(options: argparse.Namespace) -> Checkpoints | None:
+    from tfstyle.checkpoint import open_checkpoints
+
+    every = options.checkpoint_every
+    if every is not None and options.checkpoint is None:
+        raise ConfigError("--checkpoint-every needs --checkpoint DIR")
+    return open_checkpoints(
+        options.checkpoint, CHECKPOINT_EVERY if every is None else every, options.resume, options.overwrite
+    )
 
 
 def presets(options: argparse.Namespace) -> int:
@@ -107,7 +116,7 @@ def demo(options: argparse.Namespace) -> int:
         argparse.Namespace(
             content=str(content), styles=[str(style)], output=str(output), overwrite=options.overwrite,
             save_every=None, history=None, config=None, preset="default", size=DEMO_SIZE, interpolate=None,
-            **given,
+            checkpoint=None, checkpoint_every=None, resume=False, **given,
         )
     )  # fmt: skip
     flags = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items())
@@ -191,24 +200,6 @@ def _stored_options(path: Path) -> dict[str, Any]:
         return dict(found.get("options", found))
     except (ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"{path}: not a JSON object of options ({error})") from error
-
-
-def _preview(output: Path, iteration: int) -> Path:
-    """Where the picture of an iteration, counted over all scales, goes: out-0050.png beside out.png."""
-    return output.with_stem(f"{output.stem}-{iteration:04d}")
-
-
-def _save(run: Run, options: argparse.Namespace) -> None:
-    """Write the picture so far, and the history; say what was written."""
-    result, output = run.result(), Path(options.output)
-    if output.exists() and not options.overwrite:  # it was not there when the run began
-        output = output.with_stem(f"{output.stem}-{os.getpid()}")
-    result.save(output, options.overwrite)
-    height, width = result.image.shape[:2]
-    done, seconds = len(result.history.iteration), result.history.seconds[-1]
-    print(f"{output}: {width} x {height} pixels, {done} iterations in {seconds:.1f} s", flush=True)
-    if options.history is not None:
-        result.history.save(options.history, options.overwrite)
 
 
 @contextlib.contextmanager

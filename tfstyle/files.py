@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from tfstyle.errors import OutputError, RunError
+
+#: How the names of files begin that are not whole yet.
+PARTIAL = ".tfstyle-"
 
 
 def check_writable(path: Path, overwrite: bool = False) -> None:
@@ -30,20 +38,69 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or not there, by renaming a temporary one.
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write into that takes the path when the block has ended well: it is whole or not there.
 
     Raises:
         RunError: the disk is full or failed; the temporary file is removed.
     """
-    temporary = path.with_name(f".tfstyle-{os.getpid()}-{threading.get_ident()}")
+    temporary = path.with_name(f"{PARTIAL}{_host()}-{os.getpid()}-{threading.get_ident()}")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise RunError(f"{path} could not be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong first is what counts
+            temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is either whole or not there, by renaming a temporary one.
+
+    Raises:
+        RunError: as `replacing`.
+    """
+    with replacing(path) as file:
+        file.write(data)
+
+
+def remove_left(folder: Path) -> None:
+    """Remove the temporary files of `replacing` that killed processes of this machine left in a folder."""
+    for path in folder.glob(f"{PARTIAL}{_host()}-*"):
+        number = path.name.split("-")[-2]
+        if number.isdecimal() and not _runs(int(number)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.]", "_", socket.gethostname())
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process; where the system is not known to tell, yes."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let a new name in a folder outlive a power cut, where the system has means to."""
+    with contextlib.suppress(OSError):  # Windows opens no folder, and some network disks sync none
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

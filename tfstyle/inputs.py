@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle import color
+from tfstyle.checkpoint import digest
 from tfstyle.config import StyleConfig
 from tfstyle.encoder import IMAGENET_MEAN, Encoder
 from tfstyle.errors import ConfigError, ImageError
@@ -22,6 +23,9 @@ from tfstyle.styles import Style, images_of
 from tfstyle.targets import Region
 
 log = logging.getLogger(__name__)
+
+#: What `StyleConfig.init` can be, but for a file.
+STARTS = ("content", "noise", "style", "grey", "uniform", "mean", "style_stats")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,7 @@ class Inputs:
         regions: for each style its region of the content, ``[height, width]`` in 0..1; or none.
         style_regions: for each style its own region, or None.
         keep: what stays as it is, ``[height, width]`` in 0..1, or None.
+        digests: of everything as it was read, by its name in errors; empty where none were asked for.
     """
 
     original: Picture
@@ -43,6 +48,7 @@ class Inputs:
     regions: Sequence[np.ndarray]
     style_regions: Sequence[np.ndarray | None]
     keep: np.ndarray | None
+    digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def check(self, encoder: Encoder, layers: Sequence[str]) -> None:
         """Raise an InputError where an image is too small, or a kept style of another encoder's."""
@@ -130,8 +136,14 @@ class Inputs:
         return regions, None if keep is None else tf.constant(keep[None, :, :, None])
 
 
-def read_inputs(content: Any, style: Any, config: StyleConfig, masks: Masks | None = None) -> Inputs:
+def read_inputs(
+    content: Any, style: Any, config: StyleConfig, masks: Masks | None = None, digests: bool = False
+) -> Inputs:
     """Read all pictures and masks that a run needs, at the size of its last scale.
+
+    Args:
+        content, style, config, masks: as `tfstyle.stylize`.
+        digests: whether `Inputs.digests` is wanted.
 
     Raises:
         ImageError: one cannot be read.
@@ -147,11 +159,15 @@ def read_inputs(content: Any, style: Any, config: StyleConfig, masks: Masks | No
             {len(sources)} | ({1} if name != "style_blend" else set())
         ):
             raise ConfigError(f"{name} has {len(numbers)} numbers for {len(sources)} style images")
-    original = fitted(load(content, config.max_pixels), config)
-    styles = [
-        Style.of(source) or _sized(load(source, config.max_pixels), i, original, config)
-        for i, source in enumerate(sources)
+    known = _Digests(digests)
+    original = fitted(known.of("the content image", load(content, config.max_pixels)), config)
+    read = [
+        known.of(f"style image {i}", Style.of(source) or load(source, config.max_pixels))
+        for i, source in enumerate(sources, 1)
     ]
+    styles = [s if isinstance(s, Style) else _sized(s, i, original, config) for i, s in enumerate(read)]
+    if digests and names_file(config.init):
+        known.of("the start", load(config.init, config.max_pixels))
     masks = _merged(masks, config)
     needs_image = {
         f"style_losses {','.join(config.style_losses)}": config.style_losses != ("gram",),
@@ -161,16 +177,16 @@ def read_inputs(content: Any, style: Any, config: StyleConfig, masks: Masks | No
         if needed:
             images_of(styles, option)
     shown, styles = _recolored(original, styles, config.color)
-    regions = [_mask(m, original, f"mask {i}") for i, m in enumerate(masks.content, 1)]
+    regions = [_mask(m, original, f"mask {i}", known) for i, m in enumerate(masks.content, 1)]
     own: list[np.ndarray | None]
-    own = [_mask(m, p, f"style mask {i}") for i, (m, p) in enumerate(zip(masks.styles, styles), 1)]
+    own = [_mask(m, p, f"style mask {i}", known) for i, (m, p) in enumerate(zip(masks.styles, styles), 1)]
     for name, found in (("masks", masks.content), ("style_masks", masks.styles)):
         if len(found) not in (0, len(styles)):
             raise ConfigError(f"{len(found)} {name} for {len(styles)} style images: give one for each")
-    keep = None if masks.keep is None else _mask(masks.keep, original, "content_mask")
+    keep = None if masks.keep is None else _mask(masks.keep, original, "content_mask", known)
     if regions and (share := coverage(regions if keep is None else [*regions, keep])) < 0.99:
         log.warning("the masks cover %.0f%% of the content; the rest takes no style", 100 * share)
-    return Inputs(original, shown, styles, regions, own or [None] * len(styles), keep)
+    return Inputs(original, shown, styles, regions, own or [None] * len(styles), keep, known.found)
 
 
 def _merged(masks: Masks | Sequence[Any] | None, config: StyleConfig) -> Masks:
@@ -239,5 +255,28 @@ def _recolored(
     return content, list(styles)
 
 
-def _mask(source: Any, picture: Picture | Style, what: str) -> np.ndarray:
-    return resize_mask(load_mask(source, what), picture.rgb.shape[:2])  # type: ignore[union-attr]
+def _mask(source: Any, picture: Picture | Style, what: str, known: _Digests) -> np.ndarray:
+    mask = known.of(what, load_mask(source, what))
+    return resize_mask(mask, picture.rgb.shape[:2])  # type: ignore[union-attr]
+
+
+def names_file(init: str) -> bool:
+    """Whether `StyleConfig.init` names none of the starts that there are."""
+    return init not in STARTS
+
+
+class _Digests:
+    """Collects digests of what is read: by the time it is used, it is resized and recoloured."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.found: dict[str, str] = {}
+        self._wanted = wanted
+
+    def of(self, name: str, read: Any) -> Any:
+        """Take the digest of a picture, a kept style or a mask, and hand it on."""
+        if self._wanted:
+            parts = (
+                {} if isinstance(read, np.ndarray) else {k: v for k, v in vars(read).items() if k != "name"}
+            )
+            self.found[name] = digest(parts or read)
+        return read

@@ -9,10 +9,11 @@ whichever the method, and a run can be stopped, stored and continued between any
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfstyle.errors import ConfigError
@@ -22,6 +23,11 @@ Terms = dict[str, tf.Tensor]
 Evaluate = Callable[[tf.Tensor], tuple[Terms, tf.Tensor]]
 #: What an image may hold; every optimiser here keeps within it.
 LOW, HIGH = 0.0, 1.0
+
+
+def _put_back(state: Any, arrays: Sequence[np.ndarray]) -> Any:
+    """A state of the same structure, its leaves these arrays as tensors."""
+    return tf.nest.pack_sequence_as(state, [tf.constant(array) for array in arrays])
 
 
 class Optimizer(NamedTuple):
@@ -36,6 +42,9 @@ class Optimizer(NamedTuple):
         compiled: whether `step` may be traced; False where it keeps variables of its own.
         resize: (state, (height, width)) -> the state for the same image at that size; None where
             another size means another start.
+        leaves: state -> its tensors or arrays, in an order of its own, which later steps leave alone.
+        put_back: (state that `init` gave, such arrays) -> the state with these values.
+        described: the method and its numbers; runs that differ in it are not continued by one another.
     """
 
     init: Callable[[tf.Tensor], Any]
@@ -45,6 +54,9 @@ class Optimizer(NamedTuple):
     elementwise: bool = False
     compiled: bool = True
     resize: Callable[[Any, tuple[int, int]], Any] | None = None
+    leaves: Callable[[Any], list[Any]] = tf.nest.flatten
+    put_back: Callable[[Any, Sequence[np.ndarray]], Any] = _put_back
+    described: str = "an optimizer of one's own"
 
 
 class AdamState(NamedTuple):
@@ -97,7 +109,8 @@ def adam(
         first, second = (tf.image.resize(moment, shape) for moment in (state.first, state.second))
         return AdamState(first, tf.maximum(second, 0.0), state.count)
 
-    return Optimizer(init, step, resize=resize, elementwise=True)
+    numbers = f"{learning_rate}, {beta_1}, {beta_2}, {epsilon}, {low}, {high}, {corrected}"
+    return Optimizer(init, step, resize=resize, elementwise=True, described=f"adam({numbers})")
 
 
 def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
@@ -124,7 +137,13 @@ def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
     """
     _check_history(history)
     init, step = searching(history, low, high)
-    return Optimizer(init, step, solution=lambda x, state: state.point, recovers=True)
+    return Optimizer(
+        init,
+        step,
+        solution=lambda x, state: state.point,
+        recovers=True,
+        described=f"lbfgs({history}, {low}, {high})",
+    )
 
 
 def lbfgs_fixed(
@@ -157,7 +176,10 @@ def lbfgs_fixed(
     Reference: `torch.optim.LBFGS` without ``line_search_fn``; Nocedal & Wright 2006, algorithm 7.4.
     """
     _check_history(history)
-    return Optimizer(*fixed(history, learning_rate, low, high, unit))
+    return Optimizer(
+        *fixed(history, learning_rate, low, high, unit),
+        described=f"lbfgs_fixed({history}, {learning_rate}, {low}, {high}, {unit})",
+    )
 
 
 def _check_history(history: int) -> None:
@@ -213,8 +235,21 @@ def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
         inner = optimizer.resize(state.inner, shape) if optimizer.resize else state.inner
         return AveragedState(inner, tf.image.resize(tf.zeros_like(state.mean), shape), tf.zeros([]))
 
+    def leaves(state: AveragedState) -> list[Any]:
+        return [state.mean, state.weight, *optimizer.leaves(state.inner)]
+
+    def put_back(state: AveragedState, arrays: Sequence[np.ndarray]) -> AveragedState:
+        mean, weight, *inner = arrays
+        return AveragedState(optimizer.put_back(state.inner, inner), tf.constant(mean), tf.constant(weight))
+
     return optimizer._replace(
-        init=init, step=step, solution=solution, resize=resize if optimizer.resize else None
+        init=init,
+        step=step,
+        solution=solution,
+        resize=resize if optimizer.resize else None,
+        leaves=leaves,
+        put_back=put_back,
+        described=f"the average by {decay} of {optimizer.described}",
     )
 
 
@@ -245,4 +280,15 @@ def from_keras(optimizer: keras.optimizers.Optimizer, low: float = LOW, high: fl
         fresh.apply_gradients([(gradient, variable)])
         return tf.clip_by_value(tf.convert_to_tensor(variable), low, high), state, terms
 
-    return Optimizer(init, step, compiled=False)
+    def leaves(state: Any) -> list[np.ndarray]:
+        fresh, variable = state
+        return [np.array(tf.convert_to_tensor(v)) for v in (variable, *fresh.variables)]
+
+    def put_back(state: Any, arrays: Sequence[np.ndarray]) -> Any:
+        fresh, variable = state
+        for v, array in zip((variable, *fresh.variables), arrays, strict=True):
+            v.assign(array)
+        return state
+
+    described = f"{made_from[0].__name__}({made_from[1]}, {low}, {high})"
+    return Optimizer(init, step, compiled=False, leaves=leaves, put_back=put_back, described=described)

@@ -27,9 +27,14 @@ def progress_display(
         iterations: of each scale.
         stream: where to write.
     """
-    work = sum(n * height * width for n, (height, width) in zip(iterations, shapes, strict=True))
+    areas = [n * height * width for n, (height, width) in zip(iterations, shapes, strict=True)]
+    work = sum(areas)
+
+    def done(step: Iteration) -> float:  # a run that goes on begins in the middle
+        return sum(areas[: step.scale - 1]) + areas[step.scale - 1] * step.iteration / step.iterations
+
     if not stream.isatty():
-        yield _plain(work, stream)
+        yield _plain(work, done, stream)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -45,7 +50,7 @@ def progress_display(
             height, width = step.shape
             bar.update(
                 task,
-                advance=height * width,
+                completed=done(step),
                 description=f"{width} x {height} ({step.scale}/{step.scales})",
                 loss=step.losses["total"],
                 speed=meter.update(step),
@@ -78,18 +83,17 @@ def count_display(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
 
 
-def _plain(work: int, stream: TextIO) -> Show:
-    meter, done, last = _Meter(), 0, time.monotonic()
+def _plain(work: int, done: Callable[[Iteration], float], stream: TextIO) -> Show:
+    meter, last = _Meter(), time.monotonic()
 
     def show(step: Iteration) -> None:
-        nonlocal done, last
+        nonlocal last
         height, width = step.shape
-        done += height * width
         speed = meter.update(step)
         if time.monotonic() - last < PLAIN_EVERY and step.iteration < step.iterations:
             return
         last = time.monotonic()
-        left = step.seconds / done * (work - done)
+        left = step.seconds * (work / done(step) - 1)
         print(
             f"scale {step.scale}/{step.scales} ({width} x {height})  iteration {step.iteration}/"
             f"{step.iterations}  loss {step.losses['total']:.4g}  {speed:.1f} it/s  {left:.0f} s left",

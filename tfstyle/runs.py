@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, NoReturn
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfstyle.checkpoint import Checkpoints, digest
 from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device
 from tfstyle.encoder import LAYERS_OF, Encoder
@@ -23,6 +24,7 @@ from tfstyle.optimizers import Optimizer
 from tfstyle.plan import iterations_per_scale, scale_shapes
 from tfstyle.preparation import Preparation, as_graph, layer_shapes, prepare
 from tfstyle.results import History, Iteration, Result
+from tfstyle.resuming import Keeper, Position, check_same, chosen_options, describe, put_back
 from tfstyle.styles import Style
 from tfstyle.targets import Summaries
 
@@ -39,6 +41,7 @@ class Run:
     Args, Raises: as `tfstyle.stylize`. Where the device does several iterations in one call, calls end
     at every multiple of ``pause_every`` iterations, so that a preview taken there is of that one. A
     ``preparation`` of an earlier run with the same options and style images saves making another.
+    With ``checkpoints`` it stores how far it is, or goes on from there.
 
     Attributes:
         shapes: ``(height, width)`` of each scale.
@@ -57,21 +60,23 @@ class Run:
         pause_every: int = 0,
         masks: Masks | None = None,
         preparation: Preparation | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.config = config
         self.history = History()
-        self._inputs = read_inputs(content, style, config, masks)
-        self._device = choose_device(config.device).value
+        self._inputs = read_inputs(content, style, config, masks, digests=checkpoints is not None)
+        pinned = config if checkpoints is None else checkpoints.pinned(config)
+        self._device = choose_device(pinned.device).value
         with tf.device(self._device), _one_line_errors(self._inputs.content.rgb.shape):
             self.preparation = preparation or prepare(
-                config, self._device, [self._inputs.content, *self._inputs.styles], encoder, optimizer
+                pinned, self._device, [self._inputs.content, *self._inputs.styles], encoder, optimizer
             )
         self._encoder, self._optimizer = self.preparation.encoder, self.preparation.optimizer
         self._inputs.check(self._encoder, self.preparation.style_layers)
         full = self._inputs.content.rgb.shape[:2]
         self.shapes = scale_shapes(full, self._encoder.minimum_size, config)
         self.iterations = iterations_per_scale(config, len(self.shapes))
-        self._chunk, self._step = self.preparation.step(self.iterations, config.steps_per_call, pause_every)
+        self._chunk, self._step = self.preparation.step(self.iterations, pinned.steps_per_call, pause_every)
         self._image = tf.constant(self._inputs.start(config, self.shapes[0])[None])
         self._state: Any = None
         self._last_good = self._image, self._state
@@ -88,11 +93,15 @@ class Run:
             "compile": self.preparation.compiler,
             "precision": self._encoder.dtype,
         }
+        self._resumed = 0, 0, False  # the scale, the iterations of it, and whether those were all
+        self._keeper = self._keep(checkpoints, own_encoder=encoder is not None)
 
-    def __iter__(self) -> Iterator[Iteration]:
-        began = time.perf_counter()
+    def __iter__(self) -> Generator[Iteration, None, None]:
+        began = time.perf_counter() - (self.history.seconds or [0.0])[-1]
         for scale, shape in enumerate(self.shapes, 1):
-            with _one_line_errors(shape):
+            if scale < self._resumed[0] + self._resumed[2]:
+                continue
+            with _one_line_errors(shape), self._keeper.storing_when_interrupted():
                 yield from self._run_scale(scale, shape, began)
 
     def result(self) -> Result:
@@ -107,15 +116,18 @@ class Run:
     def _run_scale(self, scale: int, shape: tuple[int, int], began: float) -> Iterator[Iteration]:
         with tf.device(self._device):
             targets = self._scale_targets(shape)
-            self._image = tf.constant(resize(self._picture(), shape, self.config.clamp)[None])
-            self._state = self._first_state(shape)
+            begun, losses = self._done_before(scale)
+            if not begun:
+                self._image = tf.constant(resize(self._picture(), shape, self.config.clamp)[None])
+                self._state = self._first_state(shape)
             step = self._step
             if isinstance(step, tf.types.experimental.PolymorphicFunction):
                 # Each run has a step of its own to trace, of which TensorFlow warns from the fifth on.
                 step = step.get_concrete_function(self._image, self._state, targets)
-        iterations, bad = self.iterations[scale - 1], 0
-        losses: list[float] = []
-        for done in range(0, iterations, self._chunk):
+        iterations, bad = self.iterations[scale - 1], _not_finite_lately(losses)
+        for done in range(begun, iterations, self._chunk):
+            if _settled(losses, self.config.tolerance):
+                break
             before = self._image, self._state
             with tf.device(self._device):
                 self._image, self._state, terms = step(*before, targets)
@@ -128,6 +140,9 @@ class Run:
                 bad = 0 if math.isfinite(values["total"]) else bad + 1
                 if bad > (PATIENCE if self._optimizer.recovers else 0):
                     self._fail(f"the loss is {values['total']} at iteration {done + i + 1} of scale {scale}")
+                if i == self._chunk - 1:
+                    self._last_good = before
+                    self._reached(scale, done + self._chunk)
                 yield Iteration(
                     done + i + 1,
                     iterations,
@@ -139,13 +154,37 @@ class Run:
                     self._solution(),
                     self._finished,
                 )
-            self._last_good = before
-            if _settled(losses, self.config.tolerance):
-                break
         if not any(map(math.isfinite, losses)):
             self._fail(f"no loss was finite in the {len(losses)} iterations of scale {scale}")
         if not np.isfinite(self._picture()).all():  # the last move, whose loss nobody looks at
             self._fail(f"the last iteration of scale {scale} left a picture that is not finite")
+        self._reached(scale, len(losses), ended=True)
+
+    def _keep(self, checkpoints: Checkpoints | None, own_encoder: bool) -> Keeper:
+        """What stores this run; where there is a checkpoint the run is put where it was."""
+        about: dict[str, Any] = {}
+        if checkpoints is not None:
+            chosen = chosen_options(self.config, self.facts, self._chunk, own_encoder)
+            about = describe(self.config, self._inputs, self._encoder, self._optimizer, chosen)
+            self.facts["run"] = digest(about["depends"])[:16]
+        if checkpoints is not None and checkpoints.latest is not None:
+            check_same(checkpoints, about)
+            with tf.device(self._device):
+                position = put_back(checkpoints.latest, self._optimizer, self.history)
+            self._image, self._state, self._last_good = position.image, position.state, position.last_good
+            self._resumed = position.scale, position.done, position.ended
+            checkpoints.latest = None  # as large as the state, and no longer needed
+        return Keeper(checkpoints, about, self._optimizer, self.history)
+
+    def _done_before(self, scale: int) -> tuple[int, list[float]]:
+        """The iterations of a scale that a checkpoint has put behind this run, and their losses."""
+        if scale != self._resumed[0]:
+            return 0, []
+        of_scale = zip(self.history.total, self.history.scale, strict=True)
+        return self._resumed[1], [loss for loss, of in of_scale if of == scale]
+
+    def _reached(self, scale: int, done: int, ended: bool = False) -> None:
+        self._keeper.reached(Position(scale, done, ended, self._image, self._state, self._last_good))
 
     def _fail(self, what: str) -> NoReturn:
         """Go back to the last good picture and raise."""
@@ -217,6 +256,11 @@ def _one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
         raise RunError(f"out of memory at {shape[1]} x {shape[0]} pixels; use a smaller size") from error
     except tf.errors.OpError as error:
         raise RunError(f"TensorFlow failed: {str(error).splitlines()[0][:200]}") from error
+
+
+def _not_finite_lately(losses: Sequence[float]) -> int:
+    """How many of the last losses, one after another, were not finite."""
+    return next((i for i, loss in enumerate(reversed(losses)) if math.isfinite(loss)), len(losses))
 
 
 def _settled(losses: Sequence[float], tolerance: float) -> bool:

@@ -27,8 +27,8 @@ def interpolate(options: argparse.Namespace) -> int:
     output, config = Path(options.output), run_config(options)
     height, width = fitted(load(options.content, config.max_pixels), config).rgb.shape[:2]
     check_output(output, options.overwrite, (height, strip_width(width, options.interpolate)))
-    for name in ("save_every", "history"):
-        if getattr(options, name) is not None:
+    for name in ("save_every", "history", "checkpoint", "checkpoint_every", "resume"):
+        if getattr(options, name) not in (None, False):
             raise ConfigError(
                 f"--{name.replace('_', '-')} is of one picture; leave it out with --interpolate"
             )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
+from tfstyle.checkpoint import Checkpoints, open_checkpoints
 from tfstyle.config import StyleConfig
 from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError
@@ -27,6 +30,9 @@ def stylize(
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
     callback: Callable[[Iteration], None] | None = None,
     masks: Masks | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 300.0,
+    resume: bool = False,
     **options: Any,
 ) -> Result:
     """Paint the content image in the style of another.
@@ -42,10 +48,16 @@ def stylize(
         optimizer: ``adam`` or ``lbfgs``, a `tfstyle.optimizers.Optimizer`, or any Keras optimiser.
         callback: called after every iteration.
         masks: regions for the styles, and what stays as it is; by default those that the config names.
+        checkpoint: a folder for the run's checkpoints, of which the last two are kept.
+        checkpoint_every: seconds between two of them; one more is written at the end of each scale and
+            where the run is interrupted.
+        resume: go on from the newest checkpoint there, to the picture that one run without a break would
+            have given; where there is none, begin.
         **options: changes to the config, by the names of `StyleConfig`'s fields.
 
     Raises:
-        InputError: an option, an image or the weights cannot be used; the message says why.
+        InputError: an option, an image or the weights cannot be used, or are not those of the run that is
+            to be resumed; the message says which.
         NotFiniteError: the loss became infinite or NaN; the last good picture is in ``error.result``.
         RunError: the device ran out of memory.
 
@@ -53,10 +65,12 @@ def stylize(
     Differs from Gatys: starts from the content, small, and grows; losses in balanced units, see
     `tfstyle.units.balanced_units`; total variation. The preset ``gatys2016`` does not.
     """
-    run = _run(content, style, config, encoder, optimizer, masks, options)
-    for iteration in run:
-        if callback is not None:
-            callback(iteration)
+    checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
+    run = _run(content, style, config, encoder, optimizer, masks, checkpoints, options)
+    with contextlib.closing(iter(run)) as iterations:  # at once, also where the callback raises
+        for iteration in iterations:
+            if callback is not None:
+                callback(iteration)
     return run.result()
 
 
@@ -68,6 +82,9 @@ def iterate(
     encoder: Encoder | None = None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
     masks: Masks | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 300.0,
+    resume: bool = False,
     **options: Any,
 ) -> Iterator[Iteration]:
     """The same as a generator: one `Iteration` after each, for progress and previews.
@@ -76,7 +93,8 @@ def iterate(
 
     Args, Raises: as `stylize`.
     """
-    yield from _run(content, style, config, encoder, optimizer, masks, options)
+    checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
+    yield from _run(content, style, config, encoder, optimizer, masks, checkpoints, options)
 
 
 def _run(
@@ -86,21 +104,27 @@ def _run(
     encoder: Encoder | None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None,
     masks: Masks | None,
+    checkpoints: Checkpoints | None,
     options: dict[str, Any],
 ) -> Run:
     if isinstance(optimizer, str):
         options["optimizer"], optimizer = optimizer, None
     config = (config or StyleConfig()).replace(options)
-    return Run(content, with_fine_style(style, config, encoder), config, encoder, optimizer, masks=masks)
+    style = with_fine_style(style, config, encoder, checkpoints)
+    return Run(content, style, config, encoder, optimizer, masks=masks, checkpoints=checkpoints)
 
 
-def with_fine_style(style: Any, config: StyleConfig, encoder: Encoder | None = None) -> Any:
+def with_fine_style(
+    style: Any, config: StyleConfig, encoder: Encoder | None = None, checkpoints: Checkpoints | None = None
+) -> Any:
     """The style or styles with the brushwork of the config's ``fine_style``; as they are without one.
 
-    Args, Raises: as `mix_styles`.
+    Args, Raises: as `mix_styles`, and ``checkpoints`` of the run that will use them: where it goes on, they
+    are mixed again as they were.
     """
     if config.fine_style is None:
         return style
+    config = config if checkpoints is None else checkpoints.pinned(config)
     styles = style if isinstance(style, (list, tuple)) else [style]
     return [mix_styles(one, config.fine_style, config, encoder).image for one in styles]
 

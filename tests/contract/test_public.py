@@ -27,9 +27,35 @@ def test_an_unknown_name_is_an_attribute_error():
     [
         (
             tfstyle.stylize,
-            ["content", "style", "config", "encoder", "optimizer", "callback", "masks", "options"],
+            [
+                "content",
+                "style",
+                "config",
+                "encoder",
+                "optimizer",
+                "callback",
+                "masks",
+                "checkpoint",
+                "checkpoint_every",
+                "resume",
+                "options",
+            ],
         ),
-        (tfstyle.iterate, ["content", "style", "config", "encoder", "optimizer", "masks", "options"]),
+        (
+            tfstyle.iterate,
+            [
+                "content",
+                "style",
+                "config",
+                "encoder",
+                "optimizer",
+                "masks",
+                "checkpoint",
+                "checkpoint_every",
+                "resume",
+                "options",
+            ],
+        ),
         (tfstyle.interpolate, ["content", "styles", "count", "config", "encoder", "stop"]),
         (tfstyle.make_step, ["objective", "optimizer", "compile", "steps"]),
         (
