@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1
 KEPT = 2
 #: Options that change nothing, or name files: what is in those is compared instead.
-NOT_COMPARED = ("weights", "max_pixels", "fine_style", "masks", "style_masks", "content_mask")
+NOT_COMPARED = ("weights", "max_pixels", "memory", "fine_style", "masks", "style_masks", "content_mask")
 HINT = "leave out --resume (resume=True) and choose another folder to begin a new run"
 
 

@@ -107,6 +107,11 @@ def fitting_side(
     return next(fits, SMALLEST)
 
 
+def affordable_pairs(shape: Sequence[int], room: float, wanted: int) -> int:
+    """How many pairs of L-BFGS go into so many bytes and the first one's; at most those wanted."""
+    return max(1, min(wanted, 1 + int(room / (2 * IMAGE * shape[0] * shape[1]))))
+
+
 def even_sides(shape: Sequence[int], side: int, view: Reach) -> tuple[int, int]:
     """Sides no larger than this with which the last tiles are about as large as the others."""
     down, across = (

@@ -28,10 +28,11 @@ from tfstyle.images import Picture
 from tfstyle.losses import Objective
 from tfstyle.optimizers import HIGH, LOW, Optimizer
 from tfstyle.plan import available_layers, shares
-from tfstyle.step import Step, make_step
+from tfstyle.step import Step, make_host_step, make_step
 from tfstyle.style_losses import StyleLoss
 from tfstyle.styles import Style, images_of
 from tfstyle.targets import Summaries
+from tfstyle.tiling import TiledObjective
 from tfstyle.units import Units
 from tfstyle.variation import Variation
 
@@ -76,6 +77,8 @@ class Preparation:
         compiler: ``xla``, ``graph`` or ``eager``.
         summaries: of styles, by what they are of.
         steps: iterations in one call -> the compiled step.
+        history: pairs that the config's L-BFGS keeps; None: another optimiser.
+        shortened: (pairs) -> that optimiser with so many.
     """
 
     encoder: Encoder
@@ -86,7 +89,11 @@ class Preparation:
     device: str
     compiler: str
     summaries: dict[Hashable, Summaries] = field(default_factory=dict)
-    steps: dict[int, Step] = field(default_factory=dict)
+    steps: dict[Hashable, Step] = field(default_factory=dict)
+    history: int | None = None
+    shortened: Callable[[int], Optimizer] | None = None
+    _tiled: dict[Hashable, TiledObjective] = field(default_factory=dict)
+    _kept: dict[int, Optimizer] = field(default_factory=dict)
 
     def step(self, iterations: Sequence[int], limit: int | None, pause_every: int) -> tuple[int, Step]:
         """How many iterations one call does, and the step that does them.
@@ -102,6 +109,32 @@ class Preparation:
         if chunk not in self.steps:
             self.steps[chunk] = make_step(self.objective, self.optimizer, self.compiler, chunk)
         return chunk, self.steps[chunk]
+
+    def tiled(self, side: tuple[int, int]) -> TiledObjective:
+        """The objective in tiles of a height and width in pixels.
+
+        Raises:
+            ConfigError: it has something that needs the whole picture.
+        """
+        if side not in self._tiled:
+            self._tiled[side] = TiledObjective(self.objective, self.encoder, side, self.compiler)
+        return self._tiled[side]
+
+    def tiled_step(self, side: tuple[int, int], history: int | None) -> Step:
+        """One iteration in such tiles, of an image in host memory."""
+        key = side, history
+        if key not in self.steps:
+            evaluate = self.tiled(side).value_and_gradient
+            self.steps[key] = make_host_step(evaluate, self.optimizer_keeping(history))
+        return self.steps[key]
+
+    def optimizer_keeping(self, history: int | None) -> Optimizer:
+        """The optimiser, with fewer pairs where it is L-BFGS."""
+        if history is None or history == self.history or self.shortened is None:
+            return self.optimizer
+        if history not in self._kept:
+            self._kept[history] = self.shortened(history)
+        return self._kept[history]
 
 
 def prepare(
@@ -148,7 +181,11 @@ def prepare(
         config.normalize_gradients,
     )
     chosen = _optimizer(config, optimizer)
-    return Preparation(encoder, content_layers, style_layers, objective, chosen, device, compiler)
+    pairs = config.lbfgs_history if optimizer is None and config.optimizer != "adam" else None
+    return Preparation(
+        encoder, content_layers, style_layers, objective, chosen, device, compiler, history=pairs,
+        shortened=lambda history: _optimizer(config.replace({"lbfgs_history": history}), None),
+    )  # fmt: skip
 
 
 def _encoder(

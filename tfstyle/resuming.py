@@ -75,6 +75,10 @@ class Keeper:
         if position.ended or self._checkpoints.due():
             self._store()
 
+    def moves_in_place(self) -> None:
+        """Forget the last position: the arrays that it is made of are about to change."""
+        self._newest = None
+
     @contextlib.contextmanager
     def storing_when_interrupted(self) -> Iterator[None]:
         """Store the last position where the block is left by Ctrl-C, or by whoever iterates over the run."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NoReturn
 
 import keras
@@ -15,24 +16,26 @@ import tensorflow as tf
 from tfstyle.checkpoint import Checkpoints, digest
 from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device
-from tfstyle.encoder import LAYERS_OF, Encoder
-from tfstyle.errors import NotFiniteError, RunError
-from tfstyle.guidance import Masks, layer_weights, resize_mask
-from tfstyle.images import Picture, resize
-from tfstyle.inputs import read_inputs, style_side
+from tfstyle.encoder import Encoder
+from tfstyle.errors import ConfigError, NotFiniteError, RunError
+from tfstyle.goals import Goals
+from tfstyle.guidance import Masks
+from tfstyle.images import resize
+from tfstyle.inputs import read_inputs
 from tfstyle.optimizers import Optimizer
 from tfstyle.plan import iterations_per_scale, scale_shapes
-from tfstyle.preparation import Preparation, as_graph, layer_shapes, prepare
+from tfstyle.preparation import Preparation, prepare
 from tfstyle.results import History, Iteration, Result
 from tfstyle.resuming import Keeper, Position, check_same, chosen_options, describe, put_back
-from tfstyle.styles import Style
-from tfstyle.targets import Summaries
+from tfstyle.scales import Layout, layouts, smaller, stored_layouts
+from tfstyle.step import in_host_memory
+
+log = logging.getLogger(__name__)
 
 TOLERANCE_WINDOW = 10  # iterations over which `StyleConfig.tolerance` looks at the loss
 #: How many losses in a row may be infinite or NaN before a method that recovers is given up.
 PATIENCE = 20
-#: `StyleConfig.color` in which the styles stay as they are.
-OWN_COLORS = ("style", "after", "original")
+OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
 
 
 class Run:
@@ -76,7 +79,16 @@ class Run:
         full = self._inputs.content.rgb.shape[:2]
         self.shapes = scale_shapes(full, self._encoder.minimum_size, config)
         self.iterations = iterations_per_scale(config, len(self.shapes))
-        self._chunk, self._step = self.preparation.step(self.iterations, pinned.steps_per_call, pause_every)
+        self._steps_per_call, self._pause_every = pinned.steps_per_call, pause_every
+        self._chunk, _ = self.preparation.step(self.iterations, pinned.steps_per_call, pause_every)
+        self._goals = Goals(config, self._inputs, self.preparation, self.shapes[-1])
+        styles = [self._goals.style_shapes(shape) for shape in self.shapes]
+        stored = None if checkpoints is None or checkpoints.latest is None else checkpoints.latest.about
+        self.layouts = (
+            layouts(config, self.preparation, self.shapes, styles)
+            if stored is None
+            else stored_layouts(stored["layouts"])
+        )
         self._image = tf.constant(self._inputs.start(config, self.shapes[0])[None])
         self._state: Any = None
         self._last_good = self._image, self._state
@@ -92,6 +104,7 @@ class Run:
             "device": self._device,
             "compile": self.preparation.compiler,
             "precision": self._encoder.dtype,
+            "tiles": self.layouts[-1].side,
         }
         self._resumed = 0, 0, False  # the scale, the iterations of it, and whether those were all
         self._keeper = self._keep(checkpoints, own_encoder=encoder is not None)
@@ -114,35 +127,32 @@ class Run:
         return Result(image, self.history, self.config, self.facts, alpha, content.bits)
 
     def _run_scale(self, scale: int, shape: tuple[int, int], began: float) -> Iterator[Iteration]:
-        with tf.device(self._device):
-            targets = self._scale_targets(shape)
-            begun, losses = self._done_before(scale)
-            if not begun:
-                self._image = tf.constant(resize(self._picture(), shape, self.config.clamp)[None])
-                self._state = self._first_state(shape)
-            step = self._step
-            if isinstance(step, tf.types.experimental.PolymorphicFunction):
-                # Each run has a step of its own to trace, of which TensorFlow warns from the fifth on.
-                step = step.get_concrete_function(self._image, self._state, targets)
+        begun, losses = self._done_before(scale)
+        advance = self._enter(scale, shape, fresh=not begun)
         iterations, bad = self.iterations[scale - 1], _not_finite_lately(losses)
-        for done in range(begun, iterations, self._chunk):
-            if _settled(losses, self.config.tolerance):
-                break
+        done = begun
+        while done < iterations and not _settled(losses, self.config.tolerance):
             before = self._image, self._state
-            with tf.device(self._device):
-                self._image, self._state, terms = step(*before, targets)
+            try:
+                with tf.device(self._device):
+                    self._image, self._state, terms = advance(*before)
+            except OUT_OF_MEMORY as error:
+                self._take_smaller_tiles(scale, shape, error)
+                advance = self._enter(scale, shape, fresh=False)
+                continue
             columns = {name: np.atleast_1d(term.numpy()) for name, term in terms.items()}
             seconds = time.perf_counter() - began
-            for i in range(self._chunk):
+            count = len(columns["total"])
+            for i in range(count):
                 values = {name: float(column[i]) for name, column in columns.items()}
                 self.history.record(scale, values, seconds)
                 losses.append(values["total"])
                 bad = 0 if math.isfinite(values["total"]) else bad + 1
                 if bad > (PATIENCE if self._optimizer.recovers else 0):
                     self._fail(f"the loss is {values['total']} at iteration {done + i + 1} of scale {scale}")
-                if i == self._chunk - 1:
+                if i == count - 1:
                     self._last_good = before
-                    self._reached(scale, done + self._chunk)
+                    self._reached(scale, done + count)
                 yield Iteration(
                     done + i + 1,
                     iterations,
@@ -154,11 +164,58 @@ class Run:
                     self._solution(),
                     self._finished,
                 )
+            done += count
         if not any(map(math.isfinite, losses)):
             self._fail(f"no loss was finite in the {len(losses)} iterations of scale {scale}")
         if not np.isfinite(self._picture()).all():  # the last move, whose loss nobody looks at
             self._fail(f"the last iteration of scale {scale} left a picture that is not finite")
         self._reached(scale, len(losses), ended=True)
+
+    def _enter(self, scale: int, shape: tuple[int, int], fresh: bool) -> Callable[[Any, Any], Any]:
+        """Make ready for a scale: its first image and state if fresh, and the step as a function of these."""
+        while True:
+            try:
+                with tf.device(self._device):
+                    return self._entered(scale, shape, fresh)
+            except OUT_OF_MEMORY as error:
+                self._take_smaller_tiles(scale, shape, error)
+
+    def _entered(self, scale: int, shape: tuple[int, int], fresh: bool) -> Callable[[Any, Any], Any]:
+        layout = self.layouts[scale - 1]
+        self._optimizer = self.preparation.optimizer_keeping(layout.history)
+        targets = self._goals.targets(shape, layout)
+        if fresh:
+            self._image = tf.constant(resize(self._picture(), shape, self.config.clamp)[None])
+            self._state = self._first_state(shape)
+        if layout.side is not None:
+            in_tiles = self.preparation.tiled_step(layout.side, layout.history)
+            if self._optimizer.elementwise:
+                self._image, self._state = in_host_memory((self._image, self._state))
+
+            def advance(image: Any, state: Any) -> Any:
+                if self._optimizer.elementwise:
+                    self._keeper.moves_in_place()
+                return in_tiles(image, state, targets)
+
+            return advance
+        _, step = self.preparation.step(self.iterations, self._steps_per_call, self._pause_every)
+        if isinstance(step, tf.types.experimental.PolymorphicFunction):
+            # Each run has a step of its own to trace, of which TensorFlow warns from the fifth on.
+            step = step.get_concrete_function(self._image, self._state, targets)
+        return lambda image, state: step(image, state, targets)
+
+    def _take_smaller_tiles(self, scale: int, shape: tuple[int, int], error: Exception) -> None:
+        """Change the scale's layout, or raise the error again where it is the user's."""
+        found = None
+        if self.config.tile == "auto":
+            with contextlib.suppress(ConfigError):
+                found = smaller(self.preparation, shape, self.layouts[scale - 1])
+        if found is None or found.side is None:
+            raise error
+        down, across = found.side
+        log.warning("out of memory at %d x %d pixels: tiles of %d x %d", shape[1], shape[0], across, down)
+        self.layouts[scale - 1] = found
+        self.facts["tiles"] = self.layouts[-1].side
 
     def _keep(self, checkpoints: Checkpoints | None, own_encoder: bool) -> Keeper:
         """What stores this run; where there is a checkpoint the run is put where it was."""
@@ -166,9 +223,12 @@ class Run:
         if checkpoints is not None:
             chosen = chosen_options(self.config, self.facts, self._chunk, own_encoder)
             about = describe(self.config, self._inputs, self._encoder, self._optimizer, chosen)
+            about["layouts"] = self.layouts  # the list itself, which may change on the way
             self.facts["run"] = digest(about["depends"])[:16]
         if checkpoints is not None and checkpoints.latest is not None:
             check_same(checkpoints, about)
+            reached = self.layouts[checkpoints.latest.about["scale"] - 1]
+            self._optimizer = self.preparation.optimizer_keeping(reached.history)
             with tf.device(self._device):
                 position = put_back(checkpoints.latest, self._optimizer, self.history)
             self._image, self._state, self._last_good = position.image, position.state, position.last_good
@@ -196,10 +256,10 @@ class Run:
         return self._image if self._state is None else self._optimizer.solution(self._image, self._state)
 
     def _picture(self) -> np.ndarray:
-        return self._solution()[0].numpy()
+        return np.asarray(self._solution()[0])
 
     def _finished(self, image: tf.Tensor) -> np.ndarray:
-        return self._inputs.finished(self.config, image[0].numpy())
+        return self._inputs.finished(self.config, np.asarray(image[0]))
 
     def _first_state(self, shape: tuple[int, int]) -> Any:
         """Of the optimiser at a scale.
@@ -212,39 +272,8 @@ class Run:
         return self._optimizer.init(self._image)
 
     def _scale_targets(self, shape: tuple[int, int]) -> Any:
-        """Of the content at this scale, and of the styles shrunk by the same factor."""
-        factor = max(shape) / max(self.shapes[-1])
-        styles = [self._style_summary(i, factor) for i in range(len(self._inputs.styles))]
-        regions, keep = self._inputs.guided(self.config, shape, self._layer_weights)
-        content = tf.constant(self._inputs.content.resized(shape).rgb[None])
-        objective, blend = self.preparation.objective, self.config.style_blend
-        return as_graph(lambda: objective.targets(content, styles, blend, regions, keep))
-
-    def _style_summary(self, index: int, factor: float) -> Summaries:
-        style, region = self._inputs.styles[index], self._inputs.style_regions[index]
-        if isinstance(style, Style):
-            size, _ = style_side(self._inputs.content, index, self.config)
-            longest = size if self.config.enlarge or not style.original else min(size, style.original)
-            return {layer: (tf.constant(gram[None]),) for layer, gram in style.at(factor * longest).items()}
-        small = style.shrunk(factor, self._encoder.minimum_size)
-        if region is not None:
-            mask, name = resize_mask(region, small.rgb.shape[:2]), f"style mask {index + 1}"
-            return self._encoded(small, self._layer_weights(mask, name))
-        if self.config.color not in OWN_COLORS:  # in the content's: another for each content
-            return self._encoded(small, {})
-        known, key = self.preparation.summaries, (index, small.rgb.shape)
-        if key not in known:
-            known[key] = self._encoded(small, {})
-        return known[key]
-
-    def _encoded(self, style: Picture, weights: dict[str, tf.Tensor]) -> Summaries:
-        image = tf.constant(style.on_white()[None])
-        return as_graph(lambda: self.preparation.objective.style_summary(image, weights))
-
-    def _layer_weights(self, mask: np.ndarray, name: str) -> dict[str, tf.Tensor]:
-        shapes = layer_shapes(self._encoder, mask.shape[:2], self.preparation.style_layers)
-        network = LAYERS_OF.get(self._encoder.network, ())
-        return layer_weights(mask, shapes, self.config.guidance, name, network)
+        """Of a picture taken whole."""
+        return self._goals.targets(shape, Layout())
 
 
 @contextlib.contextmanager
@@ -252,8 +281,10 @@ def _one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
     """Turn what goes wrong on the device into RunErrors."""
     try:
         yield
-    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-        raise RunError(f"out of memory at {shape[1]} x {shape[0]} pixels; use a smaller size") from error
+    except OUT_OF_MEMORY as error:
+        raise RunError(
+            f"out of memory at {shape[1]} x {shape[0]} pixels; use a smaller size or smaller tiles"
+        ) from error
     except tf.errors.OpError as error:
         raise RunError(f"TensorFlow failed: {str(error).splitlines()[0][:200]}") from error
 

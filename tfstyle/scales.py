@@ -1,0 +1,167 @@
+"""How each scale of a run is evaluated: whole or in tiles, by what there is of memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from tfstyle import memory
+from tfstyle.config import StyleConfig
+from tfstyle.encoder import OWN, keras_name
+from tfstyle.errors import ConfigError
+from tfstyle.preparation import Preparation
+from tfstyle.tiles import halo_share
+
+log = logging.getLogger(__name__)
+
+Shape = tuple[int, int]
+ROOM = 512  # side of the tiles that L-BFGS's pairs are to leave room for
+
+
+class Layout(NamedTuple):
+    """How a scale is evaluated.
+
+    Attributes:
+        side: of the picture's tiles in pixels, down and across; None: the picture is taken whole.
+        style_side: the same for the style images.
+        history: pairs that L-BFGS keeps; None: as many as the optimiser was made for.
+    """
+
+    side: tuple[int, int] | None = None
+    style_side: tuple[int, int] | None = None
+    history: int | None = None
+
+
+def estimated_bytes(preparation: Preparation, shape: Shape, layout: Layout) -> float:
+    """What a step of a scale takes at most, beside what the process holds already."""
+    optimizer, features = preparation.optimizer_keeping(layout.history), _features(preparation)
+    if layout.side is None:
+        return memory.step_bytes(shape, *features, optimizer)
+    view = preparation.tiled(layout.side).view
+    return memory.step_bytes(shape, *features, optimizer, max(layout.side), view)
+
+
+def layouts(
+    config: StyleConfig, preparation: Preparation, shapes: Sequence[Shape], styles: Sequence[Sequence[Shape]]
+) -> list[Layout]:
+    """Of every scale, coarse to fine.
+
+    Args:
+        config: its ``tile`` and ``memory``.
+        preparation: of the run.
+        shapes: height and width of the picture at each scale.
+        styles: the same of every style image.
+
+    Raises:
+        ConfigError: tiles are asked for, and the config has something that needs the whole picture.
+    """
+    if config.tile == "off":
+        return [Layout()] * len(shapes)
+    if config.tile != "auto":
+        side = (int(config.tile), int(config.tile))
+        preparation.tiled(side)  # says whether that can be
+        return [
+            Layout(_where(side, [shape]), _where(side, own))
+            for shape, own in zip(shapes, styles, strict=True)
+        ]
+    limit = memory.budget(config.memory, preparation.device)
+    if limit is None:
+        return [Layout()] * len(shapes)
+    found = [_fitting(preparation, shape, own, limit) for shape, own in zip(shapes, styles, strict=True)]
+    _say(preparation, shapes[-1], found[-1], limit)
+    return found
+
+
+def stored_layouts(plain: Sequence[Sequence[Any]]) -> list[Layout]:
+    """Layouts as JSON gives them back."""
+
+    def side(numbers: Sequence[int] | None) -> Shape | None:
+        return None if numbers is None else (numbers[0], numbers[1])
+
+    return [Layout(side(one), side(style), history) for one, style, history in plain]
+
+
+def _where(side: Shape, shapes: Sequence[Shape]) -> Shape | None:
+    """The side, if any of some pictures is larger."""
+    return side if any(max(shape) > min(side) for shape in shapes) else None
+
+
+def _fitting(preparation: Preparation, shape: Shape, styles: Sequence[Shape], limit: float) -> Layout:
+    def too_large(picture: Shape) -> bool:
+        return memory.step_bytes(picture, *_features(preparation), preparation.optimizer) > limit
+
+    if preparation.encoder.network == OWN or not any(map(too_large, [shape, *styles])):
+        return Layout()
+    try:
+        view = preparation.tiled((memory.SMALLEST, memory.SMALLEST)).view
+    except ConfigError as error:
+        log.warning("the step may not fit into memory, and cannot be tiled: %s", error)
+        return Layout()
+    side = style_side = history = None
+    optimizer = preparation.optimizer
+    if too_large(shape):
+        pairs = preparation.history
+        if pairs is not None:
+            least = preparation.optimizer_keeping(1)
+            fixed = memory.step_bytes(shape, *_features(preparation), least, ROOM, view)
+            history = memory.affordable_pairs(shape, limit - fixed, pairs)
+            optimizer = preparation.optimizer_keeping(history)
+        largest = memory.fitting_side(shape, limit, *_features(preparation), optimizer, view)
+        side = memory.even_sides(shape, largest, view)
+    if any(map(too_large, styles)):
+        style = max(styles, key=lambda one: one[0] * one[1])
+        largest = memory.fitting_side(style, limit, *_features(preparation), preparation.optimizer, view)
+        style_side = memory.even_sides(style, largest, view)
+    return Layout(side, style_side, history)
+
+
+def smaller(preparation: Preparation, shape: Shape, layout: Layout) -> Layout | None:
+    """What to try where a scale ran out of memory: tiles, or tiles half as large; None: they are small.
+
+    Raises:
+        ConfigError: it cannot be tiled.
+    """
+    if layout.side is None:
+        side = min(1024, max(memory.SMALLEST, max(shape) // 2))
+    else:
+        side = max(layout.side) // 2
+    if side < memory.SMALLEST:
+        return None
+    view = preparation.tiled((side, side)).view
+    even = memory.even_sides(shape, side, view)
+    return layout._replace(side=even, style_side=layout.style_side or even)
+
+
+def _features(preparation: Preparation) -> tuple[int, float]:
+    """Bytes of a number in the encoder, and of the content's features for each pixel."""
+    encoder = preparation.encoder
+    itemsize = 4 if encoder.dtype == "float32" else 2
+    if encoder.network == OWN:
+        return itemsize, 0.0
+    kept = 0.0
+    for layer in preparation.content_layers:
+        channels = encoder.weights.arrays[f"{keras_name(layer)}/bias"].shape[0]
+        kept += itemsize * channels / 4 ** (int(layer[4]) - 1)
+    return itemsize, kept
+
+
+def _say(preparation: Preparation, shape: Shape, layout: Layout, limit: float) -> None:
+    """Log what was decided for the last scale."""
+    needed = estimated_bytes(preparation, shape, Layout())
+    size = f"{shape[1]} x {shape[0]} pixels"
+    if layout.side is None:
+        log.info("the step takes about %.1f GB at %s", needed / 1e9, size)
+        return
+    down, across = layout.side
+    tiled = estimated_bytes(preparation, shape, layout)
+    share = halo_share(shape, layout.side, preparation.tiled(layout.side).view)
+    log.warning(
+        "the step would take about %.1f GB at %s, and %.1f GB may be used: tiles of %d x %d pixels, about "
+        "%.1f GB; their halo adds %.0f%% of work", needed / 1e9, size, limit / 1e9, across, down, tiled / 1e9,
+        100 * (share - 1),
+    )  # fmt: skip
+    if tiled > limit:
+        log.warning("that is more than there is: a smaller size may be needed")
+    if layout.history is not None and layout.history < (preparation.history or 0):
+        log.warning("L-BFGS keeps %d pairs in place of %d", layout.history, preparation.history)
