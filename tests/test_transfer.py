@@ -91,7 +91,8 @@ def test_the_step_is_traced_once_per_scale(fast, small_file):
     options = fast | {"weights": str(small_file), "size": 260, "iterations": 5}
     run = Run(make_picture(90, 260, 2), make_picture(64, 64, 3), StyleConfig().replace(options))
     assert len(list(run)) == 10
-    assert run._step.experimental_get_tracing_count() == len(run.shapes) == 2
+    (step,) = run.preparation.steps.values()
+    assert step.experimental_get_tracing_count() == len(run.shapes) == 2
 
 
 def test_images_that_are_too_small_are_refused(run):

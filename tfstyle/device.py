@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfstyle.errors import ConfigError
+from tfstyle.errors import ConfigError, RunError
+
+OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
 
 
 class Choice(NamedTuple):
@@ -87,3 +91,16 @@ def _processor_flags() -> set[str]:
     except OSError:
         return set()
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
+@contextlib.contextmanager
+def one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn what goes wrong on the device into RunErrors."""
+    try:
+        yield
+    except OUT_OF_MEMORY as error:
+        raise RunError(
+            f"out of memory at {shape[1]} x {shape[0]} pixels; use a smaller size or smaller tiles"
+        ) from error
+    except tf.errors.OpError as error:
+        raise RunError(f"TensorFlow failed: {str(error).splitlines()[0][:200]}") from error

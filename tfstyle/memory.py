@@ -14,8 +14,9 @@ from tfstyle.optimizers import Optimizer
 from tfstyle.tiles import Reach
 
 # Measured on a CPU, forth and back through VGG-19: at the peak some eight maps as large as conv1_1's are
-# held, whatever lies above them, and what the runtime keeps for itself.
-MAPS, CHANNELS, FIXED = 8.3, 64, 60e6
+# held, whatever lies above them, and what the runtime keeps for itself. With tiles it is more: the two passes
+# are two programs, of which each leaves gaps in what the allocator never gives back.
+MAPS, MAPS_IN_TILES, CHANNELS, FIXED = 8.3, 10.0, 64, 60e6
 IMAGE = 12  # bytes of a pixel, three numbers in float32
 #: Images beside the optimiser's own: x, its gradient, and what is new or in between; tiles need no copies.
 BESIDE, BESIDE_IN_PLACE = 6, 2
@@ -43,10 +44,11 @@ def step_bytes(
     pixels = float(shape[0] * shape[1])
     beside = BESIDE if side is None or not optimizer.elementwise else BESIDE_IN_PLACE
     whole = pixels * (IMAGE * (vectors(optimizer) + beside) + kept)
-    seen = pixels
+    seen, maps = pixels, MAPS
     if side is not None and view is not None:
         seen = math.prod(min(side + 2 * view.halo + view.alignment, length) for length in shape)
-    return FIXED + whole + seen * MAPS * CHANNELS * itemsize
+        maps = MAPS_IN_TILES
+    return FIXED + whole + seen * maps * CHANNELS * itemsize
 
 
 def vectors(optimizer: Optimizer) -> int:
@@ -110,11 +112,3 @@ def fitting_side(
 def affordable_pairs(shape: Sequence[int], room: float, wanted: int) -> int:
     """How many pairs of L-BFGS go into so many bytes and the first one's; at most those wanted."""
     return max(1, min(wanted, 1 + int(room / (2 * IMAGE * shape[0] * shape[1]))))
-
-
-def even_sides(shape: Sequence[int], side: int, view: Reach) -> tuple[int, int]:
-    """Sides no larger than this with which the last tiles are about as large as the others."""
-    down, across = (
-        -(-length // (math.ceil(length / side) * view.alignment)) * view.alignment for length in shape
-    )
-    return down, across

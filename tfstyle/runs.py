@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from tfstyle.checkpoint import Checkpoints, digest
 from tfstyle.config import StyleConfig
-from tfstyle.device import choose_device
+from tfstyle.device import OUT_OF_MEMORY, choose_device, one_line_errors
 from tfstyle.encoder import Encoder
-from tfstyle.errors import ConfigError, NotFiniteError, RunError
+from tfstyle.errors import ConfigError, NotFiniteError
 from tfstyle.goals import Goals
 from tfstyle.guidance import Masks
 from tfstyle.images import resize
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 TOLERANCE_WINDOW = 10  # iterations over which `StyleConfig.tolerance` looks at the loss
 #: How many losses in a row may be infinite or NaN before a method that recovers is given up.
 PATIENCE = 20
-OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
 
 
 class Run:
@@ -70,7 +69,7 @@ class Run:
         self._inputs = read_inputs(content, style, config, masks, digests=checkpoints is not None)
         pinned = config if checkpoints is None else checkpoints.pinned(config)
         self._device = choose_device(pinned.device).value
-        with tf.device(self._device), _one_line_errors(self._inputs.content.rgb.shape):
+        with tf.device(self._device), one_line_errors(self._inputs.content.rgb.shape):
             self.preparation = preparation or prepare(
                 pinned, self._device, [self._inputs.content, *self._inputs.styles], encoder, optimizer
             )
@@ -114,7 +113,7 @@ class Run:
         for scale, shape in enumerate(self.shapes, 1):
             if scale < self._resumed[0] + self._resumed[2]:
                 continue
-            with _one_line_errors(shape), self._keeper.storing_when_interrupted():
+            with one_line_errors(shape), self._keeper.storing_when_interrupted():
                 yield from self._run_scale(scale, shape, began)
 
     def result(self) -> Result:
@@ -191,6 +190,7 @@ class Run:
             in_tiles = self.preparation.tiled_step(layout.side, layout.history)
             if self._optimizer.elementwise:
                 self._image, self._state = in_host_memory((self._image, self._state))
+                self._last_good = self._image, self._state  # no copies: they are large
 
             def advance(image: Any, state: Any) -> Any:
                 if self._optimizer.elementwise:
@@ -274,19 +274,6 @@ class Run:
     def _scale_targets(self, shape: tuple[int, int]) -> Any:
         """Of a picture taken whole."""
         return self._goals.targets(shape, Layout())
-
-
-@contextlib.contextmanager
-def _one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
-    """Turn what goes wrong on the device into RunErrors."""
-    try:
-        yield
-    except OUT_OF_MEMORY as error:
-        raise RunError(
-            f"out of memory at {shape[1]} x {shape[0]} pixels; use a smaller size or smaller tiles"
-        ) from error
-    except tf.errors.OpError as error:
-        raise RunError(f"TensorFlow failed: {str(error).splitlines()[0][:200]}") from error
 
 
 def _not_finite_lately(losses: Sequence[float]) -> int:

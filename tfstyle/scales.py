@@ -11,7 +11,7 @@ from tfstyle.config import StyleConfig
 from tfstyle.encoder import OWN, keras_name
 from tfstyle.errors import ConfigError
 from tfstyle.preparation import Preparation
-from tfstyle.tiles import halo_share
+from tfstyle.tiles import Reach, even_sides, halo_share, tiles
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +60,10 @@ def layouts(
         return [Layout()] * len(shapes)
     if config.tile != "auto":
         side = (int(config.tile), int(config.tile))
-        preparation.tiled(side)  # says whether that can be
+        view = preparation.tiled(side).view
+        tiles(shapes[-1], side, view)  # both say whether that can be
         return [
-            Layout(_where(side, [shape]), _where(side, own))
+            Layout(_where(side, [shape]), _where(side, own, view))
             for shape, own in zip(shapes, styles, strict=True)
         ]
     limit = memory.budget(config.memory, preparation.device)
@@ -82,8 +83,10 @@ def stored_layouts(plain: Sequence[Sequence[Any]]) -> list[Layout]:
     return [Layout(side(one), side(style), history) for one, style, history in plain]
 
 
-def _where(side: Shape, shapes: Sequence[Shape]) -> Shape | None:
-    """The side, if any of some pictures is larger."""
+def _where(side: Shape, shapes: Sequence[Shape], view: Reach | None = None) -> Shape | None:
+    """The side, if any of some pictures is larger, and if all of them can be cut."""
+    if view is not None and view.around and any(n % view.alignment for shape in shapes for n in shape):
+        return None
     return side if any(max(shape) > min(side) for shape in shapes) else None
 
 
@@ -94,7 +97,9 @@ def _fitting(preparation: Preparation, shape: Shape, styles: Sequence[Shape], li
     if preparation.encoder.network == OWN or not any(map(too_large, [shape, *styles])):
         return Layout()
     try:
-        view = preparation.tiled((memory.SMALLEST, memory.SMALLEST)).view
+        least = (memory.SMALLEST, memory.SMALLEST)
+        view = preparation.tiled(least).view
+        tiles(shape, least, view)
     except ConfigError as error:
         log.warning("the step may not fit into memory, and cannot be tiled: %s", error)
         return Layout()
@@ -103,16 +108,16 @@ def _fitting(preparation: Preparation, shape: Shape, styles: Sequence[Shape], li
     if too_large(shape):
         pairs = preparation.history
         if pairs is not None:
-            least = preparation.optimizer_keeping(1)
-            fixed = memory.step_bytes(shape, *_features(preparation), least, ROOM, view)
+            with_one = preparation.optimizer_keeping(1)
+            fixed = memory.step_bytes(shape, *_features(preparation), with_one, ROOM, view)
             history = memory.affordable_pairs(shape, limit - fixed, pairs)
             optimizer = preparation.optimizer_keeping(history)
         largest = memory.fitting_side(shape, limit, *_features(preparation), optimizer, view)
-        side = memory.even_sides(shape, largest, view)
+        side = even_sides(shape, largest, view)
     if any(map(too_large, styles)):
         style = max(styles, key=lambda one: one[0] * one[1])
         largest = memory.fitting_side(style, limit, *_features(preparation), preparation.optimizer, view)
-        style_side = memory.even_sides(style, largest, view)
+        style_side = _where(even_sides(style, largest, view), styles, view)
     return Layout(side, style_side, history)
 
 
@@ -129,8 +134,9 @@ def smaller(preparation: Preparation, shape: Shape, layout: Layout) -> Layout | 
     if side < memory.SMALLEST:
         return None
     view = preparation.tiled((side, side)).view
-    even = memory.even_sides(shape, side, view)
-    return layout._replace(side=even, style_side=layout.style_side or even)
+    even = even_sides(shape, side, view)
+    tiles(shape, even, view)
+    return layout._replace(side=even)
 
 
 def _features(preparation: Preparation) -> tuple[int, float]:

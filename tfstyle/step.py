@@ -17,7 +17,7 @@ from tfstyle.optimizers import Optimizer, Terms
 ObjectiveFunction = Callable[[tf.Tensor, Any], Terms]
 #: (image, state, targets) -> (next image, next state, terms at the image).
 Step = Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any, Terms]]
-BAND = 4_000_000  # pixels of an image in host memory that are moved at once
+BAND = 1_000_000  # pixels of an image in host memory that are moved at once
 
 
 def make_step(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -160,3 +161,11 @@ def halo_share(shape: Sequence[int], side: int | Sequence[int], view: Reach) -> 
         (t.rows.crop_end - t.rows.crop_begin) * (t.columns.crop_end - t.columns.crop_begin) for t in cut
     )
     return area / (shape[0] * shape[1])
+
+
+def even_sides(shape: Sequence[int], side: int, view: Reach) -> tuple[int, int]:
+    """Sides no larger than this with which the last tiles are about as large as the others."""
+    down, across = (
+        -(-length // (math.ceil(length / side) * view.alignment)) * view.alignment for length in shape
+    )
+    return down, across

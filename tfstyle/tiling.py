@@ -27,7 +27,7 @@ from tfstyle.units import Extent
 from tfstyle.variation import Band
 
 Arrays = dict[str, np.ndarray]
-BAND = 4_000_000  # pixels of which the total variation is taken at once
+BAND = 1_000_000  # pixels of which the total variation is taken at once
 
 
 class TiledObjective:

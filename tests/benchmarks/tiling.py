@@ -1,0 +1,98 @@
+"""What tiles cost: ``python -m tests.benchmarks.tiling [--large 4096] [--memory 4]``.
+
+For a network cut at conv3_4 and at full depth: seconds per pixel of an Adam step at the large size in tiles,
+over those of the untiled step at 1024 x 1024, both from runs as users start them; the same as it would be
+without any halo; and the peak of the resident memory, against what was allowed. Each run has a process of its
+own, and they take turns. Two passes instead of one cost 1.5 times before any halo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+DEPTHS = {
+    "conv3_4": (("conv1_1", "conv2_1", "conv3_1", "conv3_4"), ("conv3_3",), 1.9),
+    "conv5_1": (("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"), ("conv4_2",), 2.6),
+}
+SMALL = 1024
+
+
+def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dict[str, float]:
+    """Seconds of a step (median, the first left out), the halo's share, and GB held at the peak."""
+    import numpy as np
+
+    from tfstyle import StyleConfig
+    from tfstyle.runs import Run
+    from tfstyle.tiles import halo_share
+
+    style_layers, content_layers, _ = DEPTHS[depth]
+    config = StyleConfig(
+        size=size, scales=1, iterations=iterations, optimizer="adam", weights="random", memory=memory,
+        tile="off" if memory is None else "auto", style_layers=style_layers, content_layers=content_layers,
+    )  # fmt: skip
+    generator = np.random.default_rng(0)
+    content = generator.integers(0, 256, (size, size, 3), np.uint8)
+    run = Run(content, generator.integers(0, 256, (512, 512, 3), np.uint8), config)
+    ends = []
+    for _ in run:
+        ends.append(time.perf_counter())
+    side = run.layouts[-1].side
+    view = None if side is None else run.preparation.tiled(side).view
+    # Not ru_maxrss, which a child inherits from a larger parent.
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    return {
+        "seconds": statistics.median(b - a for a, b in itertools.pairwise(ends)),
+        "halo": 1.0 if view is None else halo_share((size, size), side, view),
+        "side": 0 if side is None else side[0],
+        "peak": peak * 1024 / 1e9,
+    }
+
+
+def in_a_process(*arguments: object) -> dict[str, float]:
+    code = (
+        f"from tests.benchmarks.tiling import one_run; import json; print(json.dumps(one_run(*{arguments})))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr.strip().splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--large", type=int, default=4096)
+    parser.add_argument("--memory", type=float, default=4.0, help="GB that the large run may hold [4]")
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--depths", nargs="+", choices=list(DEPTHS), default=list(DEPTHS))
+    options = parser.parse_args()
+    print(
+        f"| deepest layer | tiles | halo | time per pixel, tiled {options.large} / whole {SMALL} | goal | ",
+        end="",
+    )
+    print("without halo | peak |\n|---|---|---|---|---|---|---|")
+    for depth in options.depths:
+        before = in_a_process(SMALL, depth, None, 9)
+        large = in_a_process(options.large, depth, options.memory, options.iterations)
+        after = in_a_process(SMALL, depth, None, 9)
+        small = (before["seconds"] + after["seconds"]) / 2
+        ratio = large["seconds"] / small / (options.large / SMALL) ** 2
+        print(
+            f"| {depth} | {large['side']:.0f} px | {large['halo']:.2f} | {ratio:.2f} | {DEPTHS[depth][2]} | "
+            f"{ratio / large['halo']:.2f} | {large['peak']:.2f} GB |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
