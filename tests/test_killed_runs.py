@@ -5,6 +5,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -117,3 +119,53 @@ def test_a_run_killed_at_every_stage_of_writing_a_checkpoint_gives_the_same_pict
         assert len(list(folder.glob(".tfstyle-*"))) == early  # that of the life before has been removed
         assert len(numbers(folder)) == (2 if early else 3)
     last_life(server, command, tmp_path, whole[0])
+
+
+WATCHED = """
+import json, os, sys
+from tests.conftest import make_picture
+from tfstyle import StyleConfig
+from tfstyle.checkpoint import Checkpoints
+from tfstyle.runs import Run
+
+folder, weights, optimizer, leaked = sys.argv[1:]
+options = {"weights": weights, "size": 32, "scales": 1, "iterations": 2500, "optimizer": optimizer}
+config = StyleConfig().replace(options)
+page, resident, kept = os.sysconf("SC_PAGE_SIZE"), [], []
+run = Run(make_picture(40, 56, 2), make_picture(48, 44, 3), config, checkpoints=Checkpoints(folder, 0.2))
+for step in run:
+    if step.iteration % 10 == 0:
+        with open("/proc/self/statm") as file:
+            resident.append(int(file.read().split()[1]) * page)
+    if leaked == "leaked":
+        kept.append(step.image.copy())
+series = [*[v for v in vars(run.history).values() if isinstance(v, list)], *run.history.style_layers.values()]
+numbers = sum(sys.getsizeof(item) for s in series for item in s) + sum(map(sys.getsizeof, series))
+print(json.dumps({"resident": resident, "history": numbers / 2500}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "leaked"), [("lbfgs", ""), ("adam", ""), ("adam", "leaked")])
+def test_memory_does_not_grow_but_by_the_historys_numbers(optimizer, leaked, small_file, tmp_path):
+    """Over 1,000 iterations, in blocks of 50: the median growth, within its own noise.
+
+    Before them come 1,500: for so long Python's and TensorFlow's own memory takes to settle, half a kilobyte
+    an iteration.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, tmp_path, small_file, optimizer, leaked],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    resident = np.array(found["resident"])[149::5]  # at iterations 1500, 1550, ..., 2500
+    growths = np.diff(resident) - 50 * found["history"]
+    middle = np.median(growths)
+    noise = 1.4826 * np.median(np.abs(growths - middle)) / np.sqrt(len(growths))
+    words = f"beside the history's {found['history']:.0f}; noise {noise / 50:.0f}"
+    print(f"{optimizer}: {middle / 50:.0f} bytes an iteration {words}")
+    assert len(growths) == 20
+    page = os.sysconf("SC_PAGE_SIZE")  # memory is counted in these
+    assert (middle <= 3 * noise + page) == (leaked == "")
