@@ -108,8 +108,8 @@ class Checkpoints:
         """Store one more, and only then drop all but the last two; where that fails, warn and go on."""
         self._number += 1
         path = self.folder / f"checkpoint-{self._number:06d}.npz"
-        about = np.array(json.dumps({"format": FORMAT, **checkpoint.about}))
-        arrays: dict[str, Any] = {"about": about, **checkpoint.arrays}
+        about = {"format": FORMAT, "arrays": sorted(checkpoint.arrays), **checkpoint.about}
+        arrays: dict[str, Any] = {"about": np.array(json.dumps(about)), **checkpoint.arrays}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
@@ -181,7 +181,9 @@ def read(path: Path) -> Checkpoint:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
-        written_as = about["format"]
+        if about.pop("arrays") != sorted(arrays):  # a damaged directory may hide some
+            raise ValueError("arrays are missing")
+        written_as = about.pop("format")
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes can be anything to the readers of zip, npy and JSON
@@ -228,13 +230,14 @@ def differences(stored: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]
             found.append(f"{name} is new")
         elif was[name] != now[name]:
             found.append(f"{name} is another picture")
-    if stored["encoder"]["arrays"] != here["encoder"]["arrays"] and not (found and here["normalised"]):
-        names = [side["encoder"]["weights"] for side in (stored, here)]
-        found.append(
-            "the encoder has other weights" + (f": {names[0]} became {names[1]}" * (names[0] != names[1]))
-        )
-    if not found:  # what follows from the options apart
+    if not found:  # else they may follow from an option
         sides = ({**side["encoder"], "optimizer": side["optimizer"]} for side in (stored, here))
         was, now = ({k: v for k, v in side.items() if k not in ("weights", "arrays")} for side in sides)
         found = [f"{name} was {was.get(name)}, is {now[name]}" for name in now if was.get(name) != now[name]]
+    old, new = stored["encoder"], here["encoder"]
+    # Weights that are rounded, or normalised over other pictures, are others for that reason alone.
+    alike = old["dtype"] == new["dtype"] and not (found and here["normalised"])
+    if alike and old["arrays"] != new["arrays"]:
+        names = f": {old['weights']} became {new['weights']}" if old["weights"] != new["weights"] else ""
+        found.append(f"the encoder has other weights{names}")
     return found

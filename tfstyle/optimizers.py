@@ -290,5 +290,8 @@ def from_keras(optimizer: keras.optimizers.Optimizer, low: float = LOW, high: fl
             v.assign(array)
         return state
 
-    described = f"{made_from[0].__name__}({made_from[1]}, {low}, {high})"
+    numbers = {
+        key: value for key, value in made_from[1].items() if key != "name"
+    }  # that counts the instances
+    described = f"{made_from[0].__name__}({numbers}, {low}, {high})"
     return Optimizer(init, step, compiled=False, leaves=leaves, put_back=put_back, described=described)
