@@ -16,6 +16,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from tests.benchmarks import machine
+
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT = ("conv4_2",)
 
@@ -141,6 +143,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
+    print(machine.line(), flush=True)
     size, repeats = options.size, options.repeats
     print(f"{'what':66} {'ratio':>7}  {'goal':>7}")
 

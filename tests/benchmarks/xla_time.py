@@ -4,7 +4,8 @@ FOLDER is what ``python -m tests.benchmarks.xla`` wrote, perhaps on another mach
 and jax, nothing else of this project, and so can be carried to a machine with a GPU together with FOLDER.
 For each size it compiles the StableHLO, runs it with the inputs in the order of the entry signature, feeds
 image and optimiser state back, checks the losses against those that the writing machine's processor had
-(the first to 0.5%, later ones, after moves by bfloat16 gradients, to 3%), and measures bfloat16 matrix products in turn with the step. Rows of the table:
+(the first to 0.5%, later ones, after moves by bfloat16 gradients, to 3%), and measures bfloat16 matrix
+products in turn with the step. Columns of the table:
 
 ms       of a step, median
 TFLOP/s  of the convolutions and their input gradients; whatever else the step does counts as nothing
@@ -47,9 +48,7 @@ def main() -> None:
     sizes = options.sizes or (found if accelerated else found[:1])
     repeats = options.repeats or (50 if accelerated else 3)
     print(f"JAX {jax.__version__} on {device.device_kind} ({device.platform}), {len(jax.devices())} of them")
-    print(
-        "| size | compile s | ms | TFLOP/s | matmul 4096 | matmul 8192 | share | first loss off by | later by |"
-    )
+    print("| size | compile s | ms | TFLOP/s | matmul | larger matmul | share | first loss off by | later |")
     print("|---|---|---|---|---|---|---|---|---|")
     failed = False
     for size in sizes:
