@@ -4,7 +4,7 @@ FOLDER is what ``python -m tests.benchmarks.xla`` wrote, perhaps on another mach
 and jax, nothing else of this project, and so can be carried to a machine with a GPU together with FOLDER.
 For each size it compiles the StableHLO, runs it with the inputs in the order of the entry signature, feeds
 image and optimiser state back, checks the losses against those that the writing machine's processor had
-(the first to 0.5%, later ones, after moves by bfloat16 gradients, to 3%), and measures bfloat16 matrix
+(the first to 0.5%, later ones, after moves by bfloat16 gradients, to 10%), and measures bfloat16 matrix
 products in turn with the step. Columns of the table:
 
 ms       of a step, median
@@ -28,7 +28,7 @@ from jax.extend.backend import get_compile_options
 
 # The features have 8 bits of mantissa: two compilers' sums over many of them agree to some 1e-3, and the
 # moves that their gradients make drift apart.
-FIRST_TOLERANCE, LATER_TOLERANCE = 5e-3, 3e-2
+FIRST_TOLERANCE, LATER_TOLERANCE = 5e-3, 0.1
 
 
 def main() -> None:
