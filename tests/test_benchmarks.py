@@ -131,6 +131,8 @@ def test_a_runner_that_never_gets_there_is_said_to_have_not():
     *_, quick, late = time_to_loss.table(curves).splitlines()
     assert quick == "| fast | 2 | 0.5 | 3 | 0.5 | 4.0 | 0.5 | 4.0 |"
     assert late == "| slow | 2 | 8.0 | 3.1 | not reached |  | not reached |  |"
+    del curves["plain, from the content"]
+    assert time_to_loss.table(curves).endswith("| slow | 2 | 8.0 | 3.1 | not reached |  |")
 
 
 def test_the_list_has_every_module_with_a_main():

@@ -195,6 +195,8 @@ def draw(output: Path, all_curves: Mapping[str, Mapping[str, Curve]]) -> None:
             (drawn,) = ax.loglog(found.seconds, found.losses, label=name)
             if name in PLAIN:
                 ax.axhline(found.losses[-1], color=drawn.get_color(), linewidth=0.7, linestyle=":")
+        # A fixed step without a search may overshoot by many powers of ten.
+        ax.set_ylim(top=3 * max(found.losses[0] for found in curves.values()))
         ax.set(xlabel="seconds", ylabel="loss, float32", title=title)
         ax.legend(fontsize="small")
     figure.savefig(output, dpi=100)
