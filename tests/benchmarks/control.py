@@ -24,6 +24,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from tests.benchmarks import machine
+
 LOSSES = {
     "gram (default)": {},
     "mean_deviation": {"style_losses": ("mean_deviation",)},
@@ -67,6 +69,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--only", choices=("losses", "smoothness", "equal"), help="[the first two]")
     options = parser.parse_args()
+    print(machine.line(), flush=True)
     if options.only == "equal":
         for style in options.styles:
             at_equal_content(options.content, style, options.weights, options.size)

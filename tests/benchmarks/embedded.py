@@ -18,6 +18,8 @@ import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from tests.benchmarks import machine
+
 JUDGED = ("conv2_1", "conv3_1", "conv3_4")
 CONTENT = "conv3_3"
 PAIRS = (
@@ -44,6 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     if len(options.pictures) % 2:
         parser.error("pictures come in pairs")
+    print(machine.line(), flush=True)
 
     genuine = str(DATA / "weights" / "vgg19_imagenet_block1-3.npz")
     judge = Judge(Encoder((*JUDGED, CONTENT), genuine))

@@ -18,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from tests.benchmarks import machine
 from tests.benchmarks.step import medians
 
 
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, help="where the SavedModel is written, by default thrown away")
     parser.add_argument("--grpc", help="a server's host and port, in place of the double")
     options = parser.parse_args()
+    print(machine.line(), flush=True)
     extractor = StyleExtractor(weights=options.weights)
     with tempfile.TemporaryDirectory() as folder:
         models = options.models or Path(folder)

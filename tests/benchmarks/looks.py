@@ -18,6 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
+from tests.benchmarks import machine
+
 PAIRS = (
     ("tubingen.jpg", "starry_night_google.jpg"),
     ("golden_gate.jpg", "the_scream.jpg"),
@@ -38,13 +40,15 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=Path(__file__).parents[3] / "shared" / "images")
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--size", type=int, default=384)
+    parser.add_argument("--pairs", type=int, default=len(PAIRS), metavar="N", help="the first N [all]")
     parser.add_argument("--pooling", help="of tfstyle's picture [its default]")
     parser.add_argument("--cell", type=int, default=384, help="pixels of a picture on the sheet")
     options = parser.parse_args()
+    print(machine.line(), flush=True)
     rows = []
     print(f"{options.size} pixels, weights {options.weights}; * by the formula of the authors' notebook")
     print(f"{'content':24}{'style':26}{'seconds':>14}{'default *':>12}{'preset *':>12}{'ratio':>7}")
-    for content, style in PAIRS:
+    for content, style in PAIRS[: options.pairs]:
         paths = options.images / content, options.images / style
         pictures, seconds, losses = compare(*paths, options.weights, options.size, options.pooling)
         rows.append(pictures)

@@ -12,6 +12,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from tests.benchmarks import machine
+
 
 def main() -> None:
     import tensorflow as tf
@@ -36,6 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     if len(options.pictures) % 2:
         parser.error("pictures come in pairs")
+    print(machine.line(), flush=True)
 
     print(f"{'content':24} {'style':28} {'loss bf16 / float32':>20} {'seconds float32 / bf16':>24}")
     for content, style in zip(options.pictures[::2], options.pictures[1::2], strict=True):

@@ -16,6 +16,8 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from tests.benchmarks import machine
+
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT = ("conv4_2",)
 
@@ -33,18 +35,26 @@ def convolution_operations(size: int) -> float:
     return 2 * total
 
 
-def make_call(size, dtype="bfloat16", compile="graph", padding="reflect", optimizer=None):
-    """A function without arguments that runs one step and waits for it."""
+def make_problem(size, dtype="bfloat16", padding="reflect"):
+    """The default objective over random weights, a content image and the targets of it and a style."""
     import numpy as np
     import tensorflow as tf
 
-    from tfstyle import Encoder, Objective, lbfgs, make_step
+    from tfstyle import Encoder, Objective
 
     encoder = Encoder((*STYLE, *CONTENT), "random", dtype=dtype, padding=padding)
     objective = Objective(encoder.features, {CONTENT[0]: 1.0}, dict.fromkeys(STYLE, 0.2), 0.04, 1.0, 0.1)
     generator = np.random.default_rng(0)
     content, style = (tf.constant(generator.random((1, size, size, 3)), tf.float32) for _ in range(2))
     targets = tf.function(lambda: objective.targets(content, [objective.style_summary(style)]))()
+    return objective, content, targets
+
+
+def make_call(size, dtype="bfloat16", compile="graph", padding="reflect", optimizer=None):
+    """A function without arguments that runs one step and waits for it."""
+    from tfstyle import lbfgs, make_step
+
+    objective, content, targets = make_problem(size, dtype, padding)
     optimizer = optimizer or lbfgs()
     step = make_step(objective, optimizer, compile)
     state = [content, optimizer.init(content)]
@@ -133,6 +143,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
+    print(machine.line(), flush=True)
     size, repeats = options.size, options.repeats
     print(f"{'what':66} {'ratio':>7}  {'goal':>7}")
 

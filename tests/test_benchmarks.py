@@ -1,0 +1,180 @@
+"""The benchmarks themselves, on tiny sizes: that they measure what they say, never how long it takes."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tests.benchmarks import __main__ as all_of_them
+from tests.benchmarks import machine, results, time_to_loss, xla
+from tests.conftest import make_picture
+from tfstyle import Encoder, Objective
+from tfstyle.runs import Run
+
+FOLDER = Path(all_of_them.__file__).parent
+LAYERS = {"style_layers": ("conv1_1", "conv2_1"), "content_layers": ("conv2_2",)}
+
+
+@pytest.fixture(scope="module", params=["float32", "bfloat16"])
+def program(request, small_weights, tmp_path_factory):
+    """A folder with the program of a small step, and its objective, content image and targets."""
+    encoder = Encoder(("conv1_1", "conv2_1", "conv2_2"), small_weights, dtype=request.param)
+    objective = Objective(
+        encoder.features, {"conv2_2": 1.0}, {"conv1_1": 0.5, "conv2_1": 0.5}, 0.04, 1.0, 0.1
+    )
+    content, style = (tf.constant(make_picture(32, 32, seed)[None]) for seed in (2, 3))
+    targets = objective.targets(content, [objective.style_summary(style)])
+    folder = tmp_path_factory.mktemp("program")
+    xla.write(folder, 32, objective, content, targets)
+    return folder, objective, content, targets, small_weights
+
+
+def read(folder):
+    """Facts, and arrays in the order of the parameters, by the file's own description."""
+    facts = json.loads((folder / "step_32.json").read_text())
+    arrays = []
+    with np.load(folder / facts["arrays"]) as stored:
+        for parameter in facts["parameters"]:
+            dtype = tf.dtypes.as_dtype(parameter["dtype"]).as_numpy_dtype
+            if "fill" in parameter:
+                arrays.append(np.full(parameter["shape"], parameter["fill"], dtype))
+            else:
+                arrays.append(np.frombuffer(stored[parameter["key"]], dtype).reshape(parameter["shape"]))
+    return facts, arrays
+
+
+def test_the_inputs_are_those_of_the_entry_signature(program):
+    folder, _, content, targets, weights = program
+    facts, arrays = read(folder)
+    text = (folder / "step_32.mlir").read_text()
+    types = {"float32": "f32", "bfloat16": "bf16"}
+    assert xla.entry(text) == [(a.shape, types[a.dtype.name]) for a in arrays]
+    flat = tf.nest.flatten(targets)
+    first_target = facts["fed_back"]
+    np.testing.assert_array_equal(arrays[0], content)
+    for array, target in zip(arrays[first_target : first_target + len(flat)], flat, strict=True):
+        np.testing.assert_array_equal(array, target)
+    for array, name in zip(arrays[first_target + len(flat) :], weights.arrays, strict=True):
+        np.testing.assert_array_equal(array, weights.arrays[name].astype(array.dtype), name)
+    assert "stablehlo.convolution" in text
+
+
+def test_the_kept_losses_are_the_objectives(program):
+    folder, objective, content, targets, _ = program
+    facts, arrays = read(folder)
+    assert facts["losses"][0] == pytest.approx(float(objective(content, targets)["total"]), rel=2e-3)
+    assert facts["losses"][-1] < facts["losses"][0]
+    assert len(facts["losses"]) == xla.LOSSES
+    assert len(arrays) > facts["fed_back"] > 20
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="JAX is not installed")
+def test_the_program_gives_the_same_losses_through_jax(program):
+    done = subprocess.run(
+        [sys.executable, xla.TIMER, program[0], "--repeats", "1"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, later = (float(cell) for cell in done.stdout.splitlines()[-1].split("|")[-3:-1])
+    if '"bfloat16"' not in (program[0] / "step_32.json").read_text():
+        assert max(first, later) < 1e-4
+
+
+def test_inputs_that_do_not_fit_the_program_are_refused(program):
+    text = (program[0] / "step_32.mlir").read_text()
+    with pytest.raises(ValueError, match="the program takes"):
+        xla.check_signature(text, read(program[0])[1][:-1])
+
+
+def test_time_to_loss_measures_every_runner_by_one_objective(files, small_file):
+    pair = files / "content.png", files / "style.png"
+    chosen = time_to_loss.configs(str(small_file), 40, 6, LAYERS)
+    plain = chosen["plain"]
+    for config in chosen.values():
+        assert {key: getattr(config, key) for key in time_to_loss.OBJECTIVE} == {
+            key: getattr(plain, key) for key in time_to_loss.OBJECTIVE
+        }
+        assert (config.style_layers, config.content_layers) == (plain.style_layers, plain.content_layers)
+    assert (plain.precision, plain.compile, plain.scales, plain.optimizer) == (
+        "float32", "eager", 1, "lbfgs_fixed",
+    )  # fmt: skip
+    curves = time_to_loss.compare(pair, {k: c.replace({"iterations": 6}) for k, c in chosen.items()})
+    rows = {row.split("|")[1].strip(): row.split("|") for row in time_to_loss.table(curves).splitlines()[2:]}
+    assert list(rows) == list(chosen)
+    assert rows["plain"][6].strip() == "1.0"
+    assert rows["plain, from the content"][8].strip() == "1.0"
+    assert curves["plain"].evaluations[-1] == 6
+    time_to_loss.draw(files / "curves.png", {"one": curves, "two": curves})
+    with Image.open(files / "curves.png") as drawn:
+        assert drawn.width > drawn.height
+
+
+def test_the_judge_is_the_runs_own_loss(files, small_file):
+    """The plain run evaluates, one iteration later, the very picture that was judged."""
+    pair = files / "content.png", files / "style.png"
+    plain = time_to_loss.configs(str(small_file), 40, 4, LAYERS)["plain"]
+    run, judge = Run(*pair, plain), time_to_loss.Judge(pair, plain)
+    judged = [judge(run._picture()) for _ in run]
+    np.testing.assert_allclose(judged[:-1], run.history.total[1:], rtol=1e-4)
+
+
+def test_a_runner_that_never_gets_there_is_said_to_have_not():
+    plain = time_to_loss.Curve([1.0, 2.0], [1, 2], [9.0, 3.0])
+    fast = time_to_loss.Curve([0.1, 0.5], [1, 2], [5.0, 3.0])
+    slow = time_to_loss.Curve([1.0, 8.0], [1, 2], [9.0, 3.1])
+    curves = {"plain": plain, "plain, from the content": plain, "fast": fast, "slow": slow}
+    *_, quick, late = time_to_loss.table(curves).splitlines()
+    assert quick == "| fast | 2 | 0.5 | 3 | 0.5 | 4.0 | 0.5 | 4.0 |"
+    assert late == "| slow | 2 | 8.0 | 3.1 | not reached |  | not reached |  |"
+    del curves["plain, from the content"]
+    assert time_to_loss.table(curves).endswith("| slow | 2 | 8.0 | 3.1 | not reached |  |")
+
+
+def test_the_list_has_every_module_with_a_main():
+    with_main = {
+        path.stem
+        for path in FOLDER.glob("*.py")
+        if "def main(" in path.read_text() and path.stem not in ("__main__", "xla_time")
+    }
+    assert set(all_of_them.BENCHMARKS) == with_main
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "--list"], capture_output=True, text=True, check=True
+    )
+    for name, benchmark in all_of_them.BENCHMARKS.items():
+        assert f"{name} " in done.stdout
+        assert benchmark.purpose in done.stdout
+
+
+def test_every_benchmark_understands_its_arguments(monkeypatch):
+    """Each module's own parser takes what it is given here, up to where the work begins."""
+    for name, benchmark in all_of_them.BENCHMARKS.items():
+        module = importlib.import_module(f"tests.benchmarks.{name}")
+
+        def stop():
+            raise InterruptedError
+
+        monkeypatch.setattr(machine, "line", stop)
+        monkeypatch.setattr(sys, "argv", [name, *benchmark.arguments])
+        with pytest.raises(InterruptedError):
+            module.main()
+
+
+def test_the_machine_is_one_line():
+    line = machine.line()
+    assert "\n" not in line
+    assert tf.__version__ in line
+    assert f"{machine.cores()} cores" in line
+
+
+def test_results_replace_their_own_part_alone(tmp_path):
+    path = tmp_path / "RESULTS.md"
+    path.write_text("# Results\n\n<!-- one -->\n\nold\n\n<!-- /one -->\n\nkept\n")
+    results.put("one", "new \\1", path)
+    results.put("two", "added", path)
+    first = "# Results\n\n<!-- one -->\n\nnew \\1\n\n<!-- /one -->\n\nkept\n"
+    assert path.read_text() == f"{first}\n<!-- two -->\n\nadded\n\n<!-- /two -->\n"
