@@ -1,9 +1,12 @@
 """What auto stands for."""
 
+import os
+
+import keras
 import pytest
 import tensorflow as tf
 
-from tfstyle import device
+from tfstyle import device, stylize
 from tfstyle.errors import ConfigError
 
 
@@ -38,7 +41,8 @@ def test_compile():
 
 
 @pytest.mark.parametrize(
-    ("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")]
+    ("capability", "expected"),
+    [((6, 1), "float32"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")],
 )
 def test_precision_on_a_gpu(gpus, capability, expected):
     gpus(capability)
@@ -61,3 +65,37 @@ def test_precision_on_a_cpu(monkeypatch, flags, expected):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert device.choose_precision("auto", "/CPU:0").value == "float32"
     assert device.choose_precision("bfloat16", "/CPU:0").value == "bfloat16"
+
+
+def test_a_gpus_memory_grows_unless_the_user_says_otherwise(gpus, monkeypatch):
+    monkeypatch.delenv("TF_FORCE_GPU_ALLOW_GROWTH", raising=False)
+    gpus()
+    device.choose_device("auto")
+    assert "TF_FORCE_GPU_ALLOW_GROWTH" not in os.environ
+    gpus((8, 0))
+    device.choose_device("cpu")
+    assert "TF_FORCE_GPU_ALLOW_GROWTH" not in os.environ
+    device.choose_device("auto")
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    monkeypatch.setenv("TF_FORCE_GPU_ALLOW_GROWTH", "false")
+    device.choose_device("auto")
+    assert os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] == "false"
+
+
+def test_a_run_leaves_tensorflows_configuration_as_it_was(small_file, content, style):
+    def found():
+        return (
+            tf.config.optimizer.get_jit(),
+            tf.config.optimizer.get_experimental_options(),
+            tf.config.get_visible_devices(),
+            tf.config.list_logical_devices(),
+            tf.config.get_soft_device_placement(),
+            tf.config.functions_run_eagerly(),
+            tf.config.threading.get_intra_op_parallelism_threads(),
+            tf.config.threading.get_inter_op_parallelism_threads(),
+            keras.config.dtype_policy().name,
+        )
+
+    before = found()
+    stylize(content, style, weights=str(small_file), size=32, iterations=2, tile=16, precision="bfloat16")
+    assert found() == before

@@ -151,7 +151,7 @@ def test_any_total_variation_in_bands(small_weights, tv, monkeypatch):
 def test_any_compiler_and_few_compilations(small_weights, compile):
     """20 tiles, as many for the style, and at most four sizes of both; the content's features, two passes."""
     made = make_objective(small_weights)
-    expected, found, tiled = both(*made, (65, 51), 16, compile)
+    expected, found, tiled = both(*made, (65, 51), 16 if compile == "graph" else 40, compile)
     assert_same(expected, found)
     assert tiled.losses.count <= 4 * 4 < 2 * 20
 

@@ -32,6 +32,10 @@ def choose_device(wanted: str = "auto") -> Choice:
         ConfigError: TensorFlow sees no such GPU.
     """
     count = len(tf.config.list_physical_devices("GPU"))
+    if count and wanted != "cpu":
+        # Read when TensorFlow takes hold of a GPU: it then grows in place of taking all of its memory, and
+        # `tf.config` stays the user's.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if wanted == "auto":
         seen = "TensorFlow sees a GPU" if count else "TensorFlow sees no GPU"
         return Choice("/GPU:0" if count else "/CPU:0", seen)
@@ -66,7 +70,8 @@ def choose_precision(wanted: str, device: str) -> Choice:
     """The type that the encoder computes in: ``float32``, ``bfloat16`` or ``float16``.
 
     Args:
-        wanted: one of them, or ``auto``: bfloat16 where the processor has instructions for it.
+        wanted: one of them, or ``auto``: bfloat16 where the processor has instructions for it; on a GPU
+            what its tensor cores know, bfloat16 or float16.
         device: as `choose_device` gives it.
     """
     if wanted != "auto":
@@ -75,7 +80,9 @@ def choose_precision(wanted: str, device: str) -> Choice:
         gpu = tf.config.list_physical_devices("GPU")[int(device.rpartition(":")[2])]
         capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
         words = f"the GPU has compute capability {capability[0]}.{capability[1]}"
-        return Choice("bfloat16" if capability >= (8, 0) else "float32", words)
+        # Tensor cores know float16 from 7.0 and bfloat16 from 8.0.
+        fast = "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
+        return Choice(fast, words)
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         return Choice("float32", "oneDNN is switched off by TF_ENABLE_ONEDNN_OPTS=0")
     fast = sorted({"amx_bf16", "avx512_bf16"} & _processor_flags())
