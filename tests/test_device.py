@@ -99,3 +99,25 @@ def test_a_run_leaves_tensorflows_configuration_as_it_was(small_file, content, s
     before = found()
     stylize(content, style, weights=str(small_file), size=32, iterations=2, tile=16, precision="bfloat16")
     assert found() == before
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"), True),
+        (tf.errors.InternalError(None, None, "Out of memory while trying to allocate 5 bytes"), True),
+        (tf.errors.InternalError(None, None, "CUDA_ERROR_OUT_OF_MEMORY"), True),
+        (tf.errors.InternalError(None, None, "the autotuner failed"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_what_says_that_memory_ran_out(error, expected):
+    assert device.is_out_of_memory(error) is expected
+
+
+def test_where_xla_keeps_programs(monkeypatch):
+    monkeypatch.delenv("TF_XLA_FLAGS", raising=False)
+    assert device.xla_cache() is None
+    monkeypatch.setenv("TF_XLA_FLAGS", "--x=1 --tf_xla_persistent_cache_directory=/somewhere")
+    assert device.xla_cache() == "/somewhere"

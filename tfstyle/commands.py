@@ -54,6 +54,10 @@ def stylize(options: argparse.Namespace) -> int:
     styles = with_fine_style(options.styles, config, checkpoints=checkpoints)
     run = Run(options.content, styles, config, pause_every=outputs.every, checkpoints=checkpoints)
     outputs.check(run)
+    if run.layouts[-1].side is None:  # else it has been said
+        height, width = run.shapes[-1]
+        about = run.estimated_bytes() / 1e9
+        print(f"tfstyle: a step at {width} x {height} pixels takes about {about:.1f} GB", file=sys.stderr)
     error: Exception | None = None
     trouble = ""
     with interruptible() as interrupted:
@@ -155,7 +159,7 @@ def info(options: argparse.Namespace) -> int:
     import tensorflow as tf
 
     from tfstyle.backend import check_backend
-    from tfstyle.device import choose_compile, choose_device, choose_precision
+    from tfstyle.device import XLA_CACHE, choose_compile, choose_device, choose_precision, xla_cache
     from tfstyle.download import imagenet_cache
 
     check_backend()
@@ -172,6 +176,8 @@ def info(options: argparse.Namespace) -> int:
         "precision": choose_precision("auto", device.value),
     }
     lines |= {f"{key} auto": f"{choice.value} ({choice.why})" for key, choice in chosen.items()}
+    flag = f"none; TF_XLA_FLAGS={XLA_CACHE}DIR keeps what is compiled"
+    lines["xla cache"] = xla_cache() or flag
     cached = "cached at" if imagenet_cache().is_file() else "not cached; would be kept at"
     lines["imagenet weights"] = f"{cached} {imagenet_cache()}"
     width = max(map(len, lines))

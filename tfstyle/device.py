@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfstyle.errors import ConfigError, RunError
 
-OUT_OF_MEMORY = (MemoryError, tf.errors.ResourceExhaustedError)
+XLA_CACHE = "--tf_xla_persistent_cache_directory="
 
 
 class Choice(NamedTuple):
@@ -81,8 +81,8 @@ def choose_precision(wanted: str, device: str) -> Choice:
         capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
         words = f"the GPU has compute capability {capability[0]}.{capability[1]}"
         # Tensor cores know float16 from 7.0 and bfloat16 from 8.0.
-        fast = "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
-        return Choice(fast, words)
+        half = "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
+        return Choice(half, words)
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         return Choice("float32", "oneDNN is switched off by TF_ENABLE_ONEDNN_OPTS=0")
     fast = sorted({"amx_bf16", "avx512_bf16"} & _processor_flags())
@@ -105,9 +105,21 @@ def one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
     """Turn what goes wrong on the device into RunErrors."""
     try:
         yield
-    except OUT_OF_MEMORY as error:
-        raise RunError(
-            f"out of memory at {shape[1]} x {shape[0]} pixels; use a smaller size or smaller tiles"
-        ) from error
-    except tf.errors.OpError as error:
+    except (MemoryError, tf.errors.OpError) as error:
+        if is_out_of_memory(error):
+            size = f"{shape[1]} x {shape[0]} pixels"
+            raise RunError(f"out of memory at {size}; use a smaller size or smaller tiles") from error
         raise RunError(f"TensorFlow failed: {str(error).splitlines()[0][:200]}") from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says so; compiled programs raise it under other names."""
+    return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)) or (
+        isinstance(error, tf.errors.OpError) and "out of memory" in str(error).lower().replace("_", " ")
+    )
+
+
+def xla_cache() -> str | None:
+    """The folder in which XLA keeps compiled programs from one process to the next, None for nowhere."""
+    flags = os.environ.get("TF_XLA_FLAGS", "").split()
+    return next((flag.removeprefix(XLA_CACHE) for flag in flags if flag.startswith(XLA_CACHE)), None)

@@ -78,7 +78,14 @@ class Outputs:
         path, trouble = _saved_somewhere(result, output, replace)
         height, width = result.image.shape[:2]
         done, seconds = len(result.history.iteration), result.history.seconds[-1]
-        print(f"{path}: {width} x {height} pixels, {done} iterations in {seconds:.1f} s", flush=True)
+        compiling = ""
+        if run.facts["compile"] == "xla":
+            compiling = (
+                f", of them {sum(run.first_calls.values()):.1f} s in first calls, which XLA compiles for"
+            )
+        print(
+            f"{path}: {width} x {height} pixels, {done} iterations in {seconds:.1f} s{compiling}", flush=True
+        )
         if self.history is not None:
             history = self.history
             _or_warn(lambda: result.history.save(history, replace))

@@ -98,7 +98,10 @@ class Iteration:
 
     @property
     def image(self) -> np.ndarray:
-        """The picture so far, float32 ``[height, width, 3]``; fetched from the device when asked for."""
+        """The picture so far, float32 ``[height, width, 3]``; fetched from the device when asked for.
+
+        Where Adam runs in tiles it moves its picture in place: ask before the next iteration.
+        """
         return self._finished(self._solution)
 
 

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from tfstyle.checkpoint import Checkpoints, digest
 from tfstyle.config import StyleConfig
-from tfstyle.device import OUT_OF_MEMORY, choose_device, one_line_errors
+from tfstyle.device import choose_device, is_out_of_memory, one_line_errors
 from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError, NotFiniteError
 from tfstyle.goals import Goals
@@ -27,7 +27,7 @@ from tfstyle.plan import iterations_per_scale, scale_shapes
 from tfstyle.preparation import Preparation, prepare
 from tfstyle.results import History, Iteration, Result
 from tfstyle.resuming import Keeper, Position, check_same, chosen_options, describe, put_back
-from tfstyle.scales import Layout, layouts, smaller, stored_layouts
+from tfstyle.scales import Layout, estimated_bytes, layouts, smaller, stored_layouts
 from tfstyle.step import in_host_memory
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,8 @@ class Run:
         iterations: of each scale.
         history: so far.
         preparation: for further runs.
+        layouts: how each scale is evaluated, whole or in tiles.
+        first_calls: scale -> seconds that its first call of the step took, with XLA mostly for compiling.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Run:
             "precision": self._encoder.dtype,
             "tiles": self.layouts[-1].side,
         }
+        self.first_calls: dict[int, float] = {}
         self._resumed = 0, 0, False  # the scale, the iterations of it, and whether those were all
         self._keeper = self._keep(checkpoints, own_encoder=encoder is not None)
 
@@ -115,6 +118,10 @@ class Run:
                 continue
             with one_line_errors(shape), self._keeper.storing_when_interrupted():
                 yield from self._run_scale(scale, shape, began)
+
+    def estimated_bytes(self) -> float:
+        """What a step of the last scale takes at most, beside what the process holds already."""
+        return estimated_bytes(self.preparation, self.shapes[-1], self.layouts[-1])
 
     def result(self) -> Result:
         """The picture so far, or, once the iteration has ended, the finished one."""
@@ -131,15 +138,17 @@ class Run:
         iterations, bad = self.iterations[scale - 1], _not_finite_lately(losses)
         done = begun
         while done < iterations and not _settled(losses, self.config.tolerance):
-            before = self._image, self._state
+            before, called = (self._image, self._state), time.perf_counter()
             try:
                 with tf.device(self._device):
-                    self._image, self._state, terms = advance(*before)
-            except OUT_OF_MEMORY as error:
+                    image, state, terms = advance(*before)
+                columns = {name: np.atleast_1d(term.numpy()) for name, term in terms.items()}
+            except (MemoryError, tf.errors.OpError) as error:  # a GPU's may come with the first number read
                 self._take_smaller_tiles(scale, shape, error)
                 advance = self._enter(scale, shape, fresh=False)
                 continue
-            columns = {name: np.atleast_1d(term.numpy()) for name, term in terms.items()}
+            self._image, self._state = image, state
+            self.first_calls.setdefault(scale, time.perf_counter() - called)
             seconds = time.perf_counter() - began
             count = len(columns["total"])
             for i in range(count):
@@ -176,7 +185,7 @@ class Run:
             try:
                 with tf.device(self._device):
                     return self._entered(scale, shape, fresh)
-            except OUT_OF_MEMORY as error:
+            except (MemoryError, tf.errors.OpError) as error:
                 self._take_smaller_tiles(scale, shape, error)
 
     def _entered(self, scale: int, shape: tuple[int, int], fresh: bool) -> Callable[[Any, Any], Any]:
@@ -207,7 +216,7 @@ class Run:
     def _take_smaller_tiles(self, scale: int, shape: tuple[int, int], error: Exception) -> None:
         """Change the scale's layout, or raise the error again where it is the user's."""
         found = None
-        if self.config.tile == "auto":
+        if self.config.tile == "auto" and is_out_of_memory(error):
             with contextlib.suppress(ConfigError):
                 found = smaller(self.preparation, shape, self.layouts[scale - 1])
         if found is None or found.side is None:

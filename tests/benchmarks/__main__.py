@@ -32,6 +32,7 @@ BENCHMARKS = {
         "how fast the compiled step is beside a matrix product, float32 and XLA; memory; start"
     ),
     "xla": Benchmark("the step as a StableHLO program, timed on a GPU through TensorFlow or JAX"),
+    "tiling": Benchmark("what tiles cost, and whether they keep to the memory", ("--large", "2048")),
     "time_to_loss": Benchmark(
         "how soon a plain implementation's loss is reached", ("-o", "{folder}/time_to_loss.png")
     ),

@@ -18,6 +18,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.benchmarks import machine
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 DEPTHS = {
@@ -76,6 +78,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--depths", nargs="+", choices=list(DEPTHS), default=list(DEPTHS))
     options = parser.parse_args()
+    print(machine.line())
     print(
         f"| deepest layer | tiles | halo | time per pixel, tiled {options.large} / whole {SMALL} | goal | ",
         end="",
