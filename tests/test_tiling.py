@@ -7,7 +7,20 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import make_picture
-from tfstyle import Encoder, Masks, Objective, StyleConfig, adam, lbfgs, make_step, scales, stylize, weights
+from tfstyle import (
+    Encoder,
+    Masks,
+    Objective,
+    StyleConfig,
+    adam,
+    iterate,
+    lbfgs,
+    make_step,
+    scales,
+    stylize,
+    weights,
+)
+from tfstyle import step as step_module
 from tfstyle.errors import ConfigError, RunError
 from tfstyle.optimizers import averaged
 from tfstyle.preparation import STYLE_LOSSES, UNITS, VARIATIONS
@@ -385,6 +398,43 @@ def test_running_out_of_memory_is_one_line_where_tiles_were_not_left_to_tfstyle(
         RunError, match="out of memory at 56 x 40 pixels; use a smaller size or smaller tiles"
     ):
         list(run)
+
+
+def test_the_tiles_that_auto_chose_are_used_again(options, content, style, monkeypatch, tmp_path):
+    monkeypatch.setattr("tfstyle.memory.budget", lambda memory, device: 61e6 + 56 * 40 * 400)
+    monkeypatch.setattr("tfstyle.memory.SMALLEST", 8)
+    options |= {"optimizer": "adam", "scales": 1}
+    whole = stylize(content, style, **options)
+    for step in iterate(content, style, **options, checkpoint=tmp_path / "run", checkpoint_every=0):
+        if step.iteration == 2:
+            break
+    monkeypatch.setattr("tfstyle.memory.budget", lambda memory, device: 1e12)
+    resumed = stylize(content, style, **options, checkpoint=tmp_path / "run", resume=True)
+    assert resumed.facts["tiles"] == whole.facts["tiles"] is not None
+    assert (resumed.image == whole.image).all()
+
+
+def test_ctrl_c_while_an_image_moves_in_place_stores_no_half_of_it(
+    options, content, style, monkeypatch, tmp_path
+):
+    options |= {"optimizer": "adam", "scales": 1, "tile": 16}
+    whole = stylize(content, style, **options)
+    monkeypatch.setattr("tfstyle.step.BAND", 10 * 56)
+    calls, rows = [], step_module._rows
+
+    def interrupted(state, band):
+        calls.append(band)
+        if len(calls) == 2 * 4 + 3:  # the third band of four of the third iteration
+            raise KeyboardInterrupt
+        return rows(state, band)
+
+    monkeypatch.setattr(step_module, "_rows", interrupted)
+    folder = {"checkpoint": tmp_path / "run", "resume": True}
+    with pytest.raises(KeyboardInterrupt):
+        stylize(content, style, **options, **folder, checkpoint_every=0)
+    assert len(calls) == 11
+    resumed = stylize(content, style, **options, **folder)
+    np.testing.assert_allclose(resumed.image, whole.image, atol=1e-6)
 
 
 def test_the_log_is_quiet_where_nothing_is_tiled(options, content, style, caplog):

@@ -28,7 +28,7 @@ from tfstyle.preparation import Preparation, prepare
 from tfstyle.results import History, Iteration, Result
 from tfstyle.resuming import Keeper, Position, check_same, chosen_options, describe, put_back
 from tfstyle.scales import Layout, estimated_bytes, layouts, smaller, stored_layouts
-from tfstyle.step import in_host_memory
+from tfstyle.step import first_host_state, in_host_memory
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Run:
             if stored is None
             else stored_layouts(stored["layouts"])
         )
-        self._image = tf.constant(self._inputs.start(config, self.shapes[0])[None])
+        self._image: Any = self._inputs.start(config, self.shapes[0])[None]
         self._state: Any = None
         self._last_good = self._image, self._state
         self.facts = {
@@ -192,17 +192,20 @@ class Run:
         layout = self.layouts[scale - 1]
         self._optimizer = self.preparation.optimizer_keeping(layout.history)
         targets = self._goals.targets(shape, layout)
+        in_place = layout.side is not None and self._optimizer.elementwise
         if fresh:
-            self._image = tf.constant(resize(self._picture(), shape, self.config.clamp)[None])
-            self._state = self._first_state(shape)
+            image = resize(self._picture(), shape, self.config.clamp)[None]
+            self._image = np.array(image) if in_place else tf.constant(image)
+            self._state = self._first_state(shape, in_place)
+        if in_place:
+            if not fresh or self.config.keep_state:
+                self._image, self._state = in_host_memory((self._image, self._state))
+            self._last_good = self._image, self._state  # no copies: they are large
         if layout.side is not None:
             in_tiles = self.preparation.tiled_step(layout.side, layout.history)
-            if self._optimizer.elementwise:
-                self._image, self._state = in_host_memory((self._image, self._state))
-                self._last_good = self._image, self._state  # no copies: they are large
 
             def advance(image: Any, state: Any) -> Any:
-                if self._optimizer.elementwise:
+                if in_place:
                     self._keeper.moves_in_place()
                 return in_tiles(image, state, targets)
 
@@ -270,7 +273,7 @@ class Run:
     def _finished(self, image: tf.Tensor) -> np.ndarray:
         return self._inputs.finished(self.config, np.asarray(image[0]))
 
-    def _first_state(self, shape: tuple[int, int]) -> Any:
+    def _first_state(self, shape: tuple[int, int], in_place: bool) -> Any:
         """Of the optimiser at a scale.
 
         Afresh unless asked otherwise: moments and pairs carried over, resized, left L-BFGS's loss within
@@ -278,7 +281,9 @@ class Run:
         """
         if self.config.keep_state and self._state is not None and self._optimizer.resize is not None:
             return self._optimizer.resize(self._state, shape)
-        return self._optimizer.init(self._image)
+        return (
+            first_host_state(self._optimizer, self._image) if in_place else self._optimizer.init(self._image)
+        )
 
     def _scale_targets(self, shape: tuple[int, int]) -> Any:
         """Of a picture taken whole."""

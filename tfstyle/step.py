@@ -147,6 +147,26 @@ def in_host_memory(structure: Any) -> Any:
     return tf.nest.map_structure(np.array, structure)
 
 
+def first_host_state(optimizer: Optimizer, image: np.ndarray) -> Any:
+    """The state that an element-by-element optimiser starts with, as arrays, made band by band.
+
+    TensorFlow would never give back the memory of tensors as large as the image.
+    """
+    whole: Any = None
+    for band in _bands(image.shape):
+        part = optimizer.init(tf.constant(image[:, band]))
+        if whole is None:
+            whole = tf.nest.map_structure(lambda x: _like(x, image), part)
+        for array, values in zip(tf.nest.flatten(whole), tf.nest.flatten(part), strict=True):
+            if array.ndim == 4:
+                array[:, band] = values
+    return whole
+
+
+def _like(leaf: tf.Tensor, image: np.ndarray) -> np.ndarray:
+    return np.empty(image.shape, leaf.dtype.as_numpy_dtype) if leaf.shape.rank == 4 else leaf.numpy()
+
+
 def _rows(state: Any, band: slice) -> Any:
     return tf.nest.map_structure(lambda x: x[:, band] if np.ndim(x) == 4 else x, state)
 
