@@ -1,13 +1,16 @@
 """What a step is thought to take, against what a process takes; and what is made of it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
 import pytest
 import tensorflow as tf
 
-from tfstyle import adam, lbfgs, memory, optimizers
+from tfstyle import adam, cli, lbfgs, memory, optimizers
+from tfstyle.saving import read_settings
 from tfstyle.tiles import Reach
 
 VIEW = Reach({"conv1_1": 1, "conv3_1": 4}, 24, False)
@@ -17,6 +20,7 @@ import json, sys
 import numpy as np
 from tfstyle import StyleConfig
 from tfstyle.runs import Run
+from tfstyle.scales import estimated_bytes
 
 def held(what):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if what in line)
@@ -24,7 +28,7 @@ def held(what):
 options = json.loads(sys.argv[1])
 pixels = np.random.default_rng(0).integers(0, 256, (options["size"], options["size"], 3), np.uint8)
 run = Run(pixels, pixels[:256, :256], StyleConfig(weights="random", scales=1, **options))
-before, estimate = held("VmRSS"), run.estimated_bytes()
+before, estimate = held("VmRSS"), estimated_bytes(run.preparation, run.shapes[-1], run.layouts[-1])
 for _ in run:
     pass
 print(json.dumps([estimate, held("VmHWM") - before]))
@@ -99,3 +103,103 @@ def test_the_budget(monkeypatch):
 def test_what_the_system_says():
     assert 1e8 < memory.held_bytes() < 1e12
     assert 1e7 < memory.free_bytes() < 1e14
+
+
+# On the command line
+
+
+@pytest.fixture
+def painted(files, small_file, capsys):
+    def go(*options):
+        pictures = [str(files / f"{name}.png") for name in ("content", "style")]
+        few = ["--size", "48", "--iterations", "2", "--weights", str(small_file), "--precision", "float32"]
+        code = cli.main(["stylize", *pictures, "-o", str(files / "out.png"), "--overwrite", *few, *options])
+        return code, capsys.readouterr()
+
+    return go
+
+
+def test_the_estimate_is_said(painted):
+    code, said = painted()
+    assert code == 0
+    assert "tfstyle: a step at 48 x 34 pixels takes about 0.1 GB" in said.err
+
+
+def test_too_little_memory_is_said_with_the_tiles(painted):
+    code, said = painted("--memory", "0.05")  # less than the process holds
+    assert code == 0
+    assert "GB at 48 x 34 pixels, and" in said.err
+    assert "that is more than there is: a smaller size may be needed" in said.err
+
+
+def test_tiles_are_kept_in_the_picture(painted, files):
+    assert painted("--tile", "16", "--optimizer", "adam")[0] == 0
+    assert read_settings(files / "out.png")["facts"]["tiles"] == [16, 16]
+    assert read_settings(files / "out.png")["options"]["tile"] == "16"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tile", "none"], "tile is 'none'; it can be auto, off, or a number of pixels from 1"),
+        (
+            ["--tile", "16", "--style-losses", "gram,histogram"],
+            "style_losses that sort, blur or look at places",
+        ),
+        (["--tile", "16", "--normalize-gradients", "--optimizer", "adam"], "normalize_gradients needs all"),
+        (
+            ["--tile", "7", "--padding", "circular", "--size", "41"],
+            "sides that are multiples of 2 pixels, not",
+        ),
+    ],
+)
+def test_what_cannot_be_tiled_is_refused_in_one_line(painted, options, message):
+    code, said = painted(*options)
+    assert code == 2
+    assert message in said.err.splitlines()[-1]
+    assert "tile=off" in said.err or "tile is" in said.err
+
+
+def test_xlas_first_calls_are_said(painted):
+    code, said = painted("--compile", "xla", "--scales", "1")
+    assert code == 0
+    assert re.search(
+        r"2 iterations in [\d.]+ s, of them [\d.]+ s in first calls, which XLA compiles for", said.out
+    )
+    code, said = painted()
+    assert "XLA" not in said.out
+
+
+def test_info_says_where_xla_keeps_programs(capsys, monkeypatch):
+    monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_persistent_cache_directory=/somewhere")
+    assert cli.main(["info"]) == 0
+    assert re.search(r"xla cache +/somewhere", capsys.readouterr().out)
+
+
+RUNS_OUT = """
+import logging
+import numpy as np
+from tfstyle import StyleConfig
+from tfstyle.runs import Run
+
+logging.basicConfig()
+pixels = np.random.default_rng(0).integers(0, 256, (640, 640, 3), np.uint8)
+config = StyleConfig(
+    size=640, scales=1, iterations=2, optimizer="adam", weights="random", precision="float32",
+    style_layers=("conv1_1", "conv2_1"), content_layers=("conv2_1",), memory=1000,
+)
+run = Run(pixels, pixels[:64, :64], config)
+for step in run:
+    pass
+print(run.layouts[0].side, step.losses["total"])
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_runs_out_of_memory_goes_on_in_tiles():
+    """Truly: TensorFlow's allocator is given less than the whole picture takes, and tiles fit."""
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "TF_MKL_ALLOC_MAX_BYTES": "400000000"}
+    done = subprocess.run([sys.executable, "-c", RUNS_OUT], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "out of memory at 640 x 640 pixels: tiles of" in done.stderr
+    assert done.stdout.startswith("(")

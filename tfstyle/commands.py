@@ -25,6 +25,7 @@ from tfstyle.presets import PRESETS
 
 if TYPE_CHECKING:
     from tfstyle.checkpoint import Checkpoints
+    from tfstyle.runs import Run
 
 DATA = Path(__file__).parent / "data"
 DEMO_CONTENT, DEMO_STYLE, DEMO_SIZE = "cat.jpg", "evening.jpg", 384
@@ -54,10 +55,7 @@ def stylize(options: argparse.Namespace) -> int:
     styles = with_fine_style(options.styles, config, checkpoints=checkpoints)
     run = Run(options.content, styles, config, pause_every=outputs.every, checkpoints=checkpoints)
     outputs.check(run)
-    if run.layouts[-1].side is None:  # else it has been said
-        height, width = run.shapes[-1]
-        about = run.estimated_bytes() / 1e9
-        print(f"tfstyle: a step at {width} x {height} pixels takes about {about:.1f} GB", file=sys.stderr)
+    _say_how_large(run)
     error: Exception | None = None
     trouble = ""
     with interruptible() as interrupted:
@@ -82,6 +80,16 @@ def stylize(options: argparse.Namespace) -> int:
     if error is not None or trouble:
         return FAILED
     return complain("interrupted", INTERRUPTED) if interrupted() else DONE
+
+
+def _say_how_large(run: Run) -> None:
+    """How much memory the largest step takes; of tiles it has been said."""
+    from tfstyle.scales import estimated_bytes
+
+    (height, width), layout = run.shapes[-1], run.layouts[-1]
+    if layout.side is None:
+        about = estimated_bytes(run.preparation, (height, width), layout) / 1e9
+        print(f"tfstyle: a step at {width} x {height} pixels takes about {about:.1f} GB", file=sys.stderr)
 
 
 def _checkpoints(options: argparse.Namespace) -> Checkpoints | None:

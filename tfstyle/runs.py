@@ -27,7 +27,7 @@ from tfstyle.plan import iterations_per_scale, scale_shapes
 from tfstyle.preparation import Preparation, prepare
 from tfstyle.results import History, Iteration, Result
 from tfstyle.resuming import Keeper, Position, check_same, chosen_options, describe, put_back
-from tfstyle.scales import Layout, estimated_bytes, layouts, smaller, stored_layouts
+from tfstyle.scales import Layout, layouts, smaller, stored_layouts
 from tfstyle.step import first_host_state, in_host_memory
 
 log = logging.getLogger(__name__)
@@ -118,10 +118,6 @@ class Run:
                 continue
             with one_line_errors(shape), self._keeper.storing_when_interrupted():
                 yield from self._run_scale(scale, shape, began)
-
-    def estimated_bytes(self) -> float:
-        """What a step of the last scale takes at most, beside what the process holds already."""
-        return estimated_bytes(self.preparation, self.shapes[-1], self.layouts[-1])
 
     def result(self) -> Result:
         """The picture so far, or, once the iteration has ended, the finished one."""
