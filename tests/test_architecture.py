@@ -48,7 +48,7 @@ ALLOWED = {
     "tile_losses": {"losses", "style_losses", "targets"},
     "tiling": BASE
     | {"encoder", "losses", "step", "style_losses", "targets", "tile_losses", "tiles", "units", "variation"},
-    "memory": BASE | {"encoder", "optimizers", "tiles"},
+    "memory": {"optimizers", "tiles"},
     "step": BASE | {"device", "optimizers"},
     "results": BASE | {"files", "images", "saving"},
     "styles": {"encoder", "errors", "files", "images", "weights"},
@@ -82,7 +82,7 @@ ALLOWED = {
         "variation",
         "weights",
     },
-    "scales": BASE | {"encoder", "memory", "preparation", "tiles", "tiling"},
+    "scales": BASE | {"encoder", "memory", "preparation", "tiles", "weights"},
     "goals": BASE | {"encoder", "guidance", "images", "inputs", "preparation", "scales", "styles", "targets"},
     "runs": BASE
     | {

@@ -208,7 +208,7 @@ def test_a_run_that_fails_fails_with_the_same_picture(options, content, style, t
 
 
 def test_patience_is_counted_across_the_break(options, content, style, tmp_path, monkeypatch):
-    infinite = Units(lambda target, pixels: tf.constant(float("inf")), balanced_units.style)
+    infinite = Units(lambda target: tf.constant(float("inf")), balanced_units.style)
     monkeypatch.setitem(UNITS, "balanced", infinite)
     settings = {
         **options,

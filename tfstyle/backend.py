@@ -16,7 +16,12 @@ except (ImportError, ValueError) as error:
 
 
 def check_backend() -> None:
-    """Raise BackendError unless Keras computes with TensorFlow on channels-last images."""
+    """Raise BackendError unless Keras computes with TensorFlow on channels-last images.
+
+    A GPU's memory is made to grow, in place of being taken whole, unless the environment says otherwise;
+    TensorFlow reads that when it takes hold of a GPU, and `tf.config` stays the user's.
+    """
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if keras.backend.backend() != "tensorflow":
         raise BackendError(f"Keras runs on {keras.backend.backend()}; tfstyle needs KERAS_BACKEND=tensorflow")
     if keras.backend.image_data_format() != "channels_last":

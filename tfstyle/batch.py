@@ -24,6 +24,7 @@ from tfstyle.sheets import contact_sheet
 from tfstyle.transfer import with_fine_style
 
 CELL, ROWS = 240, 100  # pixels of a thumbnail, contents on a sheet
+HOW = ("memory", "tile")  # options that change no picture: what ran out of memory may be tried with others
 BUCKET = 64  # pixels; on XLA, which takes minutes to compile a shape, pictures grow to multiples of it
 
 
@@ -183,7 +184,8 @@ def is_finished(job: Job) -> bool:
         raise OutputError(f"{job.output} is there, not made by tfstyle; --overwrite replaces it") from error
     if settings.get("facts", {}).get("sources") != job.sources():
         raise OutputError(f"{job.output} is there, made from other pictures; --overwrite replaces it")
-    if settings.get("options") != job.config.as_dict():
+    options = {**settings.get("options", {}), **{name: getattr(job.config, name) for name in HOW}}
+    if options != job.config.as_dict():
         raise OutputError(f"{job.output} is there, made with other options; --overwrite replaces it")
     return True
 

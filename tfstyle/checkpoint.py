@@ -24,7 +24,7 @@ import numpy as np
 
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError
-from tfstyle.files import PARTIAL, make_folder, replacing
+from tfstyle.files import make_folder, remove_left, replacing
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +90,7 @@ class Checkpoints:
                 f"{self.folder} holds the checkpoints of a run: go on with it by --resume (resume=True), "
                 "replace it by --overwrite, or choose another folder"
             )
-        for left in self.folder.glob(f"{PARTIAL}*"):  # of a process that was killed while it wrote
-            with contextlib.suppress(OSError):
-                left.unlink()
+        remove_left(self.folder)
         if resume:
             self.latest = self._newest(there)
 

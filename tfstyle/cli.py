@@ -232,7 +232,9 @@ def _add_option(group: Any, field: dataclasses.Field[Any]) -> None:
     else:
         settings["type"] = str if "str" in kind else float if "float" in kind else int
         settings["metavar"] = (
-            "|".join(field.metadata["choices"]) or {float: "X", int: "N", str: "NAME"}[settings["type"]]
+            "auto|off|N"
+            if field.name == "tile"
+            else "|".join(field.metadata["choices"]) or {float: "X", int: "N", str: "NAME"}[settings["type"]]
         )
     default = {"weights": "auto"}.get(field.name, field.default)
     if default is not None and kind != "bool":

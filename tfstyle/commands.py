@@ -25,7 +25,6 @@ from tfstyle.presets import PRESETS
 
 if TYPE_CHECKING:
     from tfstyle.checkpoint import Checkpoints
-    from tfstyle.runs import Run
 
 DATA = Path(__file__).parent / "data"
 DEMO_CONTENT, DEMO_STYLE, DEMO_SIZE = "cat.jpg", "evening.jpg", 384
@@ -45,6 +44,7 @@ def stylize(options: argparse.Namespace) -> int:
     """``tfstyle stylize``."""
     from tfstyle.progress import progress_display
     from tfstyle.runs import Run
+    from tfstyle.scales import words
     from tfstyle.several import interpolate
     from tfstyle.transfer import with_fine_style
 
@@ -55,7 +55,8 @@ def stylize(options: argparse.Namespace) -> int:
     styles = with_fine_style(options.styles, config, checkpoints=checkpoints)
     run = Run(options.content, styles, config, pause_every=outputs.every, checkpoints=checkpoints)
     outputs.check(run)
-    _say_how_large(run)
+    about = words(run.preparation, run.shapes[-1], run.layouts[-1])
+    print(f"tfstyle: {about}", file=sys.stderr, flush=True)
     error: Exception | None = None
     trouble = ""
     with interruptible() as interrupted:
@@ -80,16 +81,6 @@ def stylize(options: argparse.Namespace) -> int:
     if error is not None or trouble:
         return FAILED
     return complain("interrupted", INTERRUPTED) if interrupted() else DONE
-
-
-def _say_how_large(run: Run) -> None:
-    """How much memory the largest step takes; of tiles it has been said."""
-    from tfstyle.scales import estimated_bytes
-
-    (height, width), layout = run.shapes[-1], run.layouts[-1]
-    if layout.side is None:
-        about = estimated_bytes(run.preparation, (height, width), layout) / 1e9
-        print(f"tfstyle: a step at {width} x {height} pixels takes about {about:.1f} GB", file=sys.stderr)
 
 
 def _checkpoints(options: argparse.Namespace) -> Checkpoints | None:

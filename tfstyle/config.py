@@ -169,7 +169,9 @@ class StyleConfig:
     precision: str = _option(
         "auto", "type of the features", choices=("auto", "float32", "bfloat16", "float16")
     )
-    steps_per_call: int | None = _option(None, "iterations in one call of the step [1; 10 on a GPU]", low=1)
+    steps_per_call: int | None = _option(
+        None, "iterations in one call of the step, in tiles always 1 [1; 10 on a GPU]", low=1
+    )
     tile: int | str = _option(
         "auto", "side of tiles in pixels, or off; auto: tiles where the step would not fit into --memory"
     )

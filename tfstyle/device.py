@@ -32,10 +32,6 @@ def choose_device(wanted: str = "auto") -> Choice:
         ConfigError: TensorFlow sees no such GPU.
     """
     count = len(tf.config.list_physical_devices("GPU"))
-    if count and wanted != "cpu":
-        # Read when TensorFlow takes hold of a GPU: it then grows in place of taking all of its memory, and
-        # `tf.config` stays the user's.
-        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if wanted == "auto":
         seen = "TensorFlow sees a GPU" if count else "TensorFlow sees no GPU"
         return Choice("/GPU:0" if count else "/CPU:0", seen)

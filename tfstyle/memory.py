@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import os
 from collections.abc import Sequence
@@ -13,10 +15,12 @@ import tensorflow as tf
 from tfstyle.optimizers import Optimizer
 from tfstyle.tiles import Reach
 
-# Measured on a CPU, forth and back through VGG-19: at the peak some eight maps as large as conv1_1's are
-# held, whatever lies above them, and what the runtime keeps for itself. With tiles it is more: the two passes
-# are two programs, of which each leaves gaps in what the allocator never gives back.
-MAPS, MAPS_IN_TILES, CHANNELS, FIXED = 8.3, 10.0, 64, 60e6
+# Measured on a CPU, forth and back through VGG-19 at several depths, in maps as large as conv1_1's: those at
+# work at the peak, the share of all that are kept for the way back, and those that are float32 always.
+CHANNELS, AT_WORK, KEPT, SINGLE = 64, 3.2, 0.8, 0.9
+#: With tiles it is more: two passes are two programs, of which each leaves gaps in what the allocator keeps.
+IN_TILES = 1.2
+FIXED = 60e6  # bytes that the runtime takes for itself
 IMAGE = 12  # bytes of a pixel, three numbers in float32
 #: Images beside the optimiser's own: x, its gradient, and what is new or in between; tiles need no copies.
 BESIDE, BESIDE_IN_PLACE = 6, 2
@@ -25,7 +29,7 @@ LARGEST, SMALLEST = 2048, 128  # sides of tiles in pixels
 
 def step_bytes(
     shape: Sequence[int],
-    itemsize: int,
+    working: float,
     kept: float,
     optimizer: Optimizer,
     side: int | None = None,
@@ -35,8 +39,8 @@ def step_bytes(
 
     Args:
         shape: height and width of the image.
-        itemsize: bytes of a number in the encoder, 2 or 4.
-        kept: bytes for each pixel of the content's features.
+        working: bytes for each pixel of what goes through the encoder, of `working_bytes`.
+        kept: the same of the content's features. Masks are not counted.
         optimizer: whose state is counted.
         side: of tiles in pixels; None: the whole image at once.
         view: of the encoder, for the tiles' halo.
@@ -44,11 +48,22 @@ def step_bytes(
     pixels = float(shape[0] * shape[1])
     beside = BESIDE if side is None or not optimizer.elementwise else BESIDE_IN_PLACE
     whole = pixels * (IMAGE * (vectors(optimizer) + beside) + kept)
-    seen, maps = pixels, MAPS
+    seen = pixels
     if side is not None and view is not None:
         seen = math.prod(min(side + 2 * view.halo + view.alignment, length) for length in shape)
-        maps = MAPS_IN_TILES
-    return FIXED + whole + seen * maps * CHANNELS * itemsize
+        seen *= IN_TILES
+    return FIXED + whole + seen * working
+
+
+def working_bytes(maps: Sequence[tuple[int, int]], itemsize: int) -> float:
+    """What the encoder holds at the peak of a step, in bytes for each pixel of the image.
+
+    Args:
+        maps: channels and stride of every layer up to the deepest.
+        itemsize: bytes of a number in them, 2 or 4.
+    """
+    held = sum(channels / CHANNELS / stride**2 for channels, stride in maps)
+    return CHANNELS * (itemsize * (AT_WORK + KEPT * held) + 4 * SINGLE)
 
 
 def vectors(optimizer: Optimizer) -> int:
@@ -71,10 +86,25 @@ def free_bytes() -> float | None:
         limit, used = (
             float(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
         )
-        found.append(max(limit - used, 0.0))
+        found.append(max(limit - used + _reclaimable(), 0.0))
     except (OSError, ValueError):  # no such container, or no limit, which is spelt "max"
         pass
     return min(found, default=None)
+
+
+def _reclaimable() -> float:
+    """What of a container's memory is but a cache of files."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
+            if line.startswith("inactive_file "):
+                return float(line.split()[1])
+    return 0.0
+
+
+@functools.cache
+def _held_at_first() -> float:
+    """What the process held when this was first asked. What steps have taken since serves later ones."""
+    return held_bytes()
 
 
 def held_bytes() -> float:
@@ -89,23 +119,24 @@ def budget(memory: float | None, device: str) -> float | None:
     """How many bytes a step may take; None where nobody knows.
 
     Args:
-        memory: in GB, of all that the process may hold, or a GPU; None: nine tenths of what is free.
+        memory: in GB, of all that the process may hold, or a GPU; None: nine tenths of what is free. What
+            TensorFlow has kept of earlier runs is free, as it never gives that back but uses it again.
         device: ``/CPU:0`` or the like. How much is free on a GPU is seen when there is too little.
     """
     if "GPU" in device:
         return None if memory is None else memory * 1e9
     if memory is not None:
-        return memory * 1e9 - held_bytes()
+        return memory * 1e9 - _held_at_first()
     free = free_bytes()
-    return None if free is None else 0.9 * free
+    return None if free is None else 0.9 * (free + max(held_bytes() - _held_at_first(), 0.0))
 
 
 def fitting_side(
-    shape: Sequence[int], limit: float, itemsize: int, kept: float, optimizer: Optimizer, view: Reach
+    shape: Sequence[int], limit: float, working: float, kept: float, optimizer: Optimizer, view: Reach
 ) -> int:
     """The largest side of tiles with which a step takes no more than a limit in bytes, or the smallest."""
     sides = range(LARGEST, SMALLEST - 1, -view.alignment)
-    fits = (side for side in sides if step_bytes(shape, itemsize, kept, optimizer, side, view) <= limit)
+    fits = (side for side in sides if step_bytes(shape, working, kept, optimizer, side, view) <= limit)
     return next(fits, SMALLEST)
 
 

@@ -89,7 +89,7 @@ class Preparation:
     device: str
     compiler: str
     summaries: dict[Hashable, Summaries] = field(default_factory=dict)
-    steps: dict[Hashable, Step] = field(default_factory=dict)
+    steps: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
     history: int | None = None
     shortened: Callable[[int], Optimizer] | None = None
     _tiled: dict[Hashable, TiledObjective] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Preparation:
             self._tiled[side] = TiledObjective(self.objective, self.encoder, side, self.compiler)
         return self._tiled[side]
 
-    def tiled_step(self, side: tuple[int, int], history: int | None) -> Step:
+    def tiled_step(self, side: tuple[int, int], history: int | None) -> Callable[..., Any]:
         """One iteration in such tiles, of an image in host memory."""
         key = side, history
         if key not in self.steps:

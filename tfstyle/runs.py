@@ -130,10 +130,12 @@ class Run:
 
     def _run_scale(self, scale: int, shape: tuple[int, int], began: float) -> Iterator[Iteration]:
         begun, losses = self._done_before(scale)
-        advance = self._enter(scale, shape, fresh=not begun)
+        advance: Callable[[Any, Any], Any] | None = self._enter(scale, shape, fresh=not begun)
         iterations, bad = self.iterations[scale - 1], _not_finite_lately(losses)
         done = begun
         while done < iterations and not _settled(losses, self.config.tolerance):
+            if advance is None:
+                advance = self._enter(scale, shape, fresh=False)
             before, called = (self._image, self._state), time.perf_counter()
             try:
                 with tf.device(self._device):
@@ -141,7 +143,7 @@ class Run:
                 columns = {name: np.atleast_1d(term.numpy()) for name, term in terms.items()}
             except (MemoryError, tf.errors.OpError) as error:  # a GPU's may come with the first number read
                 self._take_smaller_tiles(scale, shape, error)
-                advance = self._enter(scale, shape, fresh=False)
+                advance = None  # and with it the targets, before there are others
                 continue
             self._image, self._state = image, state
             self.first_calls.setdefault(scale, time.perf_counter() - called)
@@ -191,21 +193,17 @@ class Run:
         in_place = layout.side is not None and self._optimizer.elementwise
         if fresh:
             image = resize(self._picture(), shape, self.config.clamp)[None]
-            self._image = np.array(image) if in_place else tf.constant(image)
-            self._state = self._first_state(shape, in_place)
+            with tf.device("/CPU:0" if layout.side is not None else self._device):
+                self._image = np.array(image) if in_place else tf.constant(image)
+                self._state = self._first_state(shape, in_place)
         if in_place:
             if not fresh or self.config.keep_state:
                 self._image, self._state = in_host_memory((self._image, self._state))
             self._last_good = self._image, self._state  # no copies: they are large
         if layout.side is not None:
             in_tiles = self.preparation.tiled_step(layout.side, layout.history)
-
-            def advance(image: Any, state: Any) -> Any:
-                if in_place:
-                    self._keeper.moves_in_place()
-                return in_tiles(image, state, targets)
-
-            return advance
+            about_to_move = self._keeper.moves_in_place
+            return lambda image, state: in_tiles(image, state, targets, about_to_move)
         _, step = self.preparation.step(self.iterations, self._steps_per_call, self._pause_every)
         if isinstance(step, tf.types.experimental.PolymorphicFunction):
             # Each run has a step of its own to trace, of which TensorFlow warns from the fifth on.
@@ -217,7 +215,8 @@ class Run:
         found = None
         if self.config.tile == "auto" and is_out_of_memory(error):
             with contextlib.suppress(ConfigError):
-                found = smaller(self.preparation, shape, self.layouts[scale - 1])
+                styles = self._goals.style_shapes(shape)
+                found = smaller(self.preparation, shape, styles, self.layouts[scale - 1])
         if found is None or found.side is None:
             raise error
         down, across = found.side

@@ -12,6 +12,7 @@ from tfstyle.encoder import OWN, keras_name
 from tfstyle.errors import ConfigError
 from tfstyle.preparation import Preparation
 from tfstyle.tiles import Reach, even_sides, halo_share, tiles
+from tfstyle.weights import NETWORKS
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def layouts(
         view = preparation.tiled(side).view
         tiles(shapes[-1], side, view)  # both say whether that can be
         return [
-            Layout(_where(side, [shape]), _where(side, own, view))
+            Layout(_where(side, [shape], view), _where(side, own, view))
             for shape, own in zip(shapes, styles, strict=True)
         ]
     limit = memory.budget(config.memory, preparation.device)
@@ -83,9 +84,9 @@ def stored_layouts(plain: Sequence[Sequence[Any]]) -> list[Layout]:
     return [Layout(side(one), side(style), history) for one, style, history in plain]
 
 
-def _where(side: Shape, shapes: Sequence[Shape], view: Reach | None = None) -> Shape | None:
+def _where(side: Shape, shapes: Sequence[Shape], view: Reach) -> Shape | None:
     """The side, if any of some pictures is larger, and if all of them can be cut."""
-    if view is not None and view.around and any(n % view.alignment for shape in shapes for n in shape):
+    if view.around and any(n % view.alignment for shape in shapes for n in shape):
         return None
     return side if any(max(shape) > min(side) for shape in shapes) else None
 
@@ -121,8 +122,14 @@ def _fitting(preparation: Preparation, shape: Shape, styles: Sequence[Shape], li
     return Layout(side, style_side, history)
 
 
-def smaller(preparation: Preparation, shape: Shape, layout: Layout) -> Layout | None:
+def smaller(preparation: Preparation, shape: Shape, styles: Sequence[Shape], layout: Layout) -> Layout | None:
     """What to try where a scale ran out of memory: tiles, or tiles half as large; None: they are small.
+
+    Args:
+        preparation: of the run.
+        shape: height and width of the picture.
+        styles: the same of every style image.
+        layout: that did not fit.
 
     Raises:
         ConfigError: it cannot be tiled.
@@ -136,38 +143,47 @@ def smaller(preparation: Preparation, shape: Shape, layout: Layout) -> Layout | 
     view = preparation.tiled((side, side)).view
     even = even_sides(shape, side, view)
     tiles(shape, even, view)
-    return layout._replace(side=even)
+    return layout._replace(side=even, style_side=_where(even, styles, view))
 
 
-def _features(preparation: Preparation) -> tuple[int, float]:
-    """Bytes of a number in the encoder, and of the content's features for each pixel."""
+def _features(preparation: Preparation) -> tuple[float, float]:
+    """Bytes for each pixel: of what the encoder works with, and of the content's features."""
     encoder = preparation.encoder
     itemsize = 4 if encoder.dtype == "float32" else 2
+    network = NETWORKS.get(encoder.network, NETWORKS["vgg19"])  # of others nothing is known
+    channels = {name: filters for name, (_, filters) in network.items()}
+    strides = {name: 2 ** (int(name[5]) - 1) for name in network}
     if encoder.network == OWN:
-        return itemsize, 0.0
-    kept = 0.0
-    for layer in preparation.content_layers:
-        channels = encoder.weights.arrays[f"{keras_name(layer)}/bias"].shape[0]
-        kept += itemsize * channels / 4 ** (int(layer[4]) - 1)
-    return itemsize, kept
+        return memory.working_bytes([(channels[name], strides[name]) for name in network], itemsize), 0.0
+    names = list(network)
+    below = names[: names.index(keras_name(encoder.layers[-1])) + 1]
+    content = [keras_name(layer) for layer in preparation.content_layers]
+    kept = sum(itemsize * channels[name] / strides[name] ** 2 for name in content)
+    return memory.working_bytes([(channels[name], strides[name]) for name in below], itemsize), kept
+
+
+def words(preparation: Preparation, shape: Shape, layout: Layout) -> str:
+    """What a step of a scale takes, and how it is cut, for the user."""
+    about = f"a step at {shape[1]} x {shape[0]} pixels takes about"
+    size = estimated_bytes(preparation, shape, layout) / 1e9
+    if layout.side is None:
+        return f"{about} {size:.1f} GB"
+    down, across = layout.side
+    share = halo_share(shape, layout.side, preparation.tiled(layout.side).view)
+    cut = f"tiles of {across} x {down}; their halo adds {100 * (share - 1):.0f}% of work"
+    return f"{about} {size:.1f} GB in {cut}"
 
 
 def _say(preparation: Preparation, shape: Shape, layout: Layout, limit: float) -> None:
-    """Log what was decided for the last scale."""
-    needed = estimated_bytes(preparation, shape, Layout())
-    size = f"{shape[1]} x {shape[0]} pixels"
+    """Log why the last scale is tiled."""
     if layout.side is None:
-        log.info("the step takes about %.1f GB at %s", needed / 1e9, size)
         return
-    down, across = layout.side
-    tiled = estimated_bytes(preparation, shape, layout)
-    share = halo_share(shape, layout.side, preparation.tiled(layout.side).view)
+    needed = estimated_bytes(preparation, shape, Layout())
     log.warning(
-        "the step would take about %.1f GB at %s, and %.1f GB may be used: tiles of %d x %d pixels, about "
-        "%.1f GB; their halo adds %.0f%% of work", needed / 1e9, size, limit / 1e9, across, down, tiled / 1e9,
-        100 * (share - 1),
+        "the step would take about %.1f GB at %d x %d pixels, and %.1f GB may be used: it is tiled",
+        needed / 1e9, shape[1], shape[0], limit / 1e9,
     )  # fmt: skip
-    if tiled > limit:
-        log.warning("that is more than there is: a smaller size may be needed")
+    if estimated_bytes(preparation, shape, layout) > limit:
+        log.warning("in tiles too it takes more than there is: a smaller size may be needed")
     if layout.history is not None and layout.history < (preparation.history or 0):
         log.warning("L-BFGS keeps %d pairs in place of %d", layout.history, preparation.history)

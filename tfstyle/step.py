@@ -10,14 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle.device import choose_compile, choose_device
-from tfstyle.errors import ConfigError
+from tfstyle.errors import ConfigError, RunError
 from tfstyle.optimizers import Optimizer, Terms
 
 #: (image, targets) -> scalars by name, ``total`` among them: what is minimised.
 ObjectiveFunction = Callable[[tf.Tensor, Any], Terms]
 #: (image, state, targets) -> (next image, next state, terms at the image).
 Step = Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any, Terms]]
-BAND = 1_000_000  # pixels of an image in host memory that are moved at once
+BAND = 1_000_000  # pixels of an image in host memory that are taken at once
 
 
 def make_step(
@@ -103,7 +103,7 @@ def value_and_gradient(
 
 def make_host_step(
     evaluate: Callable[[np.ndarray, Any], tuple[Terms, np.ndarray]], optimizer: Optimizer
-) -> Step:
+) -> Callable[..., Any]:
     """As `make_step`, for an image in host memory whose loss is taken tile by tile.
 
     Args:
@@ -112,8 +112,9 @@ def make_host_step(
             another gets all at once.
 
     Returns:
-        step(image, state, targets) -> (image, state, terms). In place, the image and the state are those
-        that `in_host_memory` made. Where a gradient is not finite nothing moves, and neither is the total.
+        step(image, state, targets, about_to_move) -> (image, state, terms). In place, the image and the
+        state are those of `first_host_state` or `in_host_memory`, and ``about_to_move`` is called before
+        they change. Where a gradient is not finite nothing moves, and the total is not a number either.
     """
 
     def move(image: tf.Tensor, state: Any, gradient: tf.Tensor, terms: Terms) -> tuple[tf.Tensor, Any]:
@@ -121,30 +122,46 @@ def make_host_step(
 
     compiled = tf.function(move, autograph=False) if optimizer.compiled else move
 
-    def step(image: Any, state: Any, targets: Any) -> tuple[Any, Any, Terms]:
+    def step(image: Any, state: Any, targets: Any, about_to_move: Callable[[], None] = lambda: None) -> Any:
         terms, gradient = evaluate(image, targets)
         with tf.device("/CPU:0"):
             if not optimizer.elementwise:
                 return *compiled(tf.constant(image), state, tf.constant(gradient), terms), terms
-            bands = _bands(gradient.shape)
-            if not all(np.isfinite(gradient[:, band]).all() for band in bands):
+            if not all(np.isfinite(gradient[:, band]).all() for band in _bands(gradient.shape)):
                 return image, state, {**terms, "total": tf.constant(math.nan)}
-            moved: Any = None
-            for band in bands:
-                here, slope = tf.constant(image[:, band]), tf.constant(gradient[:, band])
-                image[:, band], moved = compiled(here, _rows(state, band), slope, terms)
-                for whole, new in zip(tf.nest.flatten(state), tf.nest.flatten(moved), strict=True):
-                    if np.ndim(whole) == 4:
-                        whole[:, band] = new
-        scalars = tf.nest.map_structure(lambda old, new: old if np.ndim(old) == 4 else new, state, moved)
-        return image, scalars, terms
+            about_to_move()
+            try:
+                state = _move_in_place(compiled, image, state, gradient, terms)
+            except (MemoryError, tf.errors.OpError) as error:  # once more would move some of it twice
+                raise RunError("memory ran out while the picture moved in place; use less of it") from error
+        return image, state, terms
 
     return step
 
 
+def _move_in_place(
+    move: Callable[..., tuple[tf.Tensor, Any]],
+    image: np.ndarray,
+    state: Any,
+    gradient: np.ndarray,
+    terms: Terms,
+) -> Any:
+    """Change the image and the state's arrays band by band; return the state with its new scalars."""
+    moved: Any = None
+    for band in _bands(gradient.shape):
+        here, slope = tf.constant(image[:, band]), tf.constant(gradient[:, band])
+        image[:, band], moved = move(here, _rows(state, band), slope, terms)
+        for whole, new in zip(tf.nest.flatten(state), tf.nest.flatten(moved), strict=True):
+            if np.ndim(whole) == 4:
+                whole[:, band] = new
+    return tf.nest.map_structure(lambda old, new: old if np.ndim(old) == 4 else new, state, moved)
+
+
 def in_host_memory(structure: Any) -> Any:
-    """Tensors as arrays that `make_host_step` can change in place."""
-    return tf.nest.map_structure(np.array, structure)
+    """Tensors as arrays that `make_host_step` can change in place; such arrays themselves as they are."""
+    return tf.nest.map_structure(
+        lambda x: x if isinstance(x, np.ndarray) and x.flags.writeable else np.array(x), structure
+    )
 
 
 def first_host_state(optimizer: Optimizer, image: np.ndarray) -> Any:

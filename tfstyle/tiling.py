@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError
 from tfstyle.losses import Objective
-from tfstyle.step import loss_scale
+from tfstyle.step import BAND, loss_scale
 from tfstyle.targets import Region, Summaries, Targets, Tensors, keep_parts
 from tfstyle.tile_losses import Found, Place, Slopes, TileLosses
 from tfstyle.tiles import Tile, positions, reach, tiles
@@ -27,7 +27,6 @@ from tfstyle.units import Extent
 from tfstyle.variation import Band
 
 Arrays = dict[str, np.ndarray]
-BAND = 1_000_000  # pixels of which the total variation is taken at once
 
 
 class TiledObjective:
