@@ -236,10 +236,10 @@ def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
         return AveragedState(inner, tf.image.resize(tf.zeros_like(state.mean), shape), tf.zeros([]))
 
     def leaves(state: AveragedState) -> list[Any]:
-        return [state.mean, state.weight, *optimizer.leaves(state.inner)]
+        return [*optimizer.leaves(state.inner), state.mean, state.weight]
 
     def put_back(state: AveragedState, arrays: Sequence[np.ndarray]) -> AveragedState:
-        mean, weight, *inner = arrays
+        *inner, mean, weight = arrays
         return AveragedState(optimizer.put_back(state.inner, inner), tf.constant(mean), tf.constant(weight))
 
     return optimizer._replace(

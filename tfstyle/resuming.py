@@ -95,7 +95,9 @@ class Keeper:
         good, state = position.last_good
         if state is not None:  # of which only the picture is ever needed
             good = self._optimizer.solution(good, state)
-        arrays = {"image": np.asarray(position.image), "last_good": np.asarray(good)}
+        arrays = {"image": np.asarray(position.image)}
+        if good is not position.image:  # it is, where an image moves in place
+            arrays["last_good"] = np.asarray(good)
         arrays |= {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(position.state)}
         arrays |= _history_arrays(self._history, count)
         progress = {"scale": position.scale, "done": position.done, "ended": position.ended}
@@ -200,23 +202,31 @@ def check_same(checkpoints: Checkpoints, about: Mapping[str, Any]) -> None:
         log.warning("the run began with %s: it goes on, if not bit for bit as it would have", "; ".join(old))
 
 
-def put_back(checkpoint: Checkpoint, optimizer: Optimizer, history: History) -> Position:
-    """Fill the history as it was, and return the position, its leaves as tensors.
+def put_back(checkpoint: Checkpoint, optimizer: Optimizer, history: History, in_place: bool) -> Position:
+    """Fill the history as it was, and return the position.
+
+    Args:
+        checkpoint: to go on from.
+        optimizer: of its scale.
+        history: to be filled.
+        in_place: leave image and state as arrays, for `tfstyle.step.make_host_step`; else tensors.
 
     Raises:
         ConfigError: the optimiser keeps another state than that which was stored.
     """
     arrays, about = checkpoint.arrays, checkpoint.about
     _put_history_back(history, arrays)
-    image = tf.constant(arrays["image"])
-    state = optimizer.init(image)
+    image = arrays["image"] if in_place else tf.constant(arrays["image"])
+    # Of large images not even the zeros of a first state: TensorFlow would keep that memory.
+    state = optimizer.init(tf.zeros([1, 1, 1, image.shape[-1]]) if in_place else image)
     leaves = optimizer.leaves(state)
+    shapes = [image.shape if in_place and np.ndim(leaf) == 4 else np.shape(leaf) for leaf in leaves]
     stored = [arrays[f"state/{i}"] for i in range(sum(name.startswith("state/") for name in arrays))]
-    if [np.shape(leaf) for leaf in leaves] != [array.shape for array in stored]:
+    if shapes != [array.shape for array in stored]:
         raise ConfigError(f"the optimizer keeps another state than that of the checkpoint; {HINT}")
     stored = [_typed(array, leaf) for array, leaf in zip(stored, leaves, strict=True)]
-    state = optimizer.put_back(state, stored)
-    last_good = tf.constant(arrays["last_good"]), None
+    state = tf.nest.pack_sequence_as(state, stored) if in_place else optimizer.put_back(state, stored)
+    last_good = tf.constant(arrays["last_good"]) if "last_good" in arrays else image, None
     return Position(about["scale"], about["done"], about["ended"], image, state, last_good)
 
 

@@ -236,8 +236,9 @@ class Run:
             check_same(checkpoints, about)
             reached = self.layouts[checkpoints.latest.about["scale"] - 1]
             self._optimizer = self.preparation.optimizer_keeping(reached.history)
+            in_place = reached.side is not None and self._optimizer.elementwise
             with tf.device(self._device):
-                position = put_back(checkpoints.latest, self._optimizer, self.history)
+                position = put_back(checkpoints.latest, self._optimizer, self.history, in_place)
             self._image, self._state, self._last_good = position.image, position.state, position.last_good
             self._resumed = position.scale, position.done, position.ended
             checkpoints.latest = None  # as large as the state, and no longer needed
