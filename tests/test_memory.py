@@ -9,7 +9,8 @@ import sys
 import pytest
 import tensorflow as tf
 
-from tfstyle import adam, cli, lbfgs, memory, optimizers
+from tfstyle import Encoder, StyleConfig, adam, cli, lbfgs, memory, optimizers, scales
+from tfstyle.preparation import prepare
 from tfstyle.saving import read_settings
 from tfstyle.tiles import Reach
 
@@ -216,3 +217,21 @@ def test_a_process_that_runs_out_of_memory_goes_on_in_tiles():
     ).stdout
     assert whole.startswith("None")
     assert float(tiled) == pytest.approx(float(whole.split()[-1]), rel=1e-3)
+
+
+@pytest.mark.parametrize(("optimizer", "limit"), [("adam", 6e9), ("lbfgs", 16e9), ("lbfgs_fixed", 16e9)])
+def test_64_megapixels_are_planned_within_what_there_is(small_weights, monkeypatch, optimizer, limit):
+    config = StyleConfig(optimizer=optimizer, precision="bfloat16", tile="auto")
+    encoder = Encoder(("conv1_1", "conv2_1", "conv2_2"), small_weights, dtype="bfloat16")
+    chosen = config.replace({"style_layers": ("conv1_1", "conv2_1"), "content_layers": ("conv2_2",)})
+    prepared = prepare(chosen, "/CPU:0", [], encoder)
+    # Of the content's features, 2 bytes for 128 channels at a quarter of the positions.
+    monkeypatch.setattr(memory, "budget", lambda gigabytes, device: limit + 64 * 8192**2)
+    (plan,) = scales.layouts(config, prepared, [(8192, 8192)], [[(900, 600)]])
+    assert max(plan.side) <= memory.LARGEST
+    assert plan.style_side is None
+    assert scales.estimated_bytes(prepared, (8192, 8192), plan) <= limit + 64 * 8192**2
+    if optimizer != "adam":
+        assert 1 <= plan.history < 10
+        images = memory.vectors(prepared.optimizer_keeping(plan.history)) * 12 * 8192**2
+        assert images < limit < images + 8 * 12 * 8192**2  # one pair more would not fit
