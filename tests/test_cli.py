@@ -38,7 +38,8 @@ def test_a_run_in_a_process_of_its_own(command, files):
     assert load(files / "out.png").rgb.shape == (23, 32, 3)
     assert done.stdout.startswith(f"{files / 'out.png'}: 32 x 23 pixels, 3 iterations in ")
     # Nothing on stderr but our own words: which layers, and a progress line without control codes.
-    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["tfstyle:", "scale"], done.stderr
+    said = [line.split(" ")[0] for line in done.stderr.splitlines()]
+    assert said == ["tfstyle:", "tfstyle:", "scale"], done.stderr  # the layers, the memory, the progress
     assert "\x1b" not in done.stderr
     history = json.loads((files / "h.json").read_text())
     assert set(history) == {

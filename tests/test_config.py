@@ -83,7 +83,13 @@ def test_the_papers_preset_is_the_papers():
     assert (config.pooling, config.scales, config.tv_weight) == ("avg", 1, 0)
 
 
-SAMPLES = {"bool": ("", True), "int": ("7", 7), "float": ("0.25", 0.25), "str": ("word", "word")}
+SAMPLES = {
+    "bool": ("", True),
+    "int": ("7", 7),
+    "float": ("0.25", 0.25),
+    "str": ("word", "word"),
+    "int | str": ("7", "7"),
+}
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(StyleConfig), ids=lambda field: field.name)

@@ -140,7 +140,8 @@ def covering(choices):
 def test_every_option_works_with_every_other(choices, small_file, content, style):
     rows = list(covering(choices))
     named = {key for values in choices.values() for value in values for key in value}
-    rest = {"iterations", "weights", "content_layers", "style_layers", "device", "max_pixels"}
+    rest = {"iterations", "weights", "content_layers", "style_layers", "device", "max_pixels", "memory"}
+    rest.add("tile")  # see below
     assert named | rest == {field.name for field in dataclasses.fields(StyleConfig)}
     for row in rows:
         options = {"iterations": 2, "weights": str(small_file), **LAYERS, **row}
@@ -149,6 +150,32 @@ def test_every_option_works_with_every_other(choices, small_file, content, style
         assert 0 <= result.image.min() <= result.image.max() <= 1, row
         assert np.isfinite(result.history.total).all(), row
         assert result.image.std() > 0, row
+
+
+@pytest.mark.slow
+def test_every_option_works_in_tiles(choices, small_file, content, style):
+    """Each value once at least, but for those that need the whole picture and are refused."""
+    whole = {"histogram", "sliced", "local", "local_by_content", "blurred"}
+    tiled = {
+        name: [
+            value
+            for value in values
+            if not whole & set(value.get("style_losses", ()))
+            and value.get("padding") != "circular"
+            and not value.get("normalize_gradients")
+        ]
+        for name, values in choices.items()
+        if name not in ("scales", "iterations", "compile")
+    }
+    tiled["style_losses"].append({"style_losses": ("across", "shift")})
+    for k in range(max(map(len, tiled.values()))):
+        row = {key: value for values in tiled.values() for key, value in values[k % len(values)].items()}
+        fast = {"iterations": 1, "steps_per_call": 1, "scales": 1, "compile": "eager", "precision": "float32"}
+        options = {"weights": str(small_file), **LAYERS, **row, **fast}
+        styles = [style, style[::-1, ::-1].copy()]
+        one, other = (stylize(content, styles, **options, tile=tile) for tile in ("off", 24))
+        assert other.facts["tiles"] == (24, 24)
+        assert other.history.total == pytest.approx(one.history.total, rel=1e-4), row
 
 
 # Colour

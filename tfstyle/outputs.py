@@ -73,12 +73,9 @@ class Outputs:
         """
         result, output = run.result(), self.path
         replace = self._may_replace(output, lambda: result)
-        taken = ""
         if output.exists() and not replace:  # it was not there when the run began
-            taken, output = f"{output} appeared while the run went on", _beside(output)
+            output = _beside(output)
         path, trouble = _saved_somewhere(result, output, replace)
-        if taken:
-            trouble = trouble or f"{taken}; the picture is {path}"
         height, width = result.image.shape[:2]
         done, seconds = len(result.history.iteration), result.history.seconds[-1]
         compiling = ""

@@ -136,7 +136,7 @@ class Run:
         while done < iterations and not _settled(losses, self.config.tolerance):
             if advance is None:
                 advance = self._enter(scale, shape, fresh=False)
-            before, called = (self._image, self._state), time.perf_counter()
+            before, called = (self._image, self._state), time.monotonic()
             try:
                 with tf.device(self._device):
                     image, state, terms = advance(*before)
@@ -146,7 +146,7 @@ class Run:
                 advance = None  # and with it the targets, before there are others
                 continue
             self._image, self._state = image, state
-            self.first_calls.setdefault(scale, time.perf_counter() - called)
+            self.first_calls.setdefault(scale, time.monotonic() - called)
             seconds = time.perf_counter() - began
             count = len(columns["total"])
             for i in range(count):
