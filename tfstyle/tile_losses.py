@@ -61,11 +61,6 @@ class TileLosses:
         self._objective, self._upwards, self._compile = objective, list(upwards), compile
         self._made: dict[Any, Callable[..., Any]] = {}
 
-    @property
-    def count(self) -> int:
-        """How many functions have been compiled."""
-        return len(self._made)
-
     def content(self, place: Place, crop: tf.Tensor) -> tuple[Tensors, Tensors]:
         """The inside's features in the content layers, and ½ Σ F² of each."""
         return self._compiled(self._content, place.sizes)(crop, place.begins)
