@@ -147,19 +147,16 @@ def smaller(preparation: Preparation, shape: Shape, styles: Sequence[Shape], lay
 
 
 def _features(preparation: Preparation) -> tuple[float, float]:
-    """Bytes for each pixel: of what the encoder works with, and of the content's features."""
+    """Bytes for each pixel: of what the encoder, VGG's, works with, and of the content's features."""
     encoder = preparation.encoder
     itemsize = 4 if encoder.dtype == "float32" else 2
-    network = NETWORKS.get(encoder.network, NETWORKS["vgg19"])  # of others nothing is known
-    channels = {name: filters for name, (_, filters) in network.items()}
-    strides = {name: 2 ** (int(name[5]) - 1) for name in network}
-    if encoder.network == OWN:
-        return memory.working_bytes([(channels[name], strides[name]) for name in network], itemsize), 0.0
-    names = list(network)
-    below = names[: names.index(keras_name(encoder.layers[-1])) + 1]
-    content = [keras_name(layer) for layer in preparation.content_layers]
-    kept = sum(itemsize * channels[name] / strides[name] ** 2 for name in content)
-    return memory.working_bytes([(channels[name], strides[name]) for name in below], itemsize), kept
+    maps = {
+        name: (filters, 2 ** (int(name[5]) - 1)) for name, (_, filters) in NETWORKS[encoder.network].items()
+    }
+    below = list(maps)[: list(maps).index(keras_name(encoder.layers[-1])) + 1]
+    content = [maps[keras_name(layer)] for layer in preparation.content_layers]
+    kept = sum(itemsize * channels / stride**2 for channels, stride in content)
+    return memory.working_bytes([maps[name] for name in below], itemsize), kept
 
 
 def words(preparation: Preparation, shape: Shape, layout: Layout) -> str:
