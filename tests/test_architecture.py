@@ -174,6 +174,13 @@ def test_the_library_does_not_print(name):
     assert "print" not in calls
 
 
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_is_registered_for_good(name):
+    """TensorFlow keeps every custom gradient, and with it the graph it was traced in (its issue 97697)."""
+    names = [getattr(node, "attr", "") for node in ast.walk(MODULES[name])]
+    assert not {"custom_gradient", "grad_pass_through", "recompute_grad", "RegisterGradient"} & set(names)
+
+
 @pytest.mark.parametrize("name", ["config", "errors", "cli"])
 def test_no_tensorflow_at_the_packages_edge(name):
     code = f"import sys, tfstyle.{name}, tfstyle; tfstyle.StyleConfig; assert 'tensorflow' not in sys.modules"

@@ -1,5 +1,6 @@
-"""What a step is thought to take, against what a process takes; and what is made of it."""
+"""What a step is thought to take, against what a process takes; what is made of it; what is left."""
 
+import gc
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import sys
 import pytest
 import tensorflow as tf
 
-from tfstyle import Encoder, StyleConfig, adam, cli, lbfgs, memory, optimizers, scales
+from tfstyle import Encoder, StyleConfig, adam, cli, lbfgs, memory, optimizers, scales, stylize
 from tfstyle.preparation import prepare
 from tfstyle.saving import read_settings
 from tfstyle.tiles import Reach
@@ -235,3 +236,23 @@ def test_64_megapixels_are_planned_within_what_there_is(small_weights, monkeypat
         assert 1 <= plan.history < 10
         images = memory.vectors(prepared.optimizer_keeping(plan.history)) * 12 * 8192**2
         assert images < limit < images + 8 * 12 * 8192**2  # one pair more would not fit
+
+
+@pytest.mark.parametrize("compile", ["eager", "graph"])
+def test_no_graph_outlives_its_run(small_weights, content, style, compile):
+    """What TensorFlow registers for good, as it does each gradient of `tf.custom_gradient`, keeps them."""
+    layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_1", "conv2_2")}
+    options = {"size": 24, "scales": 1, "iterations": 2, "precision": "float32", "compile": compile, **layers}
+    losses = ("gram", "mean_deviation", "wasserstein", "blurred")
+    cases = [("zeros", "squares"), ("reflect", "magnitudes"), ("circular", "nine_point")]
+    encoders = [Encoder(layers["style_layers"], small_weights, padding=padding) for padding, _ in cases]
+
+    def graphs_after_runs():
+        for encoder, (padding, variation) in zip(encoders, cases, strict=True):
+            extra = {"tv": variation, "optimizer": "adam", "normalize_gradients": padding == "zeros"}
+            stylize(content, style, encoder=encoder, style_losses=losses, **options, **extra)
+        gc.collect()
+        return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+    graphs_after_runs()  # a few are made once and stay, Keras' and TensorFlow's own
+    assert graphs_after_runs() == graphs_after_runs()

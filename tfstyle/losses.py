@@ -264,18 +264,18 @@ def _arranged(goal: Summary, order: tf.Tensor) -> Summary:
 def _with_unit_gradient(loss: Callable[..., tf.Tensor], parts: Sequence[tf.Tensor]) -> tf.Tensor:
     """``loss(*parts)``, with its gradient divided by the sum of that gradient's magnitudes."""
 
-    @tf.custom_gradient
-    def scaled(*x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            value = loss(*x)
-        found = tape.gradient(value, x, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        gradients = [tf.cast(gradient, tf.float32) for gradient in found]
-        total = tf.add_n([tf.reduce_sum(tf.abs(gradient)) for gradient in gradients])
-        scale = 1.0 / (total + 1e-8)  # the Torch program's own constant
-        return value, lambda upstream: [
-            tf.cast(upstream * scale * gradient, part.dtype)
-            for gradient, part in zip(gradients, x, strict=True)
+    fixed = [tf.stop_gradient(part) for part in parts]
+    with tf.GradientTape() as tape:
+        tape.watch(fixed)
+        value = loss(*fixed)
+    found = tape.gradient(value, fixed, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradients = [tf.cast(gradient, tf.float32) for gradient in found]
+    total = tf.add_n([tf.reduce_sum(tf.abs(gradient)) for gradient in gradients])
+    scale = 1.0 / (total + 1e-8)  # the Torch program's own constant
+    # Sums of zeros, whose gradients are the scaled ones.
+    return tf.stop_gradient(value) + tf.add_n(
+        [
+            tf.reduce_sum(tf.stop_gradient(scale * gradient) * tf.cast(part - still, tf.float32))
+            for gradient, part, still in zip(gradients, parts, fixed, strict=True)
         ]
-
-    return scaled(*parts)
+    )

@@ -90,18 +90,11 @@ def shifted(shift: float = -1.0) -> StyleLoss:
 
 def _moments(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
     """The channels' means and mean squares, float32 ``[1, N]``: sums over positions, so additive."""
-    w = 1.0 if weight is None else weight
-
-    @tf.custom_gradient  # automatic differentiation would go over the features several times more
-    def moments(x: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable[..., tf.Tensor]]:
-        def gradient(of_mean: tf.Tensor, of_square: tf.Tensor) -> tf.Tensor:
-            positions = tf.cast(tf.shape(x)[1] * tf.shape(x)[2], tf.float32)
-            one, two = (u[:, tf.newaxis, tf.newaxis] / positions for u in (of_mean, 2.0 * of_square))
-            return (one + two * x) * w
-
-        return (tf.reduce_mean(x * w, [1, 2]), tf.reduce_mean(x * x * w, [1, 2])), gradient
-
-    return moments(tf.cast(features, tf.float32))
+    single = tf.cast(features, tf.float32)
+    squares = tf.square(single)
+    if weight is not None:
+        single, squares = single * weight, squares * weight
+    return tf.reduce_mean(single, [1, 2]), tf.reduce_mean(squares, [1, 2])
 
 
 def mean_deviation_distance(moments: Sequence[tf.Tensor], target: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -178,22 +171,23 @@ def wasserstein(ridge: float = 1e-4) -> StyleLoss:
     return StyleLoss(_gaussian, distance, _mixture, addend=_recentred)
 
 
-@tf.custom_gradient
-def _bures(c: tf.Tensor, target: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], Any]]:
-    """``tr(C + C' - 2 (C'^½ C C'^½)^½) / N`` of ``[1, N, N]``, positive definite; NaN where not finite."""
-    both, channels = tf.concat([c, target], 0), tf.cast(tf.shape(c)[-1], tf.float32)
+def _bures(c: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """``tr(C + C' - 2 (C'^½ C C'^½)^½) / N`` of ``[1, N, N]``, positive definite; NaN where not finite.
+
+    Differentiable with respect to C.
+    """
+    both, channels = tf.stop_gradient(tf.concat([c, target], 0)), tf.cast(tf.shape(c)[-1], tf.float32)
     # On a CPU a factorisation that fails is an error, and a loss that is not finite none.
     finite = tf.reduce_all(tf.math.is_finite(both))
     left, right = tf.split(tf.linalg.cholesky(tf.where(finite, both, tf.eye(tf.shape(c)[-1]))), 2)
     unitary = _polar_factor(tf.matmul(left, right, transpose_a=True))
     difference = left - tf.matmul(right, unitary, transpose_b=True)
 
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, None]:
-        # I - T, where T = R Uᵀ L⁻¹ = C'^½ (C'^½ C C'^½)^-½ C'^½ is the transport of one to the other.
-        slope = tf.linalg.triangular_solve(left, tf.linalg.matrix_transpose(difference), adjoint=True)
-        return upstream / channels * slope, None
-
-    return tf.where(finite, tf.reduce_sum(difference**2) / channels, math.nan), gradient
+    # The gradient is I - T, where T = R Uᵀ L⁻¹ = C'^½ (C'^½ C C'^½)^-½ C'^½ is the transport of one to the
+    # other. It comes by way of a sum of zeros, as nothing need be kept of the iteration.
+    slope = tf.linalg.triangular_solve(left, tf.linalg.matrix_transpose(difference), adjoint=True)
+    value = (tf.reduce_sum(difference**2) + tf.reduce_sum(slope * (c - tf.stop_gradient(c)))) / channels
+    return tf.where(finite, value, math.nan)
 
 
 def _polar_factor(matrix: tf.Tensor) -> tf.Tensor:

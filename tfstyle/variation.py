@@ -96,14 +96,10 @@ def _own_rows(differences: tf.Tensor, band: Band | None) -> tf.Tensor:
     return differences if band is None or band.last else differences[:, :-1]
 
 
-# A slice's own gradient fills a whole picture of zeros, four times; padding by zeros costs about half.
-@tf.custom_gradient
-def _down(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    before, after = [[0, 0], [1, 0], [0, 0], [0, 0]], [[0, 0], [0, 1], [0, 0], [0, 0]]
-    return x[:, 1:] - x[:, :-1], lambda upstream: tf.pad(upstream, before) - tf.pad(upstream, after)
+# The gradient of x[:, 1:] fills a whole picture of zeros; that of tf.split joins, in about half the time.
+def _down(x: tf.Tensor) -> tf.Tensor:
+    return tf.split(x, [1, -1], 1)[1] - tf.split(x, [-1, 1], 1)[0]
 
 
-@tf.custom_gradient
-def _right(x: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-    before, after = [[0, 0], [0, 0], [1, 0], [0, 0]], [[0, 0], [0, 0], [0, 1], [0, 0]]
-    return x[:, :, 1:] - x[:, :, :-1], lambda upstream: tf.pad(upstream, before) - tf.pad(upstream, after)
+def _right(x: tf.Tensor) -> tf.Tensor:
+    return tf.split(x, [1, -1], 2)[1] - tf.split(x, [-1, 1], 2)[0]
