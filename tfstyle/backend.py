@@ -1,8 +1,17 @@
-"""Keras, and that it computes with TensorFlow on channels-last images."""
+"""Keras: that it computes with TensorFlow on channels-last images, and how its versions differ.
+
+Keras 2.15 belongs to TensorFlow 2.15, the last that tensorflow-addons runs on; Keras 3 to TensorFlow 2.16
+and later. What differs between the two stacks is here, and nowhere else in the package.
+"""
 
 from __future__ import annotations
 
+import copy
 import os
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
 
 from tfstyle.errors import BackendError
 
@@ -13,6 +22,14 @@ except (ImportError, ValueError) as error:
     raise BackendError(
         f"Keras cannot be imported with backend {wanted} ({error}); tfstyle needs KERAS_BACKEND=tensorflow"
     ) from error
+
+
+#: Whether this is the older of the two stacks.
+KERAS_2 = keras.__version__.startswith("2.")
+# Keras 2.15: tensorflow-addons' optimisers are of the kind that Keras 2.11 renamed to "legacy".
+_LEGACY: tuple[Any, ...] = (keras.optimizers.legacy.Optimizer,) if KERAS_2 else ()
+#: What counts as a Keras optimiser.
+OPTIMIZERS: tuple[Any, ...] = (keras.optimizers.Optimizer, *_LEGACY)
 
 
 def check_backend() -> None:
@@ -29,3 +46,57 @@ def check_backend() -> None:
             "Keras is set to channels_first images; tfstyle needs "
             'keras.config.set_image_data_format("channels_last")'
         )
+
+
+def start_optimizer(kind: Any, config: dict[str, Any], x: tf.Tensor) -> tuple[Any, Any]:
+    """A fresh optimiser with all its slots, and a variable holding x for it to move.
+
+    Args:
+        kind: one of `OPTIMIZERS`, or a class below one.
+        config: what its ``get_config`` gave.
+        x: float tensor of any shape.
+    """
+    # Keras 2.15: the optimisers take TensorFlow's own variables, and it has no others.
+    variable = tf.Variable(x) if KERAS_2 else keras.Variable(x)
+    # A copy, as tensorflow-addons 0.23 takes the inner optimiser out of what it is given.
+    optimizer = kind.from_config(copy.deepcopy(config))
+    # Keras 2.15: legacy optimisers have no build().
+    optimizer._create_all_weights([variable]) if issubclass(kind, _LEGACY) else optimizer.build([variable])
+    return optimizer, variable
+
+
+def optimizer_variables(optimizer: Any) -> Sequence[Any]:
+    """The optimiser's counters and slots."""
+    # Keras 2.15: in legacy optimisers `variables` is a method.
+    return optimizer.weights if isinstance(optimizer, _LEGACY) else optimizer.variables
+
+
+def call_with(model: keras.Model, inputs: tf.Tensor, values: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+    """A model's outputs as in inference, with other values for its variables.
+
+    Args:
+        inputs: what the model takes.
+        values: one per ``model.variables``, in their order; cast to their types.
+    """
+    given = {
+        id(variable): tf.cast(value, variable.dtype)
+        for variable, value in zip(model.variables, values, strict=True)
+    }
+    if not KERAS_2:
+        trainable = [given[id(variable)] for variable in model.trainable_variables]
+        others = [given[id(variable)] for variable in model.non_trainable_variables]
+        return model.stateless_call(trainable, others, inputs, training=False)[0]
+    # Keras 2.15 has no stateless_call: the values take the variables' places in the layers for this call.
+    places = [
+        (vars(layer), name, variable)
+        for layer in model.submodules
+        for name, variable in vars(layer).items()
+        if id(variable) in given
+    ]
+    try:
+        for attributes, name, variable in places:
+            attributes[name] = given[id(variable)]
+        return model(inputs, training=False)
+    finally:
+        for attributes, name, variable in places:
+            attributes[name] = variable

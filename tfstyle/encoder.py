@@ -140,7 +140,7 @@ class Encoder:
         encoder.model = part_of(model, encoder.layers)
         encoder.weights = Weights({}, model.name, network=OWN)
         encoder.network = encoder.pooling = encoder.padding = OWN
-        encoder.dtype = keras.backend.standardize_dtype(encoder.model.outputs[0].dtype)
+        encoder.dtype = tf.as_dtype(encoder.model.outputs[0].dtype).name
         encoder.pixel_range = encoder.feature_scale = encoder._gain = 1.0
         encoder._preprocess = preprocess
         encoder.minimum_size = minimum_size

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfstyle.backend import call_with
 from tfstyle.errors import ConfigError
 
 #: Network -> what makes it in Keras.
@@ -32,10 +33,9 @@ class PaddedConv2D(keras.layers.Conv2D):
         super().__init__(**{**config, "padding": "valid"})
         self.mode = mode
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Pad by one pixel on each side and convolve."""
-        padded = _wrapped(inputs) if self.mode == "WRAP" else _mirrored(inputs, self.mode)
-        return super().call(padded)
+        return super().convolution_op(_padded(inputs, self.mode), kernel)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """The input's, with as many channels as there are filters."""
@@ -46,12 +46,10 @@ class PaddedConv2D(keras.layers.Conv2D):
         return {**super().get_config(), "mode": self.mode}
 
 
-def _mirrored(x: tf.Tensor, mode: str) -> tf.Tensor:
-    return tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode)
-
-
-def _wrapped(x: tf.Tensor) -> tf.Tensor:
-    """NumPy's ``wrap`` by one pixel in the two middle axes: beyond a border lies the opposite one."""
+def _padded(x: tf.Tensor, mode: str) -> tf.Tensor:
+    """One more pixel on each side: `tf.pad`, which has no ``WRAP``, where the opposite border is seen."""
+    if mode != "WRAP":
+        return tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode)
     for axis in (1, 2):  # tf.split as in `tfstyle.variation`: the gradient of x[:, -1:] is slower
         x = tf.concat([tf.split(x, [-1, 1], axis)[1], x, tf.split(x, [1, -1], axis)[0]], axis)
     return x
@@ -171,11 +169,4 @@ def apply(
     """
     if variables is None:
         return model(inputs, training=False)
-    given = {
-        id(variable): tf.cast(value, variable.dtype)
-        for variable, value in zip(model.variables, variables, strict=True)
-    }
-    trainable = [given[id(variable)] for variable in model.trainable_variables]
-    others = [given[id(variable)] for variable in model.non_trainable_variables]
-    outputs, _ = model.stateless_call(trainable, others, inputs, training=False)
-    return outputs
+    return call_with(model, inputs, variables)

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfstyle.backend import OPTIMIZERS, optimizer_variables, start_optimizer
 from tfstyle.errors import ConfigError
 from tfstyle.quasi_newton import fixed, searching
 
@@ -263,15 +264,12 @@ def from_keras(optimizer: keras.optimizers.Optimizer, low: float = LOW, high: fl
     Raises:
         ConfigError: not a Keras optimiser.
     """
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
+    if not isinstance(optimizer, OPTIMIZERS):
         raise ConfigError(f"{optimizer!r} is neither a tfstyle Optimizer nor a keras.optimizers.Optimizer")
     made_from = type(optimizer), optimizer.get_config()
 
     def init(x: tf.Tensor) -> Any:
-        variable = keras.Variable(x) if hasattr(keras, "Variable") else tf.Variable(x)
-        fresh = made_from[0].from_config(made_from[1])
-        fresh.build([variable])
-        return fresh, variable
+        return start_optimizer(*made_from, x)
 
     def step(evaluate: Evaluate, x: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, Terms]:
         fresh, variable = state
@@ -282,11 +280,11 @@ def from_keras(optimizer: keras.optimizers.Optimizer, low: float = LOW, high: fl
 
     def leaves(state: Any) -> list[np.ndarray]:
         fresh, variable = state
-        return [np.array(tf.convert_to_tensor(v)) for v in (variable, *fresh.variables)]
+        return [np.array(tf.convert_to_tensor(v)) for v in (variable, *optimizer_variables(fresh))]
 
     def put_back(state: Any, arrays: Sequence[np.ndarray]) -> Any:
         fresh, variable = state
-        for v, array in zip((variable, *fresh.variables), arrays, strict=True):
+        for v, array in zip((variable, *optimizer_variables(fresh)), arrays, strict=True):
             v.assign(array)
         return state
 

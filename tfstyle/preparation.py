@@ -181,7 +181,7 @@ def prepare(
         config.normalize_gradients,
     )
     chosen = _optimizer(config, optimizer)
-    pairs = config.lbfgs_history if optimizer is None and config.optimizer != "adam" else None
+    pairs = config.lbfgs_history if optimizer is None and config.optimizer.startswith("lbfgs") else None
     return Preparation(
         encoder, content_layers, style_layers, objective, chosen, device, compiler, history=pairs,
         shortened=lambda history: _optimizer(config.replace({"lbfgs_history": history}), None),

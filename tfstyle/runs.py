@@ -205,7 +205,7 @@ class Run:
             about_to_move = self._keeper.moves_in_place
             return lambda image, state: in_tiles(image, state, targets, about_to_move)
         _, step = self.preparation.step(self.iterations, self._steps_per_call, self._pause_every)
-        if isinstance(step, tf.types.experimental.PolymorphicFunction):
+        if hasattr(step, "get_concrete_function"):
             # Each run has a step of its own to trace, of which TensorFlow warns from the fifth on.
             step = step.get_concrete_function(self._image, self._state, targets)
         return lambda image, state: step(image, state, targets)

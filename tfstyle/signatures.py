@@ -92,7 +92,10 @@ class Signatures(tf.Module):
         self._features: Callable[..., Mapping[str, tf.Tensor]] = lambda images, values: features(
             images, values
         )
-        self._values = [tf.Variable(tf.cast(v.value, precision), name=v.name) for v in own.model.variables]
+        self._values = [
+            tf.Variable(tf.cast(tf.convert_to_tensor(v), precision), name=v.name.split(":")[0])
+            for v in own.model.variables
+        ]
         self._style_layers, self._content_layers = tuple(style_layers), tuple(content_layers)
         self._embedding_size, self._views, self._precision = embedding_size, views, precision
         self.size, self.limits = size, limits

@@ -65,7 +65,7 @@ def test_a_keras_model_works_in_python_and_not_in_a_graph_session(tmp_path, mode
     """Its variables are not found there; raw values of them, as the package keeps them, are."""
     module = tf.Module()
     if raw:
-        module.values = [tf.Variable(variable.value) for variable in model.variables]
+        module.values = [tf.Variable(tf.convert_to_tensor(variable)) for variable in model.variables]
         kernel, bias = module.values
         served(module, lambda x: {"y": x @ kernel + bias}, tmp_path)
     else:
