@@ -20,6 +20,7 @@ ALLOWED = {
     "config": {"errors"},
     "errors": set(),
     "backend": {"errors"},
+    "addons": {"errors"},
     "device": {"errors"},
     "files": {"errors"},
     "download": {"errors"},
@@ -31,7 +32,7 @@ ALLOWED = {
     "variation": set(),
     "style_losses": BASE | {"representations"},
     "presets": BASE,
-    "guidance": BASE | {"encoder", "images"},
+    "guidance": BASE | {"addons", "encoder", "images"},
     "sheets": {"images"},
     "saving": BASE | {"files", "images"},
     "weights": {"download", "errors", "files"},
@@ -40,7 +41,7 @@ ALLOWED = {
     "pretraining": {"encoder", "errors", "images", "weights"},
     "units": {"style_losses"},
     "local_losses": {"representations", "style_losses"},
-    "layer_pairs": {"style_losses"},
+    "layer_pairs": {"addons", "style_losses"},
     "quantile_losses": {"style_losses"},
     "targets": {"style_losses"},
     "losses": BASE | {"style_losses", "targets", "units", "variation"},
@@ -64,6 +65,7 @@ ALLOWED = {
     "inputs": BASE | {"checkpoint", "color", "encoder", "guidance", "images", "styles", "targets"},
     "preparation": BASE
     | {
+        "addons",
         "device",
         "encoder",
         "images",

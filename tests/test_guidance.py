@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.ndimage
 from PIL import Image
 
-from tfstyle import Encoder
+from tfstyle import Encoder, Masks, stylize
 from tfstyle.errors import ConfigError, ImageError
-from tfstyle.guidance import coverage, layer_weights, load_mask, resize_mask
+from tfstyle.guidance import coverage, layer_weights, load_mask, resize_mask, soften_mask
 from tfstyle.preparation import layer_shapes
 
 SHAPE = (37, 52)
@@ -108,3 +109,41 @@ def test_coverage():
     left, right = np.zeros((2, 4, 4))
     left[:, :2], right[:, 1:3] = 1, 1
     assert coverage([left, right]) == 0.75
+
+
+@pytest.mark.parametrize("shape", [(40, 60), (60, 40), (3, 60)])
+def test_softening_is_scipys_gaussian(shape):
+    """Its deviation in parts of the longer side, cut off at three of them, the border mirrored."""
+    mask = np.zeros(shape, np.float32)
+    mask[: shape[0] // 2 + 1, : shape[1] // 3] = 1
+    radii = tuple(min(9, side) for side in shape)
+    expected = scipy.ndimage.gaussian_filter(mask.astype(float), 3.0, mode="reflect", radius=radii)
+    found = soften_mask(mask, 0.05)
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max() < 1e-5
+    assert found.mean() == pytest.approx(mask.mean(), rel=1e-4)
+
+
+def test_no_blur_leaves_a_mask_alone(mask):
+    assert soften_mask(mask, 0.0) is mask
+
+
+def test_a_blurred_mask_of_what_stays_has_a_soft_edge(small_file, content, style):
+    """With no style and no content to move it, the picture is the content where it stays, noise elsewhere."""
+    keep = np.zeros((40, 56), np.float32)
+    keep[:, :28] = 1
+    options = {"size": 56, "scales": 1, "iterations": 1, "weights": str(small_file), "compile": "eager"}
+    options |= {
+        "content_layers": ("conv2_1",),
+        "style_layers": ("conv1_1",),
+        "init": "grey",
+        "init_noise": 0.0,
+    }
+    hard, soft = (
+        np.abs(stylize(content, style, masks=Masks(keep=keep), mask_blur=blur, **options).image - content)
+        for blur in (0.0, 0.05)
+    )
+    near, deep = slice(22, 28), slice(0, 12)  # 2.8 pixels of deviation
+    assert hard[:, near].max() < 1e-6
+    assert soft[:, deep].max() < 1e-6
+    assert soft[:, near].mean() > 0.01

@@ -71,6 +71,14 @@ def optimizer_variables(optimizer: Any) -> Sequence[Any]:
     return optimizer.weights if isinstance(optimizer, _LEGACY) else optimizer.variables
 
 
+def kept_average(optimizer: Any, variable: Any) -> tf.Tensor | None:
+    """The mean of a variable's values that an averaging optimiser keeps, once it has moved it; else None."""
+    # Keras 2.15: tensorflow-addons' MovingAverage and SWA.
+    if not isinstance(optimizer, _LEGACY) or "average" not in optimizer.get_slot_names():
+        return None
+    return optimizer.get_slot(variable, "average") if int(optimizer.iterations) else None
+
+
 def call_with(model: keras.Model, inputs: tf.Tensor, values: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     """A model's outputs as in inference, with other values for its variables.
 

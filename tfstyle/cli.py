@@ -234,7 +234,8 @@ def _add_option(group: Any, field: dataclasses.Field[Any]) -> None:
         settings["metavar"] = (
             "auto|off|N"
             if field.name == "tile"
-            else "|".join(field.metadata["choices"]) or {float: "X", int: "N", str: "NAME"}[settings["type"]]
+            else "|".join(c for c in field.metadata["choices"] if ":" not in c)
+            or {float: "X", int: "N", str: "NAME"}[settings["type"]]
         )
     default = {"weights": "auto"}.get(field.name, field.default)
     if default is not None and kind != "bool":

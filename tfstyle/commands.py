@@ -163,9 +163,12 @@ def info(options: argparse.Namespace) -> int:
 
     check_backend()
     device = choose_device()
+    from tfstyle import addons
+
     names = ("tensorflow", "keras", "numpy", "pillow")
     lines = {"tfstyle": __version__, "python": platform.python_version()}
     lines |= {name: version(name) if name != "tensorflow" else tf.__version__ for name in names}
+    lines["tensorflow-addons"] = addons.version() or f"none: {addons.why_not()}"
     lines["processors"] = f"{os.cpu_count()}"
     gpus = [tf.config.experimental.get_device_details(g) for g in tf.config.list_physical_devices("GPU")]
     lines["gpus"] = ", ".join(details.get("device_name", "unnamed") for details in gpus) or "none"

@@ -28,6 +28,12 @@ STYLE_LOSSES = (
     "local", "local_by_content", "chain", "blurred", "across",
 )  # fmt: skip
 
+#: The optimisers of `tfstyle.addons`.
+ADDONS = (
+    "adabelief", "adamw", "cocob", "lamb", "lazyadam", "lookahead", "movingaverage", "novograd",
+    "proximaladagrad", "radam", "sgdw", "swa", "yogi",
+)  # fmt: skip
+
 
 def _option(
     default: Any, words: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf
@@ -127,15 +133,19 @@ class StyleConfig:
         None, "for each style an image of the region it is taken from"
     )
     content_mask: str | None = _option(None, "an image of what stays as it is in the content")
+    mask_blur: float = _option(
+        0.0, "soften masks: deviation of a blur, in parts of their picture's longer side", low=0, high=0.25
+    )
     guidance: str = _option("simple", "how masks go through the encoder", choices=("simple", "all", "inside"))
     init: str = _option(
         "content", "content, noise, style, grey, uniform, mean, style_stats, or an image file to start from"
     )
     init_noise: float = _option(0.25, "deviation of noise, on 0..1", low=0)
     optimizer: str = _option(
-        "lbfgs", "optimiser; lbfgs_fixed: without line search", choices=("adam", "lbfgs", "lbfgs_fixed")
-    )
-    learning_rate: float = _option(0.02, "Adam's step in units of the 0..1 range", low=1e-9)
+        "lbfgs", "optimiser; lbfgs_fixed: without line search; addons:lamb and others: of tensorflow-addons",
+        choices=("adam", "lbfgs", "lbfgs_fixed", *(f"addons:{name}" for name in ADDONS)),
+    )  # fmt: skip
+    learning_rate: float = _option(0.02, "Adam's step, and addons', in units of the 0..1 range", low=1e-9)
     beta_1: float = _option(0.9, "Adam's memory of gradients", low=0, high=0.999999)
     # 0.99 as in crowsonkb's program; after 100 iterations at each of two sizes the loss was 1.4% below that
     # with 0.999.

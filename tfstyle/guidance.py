@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from tfstyle.addons import gaussian_filter2d
 from tfstyle.encoder import LAYERS_OF
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
@@ -56,6 +58,16 @@ def resize_mask(mask: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         return mask
     resized = Image.fromarray(mask).resize(shape[::-1], Image.Resampling.BOX)
     return np.asarray(resized, np.float32)
+
+
+def soften_mask(mask: np.ndarray, blur: float) -> np.ndarray:
+    """Blur a mask ``[height, width]`` by a Gaussian; its deviation is given in parts of the longer side."""
+    sigma = blur * max(mask.shape)
+    if not sigma > 0:
+        return mask
+    radii = [min(math.ceil(3 * sigma), side) for side in mask.shape]
+    shape = (2 * radii[0] + 1, 2 * radii[1] + 1)
+    return gaussian_filter2d(mask[None, :, :, None], shape, sigma, "SYMMETRIC").numpy()[0, :, :, 0]
 
 
 def layer_weights(

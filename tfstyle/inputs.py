@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from tfstyle.checkpoint import digest
 from tfstyle.config import StyleConfig
 from tfstyle.encoder import IMAGENET_MEAN, Encoder
 from tfstyle.errors import ConfigError, ImageError
-from tfstyle.guidance import Masks, coverage, load_mask, resize_mask
+from tfstyle.guidance import Masks, coverage, load_mask, resize_mask, soften_mask
 from tfstyle.images import Picture, load, resize
 from tfstyle.styles import Style, images_of
 from tfstyle.targets import Region
@@ -177,13 +178,14 @@ def read_inputs(
         if needed:
             images_of(styles, option)
     shown, styles = _recolored(original, styles, config.color)
-    regions = [_mask(m, original, f"mask {i}", known) for i, m in enumerate(masks.content, 1)]
+    read_mask = functools.partial(_mask, blur=config.mask_blur, known=known)
+    regions = [read_mask(m, original, f"mask {i}") for i, m in enumerate(masks.content, 1)]
     own: list[np.ndarray | None]
-    own = [_mask(m, p, f"style mask {i}", known) for i, (m, p) in enumerate(zip(masks.styles, styles), 1)]
+    own = [read_mask(m, p, f"style mask {i}") for i, (m, p) in enumerate(zip(masks.styles, styles), 1)]
     for name, found in (("masks", masks.content), ("style_masks", masks.styles)):
         if len(found) not in (0, len(styles)):
             raise ConfigError(f"{len(found)} {name} for {len(styles)} style images: give one for each")
-    keep = None if masks.keep is None else _mask(masks.keep, original, "content_mask", known)
+    keep = None if masks.keep is None else read_mask(masks.keep, original, "content_mask")
     if regions and (share := coverage(regions if keep is None else [*regions, keep])) < 0.99:
         log.warning("the masks cover %.0f%% of the content; the rest takes no style", 100 * share)
     return Inputs(original, shown, styles, regions, own or [None] * len(styles), keep, known.found)
@@ -255,9 +257,9 @@ def _recolored(
     return content, list(styles)
 
 
-def _mask(source: Any, picture: Picture | Style, what: str, known: _Digests) -> np.ndarray:
+def _mask(source: Any, picture: Picture | Style, what: str, blur: float, known: _Digests) -> np.ndarray:
     mask = known.of(what, load_mask(source, what))
-    return resize_mask(mask, picture.rgb.shape[:2])  # type: ignore[union-attr]
+    return soften_mask(resize_mask(mask, picture.rgb.shape[:2]), blur)  # type: ignore[union-attr]
 
 
 def names_file(init: str) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from tfstyle.addons import gaussian_filter2d
 from tfstyle.style_losses import StyleLoss, itself
 
 Matrices = tuple[tf.Tensor, ...]
@@ -25,8 +26,8 @@ def paired(deeper: int = 1, blurred: bool = False) -> StyleLoss:
 
     Args:
         deeper: how many layers above l: 1 is the paper's chain; with many, every pair.
-        blurred: up(F^k) blurred before it meets F^l, by a box twice as wide as what one of its positions
-            stands for: what fires near each other counts too.
+        blurred: up(F^k) blurred before it meets F^l, by a Gaussian whose deviation is half of what one of
+            its positions stands for: what fires near each other counts too.
 
     Reference: Novak, Nikulin 2016, "inter-layer", "chain" and "blurred" Gram matrices; the blur's width
     is our reading.
@@ -54,8 +55,10 @@ def _down(features: tf.Tensor, deeper: tf.Tensor, blurred: bool) -> tf.Tensor:
     if ratio == 1 and not blurred:
         return features[:, :h, :w]
     inside = features[:, : h * ratio, : w * ratio]
-    side = 2 * ratio if blurred else ratio
-    return tf.nn.avg_pool2d(inside, side, ratio, "SAME")[:, :h, :w]
+    if blurred:  # one map blurred is as good as the other, where nothing lies beyond the border
+        side = 2 * math.ceil(1.5 * ratio) + 1
+        inside = gaussian_filter2d(inside, (side, side), ratio / 2, "CONSTANT")
+    return tf.nn.avg_pool2d(inside, ratio, ratio, "VALID")
 
 
 def _ratio(side: int, deeper: int) -> int:

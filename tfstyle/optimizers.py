@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.backend import OPTIMIZERS, optimizer_variables, start_optimizer
+from tfstyle.backend import OPTIMIZERS, kept_average, optimizer_variables, start_optimizer
 from tfstyle.errors import ConfigError
 from tfstyle.quasi_newton import fixed, searching
 
@@ -278,6 +278,10 @@ def from_keras(optimizer: keras.optimizers.Optimizer, low: float = LOW, high: fl
         fresh.apply_gradients([(gradient, variable)])
         return tf.clip_by_value(tf.convert_to_tensor(variable), low, high), state, terms
 
+    def solution(x: tf.Tensor, state: Any) -> tf.Tensor:
+        average = kept_average(*state)
+        return x if average is None else tf.clip_by_value(tf.convert_to_tensor(average), low, high)
+
     def leaves(state: Any) -> list[np.ndarray]:
         fresh, variable = state
         return [np.array(tf.convert_to_tensor(v)) for v in (variable, *optimizer_variables(fresh))]
@@ -288,8 +292,9 @@ def from_keras(optimizer: keras.optimizers.Optimizer, low: float = LOW, high: fl
             v.assign(array)
         return state
 
-    numbers = {
-        key: value for key, value in made_from[1].items() if key != "name"
-    }  # that counts the instances
+    # Without the name, which counts the instances.
+    numbers = {key: value for key, value in made_from[1].items() if key != "name"}
     described = f"{made_from[0].__name__}({numbers}, {low}, {high})"
-    return Optimizer(init, step, compiled=False, leaves=leaves, put_back=put_back, described=described)
+    return Optimizer(
+        init, step, solution, compiled=False, leaves=leaves, put_back=put_back, described=described
+    )

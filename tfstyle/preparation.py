@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from tfstyle import (
+    addons,
     layer_pairs,
     local_losses,
     optimizers,
@@ -231,7 +232,12 @@ def _optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Optimize
                 config.lbfgs_history, 1.0, low, high, 1.0 / config.pixel_range
             ),
         }
-        made = makers[config.optimizer]()
+        if config.optimizer in makers:
+            made = makers[config.optimizer]()
+        else:
+            name = config.optimizer.removeprefix("addons:")
+            found = addons.optimizer(name, config.learning_rate, config.beta_1, config.beta_2)
+            made = optimizers.from_keras(found, low, high)
     return optimizers.averaged(made, config.average) if config.average > 0 else made
 
 
