@@ -10,6 +10,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 DATA = Path(os.environ.get("TFSTYLE_TEST_DATA", Path(__file__).parents[2] / "shared"))
 
+#: Test modules that every supported stack must pass (`pytest -m core`), but for their slow tests.
+CORE = """
+    addons checkpoint color encoder export extractor guidance images local_losses losses optimizers
+    representations serving step style_losses tiling transfer variation weights
+"""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        name = item.module.__name__.removeprefix("tests.test_")
+        if name in CORE.split() and item.get_closest_marker("slow") is None:
+            item.add_marker("core")
+
 
 @pytest.fixture(scope="session")
 def data():

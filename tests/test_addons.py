@@ -1,5 +1,6 @@
 """What is taken from tensorflow-addons or made up for: the same numbers on both stacks, from slow truths."""
 
+import subprocess
 import sys
 
 import keras
@@ -65,6 +66,11 @@ def test_info_says_so(capsys):
     assert cli.main(["info"]) == 0
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("tensorflow-addons ")]
     assert line.split(maxsplit=1)[1] == ("0.23.0" if HERE else f"none: {addons.why_not()}")
+
+
+def test_it_is_loaded_when_it_is_used():
+    code = "import sys, tfstyle; assert 'keras' not in sys.modules; tfstyle.addons.why_not()"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_the_options_names_are_the_modules():

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
+from packaging.requirements import Requirement
 from PIL import Image
 
 import tfstyle
@@ -25,8 +26,18 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "examples" / "tfstyle_colab.ipynb"
 SIZE, ITERATIONS = 192, 20  # 192: two scales
 #: Colab's runtime, by its Python. It must not have to restart, nor lose its TensorFlow.
-PINS = {"tensorflow": "2.20.0", "keras": "3.13.2", "pillow": "11.3.0"}
-COLAB = {"3.12": PINS | {"numpy": "2.0.2"}, "3.13": PINS | {"numpy": "2.2.6"}}
+PINS = [
+    Requirement(line) for line in (ROOT / "tests" / "colab.txt").read_text().splitlines() if line[0] != "#"
+]
+#: Python's version -> package -> the version that Colab has.
+COLAB = {
+    python: {
+        pin.name: next(iter(pin.specifier)).version
+        for pin in PINS
+        if pin.marker is None or pin.marker.evaluate({"python_version": python})
+    }
+    for python in ("3.12", "3.13")
+}
 #: A cell that only the test adds: what the notebook has found, for checks out here.
 FACTS = """
 import json
