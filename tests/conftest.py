@@ -24,6 +24,14 @@ def pytest_collection_modifyitems(items):
             item.add_marker("core")
 
 
+def webp(*values):
+    """A case of a test that has TensorFlow read a WebP file."""
+    from tfstyle.backend import KERAS_2
+
+    mark = pytest.mark.skipif(KERAS_2, reason="TensorFlow 2.15 reads no WebP, 2.20 does")
+    return pytest.param(*values, marks=mark)
+
+
 @pytest.fixture(scope="session")
 def data():
     """The folder with VGG-19's real lower weights, images and reference numbers."""

@@ -12,8 +12,6 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
-
 #: Instants within the writing of a checkpoint.
 INSTANTS = (
     "half written",
@@ -75,17 +73,18 @@ def die_at(instant):
     from tfstyle import checkpoint
 
     numbers = iter(range(1, 10_000))
-    savez, fsync, replace, drop = np.savez, os.fsync, os.replace, checkpoint.Checkpoints._drop_others
+    write, fsync, replace = checkpoint._write, os.fsync, os.replace
+    drop = checkpoint.Checkpoints._drop_others
     writing = {"the fourth": False}
 
     def die_if(here):
         if writing["the fourth"] and here == instant:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def save(file, **arrays):
+    def save(file, arrays):
         writing["the fourth"] = next(numbers) == 4
         buffer = io.BytesIO()
-        savez(buffer, **arrays)
+        write(buffer, arrays)
         whole = buffer.getvalue()
         file.write(whole[: len(whole) // 2])
         file.flush()
@@ -105,7 +104,8 @@ def die_at(instant):
         die_if("before the old is dropped")
         drop(self)
 
-    np.savez, os.fsync, os.replace, checkpoint.Checkpoints._drop_others = save, sync, rename, dropping
+    checkpoint._write, os.fsync, os.replace = save, sync, rename
+    checkpoint.Checkpoints._drop_others = dropping
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ def test_a_run_leaves_tensorflows_configuration_as_it_was(small_file, content, s
             tf.config.functions_run_eagerly(),
             tf.config.threading.get_intra_op_parallelism_threads(),
             tf.config.threading.get_inter_op_parallelism_threads(),
-            keras.config.dtype_policy().name,
+            keras.mixed_precision.global_policy().name,
         )
 
     before = found()

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tests.conftest import make_picture
+from tests.conftest import make_picture, webp
 from tfstyle.graph_images import check, decode, resized
 from tfstyle.images import resize
 
@@ -38,7 +38,8 @@ def pillows(code):
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
-        ("PNG", {}), ("BMP", {}), ("GIF", {}), ("WEBP", {}), ("WEBP", {"lossless": True}), ("JPEG", {}),
+        ("PNG", {}), ("BMP", {}), ("GIF", {}), ("JPEG", {}), webp("WEBP", {}),
+        webp("WEBP", {"lossless": True}),
         ("JPEG", {"quality": 95, "progressive": True}),
     ],
     ids=str,
@@ -50,7 +51,7 @@ def test_the_pixels_are_pillows(picture, kind, options):
 
 @pytest.mark.parametrize(
     ("mode", "kind"),
-    [("L", "PNG"), ("P", "PNG"), ("1", "PNG"), ("L", "JPEG"), ("L", "GIF"), ("P", "GIF"), ("L", "WEBP")],
+    [("L", "PNG"), ("P", "PNG"), ("1", "PNG"), ("L", "JPEG"), ("L", "GIF"), ("P", "GIF"), webp("L", "WEBP")],
 )
 def test_grey_and_palettes_become_pillows_colours(picture, mode, kind):
     code = encoded(picture.convert(mode), kind)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tests import reference
 from tests.conftest import make_picture
 from tfstyle import Encoder, Objective, adam, lbfgs, make_step
+from tfstyle.backend import start_optimizer
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
 from tfstyle.optimizers import averaged, from_keras, lbfgs_fixed
@@ -78,9 +79,8 @@ def test_adam_is_keras_adam(options):
     ours = adam(**({"learning_rate": 0.02} | options), low=-math.inf, high=math.inf)
     x = tf.constant(start)
     state = ours.init(x)
-    variable = keras.Variable(start)
-    theirs = keras.optimizers.Adam(**({"learning_rate": 0.02} | options))
-    theirs.build([variable])
+    numbers = keras.optimizers.Adam(**({"learning_rate": 0.02} | options)).get_config()
+    theirs, variable = start_optimizer(keras.optimizers.Adam, numbers, start)
     for _ in range(30):
         x, state, _ = ours.step(evaluation(loss), x, state)
         _, gradient = evaluation(loss)(tf.convert_to_tensor(variable))

@@ -11,12 +11,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from tfstyle.errors import BackendError
 
 try:
     import keras
+    import tensorflow as tf
 except (ImportError, ValueError) as error:
     wanted = os.environ.get("KERAS_BACKEND", "it is set to")
     raise BackendError(
@@ -67,8 +66,11 @@ def start_optimizer(kind: Any, config: dict[str, Any], x: tf.Tensor) -> tuple[An
 
 def optimizer_variables(optimizer: Any) -> Sequence[Any]:
     """The optimiser's counters and slots."""
-    # Keras 2.15: in legacy optimisers `variables` is a method.
-    return optimizer.weights if isinstance(optimizer, _LEGACY) else optimizer.variables
+    # Keras 2.15: in legacy optimisers `variables` is a method; Nadam leaves out one of its own.
+    if isinstance(optimizer, _LEGACY):
+        return optimizer.weights
+    left_out = [optimizer._u_product] if KERAS_2 and isinstance(optimizer, keras.optimizers.Nadam) else []
+    return [*optimizer.variables, *left_out]
 
 
 def kept_average(optimizer: Any, variable: Any) -> tf.Tensor | None:
@@ -77,6 +79,24 @@ def kept_average(optimizer: Any, variable: Any) -> tf.Tensor | None:
     if not isinstance(optimizer, _LEGACY) or "average" not in optimizer.get_slot_names():
         return None
     return optimizer.get_slot(variable, "average") if int(optimizer.iterations) else None
+
+
+def application_layers(network: str, layers: tuple[str, ...]) -> tuple[str, ...]:
+    """What layers of one of `keras.applications` are called here.
+
+    Args:
+        network: its name in lower case, such as ``densenet121``.
+        layers: Keras 3's names.
+    """
+    # Keras 2.15 names them by path in these two.
+    if KERAS_2 and network == "densenet121":
+        return tuple(name.replace("conv1_", "conv1/") for name in layers)
+    if KERAS_2 and network == "mobilenet_v3_small":
+        return tuple(
+            name.replace("_expand_", "/expand/").replace("conv_bn", "Conv/bn").replace("bn", "BatchNorm")
+            for name in layers
+        )
+    return layers
 
 
 def call_with(model: keras.Model, inputs: tf.Tensor, values: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:

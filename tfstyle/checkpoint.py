@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -111,7 +111,7 @@ class Checkpoints:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
-                np.savez(file, **arrays)
+                _write(file, arrays)
         except (RunError, OSError, MemoryError) as error:
             if str(error.__cause__ or error) != self._trouble:
                 log.warning("no checkpoint: %s; the run goes on", error)
@@ -239,3 +239,11 @@ def differences(stored: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]
         names = f": {old['weights']} became {new['weights']}" if old["weights"] != new["weights"] else ""
         found.append(f"the encoder has other weights{names}")
     return found
+
+
+def _write(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    # np.savez of NumPy 1 leaves its archive open where the disk is full, and Python then says so at its end.
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)

@@ -250,5 +250,7 @@ def _arrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ConfigError("writing .parquet needs pyarrow: pip install 'tfstyle[parquet]'") from error
+        raise ConfigError(
+            f"writing .parquet needs pyarrow ({error}): pip install 'tfstyle[parquet]'"
+        ) from error
     return pyarrow, pyarrow.parquet

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle import weights as sources
+from tfstyle.backend import application_layers
 from tfstyle.download import ANSWER_TIMEOUT, one_line
 from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError, WeightsError
@@ -34,7 +35,7 @@ class Application(NamedTuple):
 
     make: Callable[..., keras.Model]
     preprocess: Callable[[tf.Tensor], tf.Tensor]
-    layers: tuple[str, str, str, str]
+    layers: tuple[str, ...]
 
 
 #: Name -> network. None of them sees with stride 1, as conv1_1 does.
@@ -47,12 +48,20 @@ APPLICATIONS: Mapping[str, Application] = {
     "densenet121": Application(
         keras.applications.DenseNet121,
         keras.applications.densenet.preprocess_input,
-        ("conv1_relu", "pool2_relu", "pool3_relu", "pool4_relu"),
+        application_layers("densenet121", ("conv1_relu", "pool2_relu", "pool3_relu", "pool4_relu")),
     ),
     "mobilenet_v3_small": Application(
         keras.applications.MobileNetV3Small,
         keras.applications.mobilenet_v3.preprocess_input,
-        ("conv_bn", "expanded_conv_1_expand_bn", "expanded_conv_3_expand_bn", "expanded_conv_8_expand_bn"),
+        application_layers(
+            "mobilenet_v3_small",
+            (
+                "conv_bn",
+                "expanded_conv_1_expand_bn",
+                "expanded_conv_3_expand_bn",
+                "expanded_conv_8_expand_bn",
+            ),
+        ),
     ),
 }
 
