@@ -17,10 +17,11 @@ import tensorflow as tf
 
 import tfstyle
 from tests.conftest import make_picture
-from tfstyle import Encoder, StyleConfig, iterate, optimizers, stylize
+from tfstyle import Encoder, StyleConfig, iterate, stylize
 from tfstyle.backend import KERAS_2
 from tfstyle.checkpoint import Checkpoint, Checkpoints, digest, read
 from tfstyle.errors import ConfigError, NotFiniteError, OutputError
+from tfstyle.keras_optimizers import from_keras
 from tfstyle.optimizers import Optimizer
 from tfstyle.preparation import UNITS
 from tfstyle.runs import Run
@@ -238,7 +239,7 @@ KERAS = [
 
 @pytest.mark.parametrize("name", KERAS)
 def test_the_state_of_every_keras_optimizer_goes_into_arrays_and_back(name):
-    made = optimizers.from_keras(getattr(keras.optimizers, name)(0.05))
+    made = from_keras(getattr(keras.optimizers, name)(0.05))
     curve = tf.constant([[1.0, 3.0], [0.2, 5.0]])
 
     def evaluate(x):

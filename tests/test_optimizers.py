@@ -14,7 +14,8 @@ from tfstyle import Encoder, Objective, adam, lbfgs, make_step
 from tfstyle.backend import start_optimizer
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
-from tfstyle.optimizers import averaged, from_keras, lbfgs_fixed
+from tfstyle.keras_optimizers import from_keras
+from tfstyle.optimizers import averaged, lbfgs_fixed
 from tfstyle.step import value_and_gradient
 
 

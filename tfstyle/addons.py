@@ -200,7 +200,7 @@ def optimizer(
         **numbers: the method's own, such as ``sync_period``.
 
     Returns:
-        A Keras optimiser, for `tfstyle.stylize` or `tfstyle.from_keras`.
+        A Keras optimiser, for `tfstyle.stylize` or `tfstyle.keras_optimizers.from_keras`.
 
     Raises:
         ConfigError: no such name, or only tensorflow-addons has it and is not there.

@@ -1,4 +1,4 @@
-"""Adam and L-BFGS as pure functions of image, gradient and state; their average; Keras' own, adapted.
+"""Adam and L-BFGS as pure functions of image, gradient and state; their average.
 
 An `Optimizer` is a pair of functions on structures of tensors. ``init(x)`` gives the state;
 ``step(evaluate, x, state)`` calls ``evaluate(x) -> (terms, gradient)`` once, where ``terms["total"]``
@@ -12,11 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.backend import OPTIMIZERS, kept_average, optimizer_variables, start_optimizer
 from tfstyle.errors import ConfigError
 from tfstyle.quasi_newton import fixed, searching
 
@@ -251,50 +249,4 @@ def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
         leaves=leaves,
         put_back=put_back,
         described=f"the average by {decay} of {optimizer.described}",
-    )
-
-
-def from_keras(optimizer: keras.optimizers.Optimizer, low: float = LOW, high: float = HIGH) -> Optimizer:
-    """Drive any Keras optimiser, whose slots are variables, from Python: the loss alone is compiled.
-
-    Args:
-        optimizer: its configuration is taken, and a fresh one made of it at every scale.
-        low, high: the bounds that x is clipped to after every step.
-
-    Raises:
-        ConfigError: not a Keras optimiser.
-    """
-    if not isinstance(optimizer, OPTIMIZERS):
-        raise ConfigError(f"{optimizer!r} is neither a tfstyle Optimizer nor a keras.optimizers.Optimizer")
-    made_from = type(optimizer), optimizer.get_config()
-
-    def init(x: tf.Tensor) -> Any:
-        return start_optimizer(*made_from, x)
-
-    def step(evaluate: Evaluate, x: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, Terms]:
-        fresh, variable = state
-        variable.assign(x)
-        terms, gradient = evaluate(x)
-        fresh.apply_gradients([(gradient, variable)])
-        return tf.clip_by_value(tf.convert_to_tensor(variable), low, high), state, terms
-
-    def solution(x: tf.Tensor, state: Any) -> tf.Tensor:
-        average = kept_average(*state)
-        return x if average is None else tf.clip_by_value(tf.convert_to_tensor(average), low, high)
-
-    def leaves(state: Any) -> list[np.ndarray]:
-        fresh, variable = state
-        return [np.array(tf.convert_to_tensor(v)) for v in (variable, *optimizer_variables(fresh))]
-
-    def put_back(state: Any, arrays: Sequence[np.ndarray]) -> Any:
-        fresh, variable = state
-        for v, array in zip((variable, *optimizer_variables(fresh)), arrays, strict=True):
-            v.assign(array)
-        return state
-
-    # Without the name, which counts the instances.
-    numbers = {key: value for key, value in made_from[1].items() if key != "name"}
-    described = f"{made_from[0].__name__}({numbers}, {low}, {high})"
-    return Optimizer(
-        init, step, solution, compiled=False, leaves=leaves, put_back=put_back, described=described
     )

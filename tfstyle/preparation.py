@@ -26,6 +26,7 @@ from tfstyle.device import choose_compile, choose_precision
 from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError
 from tfstyle.images import Picture
+from tfstyle.keras_optimizers import from_keras
 from tfstyle.losses import Objective
 from tfstyle.optimizers import HIGH, LOW, Optimizer
 from tfstyle.plan import available_layers, shares
@@ -214,7 +215,7 @@ def _optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Optimize
     if isinstance(given, Optimizer):
         made = given
     elif given is not None:
-        made = optimizers.from_keras(given, low, high)
+        made = from_keras(given, low, high)
     else:
         makers: Mapping[str, Callable[[], Optimizer]] = {
             "adam": lambda: optimizers.adam(
@@ -237,7 +238,7 @@ def _optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Optimize
         else:
             name = config.optimizer.removeprefix("addons:")
             found = addons.optimizer(name, config.learning_rate, config.beta_1, config.beta_2)
-            made = optimizers.from_keras(found, low, high)
+            made = from_keras(found, low, high, per_pixel=True)
     return optimizers.averaged(made, config.average) if config.average > 0 else made
 
 
