@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tfstyle import Encoder, StyleConfig, adam, cli, lbfgs, memory, optimizers, scales, stylize
+from tfstyle.keras_optimizers import from_keras
 from tfstyle.preparation import prepare
 from tfstyle.saving import read_settings
 from tfstyle.tiles import Reach
@@ -69,7 +70,7 @@ def test_what_an_optimiser_keeps_for_each_number():
     assert memory.vectors(adam()) == 2
     assert memory.vectors(optimizers.averaged(adam(), 0.9)) == 3
     assert memory.vectors(lbfgs(5)) == 3 + 2 * 5  # point, gradient, direction, and the pairs
-    assert memory.vectors(optimizers.from_keras(tf.keras.optimizers.Adam())) == 3
+    assert memory.vectors(from_keras(tf.keras.optimizers.Adam())) == 3
 
 
 def test_smaller_tiles_take_less_and_the_largest_that_fits_is_found():

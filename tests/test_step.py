@@ -9,7 +9,7 @@ from tests import reference
 from tests.conftest import make_picture
 from tfstyle import Encoder, Objective, adam, lbfgs, make_step
 from tfstyle.errors import ConfigError
-from tfstyle.optimizers import from_keras
+from tfstyle.keras_optimizers import from_keras
 from tfstyle.step import value_and_gradient
 from tfstyle.units import balanced_units, paper_units
 
