@@ -353,8 +353,35 @@ def test_a_moving_averages_picture_is_the_average():
     mean = fast[0]
     for iterate in fast[1:]:
         mean = 0.5 * mean + 0.5 * iterate
-    found = steps_of(addons.optimizer("movingaverage", 0.1, average_decay=0.5), x, 3)
+    numbers = {"average_decay": 0.5, "dynamic_decay": False}
+    found = steps_of(addons.optimizer("movingaverage", 0.1, **numbers), x, 3)
     assert reference.relative_error(found, mean) < 1e-5
+
+
+@only_with_addons
+@pytest.mark.parametrize("name", ["movingaverage", "swa"])
+def test_an_averages_old_state_is_not_spoilt_by_what_comes_after(name):
+    """The picture before a loss that is not finite is still there."""
+    adapted = from_keras(addons.optimizer(name, 0.05), -10.0, 10.0)
+    x = tf.constant(images()[:1])
+    x, state, _ = adapted.step(lambda z: ({"total": tf.reduce_sum(z)}, z), x, adapted.init(x))
+    before = adapted.solution(x, state).numpy()
+    adapted.step(lambda z: ({"total": tf.reduce_sum(z)}, z * np.nan), x, state)
+    assert np.array_equal(adapted.solution(x, state), before)
+
+
+@only_with_addons
+def test_swa_gives_the_iterate_until_it_begins():
+    x = images()[:1]
+    found = steps_of(addons.optimizer("swa", 0.1, start_averaging=4), x, 3)
+    assert reference.relative_error(found, truth("lazyadam", x, 0.1, number=3)) < 1e-5
+
+
+def test_numbers_that_keras_means_otherwise_are_refused(without_addons):
+    if hasattr(keras.optimizers, "Lamb"):
+        with pytest.raises(ConfigError, match="addons:lamb takes no weight_decay here"):
+            addons.optimizer("lamb", weight_decay=0.1)
+    assert addons.optimizer("lazyadam", 1).get_config()["learning_rate"] == pytest.approx(1.0)
 
 
 def test_the_gradient_of_the_losss_pixels_is_handed_on():

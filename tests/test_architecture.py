@@ -56,7 +56,7 @@ ALLOWED = {
     "styles": {"encoder", "errors", "files", "images", "weights"},
     "graph_images": set(),
     "painting": BASE | {"graph_images", "losses", "optimizers", "plan", "step", "units"},
-    "signatures": BASE | {"encoder", "graph_images", "painting", "representations", "weights"},
+    "signatures": BASE | {"backend", "encoder", "graph_images", "painting", "representations", "weights"},
     "export": {"errors", "files", "signatures", "weights"},
     "extractor": BASE
     | {"encoder", "export", "images", "plan", "representations", "signatures", "styles", "weights"},
@@ -178,11 +178,13 @@ def test_the_library_does_not_print(name):
     assert "print" not in calls
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+@pytest.mark.parametrize("name", sorted(MODULES | RECIPES))
 def test_nothing_is_registered_for_good(name):
     """TensorFlow keeps every custom gradient, and with it the graph it was traced in (its issue 97697)."""
-    names = [getattr(node, "attr", "") for node in ast.walk(MODULES[name])]
-    assert not {"custom_gradient", "grad_pass_through", "recompute_grad", "RegisterGradient"} & set(names)
+    nodes = list(ast.walk((MODULES | RECIPES)[name]))
+    names = {getattr(node, key, "") for node in nodes for key in ("attr", "id", "name")}
+    registering = {"custom_gradient", "grad_pass_through", "recompute_grad", "RegisterGradient"}
+    assert not (registering | {"py_function", "numpy_function"}) & names
 
 
 @pytest.mark.parametrize("name", ["config", "errors", "cli"])

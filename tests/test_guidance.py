@@ -124,6 +124,16 @@ def test_softening_is_scipys_gaussian(shape):
     assert found.mean() == pytest.approx(mask.mean(), rel=1e-4)
 
 
+def test_a_large_blur_goes_by_a_smaller_mask():
+    """Within half of a hundredth, a grey level and a bit."""
+    mask = np.zeros((300, 400), np.float32)
+    mask[:130, 90:250] = 1
+    expected = scipy.ndimage.gaussian_filter(mask.astype(float), 60.0, mode="reflect", truncate=3)
+    found = soften_mask(mask, 0.15)
+    assert found.shape == mask.shape
+    assert np.abs(found - expected).max() < 5e-3
+
+
 def test_no_blur_leaves_a_mask_alone(mask):
     assert soften_mask(mask, 0.0) is mask
 

@@ -76,6 +76,17 @@ def test_a_pair_is_the_product_with_the_deeper_layer_enlarged(height, width, tim
     assert reference.relative_error(found, expected / up[..., 0].size) < 1e-6
 
 
+def test_a_pair_where_pooling_rounds_up():
+    """As networks that pool with padding do: what is left of the last cells counts by its own mean."""
+    shallow, deep = features(9, 13, 3), features(5, 7, 5, seed=1)
+    cells = [
+        [shallow[0, 2 * y : 2 * y + 2, 2 * x : 2 * x + 2].mean((0, 1)) for x in range(7)] for y in range(5)
+    ]
+    (found,) = paired().summary([tf.constant(shallow), tf.constant(deep)], None)
+    expected = np.einsum("yxi,yxj->ij", np.array(cells), deep[0]) / 35
+    assert reference.relative_error(found, expected) < 1e-5
+
+
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (9, 13)])
 @pytest.mark.parametrize("times", [1, 2, 4])
 def test_a_blurred_pair_is_the_product_with_the_deeper_layer_enlarged_and_blurred(height, width, times):

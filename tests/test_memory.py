@@ -70,7 +70,8 @@ def test_what_an_optimiser_keeps_for_each_number():
     assert memory.vectors(adam()) == 2
     assert memory.vectors(optimizers.averaged(adam(), 0.9)) == 3
     assert memory.vectors(lbfgs(5)) == 3 + 2 * 5  # point, gradient, direction, and the pairs
-    assert memory.vectors(from_keras(tf.keras.optimizers.Adam())) == 3
+    assert memory.vectors(from_keras(tf.keras.optimizers.Adam())) == 3  # the variable among them
+    assert memory.vectors(from_keras(tf.keras.optimizers.Adagrad())) == 2
 
 
 def test_smaller_tiles_take_less_and_the_largest_that_fits_is_found():

@@ -82,8 +82,9 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("addons", "papers"):
-        return import_module(f"tfstyle.{name}")
+    if name == "addons":
+        import_module("tfstyle.backend")
+        return import_module("tfstyle.addons")
     if name not in _HOMES:
         raise AttributeError(f"module 'tfstyle' has no attribute {name!r}")
     if _HOMES[name] not in ("config", "errors", "presets"):

@@ -52,7 +52,9 @@ WEIGHT_DECAY = 1e-4
 _GIVEN: dict[str, dict[str, Any]] = {
     "adamw": {"weight_decay": WEIGHT_DECAY},
     "sgdw": {"weight_decay": WEIGHT_DECAY},
-    "movingaverage": {"start_step": 1},  # from the first iterate; else from black
+    # From the first iterate, and not bound to it: the decay grows with the iterations.
+    "movingaverage": {"start_step": 1, "dynamic_decay": True},
+    "swa": {"average_period": 1},  # of every iterate; a scale has few
 }
 
 
@@ -77,11 +79,10 @@ def _load() -> tuple[Any, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that it has ended
             return importlib.import_module("tensorflow_addons"), ""
-    except ImportError as error:
-        return None, (
-            f"tensorflow-addons cannot be imported on Python {platform.python_version()} ({error}); "
-            f"it needs {own}"
-        )
+    except Exception as error:  # whatever it runs into: it is not mended any more
+        words = str(error).partition("\n")[0]
+        python = platform.python_version()
+        return None, f"tensorflow-addons cannot be imported on Python {python} ({words}); it needs {own}"
 
 
 def gaussian_filter2d(
@@ -140,7 +141,8 @@ def dense_image_warp(image: tf.Tensor, flow: tf.Tensor) -> tf.Tensor:
     with respect to both.
 
     Args:
-        image: float32 tensor ``[batch, height, width, channels]`` of at least 2 x 2 pixels.
+        image: float32 tensor ``[batch, height, width, channels]`` of at least 2 x 2 pixels; with Keras 3,
+            height, width and channels must be known where a graph is traced.
         flow: float32 tensor ``[batch, height, width, 2]``, in pixels along height and width.
 
     Returns:
@@ -191,8 +193,12 @@ def optimizer(
 ) -> Any:
     """One of tensorflow-addons' optimisers by its name in `CLASSES`; or Keras' own, where it has the same.
 
-    Those that need layers or a number for which there is no good default, MultiOptimizer and
-    ConditionalGradient, are made by hand: `stylize` takes any as ``optimizer``.
+    Not by name: MultiOptimizer, which is for layers, and ConditionalGradient, for whose ball of solutions
+    there is no good default.
+
+    ``--optimizer addons:NAME`` hands on the gradient times the number of pixels, so that an ε means the
+    same at every size; for that in Python, `stylize` takes ``from_keras(optimizer(...), per_pixel=True)`` of
+    `tfstyle.keras_optimizers`.
 
     Args:
         name: such as ``lamb``. ``lookahead``, ``movingaverage`` and ``swa`` go around Adam.
@@ -200,7 +206,7 @@ def optimizer(
         **numbers: the method's own, such as ``sync_period``.
 
     Returns:
-        A Keras optimiser, for `tfstyle.stylize` or `tfstyle.keras_optimizers.from_keras`.
+        A Keras optimiser.
 
     Raises:
         ConfigError: no such name, or only tensorflow-addons has it and is not there.
@@ -208,12 +214,14 @@ def optimizer(
     if name not in CLASSES:
         raise ConfigError(f"no optimizer addons:{name}; there are {', '.join(CLASSES)}")
     package, reason = _load()
-    common = {"learning_rate": learning_rate, "beta_1": beta_1, "beta_2": beta_2}
+    common = {"learning_rate": float(learning_rate), "beta_1": beta_1, "beta_2": beta_2}
     numbers = {**_GIVEN.get(name, {}), **numbers}
     if package:
         kind = getattr(package.optimizers, CLASSES[name])
         if name in _AROUND_ADAM:
             return kind(keras.optimizers.legacy.Adam(**common), **numbers)
+        if name == "yogi":  # which spells them so
+            common |= {"beta1": beta_1, "beta2": beta_2}
         return kind(**_taken(kind, common), **numbers)
     theirs, same = _KERAS.get(name, ("", {}))
     kind = getattr(keras.optimizers, theirs, None)
@@ -222,6 +230,8 @@ def optimizer(
         instead = _INSTEAD.get(name, f"adam, lbfgs, {usable}")
         raise ConfigError(f"addons:{name} is in tensorflow-addons alone: {reason}; or use {instead}")
     if "weight_decay" in numbers:  # Keras multiplies it by the learning rate
+        if "weight_decay" not in _GIVEN.get(name, {}):
+            raise ConfigError(f"addons:{name} takes no weight_decay here: Keras' is another one")
         numbers["weight_decay"] = numbers["weight_decay"] / learning_rate
     return kind(**_taken(kind, common), **{**same, **numbers})
 

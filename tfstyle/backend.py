@@ -1,13 +1,14 @@
 """Keras: that it computes with TensorFlow on channels-last images, and how its versions differ.
 
 Keras 2.15 belongs to TensorFlow 2.15, the last that tensorflow-addons runs on; Keras 3 to TensorFlow 2.16
-and later. What differs between the two stacks is here, and nowhere else in the package.
+and later. What differs between the two stacks is here; what tensorflow-addons adds, in `tfstyle.addons`.
 """
 
 from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ KERAS_2 = keras.__version__.startswith("2.")
 _LEGACY: tuple[Any, ...] = (keras.optimizers.legacy.Optimizer,) if KERAS_2 else ()
 #: What counts as a Keras optimiser.
 OPTIMIZERS: tuple[Any, ...] = (keras.optimizers.Optimizer, *_LEGACY)
+_SWAPPING = threading.Lock()
 
 
 def check_backend() -> None:
@@ -60,7 +62,10 @@ def start_optimizer(kind: Any, config: dict[str, Any], x: tf.Tensor) -> tuple[An
     # A copy, as tensorflow-addons 0.23 takes the inner optimiser out of what it is given.
     optimizer = kind.from_config(copy.deepcopy(config))
     # Keras 2.15: legacy optimisers have no build().
-    optimizer._create_all_weights([variable]) if issubclass(kind, _LEGACY) else optimizer.build([variable])
+    if issubclass(kind, _LEGACY):
+        optimizer._create_all_weights([variable])
+    else:
+        optimizer.build([variable])
     return optimizer, variable
 
 
@@ -74,11 +79,20 @@ def optimizer_variables(optimizer: Any) -> Sequence[Any]:
 
 
 def kept_average(optimizer: Any, variable: Any) -> tf.Tensor | None:
-    """The mean of a variable's values that an averaging optimiser keeps, once it has moved it; else None."""
+    """The mean of a variable's values that an averaging optimiser keeps, once it has begun; else None."""
     # Keras 2.15: tensorflow-addons' MovingAverage and SWA.
     if not isinstance(optimizer, _LEGACY) or "average" not in optimizer.get_slot_names():
         return None
-    return optimizer.get_slot(variable, "average") if int(optimizer.iterations) else None
+    begins = optimizer.get_config().get("start_averaging", 0)
+    if int(optimizer.iterations) <= begins:
+        return None
+    return tf.identity(optimizer.get_slot(variable, "average"))
+
+
+def short_name(variable: Any) -> str:
+    """A variable's name within its layer, such as ``kernel``."""
+    # Keras 2.15: layer/kernel:0.
+    return variable.name.split("/")[-1].split(":")[0]
 
 
 def application_layers(network: str, layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -105,6 +119,9 @@ def call_with(model: keras.Model, inputs: tf.Tensor, values: Sequence[tf.Tensor]
     Args:
         inputs: what the model takes.
         values: one per ``model.variables``, in their order; cast to their types.
+
+    Raises:
+        BackendError: on Keras 2, a variable that is not an attribute of a layer.
     """
     given = {
         id(variable): tf.cast(value, variable.dtype)
@@ -121,10 +138,13 @@ def call_with(model: keras.Model, inputs: tf.Tensor, values: Sequence[tf.Tensor]
         for name, variable in vars(layer).items()
         if id(variable) in given
     ]
-    try:
-        for attributes, name, variable in places:
-            attributes[name] = given[id(variable)]
-        return model(inputs, training=False)
-    finally:
-        for attributes, name, variable in places:
-            attributes[name] = variable
+    if {id(variable) for _, _, variable in places} != set(given):
+        raise BackendError(f"{model.name} has variables out of reach on Keras {keras.__version__}")
+    with _SWAPPING:
+        try:
+            for attributes, name, variable in places:
+                attributes[name] = given[id(variable)]
+            return model(inputs, training=False)
+        finally:
+            for attributes, name, variable in places:
+                attributes[name] = variable

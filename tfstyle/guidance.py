@@ -65,9 +65,14 @@ def soften_mask(mask: np.ndarray, blur: float) -> np.ndarray:
     sigma = blur * max(mask.shape)
     if not sigma > 0:
         return mask
+    if sigma > 32:  # what is so smooth needs no finer grid
+        smaller = [max(1, round(side * 16 / sigma)) for side in mask.shape]
+        soft = Image.fromarray(soften_mask(resize_mask(mask, (smaller[0], smaller[1])), blur))
+        return np.asarray(soft.resize(mask.shape[::-1], Image.Resampling.BICUBIC), np.float32).clip(0.0, 1.0)
     radii = [min(math.ceil(3 * sigma), side) for side in mask.shape]
     shape = (2 * radii[0] + 1, 2 * radii[1] + 1)
-    return gaussian_filter2d(mask[None, :, :, None], shape, sigma, "SYMMETRIC").numpy()[0, :, :, 0]
+    with tf.device("/CPU:0"):  # before a device is chosen
+        return gaussian_filter2d(mask[None, :, :, None], shape, sigma, "SYMMETRIC").numpy()[0, :, :, 0]
 
 
 def layer_weights(

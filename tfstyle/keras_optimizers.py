@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -12,6 +12,20 @@ import tensorflow as tf
 from tfstyle.backend import OPTIMIZERS, kept_average, optimizer_variables, start_optimizer
 from tfstyle.errors import ConfigError
 from tfstyle.optimizers import HIGH, LOW, Evaluate, Optimizer, Terms
+
+
+class KerasState(NamedTuple):
+    """Between two steps; the first two go on changing, the third is as it was then.
+
+    Attributes:
+        optimizer: with its slots.
+        variable: x, which it moves.
+        average: the mean of iterates that the optimiser keeps, where it does, or None.
+    """
+
+    optimizer: Any
+    variable: Any
+    average: tf.Tensor | None
 
 
 def from_keras(
@@ -32,30 +46,30 @@ def from_keras(
         raise ConfigError(f"{optimizer!r} is neither a tfstyle Optimizer nor a keras.optimizers.Optimizer")
     made_from = type(optimizer), optimizer.get_config()
 
-    def init(x: tf.Tensor) -> Any:
-        return start_optimizer(*made_from, x)
+    def init(x: tf.Tensor) -> KerasState:
+        return KerasState(*start_optimizer(*made_from, x), None)
 
-    def step(evaluate: Evaluate, x: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, Terms]:
-        fresh, variable = state
+    def step(evaluate: Evaluate, x: tf.Tensor, state: KerasState) -> tuple[tf.Tensor, KerasState, Terms]:
+        fresh, variable, _ = state
         variable.assign(x)
         terms, gradient = evaluate(x)
         pixels = float(x.shape[1] * x.shape[2]) if per_pixel else 1.0
         fresh.apply_gradients([(gradient * pixels, variable)])
-        return tf.clip_by_value(tf.convert_to_tensor(variable), low, high), state, terms
+        moved = tf.clip_by_value(tf.convert_to_tensor(variable), low, high)
+        return moved, KerasState(fresh, variable, kept_average(fresh, variable)), terms
 
-    def solution(x: tf.Tensor, state: Any) -> tf.Tensor:
-        average = kept_average(*state)
-        return x if average is None else tf.clip_by_value(tf.convert_to_tensor(average), low, high)
+    def solution(x: tf.Tensor, state: KerasState) -> tf.Tensor:
+        return x if state.average is None else tf.clip_by_value(state.average, low, high)
 
-    def leaves(state: Any) -> list[np.ndarray]:
-        fresh, variable = state
+    def leaves(state: KerasState) -> list[np.ndarray]:
+        fresh, variable, _ = state
         return [np.array(tf.convert_to_tensor(v)) for v in (variable, *optimizer_variables(fresh))]
 
-    def put_back(state: Any, arrays: Sequence[np.ndarray]) -> Any:
-        fresh, variable = state
+    def put_back(state: KerasState, arrays: Sequence[np.ndarray]) -> KerasState:
+        fresh, variable, _ = state
         for v, array in zip((variable, *optimizer_variables(fresh)), arrays, strict=True):
             v.assign(array)
-        return state
+        return KerasState(fresh, variable, kept_average(fresh, variable))
 
     # Without the name, which counts the instances.
     numbers = {key: value for key, value in made_from[1].items() if key != "name"}

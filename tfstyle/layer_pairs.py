@@ -58,7 +58,7 @@ def _down(features: tf.Tensor, deeper: tf.Tensor, blurred: bool) -> tf.Tensor:
     if blurred:  # one map blurred is as good as the other, where nothing lies beyond the border
         side = 2 * math.ceil(1.5 * ratio) + 1
         inside = gaussian_filter2d(inside, (side, side), ratio / 2, "CONSTANT")
-    return tf.nn.avg_pool2d(inside, ratio, ratio, "VALID")
+    return tf.nn.avg_pool2d(inside, ratio, ratio, "SAME")[:, :h, :w]
 
 
 def _ratio(side: int, deeper: int) -> int:

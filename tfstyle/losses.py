@@ -263,7 +263,6 @@ def _arranged(goal: Summary, order: tf.Tensor) -> Summary:
 
 def _with_unit_gradient(loss: Callable[..., tf.Tensor], parts: Sequence[tf.Tensor]) -> tf.Tensor:
     """``loss(*parts)``, with its gradient divided by the sum of that gradient's magnitudes."""
-
     fixed = [tf.stop_gradient(part) for part in parts]
     with tf.GradientTape() as tape:
         tape.watch(fixed)

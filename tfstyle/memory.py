@@ -68,10 +68,8 @@ def working_bytes(maps: Sequence[tuple[int, int]], itemsize: int) -> float:
 
 def vectors(optimizer: Optimizer) -> int:
     """How many numbers an optimiser keeps for each of the image's."""
-    if not optimizer.compiled:
-        return 3  # Keras' keep up to so many, the variable among them
     state = optimizer.init(tf.zeros([1, 2, 2, 3]))
-    return sum(int(np.ndim(leaf) == 4) for leaf in tf.nest.flatten(state))
+    return sum(int(np.ndim(leaf) == 4) for leaf in optimizer.leaves(state))
 
 
 def free_bytes() -> float | None:

@@ -18,7 +18,7 @@ def gram_matrix(features: tf.Tensor) -> tf.Tensor:
             in float32.
 
     Returns:
-        float32 ``[batch, N, N]``, symmetric and positive semi-definite.
+        float32 ``[batch, N, N]``, symmetric and positive semi-definite; differentiable once.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 3.
     Differs from Gatys: divided by M, so that images of different sizes compare.
@@ -30,7 +30,7 @@ def gram_matrix(features: tf.Tensor) -> tf.Tensor:
     single = tf.cast(fixed, tf.float32)
     gram = tf.matmul(single, single, transpose_a=True) / positions
     # The gradient F (U + Uᵀ) / M is one product in the features' own type, where automatic differentiation
-    # of the above would take two in float32: at 512 x 512 on a CPU with AMX this saves a fifth of the
+    # of the above would take two in float32: at 512 x 512 on a CPU with AMX this saves a sixth of the
     # step. It comes by way of zeros: tf.custom_gradient keeps every graph that it is traced in, for ever
     # (TensorFlow issue 97697).
     # In float16 the sums of products would overflow; those of zeros do not.

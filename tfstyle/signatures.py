@@ -12,6 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfstyle.backend import short_name
 from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError
 from tfstyle.graph_images import check, decode, resized
@@ -93,7 +94,7 @@ class Signatures(tf.Module):
             images, values
         )
         self._values = [
-            tf.Variable(tf.cast(tf.convert_to_tensor(v), precision), name=v.name.split(":")[0])
+            tf.Variable(tf.cast(tf.convert_to_tensor(v), precision), name=short_name(v))
             for v in own.model.variables
         ]
         self._style_layers, self._content_layers = tuple(style_layers), tuple(content_layers)
