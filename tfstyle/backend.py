@@ -113,6 +113,15 @@ def application_layers(network: str, layers: tuple[str, ...]) -> tuple[str, ...]
     return layers
 
 
+def functional(inputs: Sequence[Any], outputs: dict[str, Any]) -> keras.Model:
+    """`keras.Model` of one input; raise ValueError where an output depends on something else."""
+    model = keras.Model(inputs, outputs)
+    # Keras 3.13 says nothing, as 2.15 and 3.15 do: the other input is then among the layers.
+    if sum(isinstance(layer, keras.layers.InputLayer) for layer in model.layers) > 1:
+        raise ValueError(f"outputs {', '.join(outputs)} need another input")
+    return model
+
+
 def call_with(model: keras.Model, inputs: tf.Tensor, values: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     """A model's outputs as in inference, with other values for its variables.
 

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.backend import call_with
+from tfstyle.backend import call_with, functional
 from tfstyle.errors import ConfigError
 
 #: Network -> what makes it in Keras.
@@ -152,7 +152,7 @@ def part_of(model: keras.Model, layers: Sequence[str]) -> keras.Model:
                 f"layer {name!r} of {model.name} has {what}; features are [batch, height, width, channels]"
             )
     try:
-        return keras.Model(model.inputs, outputs)
+        return functional(model.inputs, outputs)
     except ValueError as error:
         names = ", ".join(layers)
         raise ConfigError(f"{names} cannot be computed from the input of {model.name} alone") from error
