@@ -12,8 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 import tfstyle
-from tfstyle.images import Picture
-from tfstyle.saving import save
+from tfstyle.images import ImageArray, save
 
 
 def main(
@@ -37,7 +36,7 @@ def main(
             image, state, terms = step(image, state, channel)
         print(f"channel {int(channel)}: mean activation {float(terms['activation']):.1f}")
         pictures.append(image[0].numpy())
-    save(Path(output), Picture(np.concatenate(pictures, 1)), overwrite=True)
+    save(Path(output), ImageArray(np.concatenate(pictures, 1)), overwrite=True)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,16 @@ DATA = Path(os.environ.get("TFSTYLE_TEST_DATA", Path(__file__).parents[2] / "sha
 
 #: Test modules that every supported stack must pass (`pytest -m core`), but for their slow tests.
 CORE = """
-    addons checkpoint color encoder export extractor guidance images local_losses losses optimizers
-    representations serving step style_losses tiling transfer variation weights
+    test_addons images.test_color images.test_loading losses.test_gram losses.test_masks losses.test_objective
+    losses.test_style losses.test_variation losses.test_windowed network.test_encoder network.test_weights
+    optim.test_optimizers optim.test_step run.test_checkpoints run.test_transfer serving.test_extractor
+    serving.test_numbers serving.test_saved_model serving.test_serving tiling.test_objective
 """
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        name = item.module.__name__.removeprefix("tests.test_")
+        name = item.module.__name__.removeprefix("tests.")
         if name in CORE.split() and item.get_closest_marker("slow") is None:
             item.add_marker("core")
 
@@ -45,9 +47,9 @@ def data():
 @pytest.fixture(scope="session")
 def small_weights():
     """Seeded random weights of the first four convolutions: conv1_1 .. conv2_2."""
-    from tfstyle import weights
+    from tfstyle.network import weights
 
-    whole = weights.random(seed=1)
+    whole = weights.random_weights(seed=1)
     generator = np.random.default_rng(1)
     arrays = {key: array for key, array in whole.arrays.items() if key[5] in "12"}
     # Biases that are not zero, so that a test can tell whether they are used.

@@ -12,7 +12,7 @@ from tests import reference
 from tfstyle import StyleConfig, addons, cli, config, stylize
 from tfstyle.backend import KERAS_2
 from tfstyle.errors import ConfigError
-from tfstyle.keras_optimizers import from_keras
+from tfstyle.optim import from_keras
 
 HERE = addons.version() is not None
 #: What can be made here: with tensorflow-addons all, with Keras 3 those that it has too.

@@ -1,6 +1,8 @@
-"""The house rules that a machine can check: imports, sizes, lazy loading, no print."""
+"""The house rules that a machine can check: folders and their imports, lazy loading, no print."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -11,186 +13,183 @@ import pytest
 import tfstyle
 
 PACKAGE = Path(tfstyle.__file__).parent
-MODULES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("*.py")}
-RECIPES = {path.stem: ast.parse(path.read_text()) for path in PACKAGE.glob("papers/*.py")}
-SHELLS = {"cli", "commands", "explore", "extraction", "outputs", "progress", "several", "__main__"}
-BASE = {"errors", "config"}
-#: Which siblings a module may import; a shell may import any, and nothing but a shell imports a shell.
-ALLOWED = {
-    "config": {"errors"},
-    "errors": set(),
-    "backend": {"errors"},
-    "addons": {"errors"},
-    "device": {"errors"},
-    "files": {"errors"},
-    "download": {"errors"},
-    "images": BASE,
-    "representations": BASE,
-    "quasi_newton": {"errors"},
-    "optimizers": BASE | {"quasi_newton"},
-    "keras_optimizers": {"backend", "errors", "optimizers"},
-    "color": {"errors"},
-    "variation": set(),
-    "style_losses": BASE | {"representations"},
-    "presets": BASE,
-    "guidance": BASE | {"addons", "encoder", "images"},
-    "sheets": {"images"},
-    "saving": BASE | {"files", "images"},
-    "weights": {"download", "errors", "files"},
-    "network": {"backend", "errors"},
-    "encoder": BASE | {"backend", "network", "weights"},
-    "pretraining": {"encoder", "errors", "images", "weights"},
-    "units": {"style_losses"},
-    "local_losses": {"representations", "style_losses"},
-    "layer_pairs": {"addons", "style_losses"},
-    "quantile_losses": {"style_losses"},
-    "targets": {"style_losses"},
-    "losses": BASE | {"style_losses", "targets", "units", "variation"},
-    "tiles": BASE | {"encoder"},
-    "tile_losses": {"losses", "style_losses", "targets"},
-    "tiling": BASE
-    | {"encoder", "losses", "step", "style_losses", "targets", "tile_losses", "tiles", "units", "variation"},
-    "memory": {"optimizers", "tiles"},
-    "step": BASE | {"device", "optimizers"},
-    "results": BASE | {"files", "images", "saving"},
-    "styles": {"encoder", "errors", "files", "images", "weights"},
-    "graph_images": set(),
-    "painting": BASE | {"graph_images", "losses", "optimizers", "plan", "step", "units"},
-    "signatures": BASE | {"backend", "encoder", "graph_images", "painting", "representations", "weights"},
-    "export": {"errors", "files", "signatures", "weights"},
-    "extractor": BASE
-    | {"encoder", "export", "images", "plan", "representations", "signatures", "styles", "weights"},
-    "plan": BASE | {"encoder", "weights"},
-    "checkpoint": BASE | {"files"},
-    "resuming": BASE | {"checkpoint", "encoder", "inputs", "optimizers", "results"},
-    "inputs": BASE | {"checkpoint", "color", "encoder", "guidance", "images", "styles", "targets"},
-    "preparation": BASE
-    | {
-        "addons",
-        "device",
-        "encoder",
-        "images",
-        "keras_optimizers",
-        "layer_pairs",
-        "local_losses",
-        "losses",
-        "optimizers",
-        "plan",
-        "quantile_losses",
-        "step",
-        "style_losses",
-        "styles",
-        "targets",
-        "tiling",
-        "units",
-        "variation",
-        "weights",
-    },
-    "scales": BASE | {"encoder", "memory", "preparation", "tiles", "weights"},
-    "goals": BASE | {"encoder", "guidance", "images", "inputs", "preparation", "scales", "styles", "targets"},
-    "runs": BASE
-    | {
-        "checkpoint",
-        "device",
-        "encoder",
-        "goals",
-        "guidance",
-        "images",
-        "inputs",
-        "optimizers",
-        "plan",
-        "preparation",
-        "results",
-        "resuming",
-        "scales",
-        "step",
-    },
-    "transfer": BASE
-    | {
-        "checkpoint",
-        "encoder",
-        "guidance",
-        "images",
-        "optimizers",
-        "preparation",
-        "results",
-        "runs",
-        "styles",
-    },
-    "batch": BASE
-    | {"device", "images", "inputs", "preparation", "results", "runs", "saving", "sheets", "transfer"},
+FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+#: Modules at the top of the package, which any folder may import.
+TOP = {"errors", "config", "presets", "layers", "files", "device", "backend", "addons"}
+#: Folder -> what it may import beside the top and its own files: what stands to its left in
+#: images, optim <- network <- losses <- tiling <- run <- serving <- papers <- cli.
+BELOW = {
+    "images": set(),
+    "optim": set(),
+    "network": {"images", "optim"},
+    "losses": {"images", "optim", "network"},
+    "tiling": {"images", "optim", "network", "losses"},
+    "run": {"images", "optim", "network", "losses", "tiling"},
+    "serving": {"images", "optim", "network", "losses", "tiling", "run"},
+    "papers": {"images", "optim", "network", "losses", "tiling", "run", "serving"},
+    "cli": {"images", "optim", "network", "losses", "tiling", "run", "serving", "papers"},
 }
+SCRIPTS = {"data/make_embedded.py"}
+LIBRARY = sorted(
+    name for name in FILES if not name.startswith("cli/") and name not in {"__main__.py", *SCRIPTS}
+)
 
 
-def siblings(tree):
-    """Modules of the package that a module imports when it is loaded or run, typing apart."""
-    typing_only = {
-        id(node) for branch in ast.walk(tree) if isinstance(branch, ast.If)
-        and getattr(branch.test, "id", "") == "TYPE_CHECKING" for node in ast.walk(branch)
-    }  # fmt: skip
+def imports(tree):
+    """Dotted name -> names taken from it, of all imports of the package; those for typing alone too."""
+    found = {}
     for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tfstyle."):
-            yield node.module.split(".")[1]
-        elif isinstance(node, ast.ImportFrom) and node.module == "tfstyle":
-            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tfstyle":
+            found.setdefault(node.module, set()).update(alias.name for alias in node.names)
         elif isinstance(node, ast.Import):
-            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("tfstyle."))
+            for alias in node.names:
+                if alias.name.startswith("tfstyle."):
+                    found.setdefault(alias.name, set())
+    return found
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - SHELLS - {"__init__"}))
-def test_imports_go_one_way(name):
-    assert name in ALLOWED, f"{name} is new: say in ALLOWED what it may import"
-    assert set(siblings(MODULES[name])) <= ALLOWED[name]
+def modules_imported(name):
+    """Path of every file of the package that a file imports, folders by their ``__init__.py``."""
+    for module, names in imports(FILES[name]).items():
+        path = "/".join(module.split(".")[1:])
+        candidates = [f"{path}/{n}.py".lstrip("/") for n in names] + [
+            f"{path}/{n}/__init__.py".lstrip("/") for n in names
+        ]
+        inside = [c for c in candidates if c in FILES]
+        yield from inside
+        if f"{path}.py" in FILES:
+            yield f"{path}.py"
+        elif path and (names - {Path(c).stem for c in inside} or not names):
+            yield f"{path}/__init__.py"
 
 
-def test_there_are_no_cycles():
+def folder_of(name):
+    return name.partition("/")[0] if "/" in name else ""
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - {"__init__.py", "__main__.py", *SCRIPTS}))
+def test_a_file_imports_what_stands_to_its_left_and_its_own_folder(name):
+    folder = folder_of(name)
+    assert folder in {"", *BELOW}, f"{name} is in a folder that has no place in the order of imports"
+    for imported in modules_imported(name):
+        other = folder_of(imported)
+        if imported == "__init__.py":  # the version
+            continue
+        if other == "":
+            assert Path(imported).stem in TOP, f"{name} imports {imported}"
+        else:
+            assert folder != "", f"{name} is at the top and imports {imported}"
+            assert other == folder or other in BELOW[folder], f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", [name for name in LIBRARY if name != "__init__.py"])
+def test_other_folders_are_imported_by_their_public_names(name):
+    """Files of another folder are its own affair; the command line alone loads them one by one."""
+    for module, names in imports(FILES[name]).items():
+        parts = module.split(".")[1:]
+        if not parts or parts[0] not in BELOW or parts[0] == folder_of(name):
+            continue
+        assert len(parts) == 1, f"{name} imports from {module}; import from tfstyle.{parts[0]}"
+        public = importlib.import_module(f"tfstyle.{parts[0]}").__all__
+        files = {Path(file).stem for file in FILES if folder_of(file) == parts[0]}
+        assert names <= {*public, *files}, f"{name} takes {names - {*public, *files}} from {module}"
+
+
+@pytest.mark.parametrize("folder", ["", *sorted(BELOW)])
+def test_there_is_no_circle_inside_a_folder(folder):
+    """``TYPE_CHECKING`` counts: names needed for typing alone make a circle for the reader too."""
+    inside = {name for name in FILES if folder_of(name) == folder and not name.endswith("__init__.py")}
+    needs = {name: {m for m in modules_imported(name) if m in inside and m != name} for name in inside}
     done = set()
-    while len(done) < len(ALLOWED):
-        ready = {name for name, needed in ALLOWED.items() if name not in done and needed <= done}
-        assert ready, f"a cycle among {sorted(set(ALLOWED) - done)}"
+    while needs.keys() - done:
+        ready = {name for name in needs.keys() - done if needs[name] <= done}
+        assert ready, f"a circle among {sorted(needs.keys() - done)}"
         done |= ready
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_modules_are_small_and_have_a_docstring(name):
-    assert len((PACKAGE / f"{name}.py").read_text().splitlines()) <= 300
-    assert ast.get_docstring(MODULES[name])
-    assert name not in {"utils", "helpers", "misc", "common"}
+@pytest.mark.parametrize("folder", sorted(BELOW))
+def test_a_folder_says_what_it_is_for_and_what_is_public(folder):
+    module = importlib.import_module(f"tfstyle.{folder}")
+    assert ast.get_docstring(FILES[f"{folder}/__init__.py"])
+    assert len(set(module.__all__)) == len(module.__all__) > 0
+    for name in module.__all__:
+        assert inspect.getdoc(getattr(module, name)), f"tfstyle.{folder}.{name}"
 
 
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_the_papers_experiments_import_no_shell_and_nothing_imports_them_but_shells(name):
-    assert not set(siblings(RECIPES[name])) & SHELLS
-    for other in set(MODULES) - SHELLS:
-        assert "papers" not in set(siblings(MODULES[other]))
-    assert len((PACKAGE / "papers" / f"{name}.py").read_text().splitlines()) <= 300
-    assert ast.get_docstring(RECIPES[name])
-    assert "print" not in [getattr(node.func, "id", "") for node in ast.walk(RECIPES[name])
-                           if isinstance(node, ast.Call)]  # fmt: skip
+@pytest.mark.parametrize("folder", sorted(BELOW))
+def test_no_file_bears_the_name_of_a_public_function_or_class(folder):
+    """An import from the folder could otherwise give a module in place of the function."""
+    for name, tree in FILES.items():
+        if folder_of(name) != folder:
+            continue
+        public = {
+            node.name for node in tree.body
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
+        }  # fmt: skip
+        files = {Path(file).stem for file in FILES if folder_of(file) == folder}
+        assert not public & files, f"{name}: {public & files}"
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - SHELLS))
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_files_have_a_docstring_and_an_idea(name):
+    assert ast.get_docstring(FILES[name])
+    assert Path(name).stem not in {"utils", "helpers", "misc"}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
 def test_the_library_does_not_print(name):
-    calls = [node.func.id for node in ast.walk(MODULES[name])
+    calls = [node.func.id for node in ast.walk(FILES[name])
              if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]  # fmt: skip
     assert "print" not in calls
 
 
-@pytest.mark.parametrize("name", sorted(MODULES | RECIPES))
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_nothing_is_registered_for_good(name):
     """TensorFlow keeps every custom gradient, and with it the graph it was traced in (its issue 97697)."""
-    nodes = list(ast.walk((MODULES | RECIPES)[name]))
+    nodes = list(ast.walk(FILES[name]))
     names = {getattr(node, key, "") for node in nodes for key in ("attr", "id", "name")}
     registering = {"custom_gradient", "grad_pass_through", "recompute_grad", "RegisterGradient"}
     assert not (registering | {"py_function", "numpy_function"}) & names
 
 
-@pytest.mark.parametrize("name", ["config", "errors", "cli"])
+@pytest.mark.parametrize("name", ["config", "errors", "layers", "presets", "papers", "cli"])
 def test_no_tensorflow_at_the_packages_edge(name):
     code = f"import sys, tfstyle.{name}, tfstyle; tfstyle.StyleConfig; assert 'tensorflow' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def positional(function):
+    """Names of the parameters that can be given by position, without self or cls."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+    return names[1:] if names[:1] == ["self"] else names
+
+
+def public_functions():
+    """Every public function and class, and every public method of a public class."""
+    seen = {}
+    for folder in [None, *sorted(BELOW)]:
+        module = tfstyle if folder is None else importlib.import_module(f"tfstyle.{folder}")
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isfunction(value):
+                seen[f"{value.__module__}.{name}"] = value
+            elif inspect.isclass(value) and value.__module__.startswith("tfstyle."):
+                own_constructor = not issubclass(value, (tuple, Exception))
+                if own_constructor:
+                    seen[f"{value.__module__}.{name}"] = value
+                for method, function in vars(value).items():
+                    bound = getattr(value, method)
+                    if not method.startswith("_") and callable(bound) and not isinstance(function, property):
+                        seen[f"{value.__module__}.{name}.{method}"] = bound
+    return seen
+
+
+def test_beyond_the_second_argument_public_functions_are_keyword_only():
+    """A third one can be the config."""
+    for name, function in public_functions().items():
+        names = positional(function)
+        assert len(names) <= 2 or (len(names) == 3 and names[2] == "config"), f"{name}({', '.join(names)})"
 
 
 def test_the_readme_has_its_pictures_and_no_gaps():

@@ -16,7 +16,7 @@ from tests.benchmarks import machine, results, time_to_loss, xla
 from tests.conftest import make_picture
 from tfstyle import Encoder, Objective
 from tfstyle.backend import KERAS_2
-from tfstyle.runs import Run
+from tfstyle.run import Run
 
 FOLDER = Path(all_of_them.__file__).parent
 LAYERS = {"style_layers": ("conv1_1", "conv2_1"), "content_layers": ("conv2_2",)}
@@ -104,7 +104,7 @@ def test_time_to_loss_measures_every_runner_by_one_objective(files, small_file):
         }
         assert (config.style_layers, config.content_layers) == (plain.style_layers, plain.content_layers)
     assert (plain.precision, plain.compile, plain.scales, plain.optimizer) == (
-        "float32", "eager", 1, "lbfgs_fixed",
+        "float32", "eager", 1, "lbfgs_fixed_step",
     )  # fmt: skip
     curves = time_to_loss.compare(pair, {k: c.replace({"iterations": 6}) for k, c in chosen.items()})
     rows = {row.split("|")[1].strip(): row.split("|") for row in time_to_loss.table(curves).splitlines()[2:]}

@@ -32,7 +32,7 @@ def test_the_defaults_are_valid_and_survive_json():
         ({"style_weight": float("inf")}, "at least 0"),
         ({"content_weight": "much"}, "expected float"),
         ({"pooling": "min"}, "it can be avg, max"),
-        ({"units": "metric"}, "it can be balanced, paper"),
+        ({"loss_normalization": "metric"}, "it can be balanced, paper"),
         ({"optimizer": "sgd"}, "it can be adam, lbfgs"),
         ({"device": "tpu"}, "it can be auto, cpu, gpu:0"),
         ({"style_layers": "conv1_1"}, "expected tuple"),
@@ -73,7 +73,7 @@ def test_unknown_presets_are_refused():
 def test_the_papers_preset_is_the_papers():
     """Gatys et al. 2016: normalised weights, raw sums, alpha/beta 1e-3, noise start, L-BFGS."""
     config = preset("gatys2016")
-    assert (config.normalize_weights, config.units, config.init, config.optimizer) == (
+    assert (config.normalize_weights, config.loss_normalization, config.init, config.optimizer) == (
         True,
         "paper",
         "noise",

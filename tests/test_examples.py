@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfstyle import weights
+from tfstyle.network import weights
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -36,7 +36,8 @@ def test_every_example_has_a_test():
 
 
 def test_the_gallery_shows_every_experiment_with_a_command_that_is_one():
-    from tfstyle import explore, papers
+    from tfstyle import papers
+    from tfstyle.cli import explore
 
     words = (EXAMPLES / "gallery" / "README.md").read_text()
     commands = re.findall(r"^tfstyle explore (.*)$", words, re.MULTILINE)

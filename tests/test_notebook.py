@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from PIL import Image
 
 import tfstyle
-from tfstyle.saving import read_settings
+from tfstyle.images import read_settings
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "examples" / "tfstyle_colab.ipynb"

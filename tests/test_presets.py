@@ -6,17 +6,17 @@ import tensorflow as tf
 
 from tests import peers
 from tests.conftest import make_picture
-from tfstyle import preset, weights
+from tfstyle import preset
 from tfstyle.errors import ConfigError
-from tfstyle.images import Picture
-from tfstyle.plan import iterations_per_scale, scale_shapes
-from tfstyle.preparation import prepare
+from tfstyle.images import ImageArray
+from tfstyle.network import weights
+from tfstyle.run import iterations_per_scale, make_setup, scale_shapes
 
 
 @pytest.fixture(scope="module")
 def full_depth():
     """Seeded weights of all layers, with features about as large as VGG's, and biases."""
-    found = weights.random(seed=3)
+    found = weights.random_weights(seed=3)
     generator = np.random.default_rng(3)
     arrays = {k: v if "kernel" in k else generator.normal(0, 3, v.shape) for k, v in found.arrays.items()}
     return weights.Weights({k: v.astype("f4") for k, v in arrays.items()}, "full")
@@ -24,11 +24,11 @@ def full_depth():
 
 @pytest.mark.parametrize("name", peers.PROGRAMS)
 def test_the_loss_is_the_programs(name, full_depth, monkeypatch):
-    monkeypatch.setattr("tfstyle.weights.load", lambda *arguments, **options: full_depth)
+    monkeypatch.setattr("tfstyle.run.setup.load_weights", lambda *arguments, **options: full_depth)
     config = preset(name).replace({"precision": "float32", "compile": "eager", "normalize_weights": False})
     content, style, image = (make_picture(36, 44, seed) for seed in (1, 2, 3))
     image = np.clip(image + 0.1 * np.random.default_rng(0).normal(size=image.shape), 0, 1).astype("f4")
-    made = prepare(config, "/CPU:0", [Picture(content), Picture(style)])
+    made = make_setup(config, "/CPU:0", [ImageArray(content), ImageArray(style)])
     objective = made.objective
     targets = objective.targets(
         tf.constant(content[None]), [objective.style_summary(tf.constant(style[None]))]
@@ -52,15 +52,15 @@ def test_the_loss_is_the_programs(name, full_depth, monkeypatch):
 
 #: Optimiser, start, and whether pixels are kept within bounds, as the programs' sources have them.
 MANNERS = {
-    "neural-style": ("lbfgs_fixed", 100, "mean", False),
-    "neural-style-pt": ("lbfgs_fixed", 100, "mean", False),
-    "gatys-pytorch": ("lbfgs_fixed", 100, "content", False),
-    "gatys-normalised": ("lbfgs_fixed", 100, "content", False),
+    "neural-style": ("lbfgs_fixed_step", 100, "mean", False),
+    "neural-style-pt": ("lbfgs_fixed_step", 100, "mean", False),
+    "gatys-pytorch": ("lbfgs_fixed_step", 100, "content", False),
+    "gatys-normalised": ("lbfgs_fixed_step", 100, "content", False),
     "crowsonkb": ("adam", (0.02, 0.9, 0.99, 1e-8), "content", True),
     "neural-style-tf": ("lbfgs", 10, "content", False),
     "anishathalye": ("adam", (10 / 255, 0.9, 0.999, 1e-8 * 255), "mean", False),
     "tensorflow-tutorial": ("adam", (0.02, 0.99, 0.999, 0.1), "content", True),
-    "spst": ("lbfgs_fixed", 100, "content", False),
+    "spst": ("lbfgs_fixed_step", 100, "content", False),
 }
 
 
@@ -70,8 +70,8 @@ def test_start_and_optimiser(name):
     assert (config.optimizer, config.init, config.clamp) == (optimizer, init, clamp)
     adams = (config.learning_rate, config.beta_1, config.beta_2, config.epsilon)
     assert (adams if optimizer == "adam" else config.lbfgs_history) == pytest.approx(settings)
-    assert (config.padding, config.normalize_weights, config.average) == (
-        "first" if name == "crowsonkb" else "zeros",
+    assert (config.padding, config.normalize_weights, config.ema_decay) == (
+        "replicate_first" if name == "crowsonkb" else "zeros",
         name == "gatys-normalised",
         0.99 if name == "crowsonkb" else 0,
     )
@@ -125,7 +125,7 @@ def test_sizes_and_iterations(name, full, shapes, iterations):
     ],
 )
 def test_noise_starts_lie_around_imagenets_mean(name, centre, spread):
-    from tfstyle.inputs import read_inputs
+    from tfstyle.run import read_inputs
 
     centre = np.array([123.68, 116.779, 103.939]) / 255 if centre is None else centre
     config = preset(name).replace({"size": 64})

@@ -8,31 +8,46 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
+#: Public name -> the module or folder of the package that it is loaded from.
 _HOMES = {
-    "Encoder": "encoder",
-    "History": "results",
-    "Iteration": "results",
-    "Masks": "guidance",
+    "Encoder": "network",
+    "History": "run",
+    "Iteration": "run",
+    "Masks": "losses",
     "Objective": "losses",
-    "Result": "results",
-    "Style": "styles",
+    "Result": "run",
+    "Style": "losses",
     "StyleConfig": "config",
-    "StyleExtractor": "extractor",
+    "StyleExtractor": "serving",
     "TfstyleError": "errors",
-    "Weights": "weights",
-    "adam": "optimizers",
+    "Weights": "network",
+    "adam": "optim",
     "content_loss": "losses",
-    "gram_matrix": "representations",
-    "interpolate": "transfer",
-    "iterate": "transfer",
-    "lbfgs": "optimizers",
-    "make_step": "step",
+    "gram_matrix": "losses",
+    "interpolate": "run",
+    "iterate": "run",
+    "lbfgs": "optim",
+    "make_step": "optim",
     "preset": "presets",
-    "pretrain": "pretraining",
-    "style_loss": "style_losses",
-    "stylize": "transfer",
-    "total_variation": "variation",
+    "pretrain": "network",
+    "style_loss": "losses",
+    "stylize": "run",
+    "total_variation": "losses",
 }
+#: Modules and folders that can be used as attributes, such as ``tfstyle.images.load``.
+_SUBMODULES = (
+    "addons",
+    "images",
+    "layers",
+    "losses",
+    "network",
+    "optim",
+    "papers",
+    "run",
+    "serving",
+    "tiling",
+)
+_WITHOUT_TENSORFLOW = ("config", "errors", "layers", "papers", "presets")
 
 __all__ = [
     "Encoder",
@@ -63,33 +78,33 @@ __all__ = [
 
 if TYPE_CHECKING:
     from tfstyle.config import StyleConfig
-    from tfstyle.encoder import Encoder
     from tfstyle.errors import TfstyleError
-    from tfstyle.extractor import StyleExtractor
-    from tfstyle.guidance import Masks
-    from tfstyle.losses import Objective, content_loss
-    from tfstyle.optimizers import adam, lbfgs
+    from tfstyle.losses import (
+        Masks,
+        Objective,
+        Style,
+        content_loss,
+        gram_matrix,
+        style_loss,
+        total_variation,
+    )
+    from tfstyle.network import Encoder, Weights, pretrain
+    from tfstyle.optim import adam, lbfgs, make_step
     from tfstyle.presets import preset
-    from tfstyle.pretraining import pretrain
-    from tfstyle.representations import gram_matrix
-    from tfstyle.results import History, Iteration, Result
-    from tfstyle.step import make_step
-    from tfstyle.style_losses import style_loss
-    from tfstyle.styles import Style
-    from tfstyle.transfer import interpolate, iterate, stylize
-    from tfstyle.variation import total_variation
-    from tfstyle.weights import Weights
+    from tfstyle.run import History, Iteration, Result, interpolate, iterate, stylize
+    from tfstyle.serving import StyleExtractor
 
 
 def __getattr__(name: str) -> Any:
-    if name == "addons":
-        import_module("tfstyle.backend")
-        return import_module("tfstyle.addons")
-    if name not in _HOMES:
+    home = name if name in _SUBMODULES else _HOMES.get(name)
+    if home is None:
         raise AttributeError(f"module 'tfstyle' has no attribute {name!r}")
-    if _HOMES[name] not in ("config", "errors", "presets"):
-        import_module("tfstyle.backend")  # a clear error where Keras is set up for something else
-    value = getattr(import_module(f"tfstyle.{_HOMES[name]}"), name)
+    if home not in _WITHOUT_TENSORFLOW:
+        import_module("tfstyle.backend")  # raises a clear error where Keras has another backend
+    module = import_module(f"tfstyle.{home}")
+    if name in _SUBMODULES:
+        return module
+    value = getattr(module, name)
     globals()[name] = value
     return value
 

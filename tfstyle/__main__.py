@@ -2,7 +2,7 @@
 
 import sys
 
-from tfstyle.cli import main
+from tfstyle.cli.parser import main
 
 if __name__ == "__main__":
     sys.exit(main())

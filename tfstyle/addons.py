@@ -46,7 +46,7 @@ _KERAS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgdw": ("SGD", {}),
 }
 _AROUND_ADAM = {"lookahead", "movingaverage", "swa"}
-_INSTEAD = {"movingaverage": "the option average", "swa": "the option average"}
+_INSTEAD = {"movingaverage": "the option ema_decay", "swa": "the option ema_decay"}
 #: The decoupled decay that AdamW and SGDW multiply the image by at every step, unless told otherwise.
 WEIGHT_DECAY = 1e-4
 _GIVEN: dict[str, dict[str, Any]] = {

@@ -28,6 +28,9 @@ STYLE_LOSSES = (
     "local", "local_by_content", "chain", "blurred", "across",
 )  # fmt: skip
 
+#: Values of `StyleConfig.init` other than the path of an image file.
+INIT_NAMES = ("content", "noise", "style", "grey", "uniform", "mean", "style_stats")
+
 #: The optimisers of `tfstyle.addons`.
 ADDONS = (
     "adabelief", "adamw", "cocob", "lamb", "lazyadam", "lookahead", "movingaverage", "novograd",
@@ -56,16 +59,11 @@ class StyleConfig:
     replicate draws a line there); Adam at 0.01, 0.02 and 0.05 (the loss after 100 iterations a scale
     stayed a tenth above that of L-BFGS, and stars and swirls came out fainter).
 
-    Differs from Gatys: by default the encoder pools as the network did in which its weights were learned,
-    ImageNet's by maxima, the embedded ones by means. With ImageNet's, strokes come out cleaner so, without
-    the fine ripple that ``pooling="avg"`` leaves; and a picture painted with maxima has the style's Gram
-    matrices under either pooling, one painted with means only under its own (``tests/benchmarks/looks.py``).
-
     Where the options come from: ``color``, ``masks``, ``guidance`` and ``fine_style`` from Gatys et al. 2017,
     Controlling Perceptual Factors; ``style_losses`` as `tfstyle.style_losses` and its kin say of each;
-    ``normalize_gradients`` and ``style_scale`` from jcjohnson/neural-style; ``average``, ``keep_state``,
-    ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and ``first`` from
-    crowsonkb/style-transfer-pytorch; ``content_mask`` as in inpainting: a pixel that stays takes no part.
+    ``normalize_gradients`` and ``style_scale`` from jcjohnson/neural-style; ``ema_decay``, ``warm_start``,
+    ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and ``replicate_first``
+    from crowsonkb/style-transfer-pytorch; ``content_mask`` as in inpainting: a pixel that stays takes no part.
 
     Raises:
         ConfigError: an option has a value it cannot have; the message says which would be right.
@@ -86,15 +84,14 @@ class StyleConfig:
     )
     weights: str = _option("imagenet", "imagenet, embedded, auto, random, or a .npz, .h5, .safetensors file")
     network: str = _option("vgg19", "the encoder", choices=("vgg19", "vgg16"))
-    pooling: str | None = _option(
-        None, "pooling of the encoder; rescaled: average times 2 [that in which the weights were learned]",
-        choices=("avg", "max", "rescaled"),
-    )  # fmt: skip
+    pooling: str = _option(
+        "avg", "pooling of the encoder; rescaled: average times 2", choices=("avg", "max", "rescaled")
+    )
     padding: str = _option(
         "reflect",
-        "what the encoder sees beyond the border; first: replicate, at the first layer only; circular: the "
-        "opposite border",
-        choices=("zeros", "reflect", "replicate", "first", "circular"),
+        "padding of the encoder's convolutions; replicate_first: replicate at the first, zeros at the others; "
+        "circular: the opposite border",
+        choices=("zeros", "reflect", "replicate", "replicate_first", "circular"),
     )
     pixel_range: float = _option(255.0, "what white is to the encoder; Torch's program had 256", low=1)
     feature_scale: float = _option(1.0, "what the encoder's features are multiplied by", low=1e-6)
@@ -112,21 +109,31 @@ class StyleConfig:
     )
     style_loss_weights: tuple[float, ...] | None = _option(None, "one number per style loss [1]", low=0)
     tv_weight: float = _option(0.3, "weight of the total variation", low=0)
-    tv: str = _option(
-        "squares", "total variation: mean squares, ½ sum of squares, sum of magnitudes, or nine-point means",
-        choices=("squares", "sum_squares", "magnitudes", "nine_point"),
-    )  # fmt: skip
-    normalize_gradients: bool = _option(False, "let every layer's loss pull alike; with adam or lbfgs_fixed")
+    tv_form: str = _option(
+        "mean_squared",
+        "total variation: mean squared differences, half the sum of squared ones, the sum of absolute ones, or "
+        "the mean over all eight neighbours",
+        choices=("mean_squared", "sum_squared", "sum_absolute", "nine_point"),
+    )
+    normalize_gradients: bool = _option(
+        False, "let every layer's loss pull alike; with adam or lbfgs_fixed_step"
+    )
     style_blend: tuple[float, ...] | None = _option(None, "one number per style image [equal]", low=0)
     fine_style: str | None = _option(None, "an image whose brushwork is first put onto the style")
-    units: str = _option(
+    loss_normalization: str = _option(
         "balanced",
-        "what losses are counted in: relative to their targets, the paper's sums, means, ...",
+        "what the losses are divided by: balanced: their targets' size; paper: nothing; mean: their entries; "
+        "channels: those and the channels; root: the roots of both",
         choices=("balanced", "paper", "mean", "channels", "root"),
     )
     color: str = _option(
-        "style", "whose colours: the style's; or the content's, by luminance or by matching before or after",
-        choices=("style", "luminance", "cholesky", "root", "transport", "after", "original"),
+        "style",
+        "colours of the style; or of the content: only the luminance is transferred; the style's colours are "
+        "matched first (cholesky, root, transport); the result's are matched (transport_result); or the "
+        "result's luminance gets the content's chroma (content_chroma)",
+        choices=(
+            "style", "luminance", "cholesky", "root", "transport", "transport_result", "content_chroma",
+        ),
     )  # fmt: skip
     masks: tuple[str, ...] | None = _option(None, "for each style an image of its region in the content")
     style_masks: tuple[str, ...] | None = _option(
@@ -136,14 +143,20 @@ class StyleConfig:
     mask_blur: float = _option(
         0.0, "soften masks: deviation of a blur, in parts of their picture's longer side", low=0, high=0.25
     )
-    guidance: str = _option("simple", "how masks go through the encoder", choices=("simple", "all", "inside"))
+    guidance: str = _option(
+        "average",
+        "how masks are brought to a layer's size: average; dilate: positions that see any of the region; "
+        "erode: those that see nothing else",
+        choices=("average", "dilate", "erode"),
+    )
     init: str = _option(
         "content", "content, noise, style, grey, uniform, mean, style_stats, or an image file to start from"
     )
     init_noise: float = _option(0.25, "deviation of noise, on 0..1", low=0)
     optimizer: str = _option(
-        "lbfgs", "optimiser; lbfgs_fixed: without line search; addons:lamb and others: of tensorflow-addons",
-        choices=("adam", "lbfgs", "lbfgs_fixed", *(f"addons:{name}" for name in ADDONS)),
+        "lbfgs",
+        "optimiser; lbfgs_fixed_step: without line search; addons:lamb and others: of tensorflow-addons",
+        choices=("adam", "lbfgs", "lbfgs_fixed_step", *(f"addons:{name}" for name in ADDONS)),
     )  # fmt: skip
     learning_rate: float = _option(0.02, "Adam's step, and addons', in units of the 0..1 range", low=1e-9)
     beta_1: float = _option(0.9, "Adam's memory of gradients", low=0, high=0.999999)
@@ -156,10 +169,10 @@ class StyleConfig:
     epsilon_corrected: bool = _option(False, "add it after Adam's bias correction, as PyTorch does")
     lbfgs_history: int = _option(10, "curvature pairs that L-BFGS keeps", low=1, high=100)
     clamp: bool = _option(True, "keep the picture within 0..1 at every step, not only at the end")
-    average: float = _option(
-        0.0, "decay of the mean of iterates that is the result; 0: the last", low=0, high=0.999999
+    ema_decay: float = _option(
+        0.0, "EMA decay of the output image; 0 returns the last iterate", low=0, high=0.999999
     )
-    keep_state: bool = _option(False, "carry Adam's state from scale to scale")
+    warm_start: bool = _option(False, "start each scale with Adam's state of the scale before")
     iterations: int = _option(100, "evaluations of the loss per scale", low=1)
     first_iterations: int | None = _option(None, "the same at the first scale [--iterations]", low=1)
     iteration_decay: float | None = _option(
@@ -214,8 +227,8 @@ class StyleConfig:
                 raise ConfigError(f"{weights} are all zero")
         if self.style_scale is not None and self.style_size is not None:
             raise ConfigError("style_scale and style_size both set the styles' size; give one")
-        if self.keep_state and self.optimizer != "adam":
-            raise ConfigError("keep_state carries Adam's state; optimizer must be adam")
+        if self.warm_start and self.optimizer != "adam":
+            raise ConfigError("warm_start carries Adam's state over; optimizer must be adam")
         if not re.fullmatch(r"auto|cpu|gpu:\d+", self.device):
             raise ConfigError(f"device is {self.device!r}; it can be auto, cpu, gpu:0, gpu:1, ...")
         if not re.fullmatch(r"auto|off|0*[1-9]\d{0,5}", str(self.tile)):

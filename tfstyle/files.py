@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from tfstyle.errors import OutputError, RunError
 
@@ -104,3 +107,24 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of arrays and plain values, nested in any way."""
+    running = hashlib.sha256()
+
+    def add(item: Any) -> None:
+        if isinstance(item, np.ndarray):
+            running.update(f"array {item.dtype} {item.shape};".encode())
+            running.update(np.ascontiguousarray(item).reshape(-1).view(np.uint8).data)
+        elif isinstance(item, Mapping):
+            add([[key, item[key]] for key in sorted(item)])
+        elif isinstance(item, (list, tuple)):
+            running.update(f"list {len(item)};".encode())
+            for part in item:
+                add(part)
+        else:
+            running.update(f"{item!r};".encode())
+
+    add(value)
+    return running.hexdigest()

@@ -34,13 +34,13 @@ class Preset(NamedTuple):
 _PEER: dict[str, Any] = {
     "padding": "zeros", "pooling": "max", "tv_weight": 0.0, "scales": 1, "clamp": False,
 }  # fmt: skip
-_TORCH_LBFGS: dict[str, Any] = {"optimizer": "lbfgs_fixed", "lbfgs_history": 100}
+_TORCH_LBFGS: dict[str, Any] = {"optimizer": "lbfgs_fixed_step", "lbfgs_history": 100}
 _GATYS: dict[str, Any] = {
-    **_PEER, **_TORCH_LBFGS, "enlarge": True, "units": "channels", "content_weight": 1.0,
+    **_PEER, **_TORCH_LBFGS, "enlarge": True, "loss_normalization": "channels", "content_weight": 1.0,
     "style_weight": 5 * 1e3,
 }  # fmt: skip
 _JOHNSON: dict[str, Any] = {
-    **_PEER, **_TORCH_LBFGS, "enlarge": True, "units": "channels", "content_weight": 5.0,
+    **_PEER, **_TORCH_LBFGS, "enlarge": True, "loss_normalization": "channels", "content_weight": 5.0,
     "style_weight": 5 * 100.0, "init": "mean", "iterations": 1000,
 }  # fmt: skip
 
@@ -58,7 +58,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "normalize_weights": True,
                 "pooling": "avg",
                 "padding": "zeros",
-                "units": "paper",
+                "loss_normalization": "paper",
                 "content_weight": 1e-3,
                 "style_weight": 1.0,
                 "tv_weight": 0.0,
@@ -75,7 +75,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 **_JOHNSON,
                 "pixel_range": 256.0,
                 "init_noise": 1e-3 / 256,
-                "tv": "sum_squares",
+                "tv_form": "sum_squared",
                 "tv_weight": 1e-3 * 256**2,
                 "learning_rate": 10 / 256,
                 "beta_2": 0.999,
@@ -88,7 +88,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             {
                 **_JOHNSON,
                 "init_noise": 1e-3 / 255,
-                "tv": "magnitudes",
+                "tv_form": "sum_absolute",
                 "tv_weight": 1e-3 * 255,
                 "learning_rate": 1 / 255,
                 "beta_2": 0.999,
@@ -116,7 +116,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "enlarge": False,
                 "normalize_weights": True,
                 "pooling": "avg",
-                "units": "mean",
+                "loss_normalization": "mean",
                 "content_weight": 1e6,
                 "style_weight": 1e9,
                 "size": 1024,
@@ -134,15 +134,15 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             "crowsonkb/style-transfer-pytorch",
             {
                 **_PEER,
-                "padding": "first",
+                "padding": "replicate_first",
                 "feature_scale": 1 / (255 * 0.225),
                 "enlarge": True,
-                "units": "mean",
+                "loss_normalization": "mean",
                 "content_weight": 0.015,
                 "style_losses": ("wasserstein",),
                 "style_layers": STYLE_LAYERS,
                 "style_layer_weights": (256.0, 64.0, 16.0, 4.0, 1.0),
-                "tv": "nine_point",
+                "tv_form": "nine_point",
                 "tv_weight": 2.0,
                 "optimizer": "adam",
                 "learning_rate": 0.02,
@@ -150,8 +150,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "epsilon": 1e-8,
                 "epsilon_corrected": True,
                 "clamp": True,
-                "average": 0.99,
-                "keep_state": True,
+                "ema_decay": 0.99,
+                "warm_start": True,
                 "scales": None,
                 "scale_factor": math.sqrt(2),
                 "min_scale": 128,
@@ -165,10 +165,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             {
                 **_PEER,
                 "pooling": "avg",
-                "units": "root",
+                "loss_normalization": "root",
                 "content_weight": 5.0,
                 "style_weight": 1e4 / 5,
-                "tv": "magnitudes",
+                "tv_form": "sum_absolute",
                 "tv_weight": 1e-3 * 255,
                 "optimizer": "lbfgs",
                 "iterations": 1000,
@@ -180,7 +180,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             {
                 **_PEER,
                 "size": 100_000,
-                "units": "channels",
+                "loss_normalization": "channels",
                 "content_weight": 5.0,
                 "style_weight": 500.0,
                 "tv_weight": 100.0 * 255**2,
@@ -200,10 +200,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 **_PEER,
                 "enlarge": True,
                 "content_layers": ("conv5_2",),
-                "units": "mean",
+                "loss_normalization": "mean",
                 "content_weight": 1e4,
                 "style_weight": 1e-2,
-                "tv": "magnitudes",
+                "tv_form": "sum_absolute",
                 "tv_weight": 30.0,
                 "optimizer": "adam",
                 "learning_rate": 0.02,

@@ -39,14 +39,14 @@ SMOOTHNESS = {
     "default": {},
     "padding zeros": {"padding": "zeros"},
     "padding replicate": {"padding": "replicate"},
-    "padding first": {"padding": "first"},
+    "padding first": {"padding": "replicate_first"},
     "pooling avg": {"pooling": "avg"},
     "pooling rescaled": {"pooling": "rescaled"},
     "tv 0": {"tv_weight": 0.0},
-    "tv nine_point": {"tv": "nine_point"},
-    "tv magnitudes": {"tv": "magnitudes", "tv_weight": 2e-7},
+    "tv nine_point": {"tv_form": "nine_point"},
+    "tv magnitudes": {"tv_form": "sum_absolute", "tv_weight": 2e-7},
     "adam": {"optimizer": "adam"},
-    "adam, average 0.95": {"optimizer": "adam", "average": 0.95},
+    "adam, average 0.95": {"optimizer": "adam", "ema_decay": 0.95},
     "normalize_gradients": {"normalize_gradients": True, "optimizer": "adam"},
 }
 CONTENT_WEIGHTS = (0.02, 0.04, 0.08)
@@ -54,9 +54,7 @@ SAMPLES = 1500  # positions of each layer in the energy distance
 
 
 def main() -> None:
-    from tfstyle.images import Picture
-    from tfstyle.saving import save
-    from tfstyle.sheets import contact_sheet
+    from tfstyle.images import ImageArray, contact_sheet, save
 
     images = Path(__file__).parents[3] / "shared" / "images"
     parser = argparse.ArgumentParser(
@@ -92,7 +90,7 @@ def main() -> None:
             pictures.append(row)
     width = max(map(len, pictures))
     rows = [[*row, *[None] * (width - len(row))] for row in pictures]
-    save(options.output, Picture(contact_sheet(rows, options.size)), overwrite=True)
+    save(options.output, ImageArray(contact_sheet(rows, options.size)), overwrite=True)
     print(options.output)
 
 
@@ -128,7 +126,7 @@ def measured(content: Path, style: Path, weights: str, size: int, changes) -> tu
     before, painting = (load(path).fitted(size).rgb for path in (content, style))
     near, kept = [], []
     for pooling in ("avg", "max"):
-        encoder = Encoder((*judged, layer), weights, pooling, padding="reflect")
+        encoder = Encoder((*judged, layer), weights, pooling=pooling, padding="reflect")
         image, photograph, goal = (encoder(x[None]) for x in (result.image, before, painting))
         near += [energy(image[k], goal[k]) / energy(photograph[k], goal[k]) for k in judged]
         kept.append(np.sum((image[layer] - photograph[layer]) ** 2) / np.sum(photograph[layer] ** 2))

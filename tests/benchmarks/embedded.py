@@ -107,14 +107,14 @@ def square(array) -> float:
 
 def plain_he() -> dict[str, np.ndarray]:
     """He et al. 2015 as printed, blocks 1 to 3."""
-    from tfstyle.weights import CONVOLUTIONS
+    from tfstyle.layers import NETWORKS
 
     generator = np.random.default_rng(0)
     arrays = {}
-    for name, (channels, filters) in list(CONVOLUTIONS.items())[:8]:
-        kernel = generator.normal(0, np.sqrt(2 / (9 * channels)), (3, 3, channels, filters))
-        arrays[f"{name}/kernel"] = kernel.astype(np.float32)
-        arrays[f"{name}/bias"] = np.zeros(filters, np.float32)
+    for layer in NETWORKS["vgg19"][:8]:
+        kernel = generator.normal(0, np.sqrt(2 / (9 * layer.kernel_shape[2])), layer.kernel_shape)
+        arrays[f"{layer.keras_name}/kernel"] = kernel.astype(np.float32)
+        arrays[f"{layer.keras_name}/bias"] = np.zeros(layer.filters, np.float32)
     return arrays
 
 

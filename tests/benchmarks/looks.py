@@ -31,9 +31,7 @@ AS_ORIGINAL = {"precision": "float32", "compile": "eager"}
 
 
 def main() -> None:
-    from tfstyle.images import Picture
-    from tfstyle.saving import save
-    from tfstyle.sheets import contact_sheet
+    from tfstyle.images import ImageArray, contact_sheet, save
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("looks.png"))
@@ -55,7 +53,7 @@ def main() -> None:
         ratio = losses[0] / losses[1]
         shown = "/".join(f"{s:.0f}" for s in seconds)
         print(f"{content:24}{style:26}{shown:>14}{losses[0]:12.4g}{losses[1]:12.4g}{ratio:7.2f}", flush=True)
-        save(options.output, Picture(contact_sheet(rows, options.cell)), overwrite=True)
+        save(options.output, ImageArray(contact_sheet(rows, options.cell)), overwrite=True)
     print(f"{options.output}: content, style, default, neural-style-pt, crowsonkb, gatys-pytorch")
 
 
@@ -94,7 +92,7 @@ def compare(
 
 def for_seconds(content: Path, style: Path, config, seconds: float):
     """A run that has gone on for so long, its preparation included."""
-    from tfstyle.runs import Run
+    from tfstyle.run import Run
 
     began = time.perf_counter()
     run = Run(content, style, config)
@@ -106,7 +104,7 @@ def for_seconds(content: Path, style: Path, config, seconds: float):
 
 def fitting(content: Path, style: Path, config, seconds: float):
     """The config with as many iterations as take so long, twice as many at the first size as later."""
-    from tfstyle.runs import Run
+    from tfstyle.run import Run
 
     began = time.perf_counter()
     run = Run(content, style, config.replace({"iterations": 2, "first_iterations": 2}))
@@ -123,7 +121,7 @@ def notebook_loss(image: np.ndarray, content: Path, style: Path, config) -> floa
     """The loss of a finished picture in float32 by a config's own objective."""
     import tensorflow as tf
 
-    from tfstyle.runs import Run
+    from tfstyle.run import Run
 
     run = Run(content, style, config)
     targets = run._scale_targets(run.shapes[-1])

@@ -20,7 +20,7 @@ def main() -> None:
 
     from tests.conftest import DATA
     from tfstyle.config import StyleConfig
-    from tfstyle.runs import Run
+    from tfstyle.run import Run
 
     parser = argparse.ArgumentParser(description=__doc__)
     images = DATA / "images"

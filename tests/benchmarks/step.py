@@ -24,14 +24,13 @@ CONTENT = ("conv4_2",)
 
 def convolution_operations(size: int) -> float:
     """Floating-point operations of all convolutions up to conv5_1 and of their input gradients."""
-    from tfstyle.weights import CONVOLUTIONS
+    from tfstyle.layers import NETWORKS, Layer
 
     total = 0.0
-    for name, (channels, filters) in CONVOLUTIONS.items():
-        side = size // 2 ** (int(name[5]) - 1)
-        total += 2 * 9 * channels * filters * side * side
-        if name == "block5_conv1":
-            break
+    for layer in NETWORKS["vgg19"]:
+        side = size // layer.stride
+        if layer <= Layer(5, 1):
+            total += 2 * 9 * layer.kernel_shape[2] * layer.filters * side * side
     return 2 * total
 
 
@@ -97,7 +96,7 @@ def loop_overhead(size, iterations=20):
     import numpy as np
 
     from tfstyle.config import StyleConfig
-    from tfstyle.runs import Run
+    from tfstyle.run import Run
 
     generator = np.random.default_rng(0)
     content, style = (generator.random((size, size, 3)).astype(np.float32) for _ in range(2))

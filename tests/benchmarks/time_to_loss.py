@@ -32,7 +32,7 @@ from tests.conftest import DATA
 
 # What of a preset is its objective; the rest is how it is minimised.
 OBJECTIVE = (
-    "padding", "pooling", "pixel_range", "units", "content_weight", "style_weight", "tv", "tv_weight",
+    "padding", "pooling", "pixel_range", "loss_normalization", "content_weight", "style_weight", "tv_form", "tv_weight",
     "enlarge",
 )  # fmt: skip
 LAYERS = {
@@ -128,7 +128,7 @@ class Judge:
     def __init__(self, pair: Sequence, config) -> None:
         import tensorflow as tf
 
-        from tfstyle.runs import Run
+        from tfstyle.run import Run
 
         run = Run(*pair, config)
         self.shape = run.shapes[-1]
@@ -144,7 +144,7 @@ class Judge:
 
 def curve(pair: Sequence, config, judge: Judge, spacing: float = SPACING) -> Curve:
     """Run to the end, with the judge called now and then while the clock stands still."""
-    from tfstyle.runs import Run
+    from tfstyle.run import Run
 
     found = Curve([], [], [])
     due, judging = 1, 0.0

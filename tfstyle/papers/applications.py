@@ -11,14 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfstyle import weights as sources
 from tfstyle.backend import application_layers
-from tfstyle.download import ANSWER_TIMEOUT, one_line
-from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError, WeightsError
+from tfstyle.layers import Layer
+from tfstyle.network import ANSWER_TIMEOUT, Encoder, Weights, default_layers, one_line
+from tfstyle.network import weights as sources
 from tfstyle.papers.judging import vgg
-from tfstyle.plan import default_layers
-from tfstyle.weights import Weights
 
 VGG = ("vgg19", "vgg16")
 SEED = 0  # of random weights
@@ -94,13 +92,14 @@ def network(name: str, source: str | Weights, blocks: int) -> Network:
     if name in APPLICATIONS:
         return _application(APPLICATIONS[name], str(source), blocks)
     try:
-        loaded = sources.load(source, network=name)
+        loaded = sources.load_weights(source, network=name)
     except WeightsError:
         if source != "auto":
             raise
-        loaded = sources.random(SEED, name)
+        loaded = sources.random_weights(SEED, name)
     # Below VGG-19's last layer, so that both see as much.
-    loaded = replace(loaded, arrays={key: a for key, a in loaded.arrays.items() if int(key[5]) <= blocks})
+    arrays = {k: a for k, a in loaded.arrays.items() if Layer.parse(k.partition("/")[0]).block <= blocks}
+    loaded = replace(loaded, arrays=arrays)
     content, style = default_layers(loaded)
     return Network(vgg(loaded, (*content, *style)), content, style, loaded.source)
 
@@ -120,7 +119,9 @@ def _application(application: Application, source: str, blocks: int) -> Network:
     if model is None:
         model, whose = _random(application), "random"
     style = application.layers[: blocks - 1]
-    encoder = Encoder.from_model(model, lambda images: application.preprocess(255.0 * images), style, 32)
+    encoder = Encoder.from_model(
+        model, lambda images: application.preprocess(255.0 * images), layers=style, minimum_size=32
+    )
     return Network(encoder, style[:3][-1:], style, whose)
 
 

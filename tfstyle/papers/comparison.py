@@ -8,14 +8,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfstyle import weights as sources
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.device import choose_device
 from tfstyle.errors import ConfigError
+from tfstyle.network import default_layers
+from tfstyle.network import weights as sources
 from tfstyle.papers.courses import Course, course, judged, of_preset, preset_for
 from tfstyle.papers.judging import in_rows, read_pair, there
 from tfstyle.papers.study import Curves, Panel, Progress, Study
-from tfstyle.plan import default_layers
 from tfstyle.presets import PRESETS, preset
 
 Way = tuple[str, StyleConfig, Course]
@@ -29,7 +29,7 @@ def compare(
     size: int = 128,
     iterations: int = 30,
     seconds: float | None = None,
-    optimizers: tuple[str, ...] = ("adam", "lbfgs", "lbfgs_fixed"),
+    optimizers: tuple[str, ...] = ("adam", "lbfgs", "lbfgs_fixed_step"),
     compilers: tuple[str, ...] = ("graph", "xla", "eager"),
     precisions: tuple[str, ...] = ("float32", "bfloat16"),
     presets: tuple[str, ...] | None = None,
@@ -68,7 +68,7 @@ def compare(
     of it: which, and by what measure.
     """
     sets = {name: preset(name) for name in (PRESETS if presets is None else presets)}
-    loaded, images = sources.load(weights), read_pair(content, style, size)
+    loaded, images = sources.load_weights(weights), read_pair(content, style, size)
     layers = dict(zip(("content_layers", "style_layers"), default_layers(loaded), strict=True))
     base = StyleConfig(
         size=size, iterations=iterations, content_weight=content_weight, precision="float32"

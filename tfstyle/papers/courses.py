@@ -11,16 +11,13 @@ import tensorflow as tf
 
 from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device, choose_precision
-from tfstyle.encoder import LAYERS_OF, Encoder
 from tfstyle.errors import NotFiniteError
-from tfstyle.plan import default_layers, iterations_per_scale
-from tfstyle.preparation import Preparation, as_graph, prepare
-from tfstyle.runs import Run
-from tfstyle.weights import Weights
+from tfstyle.network import Encoder, Weights, default_layers
+from tfstyle.run import Run, TransferSetup, call_as_graph, iterations_per_scale, make_setup
 
 #: What an optimiser minimises the objective times. The first move and the end of `tfstyle.lbfgs_fixed` depend
 #: on the loss's unit, and the programs that it is from have losses a million times ours.
-UNITS: Mapping[str, float] = {"lbfgs_fixed": 1e6}
+UNITS: Mapping[str, float] = {"lbfgs_fixed_step": 1e6}
 #: For a run that the clock ends.
 MANY = 1_000_000
 Pair = tuple[np.ndarray, np.ndarray]
@@ -55,12 +52,12 @@ def encoder_for(config: StyleConfig, loaded: Weights) -> Encoder:
     return Encoder(
         (*(config.content_layers or ()), *(config.style_layers or ())),
         loaded,
-        config.pooling or loaded.pooling,
-        config.padding,
-        choose_precision(config.precision, choose_device().value).value,
-        loaded.network,
-        config.pixel_range,
-        config.feature_scale,
+        pooling=config.pooling,
+        padding=config.padding,
+        dtype=choose_precision(config.precision, choose_device().value).value,
+        network=loaded.network,
+        pixel_range=config.pixel_range,
+        feature_scale=config.feature_scale,
     )
 
 
@@ -112,14 +109,14 @@ def course(
     return Course(picture, found, seconds, losses, ready)
 
 
-def _prepared(config: StyleConfig, loaded: Weights) -> Preparation:
-    return prepare(config, choose_device().value, [], encoder_for(config, loaded))
+def _prepared(config: StyleConfig, loaded: Weights) -> TransferSetup:
+    return make_setup(config, choose_device().value, [], encoder_for(config, loaded))
 
 
-def _targets(prepared: Preparation, images: Pair) -> object:
+def _targets(prepared: TransferSetup, images: Pair) -> object:
     content, style = (tf.constant(image[None]) for image in images)
     objective = prepared.objective
-    return as_graph(lambda: objective.targets(content, [objective.style_summary(style)]))
+    return call_as_graph(lambda: objective.targets(content, [objective.style_summary(style)]))
 
 
 def preset_for(options: StyleConfig, loaded: Weights, size: int) -> StyleConfig:
@@ -127,7 +124,7 @@ def preset_for(options: StyleConfig, loaded: Weights, size: int) -> StyleConfig:
 
     Where none is left of the content layers, those that `tfstyle.stylize` takes.
     """
-    reached = LAYERS_OF[loaded.network][: len(loaded.convolutions)]
+    reached = loaded.layer_names
     contents, styles = default_layers(loaded)
     wanted = options.style_layers or styles
     shares = options.style_layer_weights or [1.0] * len(wanted)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import tfstyle
 from tfstyle.errors import RunError
-from tfstyle.optimizers import Optimizer
+from tfstyle.optim import Optimizer
 
 
 class Descent(NamedTuple):

@@ -9,10 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle.config import STYLE_LAYERS
+from tfstyle.layers import Layer
+from tfstyle.losses import total_variation
 from tfstyle.papers.judging import inputs_of
 from tfstyle.papers.pairs import Pair, read
 from tfstyle.papers.study import Curves, Panel, Progress, Study
-from tfstyle.variation import total_variation
 
 #: Decades about the library's own 0.04.
 RATIOS = (4e-3, 4e-2, 4e-1, 4.0)
@@ -108,7 +109,7 @@ def layers(
     grid: list[list[Panel]] = []
     deepest = max(pair.content_layers)
     for layer in pair.content_layers:
-        areas = 4.0 ** (int(deepest[4]) - int(layer[4]))
+        areas = 4.0 ** (Layer.parse(deepest).block - Layer.parse(layer).block)
         options = {"content_weight": content_weight * areas, "content_layers": (layer,)}
         top.append(_of_layers(pair, iterations, options, f"content from {layer}", table, progress))
     for count in range(1, len(pair.style_layers) + 1):

@@ -10,14 +10,12 @@ import tensorflow as tf
 
 from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device, choose_precision
-from tfstyle.encoder import LAYERS_OF, Encoder
 from tfstyle.errors import ConfigError
-from tfstyle.inputs import read_inputs
+from tfstyle.layers import layer_names
+from tfstyle.losses import gram_matrix, require_images
+from tfstyle.network import Encoder, Weights
 from tfstyle.papers.study import Panel
-from tfstyle.representations import gram_matrix
-from tfstyle.runs import Run
-from tfstyle.styles import images_of
-from tfstyle.weights import Weights
+from tfstyle.run import Run, read_inputs
 
 
 class Painting(NamedTuple):
@@ -57,7 +55,7 @@ def painted(
 def vgg(loaded: Weights, layers: Sequence[str], precision: str = "float32") -> Encoder:
     """An encoder as `tfstyle.stylize` has it: pooled as its weights were learned, borders mirrored."""
     dtype = choose_precision(precision, choose_device().value).value
-    return Encoder(layers, loaded, loaded.pooling, "reflect", dtype, loaded.network)
+    return Encoder(layers, loaded, pooling="avg", padding="reflect", dtype=dtype, network=loaded.network)
 
 
 class Distances(NamedTuple):
@@ -152,7 +150,7 @@ def read_pair(content: Any, style: Any, size: int) -> tuple[np.ndarray, np.ndarr
         float32 ``[height, width, 3]`` in 0..1, each.
     """
     inputs = read_inputs(content, style, StyleConfig(size=size))
-    (picture,) = images_of(inputs.styles, "an experiment")
+    (picture,) = require_images(inputs.styles, "an experiment")
     return inputs.content.on_white(), picture.on_white()
 
 
@@ -162,8 +160,7 @@ def there(loaded: Weights, layers: Sequence[str]) -> tuple[tuple[str, ...], str]
     Raises:
         ConfigError: the network has no such layer, or the weights reach none of them.
     """
-    every = LAYERS_OF[loaded.network]
-    reached = every[: len(loaded.convolutions)]
+    every, reached = layer_names(loaded.network), loaded.layer_names
     if unknown := [layer for layer in layers if layer not in every]:
         raise ConfigError(f"{loaded.network} has no layer {unknown[0]!r}; there are {', '.join(every)}")
     kept = tuple(layer for layer in dict.fromkeys(layers) if layer in reached)

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import tfstyle
-from tfstyle import weights as sources
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
+from tfstyle.network import Weights, default_layers
+from tfstyle.network import weights as sources
 from tfstyle.papers.judging import Distances, Judge, measures, read_pair, there, vgg
-from tfstyle.plan import default_layers
-from tfstyle.results import Result
-from tfstyle.weights import Weights
+from tfstyle.run import Result
 
 OUR_READING = (
     "Our reading of: α/β, for losses relative to what they are compared with (the paper's numbers presuppose "
@@ -118,7 +117,7 @@ class Pair:
         """What made the pictures."""
         return {
             "weights": self.loaded.source,
-            "pooling": self.loaded.pooling,
+            "pooling": "avg",
             "height": self.content.shape[0],
             "width": self.content.shape[1],
             "iterations": iterations,
@@ -147,7 +146,7 @@ def read(
     Raises:
         InputError: an image, the size, the weights or a layer cannot be used.
     """
-    loaded = sources.load(weights)
+    loaded = sources.load_weights(weights)
     own = default_layers(loaded)
     kept = _reached(loaded, content_layers, own[0]), _reached(loaded, style_layers, own[1])
     _, missing = there(loaded, (*content_layers, *style_layers, *own[0]))
@@ -156,7 +155,7 @@ def read(
     instead = f" Instead: {', '.join(put_in)}." if put_in else ""
     photo, painting = read_pair(content, style, size)
     judge = Judge(photo, painting, loaded, *kept)
-    words = f"Weights: {loaded.source}; pooling: {loaded.pooling}. {missing}{instead}".strip()
+    words = f"Weights: {loaded.source}; average pooling. {missing}{instead}".strip()
     return Pair(photo, painting, loaded, *kept, judge, words)
 
 

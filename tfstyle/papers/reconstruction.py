@@ -9,11 +9,11 @@ import numpy as np
 import tensorflow as tf
 
 import tfstyle
-from tfstyle import weights as sources
-from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
 from tfstyle.losses import content_loss
+from tfstyle.network import Encoder
+from tfstyle.network import weights as sources
 from tfstyle.papers.descent import Descent, descend, white_noise
 from tfstyle.papers.judging import there
 from tfstyle.papers.study import Curves, Panel, Progress, Study
@@ -63,14 +63,14 @@ def reconstruct(
     Our reading of it: the noise's deviation and how long the descent takes.
     """
     check_descent(iterations, noise)
-    loaded = sources.load(weights)
+    loaded = sources.load_weights(weights)
     kept, missing = there(loaded, layers)
     picture = load(image).fitted(size).on_white()
     start = white_noise(picture.shape[0], picture.shape[1], seed, noise)
     row: list[Panel | Curves] = [Panel(picture, "original")]
     curves, table = {}, []
     for layer in kept:
-        encoder = Encoder((layer,), loaded, pooling, padding, network=loaded.network)
+        encoder = Encoder((layer,), loaded, pooling=pooling, padding=padding, network=loaded.network)
         made = _drawn(picture, start, encoder, iterations)
         quality, fell = psnr(made.image, picture), fall(made.losses)
         caption = f"PSNR {quality:.1f} dB\nloss down {times(fell)}"

@@ -17,8 +17,7 @@ import numpy as np
 
 from tfstyle.errors import ConfigError
 from tfstyle.files import check_writable, make_folder, write_atomically
-from tfstyle.images import Picture
-from tfstyle.saving import save
+from tfstyle.images import ImageArray, save
 
 CELL = 3.0  # inches of a picture's side in the figure
 PAD = 0.1  # inches around it
@@ -107,7 +106,7 @@ class Study:
         figure, captions, numbers = paths[0], paths[-2], paths[-1]
         write_atomically(figure, _drawn(self))
         for path, panel in zip(paths[1:-2], self.panels, strict=True):
-            save(path, Picture(panel.image), overwrite=overwrite)
+            save(path, ImageArray(panel.image), overwrite=overwrite)
         write_atomically(captions, self.captions(names).encode())
         write_atomically(numbers, json.dumps(_plain(self.numbers()), indent=1).encode())
         return paths

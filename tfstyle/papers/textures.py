@@ -11,16 +11,17 @@ import numpy as np
 import tensorflow as tf
 
 import tfstyle
-from tfstyle import weights as sources
 from tfstyle.config import STYLE_LAYERS
-from tfstyle.encoder import Encoder
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
+from tfstyle.layers import Layer
+from tfstyle.losses import gram_matrix
+from tfstyle.network import Encoder
+from tfstyle.network import weights as sources
 from tfstyle.papers.descent import Descent, descend, white_noise
 from tfstyle.papers.judging import there
 from tfstyle.papers.reconstruction import HISTORY, check_descent, course, fall, times
 from tfstyle.papers.study import Curves, Panel, Progress, Study
-from tfstyle.representations import gram_matrix
 
 
 def texture(
@@ -71,7 +72,7 @@ def texture(
     the texture alone: a style's opposite borders do not meet).
     """
     check_descent(iterations, noise)
-    loaded = sources.load(weights)
+    loaded = sources.load_weights(weights)
     kept, missing = there(loaded, layers)
     source = load(style).fitted(size).on_white()
     shape = texture_shape(source.shape[:2], (height, width), kept, seamless)
@@ -147,7 +148,7 @@ def texture_shape(
         ConfigError: a side shorter than two positions of the deepest layer.
     """
     deepest = max(layers)
-    stride = 2 ** (int(deepest[4]) - 1)
+    stride = Layer.parse(deepest).stride
     sides = []
     for name, own, given in zip(("height", "width"), source, wanted, strict=True):
         side = own if given is None else given
@@ -167,7 +168,7 @@ def _drawn(
     iterations: int,
 ) -> Descent:
     """Minimise the mean relative distance of the layers' Gram matrices."""
-    encoder = functools.partial(Encoder, layers, loaded, pooling, network=loaded.network)
+    encoder = functools.partial(Encoder, layers, loaded, pooling=pooling, network=loaded.network)
     outside, inside = encoder(padding="reflect"), encoder(padding="circular" if seamless else "reflect")
     targets = _grams(outside, tf.constant(source[None]))
 

@@ -1,0 +1,187 @@
+"""The commands that make more than one picture from options: demo and pretrain."""
+
+import re
+import shlex
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tfstyle
+from tests.conftest import make_picture
+from tfstyle import cli
+from tfstyle.cli import transfer as commands
+from tfstyle.images import load, read_settings, sheets
+from tfstyle.network import download, weights
+from tfstyle.presets import PRESETS
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(5):
+        Image.fromarray((make_picture(80, 90, seed=i) * 255).astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_pretrain_writes_what_stylize_uses(photos, files, capsys):
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 and no more")
+    out = files / "mine.npz"
+    assert cli.main(["pretrain", str(photos), "-o", str(out), "--blocks", "1", "--patches", "2000"]) == 0
+    said = capsys.readouterr()
+    assert f"{out}: block1_conv1 to block1_conv2, learned from 5 pictures, 1 left out, in " in said.out
+    assert "broken.jpg" in said.err
+    assert "conv1_2: 5 pictures read" in said.err
+    expected = tfstyle.pretrain(photos, blocks=1, patches=2000)
+    for key, array in weights.load_weights(out).arrays.items():
+        assert np.array_equal(array, expected.arrays[key])
+    content, style, picture = (str(files / name) for name in ("content.png", "style.png", "out.png"))
+    assert (
+        cli.main(["stylize", content, style, "-o", picture, "--weights", str(out), "--iterations", "2"]) == 0
+    )
+    assert read_settings(files / "out.png")["facts"]["weights"] == "mine.npz"
+
+
+def test_pretrain_upon_a_base_in_half_precision(photos, files, small_file):
+    out = files / "more.npz"
+    flags = ["--base", str(small_file), "--patches", "3000", "--half", "--seed", "3"]
+    assert cli.main(["pretrain", str(photos), "-o", str(out), *flags]) == 0
+    base = weights.load_weights(small_file)
+    found = weights.load_weights(out)
+    assert found.layer_names[-1] == "conv3_4"
+    assert np.allclose(
+        found.arrays["block2_conv2/kernel"], base.arrays["block2_conv2/kernel"], rtol=1e-3, atol=1e-6
+    )
+    with np.load(out) as file:
+        assert file["block3_conv1/kernel"].dtype == np.float16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--blocks", "6"], "VGG-19 has 1 to 5"),
+        (["-o", "w.h5"], r"written as \.npz"),
+        (["-o", "gone/w.npz"], "no folder gone"),
+        (["--base", "gone.npz"], r"no weights file gone\.npz"),
+    ],
+)
+def test_pretrain_says_in_one_line_what_is_wrong(photos, files, capsys, change, message):
+    assert cli.main(["pretrain", str(photos), "-o", str(files / "w.npz"), *change]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    assert not (files / "w.npz").exists()
+
+
+def test_pretrain_of_a_folder_that_is_not_there(files, capsys):
+    assert cli.main(["pretrain", "nowhere", "-o", str(files / "w.npz")]) == 2
+    assert capsys.readouterr().err == "tfstyle: error: no such image or folder: nowhere\n"
+
+
+def test_pretrain_replaces_a_file_only_if_told(photos, files, capsys):
+    out = files / "w.npz"
+    out.write_bytes(b"precious")
+    arguments = ["pretrain", str(photos), "-o", str(out), "--blocks", "1", "--patches", "2000"]
+    assert cli.main(arguments) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert out.read_bytes() == b"precious"
+    assert cli.main([*arguments, "--overwrite"]) == 0
+
+
+def test_pretrain_without_scikit_learn_is_one_line(photos, files, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    assert cli.main(["pretrain", str(photos), "-o", str(files / "w.npz")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("pip install 'tfstyle[pretrain]'")
+
+
+def test_demo_paints_the_pictures_of_the_package(tmp_path, capsys, monkeypatch, small_file):
+    monkeypatch.setattr(commands, "DEMO_SIZE", 32)
+    folder = tmp_path / "a folder" / "demo"
+    assert cli.main(["demo", "-o", str(folder), "--weights", str(small_file)]) == 0
+    picture = folder / "picture.png"
+    before = load(picture).rgb
+    said = capsys.readouterr().out.splitlines()
+    assert f"The picture is {shlex.quote(str(picture))}." in said[-2]
+    program, *command = shlex.split(said[-1])  # the command that it stands for makes the same picture
+    assert program == "tfstyle"
+    assert cli.main([*command, "--overwrite"]) == 0
+    assert np.array_equal(load(picture).rgb, before)
+    assert cli.main(["demo", "-o", str(folder)]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_demo_needs_no_option_and_no_network(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
+    assert cli.main(["demo"]) == 0
+    said = capsys.readouterr()
+    assert max(load(tmp_path / "tfstyle-demo" / "picture.png").rgb.shape) == commands.DEMO_SIZE
+    assert sum("embedded" in line for line in said.err.splitlines()) == 1  # one line about the weights
+
+
+def test_demo_where_nothing_can_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["demo", "-o", str(tmp_path / "file")]) == 2
+    assert "cannot make the folder" in capsys.readouterr().err
+
+
+def test_a_strip_between_two_styles(files, small_file, capsys):
+    content, style, out = (str(files / name) for name in ("content.png", "style.png", "strip.png"))
+    flags = ["--weights", str(small_file), "--size", "32", "--iterations", "2", "--interpolate", "3"]
+    assert cli.main(["stylize", content, style, content, "-o", out, *flags]) == 0
+    said = capsys.readouterr()
+    assert f"{out}: 3 pictures side by side" in said.out
+    assert "3 of 3, " in said.err
+    height, width = load(content).fitted(32).rgb.shape[:2]
+    assert Image.open(out).size == (3 * width + 2 * sheets.GAP, height)
+    assert cli.main(["stylize", content, style, "-o", out, "--overwrite", *flags]) == 2
+    assert "between two styles in at least 2 pictures, not 1 in 3" in capsys.readouterr().err
+    assert (
+        cli.main(
+            ["stylize", content, style, content, "-o", out, "--overwrite", "--history", "a.json", *flags]
+        )
+        == 2
+    )
+    assert "--history is of one picture" in capsys.readouterr().err
+
+
+def test_presets_are_listed(capsys):
+    assert cli.main(["presets"]) == 0
+    said = capsys.readouterr().out
+    for name, preset in PRESETS.items():
+        assert f"{name}: {preset.words}" in said
+        assert preset.differs in said
+        for option in preset.options:
+            assert re.search(rf"^    {option} ", said, re.M)
+
+
+def test_control_on_the_command_line(files, small_file, capsys):
+    content, style, out = (str(files / name) for name in ("content.png", "style.png", "out.png"))
+    Image.fromarray(np.tile(np.repeat([0, 255], 20).astype(np.uint8), (30, 1))).save(files / "mask.png")
+    flags = {
+        "--color": "transport", "--style-losses": "gram,mean_deviation", "--style-loss-weights": "1,0.5",
+        "--masks": f"{files / 'mask.png'},{files / 'mask.png'}", "--content-mask": str(files / "mask.png"),
+        "--guidance": "average", "--style-scale": "0.8,1", "--style-blend": "2,1", "--tv-form": "nine_point",
+        "--fine-style": style, "--weights": str(small_file), "--size": "40", "--iterations": "10",
+    }  # fmt: skip
+    words = [word for pair in flags.items() for word in pair]
+    assert cli.main(["stylize", content, style, style, "-o", out, *words]) == 2
+    assert "nothing is left of it" in capsys.readouterr().err  # masked is what is to stay
+    words[words.index("--content-mask") + 1] = str(files / "corner.png")
+    corner = np.zeros((10, 10), np.uint8)
+    corner[:2, :2] = 255
+    Image.fromarray(corner).save(files / "corner.png")
+    assert cli.main(["stylize", content, style, style, "-o", out, *words]) == 0
+    options = read_settings(files / "out.png")["options"]
+    assert (options["color"], options["style_scale"], options["tv_form"]) == (
+        "transport",
+        [0.8, 1.0],
+        "nine_point",
+    )
+    kept, made = (load(files / name).fitted(40).rgb for name in ("content.png", "out.png"))
+    assert np.abs(kept[:4, :4] - made[:4, :4]).max() < 0.01
+    assert np.abs(kept[8:, 8:] - made[8:, 8:]).mean() > 0.004

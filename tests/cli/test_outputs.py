@@ -1,0 +1,275 @@
+"""The files of ``tfstyle stylize`` where places vanish, fill up or are taken, and where a run goes on."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfstyle import cli, files
+from tfstyle.images import load
+from tfstyle.run import run as runs
+
+
+@pytest.fixture
+def command(files, small_file):
+    """A run of two scales, three iterations each, into a folder of its own."""
+    (files / "out").mkdir()
+    return [
+        "stylize", str(files / "content.png"), str(files / "style.png"), "-o", str(files / "out" / "out.png"),
+        "--weights", str(small_file), "--size", "32", "--min-scale", "16", "--iterations", "3",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def expected(command, files):
+    """What the run gives."""
+    assert cli.main([*command[:4], str(files / "expected.png"), *command[5:]]) == 0
+    return load(files / "expected.png").rgb
+
+
+@pytest.fixture
+def after(monkeypatch):
+    """Have something done after an iteration, counted over both scales."""
+    whole = runs.Run.__iter__
+
+    def at(count, action):
+        def iterate(self):
+            for n, step in enumerate(whole(self), 1):
+                yield step
+                if n == count:
+                    action()
+
+        monkeypatch.setattr(runs.Run, "__iter__", iterate)
+
+    return at
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """The current folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def closed(folders, monkeypatch):
+    """Take the permission to write; a superuser may write anywhere."""
+    real = os.access
+    shut = [os.path.realpath(folder) for folder in folders]
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: os.path.realpath(path) not in shut and real(path, mode)
+    )
+
+
+def test_a_picture_whose_folder_vanishes_is_saved_here(command, files, expected, after, here, capsys):
+    after(4, lambda: shutil.rmtree(files / "out"))
+    assert cli.main(command) == 1
+    said = capsys.readouterr()
+    assert f"there is no folder {files / 'out'}; the picture is {here / 'out.png'}" in said.err
+    assert said.out.startswith(f"{here / 'out.png'}: 32 x 23 pixels, 6 iterations")
+    assert np.array_equal(load(here / "out.png").rgb, expected)
+
+
+def test_what_is_here_is_not_replaced(command, files, expected, after, here, capsys):
+    (here / "out.png").write_text("precious")
+    after(4, lambda: shutil.rmtree(files / "out"))
+    assert cli.main([*command, "--overwrite"]) == 1
+    assert (here / "out.png").read_text() == "precious"
+    assert np.array_equal(load(here / f"out-{os.getpid()}.png").rgb, expected)
+
+
+def test_a_folder_that_becomes_read_only_and_no_room_here_either(
+    command, files, expected, after, here, tmp_path, capsys, monkeypatch
+):
+    other = tmp_path / "temporary"
+    other.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(other))
+    after(2, lambda: closed([files / "out", here], monkeypatch))
+    assert cli.main(command) == 1
+    assert (
+        f"no permission to write in {files / 'out'}; the picture is {other / 'out.png'}"
+        in capsys.readouterr().err
+    )
+    assert np.array_equal(load(other / "out.png").rgb, expected)
+
+
+def test_where_nothing_can_be_saved_that_is_said(command, files, after, here, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    after(2, lambda: closed([files / "out", here, tmp_path], monkeypatch))
+    assert cli.main(command) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"tfstyle: error: cannot write {files / 'out' / 'out.png'}")
+    assert "nor could it be saved in the current folder" in last
+
+
+def test_previews_and_a_history_that_cannot_be_written_are_warnings(command, files, expected, after, capsys):
+    (files / "log").mkdir()
+    out = files / "out"
+
+    def vanish():
+        shutil.rmtree(files / "log")
+        (out / "out-0004.png").mkdir()
+
+    after(3, vanish)
+    history = files / "log" / "h.json"
+    assert cli.main([*command, "--save-every", "2", "--history", str(history)]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "the run goes on" in line]
+    assert len(warnings) == 2
+    assert f"cannot write {out / 'out-0004.png'}: it is a folder" in warnings[0]
+    assert f"cannot write {history}: there is no folder" in warnings[1]
+    assert load(out / "out-0002.png").rgb.shape == (12, 16, 3)
+    assert np.array_equal(load(out / "out.png").rgb, expected)
+
+
+def limited(command, size, **options):
+    """The command in a process that can write no file larger than so many bytes."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+    return subprocess.run(
+        [sys.executable, "-m", "tfstyle", *command],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        **options,
+    )
+
+
+def test_a_disk_too_small_for_checkpoints_has_room_for_the_picture(command, files, expected):
+    folder = files / "checkpoints"
+    done = limited([*command, "--checkpoint", str(folder), "--checkpoint-every", "0"], 30_000)
+    assert done.returncode == 0, done.stderr
+    assert "File too large; the run goes on" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert np.array_equal(load(files / "out" / "out.png").rgb, expected)
+    assert not list(folder.glob(".tfstyle-*"))
+    assert (
+        cli.main([*command, "--checkpoint", str(folder), "--resume", "--overwrite"]) == 0
+    )  # of what there was room for
+    assert np.array_equal(load(files / "out" / "out.png").rgb, expected)
+
+
+def test_a_disk_without_any_room_is_exit_code_1(command, files, tmp_path):
+    root = str(Path(cli.__file__).parents[1])
+    done = limited(command, 1000, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root})
+    assert done.returncode == 1
+    assert "out.png could not be written: File too large; nor could it be saved" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((files / "out").iterdir())
+
+
+# Going on.
+
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_and_the_same_command_again(command, files, expected, after, capsys, monkeypatch):
+    out = files / "out"
+    flags = [
+        "--checkpoint",
+        str(files / "run"),
+        "--resume",
+        "--save-every",
+        "2",
+        "--history",
+        str(out / "h.json"),
+    ]
+    command = [*command, *flags]
+    with monkeypatch.context():
+        after(4, interrupt)
+        assert cli.main(command) == 130
+    said = capsys.readouterr()
+    assert "starting from the beginning" in said.err
+    partial = load(out / "out.png").rgb
+    # The same command goes on, and replaces what it has written itself: picture, history, previews.
+    monkeypatch.undo()
+    assert cli.main(command) == 0
+    said = capsys.readouterr()
+    assert "scale 2, 2 iterations of it done" in said.err
+    assert "out.png: 32 x 23 pixels, 6 iterations" in said.out
+    assert np.array_equal(load(out / "out.png").rgb, expected)
+    assert not np.array_equal(partial, expected)
+    assert len(json.loads((out / "h.json").read_text())["total"]) == 6
+    assert cli.main(command) == 0  # and once more: it is done
+    assert np.array_equal(load(out / "out.png").rgb, expected)
+
+
+def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsys, monkeypatch):
+    other = files / "out" / "other.png"
+    assert cli.main([*command[:4], str(other), *command[5:], "--seed", "1"]) == 0
+    flags = ["--checkpoint", str(files / "run")]
+    after(4, interrupt)
+    assert cli.main([*command, *flags]) == 130
+    monkeypatch.undo()
+    (files / "h.json").write_text("precious")
+    shutil.copy(other, files / "out" / "out-0002.png")
+    kept = other.read_bytes()
+    for changed in (
+        [*command[:4], str(other), *command[5:]],
+        [*command, "--history", str(files / "h.json"), "-o", str(files / "out" / "new.png")],
+        [*command, "--save-every", "2"],
+    ):
+        capsys.readouterr()
+        assert cli.main([*changed, *flags, "--resume"]) == 2
+        assert "exists; replace it with overwrite" in capsys.readouterr().err
+    assert other.read_bytes() == kept
+    assert (files / "h.json").read_text() == "precious"
+    assert cli.main([*command[:4], str(other), *command[5:], *flags, "--resume", "--overwrite"]) == 0
+    assert other.read_bytes() != kept
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resume"], "resume needs checkpoint"),
+        (["--checkpoint-every", "9"], "--checkpoint-every needs --checkpoint DIR"),
+        (["--checkpoint", "run", "--checkpoint-every", "-1"], "at least 0"),
+        (["--checkpoint", "run", "--interpolate", "3"], "--checkpoint is of one picture"),
+        (["--resume", "--interpolate", "3"], "--resume is of one picture"),
+    ],
+)
+def test_what_does_not_go_together_is_one_line(command, here, capsys, flags, message):
+    assert cli.main([*command, *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not list(here.iterdir())
+
+
+def test_another_runs_checkpoints_are_one_line_and_exit_code_2(command, files, capsys):
+    flags = ["--checkpoint", str(files / "run")]
+    assert cli.main([*command, *flags]) == 0
+    capsys.readouterr()
+    assert cli.main([*command, *flags, "--overwrite", "--resume", "--style-weight", "2"]) == 2
+    assert f"{files / 'run'} holds another run: style_weight was 1.0, is 2.0;" in capsys.readouterr().err
+    assert cli.main([*command, *flags, "-o", str(files / "b.png")]) == 2
+    assert "holds the checkpoints of a run" in capsys.readouterr().err
+    assert cli.main([*command, *flags, "--overwrite", "--style-weight", "2"]) == 0
+
+
+def test_temporary_files_of_dead_processes_here_are_removed(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = files._host()
+    names = {
+        "dead": f".tfstyle-{host}-{ended.pid}-1",
+        "alive": f".tfstyle-{host}-{os.getpid()}-1",
+        "elsewhere": f".tfstyle-another{host}-{ended.pid}-1",
+        "other": "picture.png",
+    }
+    for name in names.values():
+        (tmp_path / name).write_text("")
+    files.remove_left(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names.values()) - {names["dead"]}

@@ -1,0 +1,335 @@
+"""The command line as a user meets it: what it writes, what it says, and its exit codes."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from tests.conftest import make_picture
+from tfstyle import __version__, cli
+from tfstyle.backend import KERAS_2
+from tfstyle.images import load, read_settings
+
+
+@pytest.fixture
+def command(files, small_file):
+    """The arguments of a short run that works; its folder is `files`."""
+    return [
+        "stylize", str(files / "content.png"), str(files / "style.png"), "-o", str(files / "out.png"),
+        "--weights", str(small_file), "--size", "32", "--iterations", "3",
+    ]  # fmt: skip
+
+
+def python(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "tfstyle", *map(str, arguments)], capture_output=True, text=True, **options
+    )
+
+
+def test_a_run_in_a_process_of_its_own(command, files):
+    done = python(*command, "--history", files / "h.json")
+    assert done.returncode == 0, done.stderr
+    assert load(files / "out.png").rgb.shape == (23, 32, 3)
+    assert done.stdout.startswith(f"{files / 'out.png'}: 32 x 23 pixels, 3 iterations in ")
+    # Nothing on stderr but our own words: which layers, and a progress line without control codes.
+    said = [line.split(" ")[0] for line in done.stderr.splitlines()]
+    assert said == ["tfstyle:", "tfstyle:", "scale"], done.stderr  # the layers, the memory, the progress
+    assert "\x1b" not in done.stderr
+    history = json.loads((files / "h.json").read_text())
+    assert set(history) == {
+        "iteration",
+        "scale",
+        "total",
+        "content",
+        "style",
+        "tv",
+        "seconds",
+        "style_layers",
+    }
+    assert all(len(history[key]) == 3 for key in history if key != "style_layers")
+    assert all(len(series) == 3 for series in history["style_layers"].values())
+
+
+def test_version_and_help_do_not_load_tensorflow():
+    for arguments in (["--version"], ["--help"], ["stylize", "--help"]):
+        code = f"import sys; from tfstyle.cli import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
+        done = subprocess.run(
+            [sys.executable, "-c", code + "assert not {'tensorflow', 'numpy', 'keras'} & set(sys.modules)"],
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert python("--version").stdout == f"tfstyle {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({1: "nowhere.jpg"}, "no such image: nowhere.jpg"),
+        ({2: "setup.cfg"}, "no such image: setup.cfg"),
+        ({4: "nowhere/out.png"}, "there is no folder nowhere"),
+        ({4: "out.gif"}, "suffix must be one of .png"),
+        ({6: "nowhere.npz"}, "no weights file nowhere.npz"),
+        ({8: "0"}, "size is 0; it must be from 1 to 100000"),
+        ({8: "2"}, "at least 4 a side are needed"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(command, capsys, change, message):
+    for position, value in change.items():
+        command[position] = value
+    assert cli.main(command) == 2
+    words = capsys.readouterr().err
+    assert message in words
+    errors = [line for line in words.splitlines() if "error" in line]
+    assert errors == [words.splitlines()[-1]]
+    assert errors[0].startswith("tfstyle: error: ")
+    assert "Traceback" not in words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stylize"], "the following arguments are required: CONTENT, STYLE, -o/--output"),
+        (["stylize", "a", "b", "-o", "c.png", "--size", "big"], "argument --size: invalid int value: 'big'"),
+        (["stylize", "a", "b", "-o", "c.png", "--style-blend", "1,x"], "invalid comma-separated float value"),
+        (
+            ["stylize", "a", "b", "-o", "c.png", "--save-every", "0"],
+            "invalid whole number from 1 value: '0'",
+        ),
+        (["paint"], "invalid choice: 'paint'"),
+        (["stylize", "a", "b", "-o", "c.png", "--widht", "3"], "unrecognized arguments: --widht"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_exit_code_2(capsys, arguments, message):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    words = capsys.readouterr().err
+    assert message in words
+    assert words.count("\n") == 1
+
+
+def test_existing_files_are_kept_unless_told(command, files, capsys):
+    for name in ("out.png", "h.json"):
+        (files / name).write_text("precious")
+    assert cli.main(command) == 2
+    assert (
+        cli.main([*command[:4], str(files / "new.png"), *command[5:], "--history", str(files / "h.json")])
+        == 2
+    )
+    assert "--overwrite" in capsys.readouterr().err
+    assert {(files / name).read_text() for name in ("out.png", "h.json")} == {"precious"}
+    assert cli.main([*command, "--history", str(files / "h.json"), "--overwrite"]) == 0
+    assert load(files / "out.png").rgb.shape == (23, 32, 3)
+
+
+def test_save_every_writes_previews(command, files):
+    command[-1] = "5"
+    assert cli.main([*command, "--save-every", "2"]) == 0
+    assert sorted(p.name for p in files.glob("out*")) == ["out-0002.png", "out-0004.png", "out.png"]
+    assert not np.array_equal(load(files / "out-0002.png").rgb, load(files / "out-0004.png").rgb)
+
+
+@pytest.mark.parametrize("source", ["picture", "json"])
+def test_config_replays_a_run(command, files, source):
+    assert (
+        cli.main([*command, "--init", "noise", "--seed", "5", "--tv-weight", "0.5", "--style-blend", "2"])
+        == 0
+    )
+    stored = read_settings(files / "out.png")
+    file = files / "out.png"
+    if source == "json":
+        file = files / "options.json"
+        file.write_text(json.dumps(stored["options"]))
+    again = ["stylize", command[1], command[2], "-o", str(files / "again.png"), "--config", str(file)]
+    assert cli.main(again) == 0
+    assert np.array_equal(load(files / "again.png").rgb, load(files / "out.png").rgb)
+    assert read_settings(files / "again.png")["options"] == stored["options"]
+    assert cli.main([*again[:4], str(files / "other.png"), *again[5:], "--seed", "6"]) == 0
+    assert read_settings(files / "other.png")["options"] == {**stored["options"], "seed": 6}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "{", "not a JSON object of options"),
+        ("a.json", "[1]", "not a JSON object of options"),
+        ("a.json", '{"widht": 3}', "no option 'widht'"),
+        ("a.json", '{"tv_weight": "big"}', "tv_weight is 'big'; expected float"),
+        ("b.json", None, "no such file"),
+    ],
+)
+def test_bad_config_files_are_refused(command, files, capsys, name, text, message):
+    if text is not None:
+        (files / name).write_text(text)
+    assert cli.main([*command, "--config", str(files / name)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_preset_and_the_flags_over_it(command, files):
+    assert cli.main([*command, "--preset", "gatys2016", "--tv-weight", "0.5"]) == 0
+    options = read_settings(files / "out.png")["options"]
+    assert (options["loss_normalization"], options["init"], options["tv_weight"], options["iterations"]) == (
+        "paper",
+        "noise",
+        0.5,
+        3,
+    )
+
+
+def test_a_loss_that_is_not_finite_is_exit_code_1_with_the_picture_saved(command, files, capsys, monkeypatch):
+    from tfstyle.run import run as runs
+
+    whole = runs.Run.__iter__
+
+    def fail(self):
+        for step in whole(self):
+            yield step
+            if step.iteration == 2:
+                self._fail("the loss is nan at iteration 3")
+
+    monkeypatch.setattr(runs.Run, "__iter__", fail)
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "error: the loss is nan at iteration 3" in captured.err
+    assert "out.png: 32 x 23 pixels, 2 iterations" in captured.out
+    assert np.isfinite(load(files / "out.png").rgb).all()
+
+
+def test_an_output_that_appears_during_the_run_is_kept(command, files, capsys, monkeypatch):
+    from tfstyle.run import run as runs
+
+    whole = runs.Run.__iter__
+
+    def appear(self):
+        (files / "out.png").write_text("precious")
+        yield from whole(self)
+
+    monkeypatch.setattr(runs.Run, "__iter__", appear)
+    assert cli.main(command) == 0
+    assert (files / "out.png").read_text() == "precious"
+    assert f"out-{os.getpid()}.png: 32 x 23 pixels" in capsys.readouterr().out
+    assert load(files / f"out-{os.getpid()}.png").rgb.shape == (23, 32, 3)
+
+
+def test_history_and_output_must_differ(command, files, capsys):
+    assert cli.main([*command, "--history", str(files / "out.png"), "--overwrite"]) == 2
+    assert "both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("position", [1, 2, 4, 6])
+def test_names_too_long_for_the_disk_are_one_line(command, capsys, position):
+    command[position] = "a" * 300 + ".png"
+    assert cli.main(command) == 2
+    assert "too long" in capsys.readouterr().err
+
+
+def test_the_same_run_twice_gives_the_same_file(command, files):
+    assert cli.main(command) == 0
+    first = (files / "out.png").read_bytes()
+    assert cli.main([*command, "--overwrite"]) == 0
+    assert (files / "out.png").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--compile", "xla"], ["--compile", "eager"], ["--precision", "float16"], ["--device", "cpu"]],
+    ids=" ".join,
+)
+def test_other_ways_to_compute(command, files, options):
+    assert cli.main([*command, *options]) == 0
+    assert load(files / "out.png").rgb.shape == (23, 32, 3)
+
+
+def test_max_pixels(command, capsys):
+    assert cli.main([*command, "--max-pixels", "100"]) == 2
+    assert "more than the limit of 100" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_exit_code_1(command, files, capsys, monkeypatch):
+    def fail(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert cli.main(command) == 1
+    assert "out.png could not be written: No space left on device" in capsys.readouterr().err
+    assert not (files / "out.png").exists()
+
+
+def test_ctrl_c_saves_the_picture_so_far_and_exits_with_130(command, files):
+    command[-1] = "100000"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfstyle", *command, "--save-every", "5"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not (files / "out-0005.png").exists() and process.poll() is None:
+        assert time.monotonic() < deadline, "no preview in two minutes"
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert "out.png: 32 x 23 pixels" in out
+    assert load(files / "out.png").rgb.shape == (23, 32, 3)
+
+
+def test_a_terminal_gets_a_bar(command):
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tfstyle", *command], stderr=theirs, stdout=subprocess.DEVNULL
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # Linux says so where the other end has closed
+        pass
+    assert process.wait() == 0
+    assert "━" in shown.decode()
+    assert "it/s" in shown.decode()
+    assert "loss" in shown.decode()
+
+
+def test_info(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert cli.main(["info"]) == 0
+    words = capsys.readouterr().out
+    for name in (
+        "tfstyle",
+        "python",
+        "tensorflow",
+        "keras",
+        "numpy",
+        "pillow",
+        "device auto",
+        "compile auto",
+    ):
+        assert f"\n{name}" in f"\n{words}"
+    assert "precision auto" in words
+    assert f"not cached; would be kept at {tmp_path}" in words
+
+
+@pytest.mark.skipif(KERAS_2, reason="Keras 2.15 has TensorFlow alone, and does not read the variable")
+@pytest.mark.parametrize("name", ["numpy", "nonsense"])
+def test_another_backend_is_one_line(name):
+    done = python("info", env={**os.environ, "KERAS_BACKEND": name})
+    assert done.returncode == 2
+    assert "KERAS_BACKEND=tensorflow" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_content_can_be_a_photograph_with_alpha(command, files):
+    from PIL import Image
+
+    rgba = np.dstack([make_picture(40, 56), np.ones((40, 56), "f4") * 0.5])
+    Image.fromarray((rgba * 255).astype(np.uint8)).save(files / "content.png")
+    assert cli.main(command) == 0
+    assert load(files / "out.png").alpha == pytest.approx(0.5, abs=0.01)

@@ -1,0 +1,442 @@
+"""The style losses against slow NumPy, their laws, and differences of their values."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests import reference
+from tfstyle.errors import ConfigError
+from tfstyle.losses import GRAM, HISTOGRAM, MEAN_DEVIATION, shifted_gram, sliced_wasserstein, wasserstein
+from tfstyle.losses.sliced import LEVELS
+
+LOSSES = {
+    "gram": GRAM,
+    "shifted": shifted_gram(),
+    "mean_deviation": MEAN_DEVIATION,
+    "wasserstein": wasserstein(),
+    "histogram": HISTOGRAM,
+    "sliced": sliced_wasserstein(),
+}
+SORTED = ("histogram", "sliced")
+
+
+@pytest.fixture(params=LOSSES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def loss(name):
+    return LOSSES[name]
+
+
+@pytest.fixture(params=[((5, 6, 4), (7, 3, 4)), ((9, 4, 7), (8, 8, 7))], ids=str)
+def pair(request):
+    """A picture's features and a style's, which differ in size, mean and scale."""
+    one, other = request.param
+    return make_features(1, one), make_features(2, other) * 1.5 + 0.3
+
+
+def make_features(seed, shape):
+    """As behind a ReLU, with channels that go together."""
+    generator = np.random.default_rng(seed)
+    mixed = generator.normal(0.2, 1, shape) @ generator.normal(0, 1, (shape[-1], shape[-1]))
+    return np.maximum(mixed, 0).astype(np.float32)[None]
+
+
+def make_weight(seed, features, zeros=0):
+    """Positive, but for some zeros, and of mean 1."""
+    weight = np.random.default_rng(seed).uniform(0.2, 2, (1, *features.shape[1:3], 1))
+    weight.reshape(-1)[:zeros] = 0
+    return (weight / weight.mean()).astype(np.float32)
+
+
+def compare(loss, features, style, weight=None, style_weight=None):
+    target = loss.blend([loss.summary(tf.constant(style), style_weight)], [1.0])
+    return loss.distance(loss.summary(tf.constant(features), weight), target)
+
+
+def gradient(loss, features, style, weight=None):
+    target = loss.blend([loss.summary(tf.constant(style), None)], [1.0])
+    with tf.GradientTape() as tape:
+        x = tf.constant(features)
+        tape.watch(x)
+        y = loss.distance(loss.summary(x, weight), target)
+    return tape.gradient(y, x).numpy()
+
+
+# The truths take positions [M, N] and weights [M], in float64.
+
+
+def slow_moments(f, w):
+    positions, channels = f.shape
+    mean, second = np.zeros(channels), np.zeros((channels, channels))
+    for k in range(positions):
+        for i in range(channels):
+            mean[i] += w[k] * f[k, i] / positions
+            for j in range(channels):
+                second[i, j] += w[k] * f[k, i] * f[k, j] / positions
+    return mean, second
+
+
+def slow_gram(f, wf, s, ws, shift=0.0):
+    return reference.style_loss(slow_moments(f + shift, wf)[1], slow_moments(s + shift, ws)[1])
+
+
+def slow_mean_deviation(f, wf, s, ws):
+    (m, c), (n, d) = slow_moments(f, wf), slow_moments(s, ws)
+    total = 0.0
+    for i in range(len(m)):
+        one, other = (np.sqrt(second[i, i] - mean[i] ** 2 + 1e-6) for mean, second in ((m, c), (n, d)))
+        total += (m[i] - n[i]) ** 2 + (one - other) ** 2
+    return total / len(m)
+
+
+def root(matrix):
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+
+
+def gaussian_distance(m, c, n, d, ridge=1e-4):
+    c, d = (x + ridge * (np.eye(len(x)) + np.diag(np.diag(x))) for x in (c, d))
+    return (((m - n) ** 2).sum() + np.trace(c + d - 2 * root(root(d) @ c @ root(d)))) / len(m)
+
+
+def slow_wasserstein(f, wf, s, ws):
+    (m, c), (n, d) = slow_moments(f, wf), slow_moments(s, ws)
+    return gaussian_distance(m, c - np.outer(m, m), n, d - np.outer(n, n))
+
+
+def slow_table(values, weights):
+    """The smallest value that has a share of (k + ½)/K of all weight at or below it."""
+    order = np.argsort(values)
+    reached, at, table = weights[order[0]], 0, []
+    for k in range(LEVELS):
+        while reached < (k + 0.5) / LEVELS * weights.sum() and at < len(order) - 1:
+            at += 1
+            reached += weights[order[at]]
+        table.append(values[order[at]])
+    return np.array(table)
+
+
+def line_distance(x, wx, y, wy):
+    """∫ (X - Y)² dp of two quantile functions, piece by piece from step to step of either."""
+    x, wx = x[np.argsort(x)], wx[np.argsort(x)]
+    y, wy = y[np.argsort(y)], wy[np.argsort(y)]
+    upto_x, upto_y = np.cumsum(wx) / wx.sum(), np.cumsum(wy) / wy.sum()
+    at, i, j, total = 0.0, 0, 0, 0.0
+    while i < len(x) and j < len(y):
+        end = min(upto_x[i], upto_y[j])
+        total += max(end - at, 0) * (x[i] - y[j]) ** 2
+        at = end
+        i, j = i + (upto_x[i] <= end), j + (upto_y[j] <= end)
+    return total
+
+
+def slow_histogram(f, wf, s, ws):
+    tables = [slow_table(s[:, i], ws) for i in range(f.shape[1])]
+    return np.mean([line_distance(f[:, i], wf, t, np.ones(LEVELS)) for i, t in enumerate(tables)])
+
+
+def slow_sliced(f, wf, s, ws):
+    n = f.shape[1]
+    vectors = np.random.default_rng([0, n]).normal(size=(n, n))
+    vectors = vectors / np.sqrt((vectors**2).sum(1, keepdims=True))
+    return slow_histogram(f @ vectors.T, wf, s @ vectors.T, ws)
+
+
+SLOW = {
+    "gram": slow_gram,
+    "shifted": lambda *given: slow_gram(*given, shift=-1.0),
+    "mean_deviation": slow_mean_deviation,
+    "wasserstein": slow_wasserstein,
+    "histogram": slow_histogram,
+    "sliced": slow_sliced,
+}
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_matches_numpy(name, loss, pair, guided):
+    f, s = pair
+    wf, ws = (make_weight(3, f, zeros=4), make_weight(4, s)) if guided else (None, None)
+    found = compare(loss, f, s, wf, ws)
+    assert found.shape == ()
+    assert found.dtype == tf.float32
+    flat = [x.astype(np.float64).reshape(-1, x.shape[-1]) for x in (f, s)]
+    weights = [np.ones(len(x)) if w is None else w.reshape(-1).astype(np.float64)
+               for x, w in zip(flat, (wf, ws), strict=True)]  # fmt: skip
+    expected = SLOW[name](flat[0], weights[0], flat[1], weights[1])
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_is_zero_where_both_agree_and_positive_elsewhere(name, loss, pair):
+    f, s = pair
+    apart = float(compare(loss, f, s))
+    assert apart > 0
+    # The step of a value may end within a level of a table.
+    assert 0 <= float(compare(loss, s, s)) < (1e-3 if name in SORTED else 1e-8) * apart
+    # At a minimum it pulls nowhere.
+    assert np.linalg.norm(gradient(loss, s, s)) < 1e-2 * np.linalg.norm(gradient(loss, f, s))
+
+
+def test_is_blind_to_where_things_are(loss, pair):
+    f, s = pair
+    weight = make_weight(3, f)
+    order = np.random.default_rng(5).permutation(f.shape[1] * f.shape[2])
+    shuffled, moved = (x.reshape(len(order), -1)[order].reshape(x.shape) for x in (f, weight))
+    assert float(compare(loss, shuffled, s)) == pytest.approx(float(compare(loss, f, s)), rel=1e-5)
+    assert float(compare(loss, shuffled, s, moved)) == pytest.approx(
+        float(compare(loss, f, s, weight)), rel=1e-5
+    )
+
+
+def test_a_weight_of_ones_is_none(loss, pair):
+    f, s = pair
+    ones = [np.ones((1, *x.shape[1:3], 1), np.float32) for x in (f, s)]
+    assert float(compare(loss, f, s, *ones)) == pytest.approx(float(compare(loss, f, s)), rel=1e-5)
+    assert reference.relative_error(gradient(loss, f, s, ones[0]), gradient(loss, f, s)) < 1e-4
+
+
+def test_a_weight_of_zero_cuts_a_position_out(loss, pair):
+    f, s = pair
+    inside = [np.zeros((1, *x.shape[1:3], 1), np.float32) for x in (f, s)]
+    for weight in inside:
+        weight[:, :3, 1:] = weight.size / weight[:, :3, 1:].size
+    expected = float(compare(loss, f[:, :3, 1:], s[:, :3, 1:]))
+    assert float(compare(loss, f, s, *inside)) == pytest.approx(expected, rel=1e-4)
+    slopes = gradient(loss, f, s[:, :3, 1:], inside[0])
+    assert not slopes[:, 3:].any()
+    assert not slopes[:, :, 0].any()
+    assert reference.relative_error(slopes[:, :3, 1:], gradient(loss, f[:, :3, 1:], s[:, :3, 1:])) < 1e-3
+
+
+def test_a_double_weight_is_a_position_repeated(loss):
+    f, s = make_features(1, (20, 10, 4)), make_features(2, (20, 20, 4)) + 0.5
+    repeated = np.concatenate([f, f[:, :8]], 1)
+    weight = np.ones((1, 20, 10, 1), np.float32)
+    weight[:, :8] = 2
+    weight /= weight.mean()
+    for one, other in (([f, s, weight], [repeated, s]), ([s, f, None, weight], [s, repeated])):
+        assert float(compare(loss, *one)) == pytest.approx(float(compare(loss, *other)), rel=1e-4)
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_gradient_is_the_slope(loss, pair, guided):
+    f, s = pair
+    f = f + np.random.default_rng(8).uniform(0, 0.3, f.shape).astype(np.float32)  # no ties to fall apart
+    weight = make_weight(3, f) if guided else None
+    slopes = gradient(loss, f, s, weight)
+    generator, step = np.random.default_rng(6), 2e-3
+    for _ in range(3):
+        direction = generator.normal(size=f.shape)
+        # Half along the slope: a random direction alone may be level.
+        direction = direction / np.linalg.norm(direction) + slopes / np.linalg.norm(slopes)
+        ahead, behind = ((f + sign * step * direction).astype(np.float32) for sign in (1, -1))
+        difference = float(compare(loss, ahead, s, weight)) - float(compare(loss, behind, s, weight))
+        assert (slopes * direction).sum() == pytest.approx(difference / (2 * step), rel=1e-2)
+
+
+def test_bfloat16_features_are_summed_in_float32(name, loss):
+    half = [tf.cast(make_features(seed, (33, 31, 5)), tf.bfloat16) for seed in (1, 2)]
+    single = [tf.cast(x, tf.float32).numpy() for x in half]
+    weight = make_weight(3, single[0])
+    for w in (None, weight):
+        found, expected = compare(loss, *half, w), float(compare(loss, *single, w))
+        assert found.dtype == tf.float32
+        assert float(found) == pytest.approx(expected, rel=1e-5)
+        slopes = gradient(loss, *half, w)
+        assert slopes.dtype == tf.bfloat16.as_numpy_dtype
+        assert reference.relative_error(slopes.astype(np.float32), gradient(loss, *single, w)) < 2e-2
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+def test_compiles(loss, xla):
+    f, s = make_features(1, (5, 6, 4)), make_features(2, (7, 3, 4)) + 0.3
+    weight = make_weight(3, f)
+    target = loss.blend([loss.summary(tf.constant(s), None)], [1.0])
+    sizes = [tf.TensorSpec([1, None, None, channels]) for channels in (4, 1)]
+
+    @tf.function(input_signature=None if xla else sizes, jit_compile=xla)
+    def run(features, weight):
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            value = loss.distance(loss.summary(features, weight), target)
+        return value, tape.gradient(value, features), loss.distance(loss.summary(features, None), target)
+
+    value, slopes, plain = run(tf.constant(f), tf.constant(weight))
+    assert float(value) == pytest.approx(float(compare(loss, f, s, weight)), rel=1e-4)
+    assert float(plain) == pytest.approx(float(compare(loss, f, s)), rel=1e-4)
+    assert reference.relative_error(slopes, gradient(loss, f, s, weight)) < 1e-3
+
+
+def test_targets_of_any_size_are_made_in_a_graph(loss, pair):
+    f, s = pair
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, f.shape[-1]])] * 2)
+    def run(features, style):
+        target = loss.blend(
+            [loss.summary(style, tf.ones_like(style[..., :1])), loss.summary(style, None)], [1, 2]
+        )
+        return loss.distance(loss.summary(features, None), target)
+
+    assert float(run(f, s)) == pytest.approx(float(compare(loss, f, s)), rel=1e-4)
+
+
+def test_blend_weighs_the_styles_by_their_ratios(loss, pair):
+    f, s = pair
+    one, other = (loss.summary(tf.constant(x), None) for x in (f, s))
+    found = [loss.distance(one, loss.blend([one, other], weights)) for weights in ([3, 1], [0.75, 0.25])]
+    assert float(found[0]) == pytest.approx(float(found[1]), rel=1e-5)
+    alone = loss.distance(one, loss.blend([other, one], [2, 0]))
+    assert float(alone) == pytest.approx(float(compare(loss, f, s)), rel=1e-5)
+    assert 0 < float(found[0]) < float(alone)
+
+
+@pytest.mark.parametrize("name", ["gram", "shifted", "mean_deviation", "wasserstein"])
+def test_moments_of_parts_make_the_whole(name):
+    loss, whole = LOSSES[name], make_features(1, (9, 4, 5))
+    parts = [loss.summary(tf.constant(x), None) for x in (whole[:, :3], whole[:, 3:])]
+    found, expected = loss.blend(parts, [3, 6]), loss.summary(tf.constant(whole), None)
+    for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+        assert reference.relative_error(a, b) < 1e-5
+
+
+def test_only_gram_matrices_are_products(name, loss, pair):
+    """Features three times as large: 9 times the distance, or 81 times."""
+    f, s = pair
+    if name == "shifted":
+        loss = shifted_gram(0.0)
+    ratio = float(compare(loss, 3 * f, 3 * s)) / float(compare(loss, f, s))
+    assert loss.of_products == (name in ("gram", "shifted"))
+    assert ratio == pytest.approx(81 if loss.of_products else 9, rel=1e-2)
+
+
+def test_a_shift_tells_silence_together_from_silence_of_one():
+    """F Fᵀ has 0 for channels that fire in turn, and for channels that never do; (F - 1)(F - 1)ᵀ differs."""
+    f = np.zeros((1, 2, 2, 2), np.float32)
+    f[0, 0, 0, 0] = f[0, 1, 1, 1] = 1
+    gram, moved = (x.summary(tf.constant(f), None).numpy()[0, 0, 1] for x in (GRAM, shifted_gram()))
+    assert gram == 0
+    assert moved == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", SORTED)
+@pytest.mark.parametrize("positions", [(3, 7), (40, 50), (120, 100)])
+def test_tables_are_fine_enough(name, positions):
+    """Against the distance without a table, of fewer values than its levels and of more."""
+    f, s = make_features(1, (8, 9, 3)), make_features(2, (*positions, 3))
+    if name == "histogram":
+        columns = [x.reshape(-1, 3).T.astype(np.float64) for x in (f, s)]
+        exact = [
+            line_distance(x, np.ones(72), y, np.ones(s.size // 3)) for x, y in zip(*columns, strict=True)
+        ]
+        assert float(compare(HISTOGRAM, f, s)) == pytest.approx(np.mean(exact), rel=2e-3)
+    assert float(compare(LOSSES[name], s, s)) < 2e-4 * s.var()
+
+
+def test_histograms_of_as_many_values_are_compared_in_pairs():
+    f, s = make_features(1, (8, 16, 3)), make_features(2, (16, 8, 3))
+    pairs = ((np.sort(f.reshape(-1, 3), 0) - np.sort(s.reshape(-1, 3), 0)) ** 2).mean()
+    assert float(compare(HISTOGRAM, f, s)) == pytest.approx(pairs, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mean_deviation", "wasserstein", *SORTED])
+def test_one_empty_position_is_the_whole_energy_away(name):
+    """Where there is nothing, the distance is the mean square: what losses can be measured by."""
+    s = make_features(2, (16, 16, 5)) * 10
+    energy = (s**2).mean()
+    if name == "sliced":
+        vectors = np.random.default_rng([0, 5]).normal(size=(5, 5))
+        energy = ((s @ (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).T) ** 2).mean()
+    assert float(compare(LOSSES[name], np.zeros((1, 1, 1, 5), "f4"), s)) == pytest.approx(energy, rel=1e-2)
+
+
+def test_histograms_of_two_styles_meet_halfway():
+    """Between a distribution and the same moved by 2 lies the same moved by 1, not both at once."""
+    f = make_features(1, (6, 7, 3))
+    parts = [HISTOGRAM.summary(tf.constant(x), None) for x in (f, f + 2)]
+    assert float(HISTOGRAM.distance(parts[0], HISTOGRAM.blend(parts, [1, 1]))) == pytest.approx(1, rel=2e-3)
+
+
+def test_sliced_directions_are_fixed_by_the_seed(pair):
+    f, s = pair
+    found = [float(compare(sliced_wasserstein(seed), f, s)) for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+
+
+def test_sliced_sees_what_single_channels_do_not():
+    """Two channels that go together, and two of the same values that do not."""
+    f = np.random.default_rng(0).normal(size=(1, 10, 10, 1)).astype(np.float32)
+    together = np.concatenate([f, f], 3)
+    apart = np.concatenate([f, f[:, ::-1]], 3)
+    assert float(compare(HISTOGRAM, apart, together)) < 1e-4
+    assert float(compare(sliced_wasserstein(), apart, together)) > 1e-2
+
+
+def ill_conditioned(seed, height, width, channels, spread=True):
+    """Variances of a million and of nothing, and all between; rank below the channels in small ones."""
+    generator = np.random.default_rng(seed)
+    decay = np.arange(1, channels + 1)[:, None] ** -1.0
+    mixed = generator.normal(size=(height * width, channels)) @ (
+        decay * generator.normal(size=(channels, channels))
+    )
+    scale = 10 ** generator.uniform(-3, 3, channels) if spread else np.full(channels, 1e3)
+    scale[::5] = 0
+    return (np.maximum(mixed, 0) * scale).reshape(1, height, width, channels).astype(np.float32)
+
+
+ILL = {
+    "low rank": lambda: (ill_conditioned(1, 4, 4, 96), ill_conditioned(2, 5, 5, 96)),
+    "one position": lambda: (ill_conditioned(1, 1, 1, 96), ill_conditioned(2, 5, 5, 96)),
+    "full rank": lambda: (ill_conditioned(1, 12, 12, 96), ill_conditioned(2, 12, 12, 96)),
+    "from nothing": lambda: (np.zeros((1, 4, 4, 96), "f4"), ill_conditioned(2, 12, 12, 96)),
+    "to nothing": lambda: (ill_conditioned(1, 12, 12, 96), np.zeros((1, 4, 4, 96), "f4")),
+    "one channel, repeated": lambda: (
+        np.repeat(ill_conditioned(1, 9, 9, 96)[..., 1:2], 96, 3),
+        np.repeat(ill_conditioned(2, 9, 9, 96)[..., 1:2], 96, 3),
+    ),
+    "far from the origin": lambda: (ill_conditioned(1, 9, 9, 96) + 1e4, ill_conditioned(2, 9, 9, 96) + 1e4),
+}
+
+
+@pytest.mark.parametrize("case", ILL)
+def test_wasserstein_of_ill_conditioned_covariances(case):
+    f, s = ILL[case]()
+    loss = LOSSES["wasserstein"]
+    one, other = (loss.summary(tf.constant(x), None) for x in (f, s))
+    exact = gaussian_distance(*(x.numpy()[0].astype(np.float64) for x in (*one, *other)))
+    assert float(compare(loss, f, s)) == pytest.approx(exact, rel=1e-4)
+    assert np.isfinite(gradient(loss, f, s)).all()
+    for x in (f, s):
+        variance = x.reshape(-1, x.shape[-1]).astype(np.float64).var(0).mean()
+        assert 0 <= float(compare(loss, x, x)) <= 1e-6 * (variance + 1e-4)
+        assert np.isfinite(gradient(loss, x, x)).all()
+
+
+def test_wasserstein_slope_with_low_rank():
+    """Central differences where the covariance has no inverse but for its ridge."""
+    loss = LOSSES["wasserstein"]
+    f, s = ill_conditioned(1, 5, 5, 48, spread=False), ill_conditioned(2, 6, 6, 48, spread=False)
+    slopes = gradient(loss, f, s)
+    direction = slopes / np.linalg.norm(slopes)
+    difference = float(compare(loss, f + 5 * direction, s)) - float(compare(loss, f - 5 * direction, s))
+    assert np.linalg.norm(slopes) == pytest.approx(difference / 10, rel=1e-3)
+
+
+def test_wasserstein_of_what_is_not_finite_is_not_finite():
+    """A run can take back a loss that is NaN; it could not go on from an error."""
+    f = np.full((1, 3, 3, 4), np.nan, np.float32)
+    assert not np.isfinite(float(compare(LOSSES["wasserstein"], f, make_features(1, (3, 3, 4)))))
+
+
+@pytest.mark.parametrize("ridge", [0, 1e-5, -1, float("nan"), float("inf")])
+def test_wasserstein_needs_its_ridge(ridge):
+    with pytest.raises(ConfigError, match="ridge"):
+        wasserstein(ridge)
+
+
+def test_a_constant_channel_has_a_finite_slope(loss):
+    f, s = np.full((1, 5, 5, 3), 700, np.float32), make_features(1, (5, 5, 3))
+    for one, other in ((f, s), (s, f), (f, f)):
+        assert np.isfinite(float(compare(loss, one, other)))
+        assert np.isfinite(gradient(loss, one, other)).all()

@@ -1,0 +1,290 @@
+"""Where weights come from, and everything that can be wrong with them."""
+
+import hashlib
+import re
+import runpy
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from tfstyle import Encoder, StyleExtractor, stylize
+from tfstyle.errors import ConfigError, WeightsError
+from tfstyle.images import load
+from tfstyle.layers import NETWORKS, Layer
+from tfstyle.network import download, weights
+
+
+def test_the_shapes_are_those_of_keras(whole_network):
+    for layer in whole_network.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            assert (*kernel.shape[2:], *bias.shape) == (
+                *Layer.parse(layer.name).kernel_shape[2:],
+                Layer.parse(layer.name).filters,
+            )
+    assert len(NETWORKS["vgg19"]) == sum(bool(layer.weights) for layer in whole_network.layers)
+
+
+@pytest.mark.parametrize("name", ["whole.h5", "only.weights.h5"])
+def test_keras_files(whole_network, tmp_path, name):
+    (whole_network.save_weights if "weights" in name else whole_network.save)(tmp_path / name)
+    found = weights.load_weights(tmp_path / name)
+    assert found.layers == NETWORKS["vgg19"]
+    for layer in whole_network.layers:
+        if layer.weights:
+            kernel, bias = layer.get_weights()
+            assert np.array_equal(found.arrays[f"{layer.name}/kernel"], kernel)
+            assert np.array_equal(found.arrays[f"{layer.name}/bias"], bias)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2"])
+def test_npz_and_safetensors_with_the_lower_layers_only(small_weights, tmp_path, dtype):
+    from safetensors.numpy import save_file
+
+    arrays = {key: array.astype(dtype) for key, array in small_weights.arrays.items()}
+    np.savez(tmp_path / "a.npz", **arrays)
+    save_file(arrays, tmp_path / "a.safetensors")
+    for name in ("a.npz", "a.safetensors"):
+        found = weights.load_weights(tmp_path / name)
+        assert found.layers == NETWORKS["vgg19"][:4]
+        assert found.source == name
+        assert found.sha256 == hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        for key, array in found.arrays.items():
+            assert array.dtype == np.float32
+            assert np.array_equal(array, arrays[key].astype("f4"))
+
+
+def test_another_network_is_refused(tmp_path):
+    """VGG-16 has the same layers but for the fourth of three blocks."""
+    keras.applications.VGG16(include_top=False, weights=None).save(tmp_path / "a.h5")
+    with pytest.raises(WeightsError, match="block3_conv4/kernel is missing"):
+        weights.load_weights(tmp_path / "a.h5")
+
+
+def test_vgg16_has_its_own_shapes_and_files(tmp_path):
+    made = keras.applications.VGG16(include_top=False, weights=None)
+    shapes = {x.name: (*x.kernel.shape[2:],) for x in made.layers if x.weights}
+    assert {x.keras_name: x.kernel_shape[2:] for x in NETWORKS["vgg16"]} == shapes
+    assert len(shapes) == 13
+    made.save(tmp_path / "a.h5")
+    made.save_weights(tmp_path / "a.weights.h5")
+    for name in ("a.h5", "a.weights.h5"):
+        found = weights.load_weights(tmp_path / name, network="vgg16")
+        assert found.network == "vgg16"
+        assert [layer.keras_name for layer in found.layers] == list(shapes)
+        for layer in shapes:
+            assert np.array_equal(found.arrays[f"{layer}/kernel"], made.get_layer(layer).get_weights()[0])
+    found.save(tmp_path / "b.npz")
+    assert weights.load_weights(tmp_path / "b.npz", network="vgg16").digests == found.digests
+
+
+@pytest.mark.parametrize("name", ["whole.h5", "only.weights.h5", "a.npz"])
+def test_vgg19_is_not_taken_for_vgg16(whole_network, tmp_path, name):
+    if name.endswith("npz"):
+        lower = weights.random_weights().arrays.items()
+        np.savez(tmp_path / name, **{key: array for key, array in lower if key[5] in "123"})
+    else:
+        (whole_network.save_weights if "weights" in name else whole_network.save)(tmp_path / name)
+    assert weights.load_weights(tmp_path / name).network == "vgg19"
+    with pytest.raises(WeightsError, match=rf"{name}: .*VGG-16's"):
+        weights.load_weights(tmp_path / name, network="vgg16")
+
+
+def test_lower_layers_are_the_same_in_both_networks(small_weights, tmp_path):
+    small_weights.save(tmp_path / "a.npz")
+    found = weights.load_weights(tmp_path / "a.npz", network="vgg16")
+    assert found.layers == NETWORKS["vgg19"][:4]
+    assert Encoder(("conv2_2",), found, network="vgg16").weights is found
+
+
+def test_embedded_weights_and_unknown_networks(small_weights, caplog):
+    weights._say_once.cache_clear()
+    with pytest.raises(WeightsError, match="embedded are VGG-19's, not VGG-16's; give imagenet, random or"):
+        weights.load_weights("embedded", network="vgg16")
+    assert not caplog.records
+    with pytest.raises(ConfigError, match="network is 'vgg11'; it can be vgg19, vgg16"):
+        weights.load_weights("random", network="vgg11")
+    assert small_weights.network == "vgg19"
+    with pytest.raises(WeightsError, match="weights small are VGG-19's"):
+        weights.load_weights(small_weights, network="vgg16")
+
+
+def test_an_optimizers_moments_are_not_taken_for_weights(whole_network, tmp_path):
+    import h5py
+
+    whole_network.save(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        moments = file.create_group("optimizer_weights/adam/block1_conv1")
+        moments["kernel"] = np.full((3, 3, 3, 64), 7, "f4")
+    found = weights.load_weights(tmp_path / "a.h5").arrays["block1_conv1/kernel"]
+    assert np.array_equal(found, whole_network.get_layer("block1_conv1").get_weights()[0])
+
+
+def test_a_file_of_another_kind_is_refused(small_weights, tmp_path):
+    np.save(tmp_path / "a.npy", small_weights.arrays["block1_conv1/bias"])
+    (tmp_path / "a.npy").rename(tmp_path / "a.npz")
+    with pytest.raises(WeightsError, match=r"not a readable \.npz"):
+        weights.load_weights(tmp_path / "a.npz")
+
+
+def changed(arrays, **changes):
+    return {**arrays, **{key.replace("__", "/"): value for key, value in changes.items()}}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: changed(a, block1_conv2__kernel=np.zeros((3, 3, 2, 2))), r"has shape \(3, 3, 2, 2\)"),
+        (lambda a: {k: v for k, v in a.items() if k != "block2_conv1/bias"}, "block2_conv1/bias is missing"),
+        (lambda a: changed(a, block1_conv1__bias=np.full(64, np.nan)), "conv1/bias does not hold finite"),
+        (lambda a: changed(a, block1_conv1__bias=np.zeros(64, int)), "does not hold finite floating-point"),
+        (lambda a: {"gamma": np.zeros(3)}, "no VGG-19 weights.*it holds gamma"),
+        (lambda a: {"block1_conv1/kernel": np.array([{}], dtype=object)}, "not a readable .npz"),
+    ],
+)  # fmt: skip
+def test_files_of_something_else_are_refused(small_weights, tmp_path, change, message):
+    np.savez(tmp_path / "a.npz", **change(dict(small_weights.arrays)))
+    with pytest.raises(WeightsError, match=message) as caught:
+        weights.load_weights(tmp_path / "a.npz")
+    assert "a.npz" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.h5", "a.safetensors"])
+@pytest.mark.parametrize("part", [0, 0.3, 0.95])
+def test_cut_off_files_are_refused(small_weights, whole_network, tmp_path, name, part):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / name
+    {"a.npz": lambda: np.savez(path, **small_weights.arrays), "a.h5": lambda: whole_network.save(path),
+     "a.safetensors": lambda: save_file(dict(small_weights.arrays), path)}[name]()  # fmt: skip
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(part * len(whole))])
+    with pytest.raises(WeightsError, match="not a readable"):
+        weights.load_weights(path)
+
+
+def test_missing_and_unknown_files_are_refused(tmp_path):
+    with pytest.raises(WeightsError, match=r"no weights file .*nowhere\.npz"):
+        weights.load_weights(tmp_path / "nowhere.npz")
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(WeightsError, match="weights files end in"):
+        weights.load_weights(tmp_path / "a.txt")
+
+
+def test_random_weights_are_seeded_and_scaled_as_he_et_al_say():
+    check_random("vgg19")
+    check_random("vgg16")
+
+
+def check_random(network):
+    one, again, other = (weights.load_weights("random", seed, network) for seed in (3, 3, 4))
+    assert one.layers == NETWORKS[network]
+    for key, array in one.arrays.items():
+        assert np.array_equal(array, again.arrays[key])
+        if "kernel" in key:
+            assert not np.array_equal(array, other.arrays[key])
+            assert array.std() == pytest.approx(np.sqrt(2 / (9 * array.shape[2])), rel=0.05)
+            assert array.mean((0, 1, 2)) == pytest.approx(0, abs=1e-6)
+
+
+def test_embedded_weights_are_small_and_whole():
+    found = weights.load_weights("embedded")
+    assert found.source == "embedded"
+    assert found.layer_names[-1] == "conv3_4"
+    assert len(found.layers) == 8
+    assert weights.EMBEDDED.stat().st_size <= 6_000_000
+
+
+def test_embedded_weights_say_once_what_they_are(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    weights._say_once.cache_clear()
+    weights.load_weights("embedded")
+    weights.load_weights("embedded")
+    (record,) = caplog.records
+    words = record.getMessage()
+    assert "learned from 14 photographs without labels" in words
+    assert download.IMAGENET_URL in words
+    assert str(tmp_path / "models") in words
+    assert "\n" not in words
+
+
+def test_where_the_embedded_weights_are_from_is_written_beside_them():
+    words = (weights.EMBEDDED.parent / "PROVENANCE.md").read_text()
+    assert weights.load_weights("embedded").sha256 in words
+    script = runpy.run_path(str(weights.EMBEDDED.parent / "make_embedded.py"))
+    pictures = [name for _, _, names in script["SOURCES"].values() for name in names.split()]
+    assert len(pictures) == weights.EMBEDDED_PICTURES
+    for name in pictures:  # each with its licence
+        assert re.search(rf"\| {name} \|.*(CC0|CC BY 2.0|public domain|no known)", words), name
+    for version in (version for version, _, _ in script["SOURCES"].values()):
+        assert version in words
+
+
+@pytest.mark.slow
+def test_embedded_weights_can_be_made_again(tmp_path):
+    """With the script, from two wheels made here that hold noise under the photographs' names."""
+    path = weights.EMBEDDED.parent / "make_embedded.py"
+    generator = np.random.default_rng(0)
+    for package, (version, inside, names) in runpy.run_path(str(path))["SOURCES"].items():
+        wheel = tmp_path / f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name in names.split():
+                picture = Image.fromarray(generator.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+                with archive.open(f"{inside}/{name}", "w") as file:
+                    picture.save(file, "PNG" if name.endswith("png") else "JPEG")
+    out = tmp_path / "made.npz"
+    flags = ["-o", str(out), "--wheels", str(tmp_path), "--blocks", "1", "--patches", "2000"]
+    subprocess.run([sys.executable, str(path), *flags], check=True)
+    made = weights.load_weights(out)
+    assert made.layer_names == ("conv1_1", "conv1_2")
+    with np.load(out) as file:
+        assert {file[key].dtype for key in made.arrays} == {np.dtype(np.float16)}
+
+
+def test_weights_say_below_which_pools_they_were_learned(small_weights, tmp_path, content):
+    """And so they are used, by the run and by the extractor, unless another pooling is asked for."""
+    assert weights.load_weights("embedded").pooling == "avg"
+    assert weights.load_weights("random").pooling == "max"
+    layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_1")}
+    options = {"size": 32, "iterations": 1, "compile": "eager", "precision": "float32", **layers}
+    for pooling in ("avg", "max"):
+        path = tmp_path / f"{pooling}.npz"
+        replace(small_weights, pooling=pooling).save(path)
+        assert weights.load_weights(path).pooling == pooling
+        assert StyleExtractor(weights=path).encoder.pooling == pooling
+        assert stylize(content, content, weights=path, **options).facts["pooling"] == pooling
+    for wanted in ("avg", "max", "rescaled"):
+        assert stylize(content, content, weights=path, pooling=wanted, **options).facts["pooling"] == wanted
+    np.savez(tmp_path / "l2.npz", pooling="l2", **small_weights.arrays)
+    with pytest.raises(WeightsError, match="learned with pooling 'l2'; it can be avg, max"):
+        weights.load_weights(tmp_path / "l2.npz")
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_embedded_weights_come_much_nearer_to_the_style_than_random_ones(data):
+    """Judged by the genuine network: at most half of random filters' distance, and the content kept."""
+    from tests.benchmarks.embedded import Judge
+
+    judge = Judge(
+        Encoder(
+            ("conv2_1", "conv3_1", "conv3_3", "conv3_4"), data / "weights" / "vgg19_imagenet_block1-3.npz"
+        )
+    )
+    content, style = (
+        load(data / "images" / name).fitted(160).on_white()
+        for name in ("golden_gate.jpg", "starry_night_google.jpg")
+    )
+    layers = {"style_layers": ("conv1_1", "conv2_1", "conv3_1", "conv3_4"), "content_layers": ("conv3_3",)}
+    learned = judge(stylize(content, style, weights="embedded", iterations=60).image, content, style)
+    random = judge(stylize(content, style, weights="random", iterations=60, **layers).image, content, style)
+    for mine, others in zip(learned[:3], random[:3], strict=True):
+        assert mine < others / 2
+    assert learned[3] < 1  # no content at all, a grey picture, has about 1

@@ -1,0 +1,283 @@
+"""Many pictures in one process, and what is made of them together."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import make_picture
+from tfstyle import cli, stylize
+from tfstyle.config import StyleConfig
+from tfstyle.errors import ConfigError, OutputError, TfstyleError
+from tfstyle.images import ImageArray, contact_sheet, strip
+from tfstyle.images.sheets import GAP
+from tfstyle.run import contact_sheets, is_finished, plan_jobs, run_jobs
+from tfstyle.run.batch import BUCKET, _grown, _names
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for folder, shapes in (("contents", [(40, 56), (56, 40), (40, 56)]), ("styles", [(48, 44), (44, 48)])):
+        (tmp_path / folder).mkdir()
+        for i, shape in enumerate(shapes):
+            pixels = (make_picture(*shape, seed=i + len(folder)) * 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
+    return tmp_path
+
+
+@pytest.fixture
+def config(small_file):
+    options = {
+        "size": 32,
+        "iterations": 2,
+        "weights": str(small_file),
+        "precision": "float32",
+        "compile": "eager",
+    }
+    return StyleConfig().replace(options)
+
+
+def files(folder):
+    return sorted(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"size": 200, "style_scale": (0.5, 1.0)},  # larger than the contents
+        {"size_of": "shortest", "scales": None, "min_scale": 12},
+        {"normalize_weights": True},
+        {"color": "transport"},
+    ],
+    ids=str,
+)
+def test_it_makes_what_single_runs_make(folders, config, changes):
+    config = config.replace(changes)
+    planned = plan_jobs(
+        files(folders / "contents"), files(folders / "styles"), config, folders / "out", ".png"
+    )
+    assert [job.output.name for job in planned] == [f"{c}_{s}.png" for c in range(3) for s in range(2)]
+    done = list(run_jobs(planned[:3]))
+    assert [job for job, _ in done] == planned[:3]
+    for job, result in done:
+        expected = stylize(job.content, list(job.styles), job.config)
+        assert result.history.scale == expected.history.scale
+        assert result.history.total == pytest.approx(expected.history.total, rel=1e-3)
+        assert np.abs(result.image - expected.image).max() < 0.02
+
+
+def test_each_style_has_its_own_size(folders, config):
+    sized = config.replace({"style_scale": (0.5, 1.0), "style_size": None})
+    planned = plan_jobs(files(folders / "contents")[:1], files(folders / "styles"), sized, folders, ".png")
+    assert [job.config.style_scale for job in planned] == [(0.5,), (1.0,)]
+    wrong = config.replace({"style_scale": (1, 2, 3)})
+    with pytest.raises(ConfigError, match="style_scale has 3 numbers for 2 style images"):
+        plan_jobs(files(folders / "contents"), files(folders / "styles"), wrong, folders, ".png")
+
+
+def test_a_fine_style_is_mixed_once_for_each_style(folders, config, monkeypatch):
+    from tfstyle.run import transfer
+
+    calls = []
+    original = transfer.mix_styles
+    monkeypatch.setattr(transfer, "mix_styles", lambda *a: calls.append(a) or original(*a))
+    fine = config.replace({"fine_style": str(folders / "styles" / "1.png")})
+    planned = plan_jobs(files(folders / "contents"), files(folders / "styles")[:1], fine, folders, ".png")
+    done = list(run_jobs(planned))
+    assert len(calls) == 1
+    expected = stylize(planned[0].content, list(planned[0].styles), fine)
+    assert done[0][1].history.total == pytest.approx(expected.history.total, rel=1e-3)
+    assert done[0][1].config == fine
+
+
+def test_each_shape_is_compiled_once_and_each_style_encoded_once(folders, config, monkeypatch):
+    from tfstyle.losses import Objective
+
+    counts = {"encoded": 0, "traced": 0}
+    original, call = Objective.style_summary, Objective.__call__
+
+    def counted(self, *arguments):
+        counts["encoded"] += 1
+        return original(self, *arguments)
+
+    def traced(self, *arguments):
+        counts["traced"] += 1
+        return call(self, *arguments)
+
+    monkeypatch.setattr(Objective, "style_summary", counted)
+    monkeypatch.setattr(Objective, "__call__", traced)
+    config = config.replace({"compile": "graph"})
+    planned = plan_jobs(files(folders / "contents"), files(folders / "styles"), config, folders, ".png")
+    done = list(run_jobs(planned))
+    assert len(done) == 6
+    assert counts["encoded"] == 2  # styles
+    assert counts["traced"] == 2  # shapes: two contents are of one
+
+
+def test_blended_styles_make_one_picture_each(folders, config):
+    blended = config.replace({"style_blend": (2, 1)})
+    planned = plan_jobs(files(folders / "contents"), files(folders / "styles"), blended, folders, ".jpg")
+    assert [job.output.name for job in planned] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert len(planned[0].styles) == 2
+
+
+def test_a_failure_does_not_end_the_rest(folders, config):
+    (folders / "contents" / "1.png").write_bytes(b"no picture")
+    planned = plan_jobs(files(folders / "contents"), files(folders / "styles")[:1], config, folders, ".png")
+    outcomes = [outcome for _, outcome in run_jobs(planned)]
+    assert [isinstance(outcome, TfstyleError) for outcome in outcomes] == [False, True, False]
+
+
+def test_options_of_one_picture_are_refused(folders, config):
+    for option in ("masks", "style_masks", "content_mask"):
+        value = "a.png" if option == "content_mask" else ("a.png",)
+        with pytest.raises(ConfigError, match=f"{option} belongs to one picture"):
+            plan_jobs([], [], config.replace({option: value}), folders, ".png")
+
+
+def test_names_are_no_two_alike(tmp_path):
+    paths = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
+    assert list(_names(paths).values()) == ["a", "b"]
+    assert list(_names([tmp_path / "a.jpg", tmp_path / "a.png"]).values()) == ["a-jpg", "a-png"]
+    same = [tmp_path / "one" / "a.jpg", tmp_path / "two" / "a.jpg"]
+    assert len(set(_names(same).values())) == 2
+
+
+@pytest.mark.parametrize("shape", [(40, 100), (64, 64), (65, 1)])
+def test_growing_to_a_bucket_mirrors(shape):
+    picture = ImageArray(make_picture(*shape), np.ones(shape, np.float32))
+    grown = _grown(picture, BUCKET)
+    assert all(side % BUCKET == 0 for side in grown.rgb.shape[:2])
+    assert np.array_equal(grown.rgb[: shape[0], : shape[1]], picture.rgb)
+    assert grown.alpha.shape == grown.rgb.shape[:2]
+    if shape[0] == 40:
+        assert np.array_equal(grown.rgb[40], grown.rgb[39])
+
+
+@pytest.mark.slow
+def test_on_xla_pictures_of_one_bucket_are_compiled_once(tmp_path, folders, config, monkeypatch):
+    from tfstyle.losses import Objective
+
+    traced = []
+    call = Objective.__call__
+
+    def counted(self, image, targets):
+        traced.append(tuple(image.shape[1:3]))
+        return call(self, image, targets)
+
+    monkeypatch.setattr(Objective, "__call__", counted)
+    config = config.replace({"compile": "xla", "size": 80, "scales": 1, "iterations": 1})
+    shapes = [(80, 40 + 4 * i) for i in range(6)]
+    for i, shape in enumerate(shapes):
+        pixels = (make_picture(*shape, seed=i) * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    contents = [tmp_path / f"{i}.png" for i in range(6)]
+    planned = plan_jobs(contents, files(folders / "styles")[:1], config, folders, ".png")
+    done = list(run_jobs(planned))
+    assert [result.image.shape[:2] for _, result in done] == shapes
+    assert set(traced) == {(128, 64)}
+    assert len(traced) == 1
+
+
+def test_two_pictures_of_one_name_are_refused(folders, config):
+    for name in ("a.png", "a_b.png"):
+        (folders / "contents" / name).write_bytes((folders / "contents" / "0.png").read_bytes())
+    for name in ("b_c.png", "c.png"):
+        (folders / "styles" / name).write_bytes((folders / "styles" / "0.png").read_bytes())
+    with pytest.raises(ConfigError, match=r"a_b_c\.png would be .*rename one"):
+        plan_jobs(files(folders / "contents"), files(folders / "styles"), config, folders, ".png")
+
+
+def batch(folders, *more):
+    out = folders / "out"
+    arguments = ["batch", folders / "contents", folders / "styles" / "0.png", "-o", out, *more]
+    return cli.main([str(argument) for argument in arguments])
+
+
+def test_the_command(folders, small_file, capsys):
+    flags = ["--weights", small_file, "--size", "32", "--iterations", "2", "--compile", "eager"]
+    out = folders / "out"
+    (folders / "contents" / "3.png").write_bytes(b"no picture")
+    assert batch(folders, *flags) == 1
+    said = capsys.readouterr()
+    assert f"{out}: 3 made, 0 there before, 1 failed" in said.out
+    assert "3.png" in said.err.splitlines()[-1]
+    assert [p.name for p in files(out)] == ["0_0.png", "1_0.png", "2_0.png", "contact-sheet.jpg"]
+    (folders / "contents" / "3.png").unlink()
+    (out / "1_0.png").unlink()
+    times = {p.name: p.stat().st_mtime_ns for p in files(out)}
+    assert batch(folders, *flags) == 0
+    said = capsys.readouterr()
+    assert "2 of 3 pictures are there already" in said.err
+    assert "1 made, 2 there before, 0 failed" in said.out
+    for name in ("0_0.png", "2_0.png"):
+        assert (out / name).stat().st_mtime_ns == times[name]
+    assert batch(folders, *flags, "--style-weight", "2") == 1
+    said = capsys.readouterr()
+    assert said.err.count("made with other options; --overwrite replaces it") == 3
+    assert batch(folders, *flags, "--style-weight", "2", "--overwrite") == 0
+    assert "3 made" in capsys.readouterr().out
+
+
+def test_results_are_not_painted_again(folders, small_file, capsys):
+    flags = ["--weights", str(small_file), "--size", "32", "--iterations", "1", "--compile", "eager"]
+    command = ["batch", str(folders / "contents"), str(folders / "styles" / "0.png"), "-o"]
+    out = folders / "contents" / "painted"
+    for made in (3, 0):
+        assert cli.main([*command, str(out), *flags]) == 0
+        assert f"{made} made, {3 - made} there before" in capsys.readouterr().out
+
+
+def test_wrong_command_lines(folders, capsys):
+    assert cli.main(["batch", str(folders / "none"), "a.png", "-o", str(folders / "out")]) == 2
+    assert "no such image or folder" in capsys.readouterr().err
+    for wrong, message in (
+        (["--weights", "random", "--content-mask", "a.png"], "belongs to one picture"),
+        (["--weights", "none.npz"], "no weights file none.npz"),
+        (["--weights", "random", "--device", "gpu:5"], "gpu:5"),
+    ):
+        assert batch(folders, *wrong) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+def test_what_is_finished(folders, config):
+    contents, style = files(folders / "contents"), files(folders / "styles")[:1]
+    (job,) = plan_jobs(contents[:1], style, config, folders, ".png")
+    assert not is_finished(job)
+    ((_, result),) = run_jobs([job])
+    result.save(job.output)
+    assert is_finished(job)
+    with pytest.raises(OutputError, match="with other options"):
+        is_finished(dataclasses.replace(job, config=config.replace({"size": 40})))
+    with pytest.raises(OutputError, match="from other pictures"):
+        is_finished(dataclasses.replace(job, content=contents[1]))
+    Image.new("RGB", (3, 3)).save(job.output)
+    with pytest.raises(OutputError, match="not made by tfstyle"):
+        is_finished(job)
+
+
+def test_sheets():
+    pictures = [np.full((10, width, 3), grey, np.float32) for width, grey in ((8, 0.2), (12, 0.6))]
+    row = strip(pictures)
+    assert row.shape == (10, 20 + GAP, 3)
+    assert np.array_equal(row[:, :8], pictures[0])
+    assert (row[:, 8 : 8 + GAP] == 1).all()
+    sheet = contact_sheet([[None, pictures[0]], [pictures[1], None]], 24)
+    assert sheet.shape == (2 * 24 + 3 * GAP, 2 * 24 + 3 * GAP, 3)
+    assert (sheet[GAP : GAP + 24, GAP : GAP + 24] == 1).all()
+    assert np.isclose(sheet[GAP + 12, 2 * GAP + 24 + 12], 0.2).all()
+
+
+def test_the_overview_has_contents_styles_and_what_is_missing(folders, config, monkeypatch):
+    planned = plan_jobs(files(folders / "contents"), files(folders / "styles"), config, folders, ".png")
+    (sheet,) = contact_sheets(planned)
+    cell = 240 + GAP
+    assert sheet.shape == (cell * 4 + GAP, cell * 3 + GAP, 3)
+    assert (sheet[cell + GAP :, cell + GAP :] == 1).all()  # nothing painted yet
+    assert (sheet[:cell, cell + GAP :] != 1).any()  # styles
+    assert (sheet[cell:, :cell] != 1).any()  # contents
+    monkeypatch.setattr("tfstyle.run.batch.ROWS", 2)
+    assert [len(page) for page in contact_sheets(planned)] == [cell * 3 + GAP, cell * 2 + GAP]

@@ -1,0 +1,469 @@
+"""What the user controls: colours, places, sizes, starts, and every option with every other."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tfstyle
+from tests import reference
+from tests.conftest import make_picture
+from tfstyle import Masks, StyleConfig, stylize
+from tfstyle.errors import ConfigError
+from tfstyle.images import color, load, resize
+from tfstyle.run import Run, interpolate, mix_styles
+
+LAYERS = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_1")}
+
+
+@pytest.fixture
+def run(small_file, content, style):
+    def go(content=content, style=style, **options):
+        fast = {"size": 32, "iterations": 4, "weights": str(small_file), "precision": "float32", **LAYERS}
+        fast["compile"] = "eager"  # nothing to trace
+        masks = options.pop("masks", None)
+        return stylize(content, style, masks=masks, **{**fast, **options})
+
+    return go
+
+
+@pytest.fixture
+def left():
+    mask = np.zeros((40, 56), np.float32)
+    mask[:, :28] = 1
+    return mask
+
+
+# Every option with every other
+
+
+@pytest.fixture(scope="module")
+def choices(tmp_path_factory, small_file):
+    """Option -> its values; those that exclude one another are one option here."""
+    folder = tmp_path_factory.mktemp("masks")
+    halves = np.zeros((2, 30, 20), np.uint8)
+    halves[0, :, :15], halves[1, :, 5:] = 255, 255
+    paths = [str(folder / f"{i}.png") for i in range(2)]
+    for path, half in zip(paths, halves, strict=True):
+        Image.fromarray(half).save(path)
+    Image.fromarray((make_picture(40, 40, 9) * 255).astype(np.uint8)).save(folder / "fine.png")
+    corner = np.zeros((8, 8), np.uint8)
+    corner[:3, :3] = 200
+    Image.fromarray(corner).save(folder / "keep.png")
+    file = str(folder / "fine.png")
+    return {
+        "size": [{"size": 48}, {"size": 50, "enlarge": True}],
+        "size_of": [{"size_of": name} for name in ("longest", "shortest", "area")],
+        "style size": [{}, {"style_scale": (0.8, 1.0)}, {"style_size": (40,)}],
+        "network": [{"network": "vgg19"}, {"network": "vgg16"}],
+        "pooling": [{"pooling": name} for name in ("avg", "max", "rescaled")],
+        "padding": [
+            {"padding": name} for name in ("zeros", "reflect", "replicate", "replicate_first", "circular")
+        ],
+        "pixels": [{}, {"pixel_range": 256.0, "feature_scale": 0.5}],
+        "normalize_weights": [{"normalize_weights": flag} for flag in (False, True)],
+        "layer weights": [{}, {"style_layer_weights": (1, 2), "content_layer_weights": (3,)}],
+        "weights": [{}, {"content_weight": 0.0}, {"tv_weight": 0.0, "style_weight": 2.0}],
+        "style_losses": [
+            {},
+            {"style_losses": ("mean_deviation", "gram"), "style_loss_weights": (1, 0.5)},
+            {"style_losses": ("wasserstein",)},
+            {"style_losses": ("histogram", "shift")},
+            {"style_losses": ("sliced",)},
+            {"style_losses": ("local_by_content", "chain")},
+            {"style_losses": ("local", "across", "blurred")},
+        ],
+        "tv": [{"tv_form": name} for name in ("mean_squared", "sum_squared", "sum_absolute", "nine_point")],
+        "normalize_gradients": [{"normalize_gradients": flag} for flag in (False, True)],
+        "blend": [{}, {"style_blend": (2, 1)}],
+        "fine_style": [{}, {"fine_style": file}],
+        "units": [{"loss_normalization": name} for name in ("balanced", "paper", "mean", "channels", "root")],
+        "color": [
+            {"color": name}
+            for name in (
+                "style",
+                "luminance",
+                "cholesky",
+                "root",
+                "transport",
+                "transport_result",
+                "content_chroma",
+            )
+        ],
+        "masks": [
+            {},
+            {"masks": tuple(paths)},
+            {"masks": tuple(paths), "style_masks": tuple(paths), "mask_blur": 0.05},
+        ],
+        "content_mask": [{}, {"content_mask": str(folder / "keep.png")}],
+        "guidance": [{"guidance": name} for name in ("average", "dilate", "erode")],
+        "init": [
+            {"init": name}
+            for name in ("content", "noise", "style", "grey", "uniform", "mean", "style_stats", file)
+        ],
+        "init_noise": [{}, {"init_noise": 0.1, "seed": 3}],
+        "optimizer": [
+            {"optimizer": "lbfgs", "lbfgs_history": 3},
+            {"optimizer": "lbfgs_fixed_step"},
+            {"optimizer": "adam", "learning_rate": 0.01},
+            {"optimizer": "adam", "beta_1": 0.8, "beta_2": 0.9, "epsilon": 1e-3, "warm_start": True},
+            {"optimizer": "adam", "epsilon_corrected": True},
+            {"optimizer": "addons:lamb"},
+        ],
+        "clamp": [{"clamp": flag} for flag in (True, False)],
+        "ema_decay": [{}, {"ema_decay": 0.5}],
+        "iterations": [{}, {"first_iterations": 4, "iteration_decay": 2.0}],
+        "scales": [{"scales": 2}, {"scale_factor": 1.5, "min_scale": 20}],
+        "tolerance": [{}, {"tolerance": 0.01}],
+        "compile": [{"compile": "eager"}, {"compile": "graph"}],
+        "precision": [{"precision": "float32"}, {"precision": "bfloat16"}],
+        "steps_per_call": [{}, {"steps_per_call": 2}],
+    }
+
+
+def covering(choices):
+    """Rows of one value per option, so that every pair of values of two options is in some row."""
+    left = {
+        ((a, i), (b, j))
+        for a, b in itertools.combinations(choices, 2)
+        for i in range(len(choices[a]))
+        for j in range(len(choices[b]))
+    }
+    order = {name: place for place, name in enumerate(choices)}
+
+    def pair(one, other):
+        return (one, other) if order[one[0]] < order[other[0]] else (other, one)
+
+    generator = np.random.default_rng(0)
+    while left:
+        (a, b), row = min(left), {}
+        row[a[0]], row[b[0]] = a[1], b[1]
+        for name in generator.permutation([n for n in choices if n not in row]):
+            news = [
+                sum(pair((name, i), taken) in left for taken in row.items())
+                for i in range(len(choices[name]))
+            ]
+            row[name] = int(np.argmax(news))
+        left -= {pair(x, y) for x, y in itertools.combinations(row.items(), 2)}
+        yield {key: value for name, i in row.items() for key, value in choices[name][i].items()}
+
+
+@pytest.mark.slow
+def test_every_option_works_with_every_other(choices, small_file, content, style):
+    rows = list(covering(choices))
+    named = {key for values in choices.values() for value in values for key in value}
+    rest = {"iterations", "weights", "content_layers", "style_layers", "device", "max_pixels", "memory"}
+    rest.add("tile")  # see below
+    assert named | rest == {field.name for field in dataclasses.fields(StyleConfig)}
+    for row in rows:
+        if row["optimizer"].startswith("addons:"):  # driven from Python
+            row.pop("steps_per_call", None)
+        options = {"iterations": 2, "weights": str(small_file), **LAYERS, **row}
+        result = stylize(content, [style, style[::-1, ::-1].copy()], **options)
+        assert np.isfinite(result.image).all(), row
+        assert 0 <= result.image.min() <= result.image.max() <= 1, row
+        assert np.isfinite(result.history.total).all(), row
+        assert result.image.std() > 0, row
+
+
+@pytest.mark.slow
+def test_every_option_works_in_tiles(choices, small_file, content, style):
+    """Each value once at least, but for those that need the whole picture and are refused."""
+    whole = {"histogram", "sliced", "local", "local_by_content", "blurred"}
+    tiled = {
+        name: [
+            value
+            for value in values
+            if not whole & set(value.get("style_losses", ()))
+            and value.get("padding") != "circular"
+            and not value.get("normalize_gradients")
+        ]
+        for name, values in choices.items()
+        if name not in ("scales", "iterations", "compile")
+    }
+    tiled["style_losses"].append({"style_losses": ("across", "shift")})
+    for k in range(max(map(len, tiled.values()))):
+        row = {key: value for values in tiled.values() for key, value in values[k % len(values)].items()}
+        fast = {"iterations": 1, "steps_per_call": 1, "scales": 1, "compile": "eager", "precision": "float32"}
+        options = {"weights": str(small_file), **LAYERS, **row, **fast}
+        styles = [style, style[::-1, ::-1].copy()]
+        one, other = (stylize(content, styles, **options, tile=tile) for tile in ("off", 24))
+        assert other.facts["tiles"] == (24, 24)
+        assert other.history.total == pytest.approx(one.history.total, rel=1e-4), row
+
+
+# Colour
+
+
+def test_luminance_keeps_the_contents_chroma(run, content):
+    for how in ("luminance", "content_chroma"):
+        result = run(color=how, iterations=8)
+        before = load(content).fitted(32).rgb
+        # Chroma are the differences of the channels, where nothing was clipped.
+        inside = ((result.image > 0) & (result.image < 1)).all(-1)
+        assert inside.mean() > 0.5
+        for a, b in ((0, 1), (1, 2)):
+            found = result.image[..., a] - result.image[..., b]
+            assert np.allclose(found[inside], (before[..., a] - before[..., b])[inside], atol=1e-5)
+        assert np.abs(color.luminance(result.image) - color.luminance(before)).mean() > 0.01
+
+
+def test_matching_before_makes_the_styles_colours_the_contents(run, content, style):
+    expected = run(style=color.match_colors(load(style).fitted(32).rgb, load(content).fitted(32).rgb))
+    found = run(color="transport")
+    assert found.history.total == pytest.approx(expected.history.total, rel=1e-3)
+
+
+def test_matching_after(run, content):
+    result, before = run(color="transport_result", iterations=8).image, load(content).fitted(32).rgb
+    assert np.allclose(result.mean((0, 1)), before.mean((0, 1)), atol=0.03)
+    covariances = [np.cov(p.reshape(-1, 3).T) for p in (result, before)]
+    assert np.linalg.norm(covariances[0] - covariances[1]) < 0.25 * np.linalg.norm(covariances[1])
+
+
+@pytest.mark.parametrize(
+    "how", ["luminance", "cholesky", "root", "transport", "transport_result", "content_chroma"]
+)
+@pytest.mark.parametrize("what", ["content", "style", "both"])
+def test_grey_and_single_colours_do_not_blow_up(run, content, style, how, what):
+    flat = np.full((40, 40, 3), (0.7, 0.2, 0.4), np.float32)
+    grey = np.repeat(make_picture(40, 40, 5)[..., :1], 3, -1)
+    pictures = {
+        "content": {"content": flat},
+        "style": {"style": flat},
+        "both": {"content": grey, "style": grey},
+    }
+    result = run(color=how, iterations=2, **pictures[what])
+    assert np.isfinite(result.image).all()
+
+
+# Space
+
+
+def test_each_region_gets_its_own_style(run, left):
+    reds, blues = np.zeros((2, 40, 40, 3), np.float32)
+    reds[..., 0], blues[..., 2] = 0.9, 0.9
+    reds[::2], blues[:, ::2] = 0.5, 0.5
+    options = {"style": [reds, blues], "iterations": 30, "content_weight": 0.0, "init": "grey"}
+    image = run(masks=Masks(content=[left, 1 - left]), **options).image
+    red_left, red_right = image[:, :13, 0].mean(), image[:, 19:, 0].mean()
+    blue_left, blue_right = image[:, :13, 2].mean(), image[:, 19:, 2].mean()
+    assert red_left > red_right + 0.1
+    assert blue_right > blue_left + 0.1
+
+
+def test_one_mask_of_everything_changes_nothing(run):
+    expected = run(iterations=2).history.total
+    white = np.ones((10, 10), np.float32)
+    assert run(iterations=2, masks=Masks(content=[white])).history.total == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_style_mask_is_what_is_looked_at(run, small_file, content, style):
+    """The Gram matrix is the mean over the positions of the mask."""
+    half = np.zeros(style.shape[:2], np.float32)
+    half[:, : style.shape[1] // 2] = 1
+    encoder = tfstyle.Encoder(("conv1_1",), small_file, padding="reflect")
+    features = [encoder(picture[None])["conv1_1"][0].numpy() for picture in (content, style)]
+    grams = [reference.gram(f) for f in (features[0], features[1][:, : style.shape[1] // 2])]
+    expected = np.sum((grams[0] - grams[1]) ** 2) / np.sum(grams[1] ** 2)
+    options = {"style_layers": ("conv1_1",), "iterations": 1, "size": 56, "content_weight": 0.0}
+    found = run(masks=Masks(styles=[half]), **options).history.style[0]
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_is_to_stay_stays(run, content, left):
+    for optimizer in ("lbfgs", "adam"):
+        image = run(masks=Masks(keep=left), optimizer=optimizer, iterations=6).image
+        before = load(content).fitted(32).rgb
+        assert np.array_equal(image[:, :15], before[:, :15])
+        assert np.abs(image[:, 17:] - before[:, 17:]).mean() > 0.01
+
+
+def test_masks_of_another_kind_than_the_config_says(small_file, content, style, left, tmp_path):
+    Image.fromarray((left * 255).astype(np.uint8)).save(tmp_path / "left.png")
+    options = {"size": 32, "iterations": 3, "weights": str(small_file), "compile": "eager", **LAYERS}
+    by_path = stylize(content, style, content_mask=tmp_path / "left.png", **options)
+    by_array = stylize(content, style, masks=Masks(keep=left), **options)
+    assert np.array_equal(by_path.image, by_array.image)
+    steps = list(tfstyle.iterate(content, style, StyleConfig().replace(options), masks=Masks(keep=left)))
+    assert np.array_equal(steps[-1].image, by_array.image)
+
+
+def test_masks_by_themselves_and_with_the_configs(run, left, tmp_path):
+    Image.fromarray((left * 255).astype(np.uint8)).save(tmp_path / "left.png")
+    expected = run(masks=Masks(content=[1 - left], keep=left)).history.total
+    assert (
+        run(masks=Masks(content=[1 - left]), content_mask=str(tmp_path / "left.png")).history.total
+        == expected
+    )
+    stacked = run(masks=np.stack([1 - left]), content_mask=str(tmp_path / "left.png"))
+    assert stacked.history.total == expected
+
+
+@pytest.mark.parametrize(
+    ("masks", "message"),
+    [
+        (Masks(content=[np.zeros((5, 5), np.float32)]), "mask 1 is empty"),
+        (Masks(keep=np.zeros((5, 5), np.float32)), "content_mask is empty"),
+        (
+            Masks(keep=np.ones((5, 5), np.float32)),
+            "what content_mask leaves: nothing is left of it at conv1_1",
+        ),
+        (Masks(content=[np.ones((5, 5), np.float32)] * 2), "2 masks for 1 style images: give one for each"),
+        (Masks(styles=[np.ones((5, 5), np.float32)] * 2), "2 style_masks for 1 style images"),
+    ],
+)
+def test_masks_that_cannot_be(run, masks, message):
+    with pytest.raises(ConfigError, match=message):
+        run(masks=masks)
+
+
+def test_uncovered_places_are_said(run, left, caplog):
+    run(iterations=1, masks=Masks(content=[left]))
+    assert "the masks cover 50% of the content; the rest takes no style" in caplog.text
+
+
+# Scale
+
+
+def test_style_scale_is_the_size_of_the_style(run, style):
+    found = run(style_scale=(0.5,), scales=1)
+    small = load(style).fitted(16).rgb
+    assert found.history.style == pytest.approx(run(style=small, scales=1).history.style, rel=1e-3)
+    assert run(style_size=(16,), scales=1).history.style == found.history.style
+    assert run(scales=1).history.style != found.history.style
+
+
+def test_styles_of_several_sizes(run, style):
+    found = run(style=[style, style], style_scale=(1.0, 0.5), style_blend=(1, 0), scales=1)
+    assert found.history.style == pytest.approx(run(scales=1).history.style, rel=1e-4)
+    with pytest.raises(ConfigError, match="style_scale has 3 numbers for 2 style images"):
+        run(style=[style, style], style_scale=(1, 1, 1))
+
+
+def test_a_fine_style_is_put_onto_the_coarse_one(run, small_file, style):
+    fine = np.zeros((40, 40, 3), np.float32)
+    fine[::2, ::2] = 1
+    config = StyleConfig().replace(
+        {"size": 32, "iterations": 15, "weights": str(small_file), "compile": "eager"}
+    )
+    mixed = mix_styles(style, fine, config)
+    assert mixed.facts["style_layers"] == ("conv1_1",)
+    coarse = load(style).fitted(32).rgb
+    assert mixed.image.shape == coarse.shape
+    assert mixed.history.style[-1] < 0.5 * mixed.history.style[0]  # nearer to the fine style
+
+    def blurred(image):
+        return resize(image, (4, 4)) - resize(image, (4, 4)).mean()
+
+    alike = np.sum(blurred(mixed.image) * blurred(coarse))
+    assert alike > 0.5 * np.linalg.norm(blurred(mixed.image)) * np.linalg.norm(blurred(coarse))
+
+
+def test_fine_style_in_a_run(run, small_file, style, files):
+    options = {
+        "size": 32, "iterations": 4, "weights": str(small_file), "precision": "float32", "compile": "eager",
+        **LAYERS,
+    }  # fmt: skip
+    fine = str(files / "style.png")
+    mixed = mix_styles(style, fine, StyleConfig().replace(options))
+    expected = run(style=mixed.image).history.total
+    assert run(fine_style=fine).history.total == pytest.approx(expected, rel=1e-4)
+
+
+def test_interpolation_begins_and_ends_with_the_two_styles(run, small_file, content, style):
+    other = make_picture(30, 50, 8)
+    options = {
+        "size": 32, "iterations": 4, "weights": str(small_file), "precision": "float32", "compile": "eager",
+        **LAYERS,
+    }  # fmt: skip
+    found = list(interpolate(content, [style, other], 3, StyleConfig().replace(options)))
+    assert [result.config.style_blend for result in found] == [(1, 0), (0.5, 0.5), (0, 1)]
+    for result, one in ((found[0], style), (found[2], other)):
+        assert result.history.total == pytest.approx(run(style=one).history.total, rel=1e-4)
+    with pytest.raises(ConfigError, match="between two styles in at least 2 pictures, not 1 in 3"):
+        next(interpolate(content, [style], 3))
+
+
+# Starts, iterations, averages
+
+
+def test_starts(run, content, style):
+    def start(**options):
+        return run(iterations=1, optimizer="adam", learning_rate=1e-9, content_weight=0.0, **options).image
+
+    assert np.allclose(start(init="grey"), 0.5, atol=1e-6)
+    uniform = start(init="uniform")
+    assert uniform.mean() == pytest.approx(0.5, abs=0.03)
+    assert uniform.std() == pytest.approx(12**-0.5, abs=0.02)
+    assert start(init="noise", init_noise=0.01).std() == pytest.approx(0.01, rel=0.1)
+    small = load(style).fitted(32).rgb
+    stats = start(init="style_stats", clamp=False)
+    assert np.allclose(stats.mean((0, 1)), small.mean((0, 1)), atol=0.05)
+
+
+def test_the_first_scale_can_take_longer(run):
+    history = run(scales=2, size=48, first_iterations=5, iterations=2).history
+    assert history.scale == [1] * 5 + [2] * 2
+    history = run(scales=2, size=48, first_iterations=6, iterations=2, iteration_decay=2).history
+    assert history.scale == [1] * 6 + [2] * 3
+
+
+def test_scales_of_another_factor(small_file, content, style):
+    options = {"size": 48, "weights": str(small_file), "scale_factor": 1.5, "min_scale": 20, **LAYERS}
+    config = StyleConfig().replace(options)
+    assert [max(shape) for shape in Run(content, style, config).shapes] == [21, 32, 48]
+
+
+def test_the_average_of_iterates_is_the_result(run, small_file, content, style):
+    options = {
+        "size": 32,
+        "weights": str(small_file),
+        "optimizer": "adam",
+        "iterations": 5,
+        "compile": "eager",
+        **LAYERS,
+    }
+    plain = [s.image for s in tfstyle.iterate(content, style, StyleConfig().replace(options))]
+    plain.insert(0, load(content).fitted(32).rgb)  # the start counts too
+    found = stylize(content, style, ema_decay=0.6, **options).image
+    weights = 0.6 ** np.arange(6)[::-1]
+    expected = np.tensordot(weights / weights.sum(), np.stack(plain), 1)
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_without_clamping_pictures_leave_the_range_and_come_back(run):
+    free = run(clamp=False, optimizer="adam", learning_rate=0.3, iterations=5)
+    assert 0 <= free.image.min() <= free.image.max() <= 1
+    kept = run(clamp=True, optimizer="adam", learning_rate=0.3, iterations=5)
+    assert free.history.total != kept.history.total
+
+
+def test_adams_state_can_be_kept(run):
+    options = {"optimizer": "adam", "scales": 2, "size": 48, "iterations": 4}
+    kept, fresh = (run(warm_start=flag, **options).history.total for flag in (True, False))
+    assert kept[:5] == fresh[:5]
+    assert kept[5:] != fresh[5:]
+    with pytest.raises(ConfigError, match="optimizer must be adam"):
+        run(warm_start=True)
+
+
+def test_a_kept_style_lacks_its_image(run, small_file, style):
+    kept = tfstyle.StyleExtractor(LAYERS["style_layers"], small_file).style(style)
+    for options, word in (
+        ({"color": "transport"}, "color transport"),
+        ({"style_losses": ("wasserstein",)}, "style_losses wasserstein"),
+        ({"fine_style": "a.png"}, "fine_style"),
+        ({"masks": Masks(styles=[np.ones((3, 3), np.float32)])}, "style_masks"),
+    ):
+        with pytest.raises(ConfigError, match=f"{word} needs the style's image"):
+            run(style=kept, **options)
+
+
+def test_resizing_without_clipping():
+    step = np.zeros((8, 8, 3), np.float32)
+    step[:, 4:] = 1
+    assert resize(step, (16, 16)).max() <= 1
+    assert resize(step, (16, 16), clip=False).max() > 1

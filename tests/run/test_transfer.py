@@ -1,0 +1,316 @@
+"""Whole runs on small pictures: what comes out, what may go in, and how a run can end."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import tfstyle
+from tests.conftest import make_picture
+from tfstyle import Encoder, StyleConfig, iterate, stylize
+from tfstyle.errors import ConfigError, ImageError, NotFiniteError, RunError, WeightsError
+from tfstyle.losses import LossNormalization, balanced_normalization
+from tfstyle.optim import Optimizer
+from tfstyle.run import Run
+from tfstyle.run.setup import LOSS_NORMALIZATIONS
+
+
+@pytest.fixture
+def fast(small_weights):
+    """Options of a short run with the small encoder."""
+    return {"size": 32, "iterations": 4, "weights": small_weights, "precision": "float32"}
+
+
+@pytest.fixture
+def run(fast, content, style, small_file):
+    def go(**changes):
+        options = {**fast, "weights": str(small_file)} | changes
+        return stylize(
+            changes.pop("content", content),
+            changes.pop("style", style),
+            **{key: value for key, value in options.items() if key not in ("content", "style")},
+        )
+
+    return go
+
+
+def test_a_run(run, content):
+    result = run(iterations=12)
+    assert result.image.shape == (23, 32, 3)
+    assert result.image.dtype == np.float32
+    assert 0 <= result.image.min() <= result.image.max() <= 1
+    history = result.history
+    assert history.iteration == list(range(1, 13))
+    assert history.scale == [1] * 12
+    assert history.total[-1] < 0.7 * history.total[0]
+    assert all(b >= a for a, b in zip(history.seconds, history.seconds[1:]))
+    assert list(history.style_layers) == ["conv1_1", "conv2_1", "conv2_2"]
+    for i in range(12):
+        assert history.total[i] == pytest.approx(
+            history.content[i] + history.style[i] + history.tv[i], rel=1e-5
+        )
+        assert history.style[i] == pytest.approx(sum(s[i] for s in history.style_layers.values()), rel=1e-5)
+    assert history.content[0] == pytest.approx(0, abs=1e-9)  # a content start
+
+
+def test_default_layers_give_way_to_those_the_weights_have(run, caplog):
+    result = run()
+    assert result.facts["style_layers"] == ("conv1_1", "conv2_1", "conv2_2")
+    assert result.facts["content_layers"] == ("conv2_1",)
+    assert "stops at conv2_2: style layers conv1_1,conv2_1,conv2_2; content layer conv2_1" in caplog.text
+
+
+@pytest.mark.weights
+def test_default_layers_of_the_real_partial_weights(data):
+    weights = str(data / "weights" / "vgg19_imagenet_block1-3.npz")
+    images = make_picture(32, 32), make_picture(32, 32, 1)
+    result = stylize(*images, weights=weights, iterations=1)
+    assert result.facts["style_layers"] == ("conv1_1", "conv2_1", "conv3_1", "conv3_4")
+    assert result.facts["content_layers"] == ("conv3_3",)
+    with pytest.raises(WeightsError, match=r"no weights for conv4_2; it has conv1_1, .*conv3_4"):
+        stylize(*images, weights=weights, content_layers=("conv4_2",))
+
+
+def test_the_same_seed_gives_the_same_picture(run):
+    one, same, other = (run(init="noise", seed=seed).image for seed in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert np.abs(one - other).mean() > 0.05
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
+def test_coarse_to_fine(fast, small_file, optimizer):
+    content, style = make_picture(90, 260, 2), make_picture(200, 150, 3)
+    result = stylize(content, style, **fast | {"weights": str(small_file), "size": 260}, optimizer=optimizer)
+    assert result.history.scale == [1] * 4 + [2] * 4
+    assert result.image.shape == (90, 260, 3)
+
+
+def test_the_step_is_traced_once_per_scale(fast, small_file):
+    options = fast | {"weights": str(small_file), "size": 260, "iterations": 5}
+    run = Run(make_picture(90, 260, 2), make_picture(64, 64, 3), StyleConfig().replace(options))
+    assert len(list(run)) == 10
+    (step,) = run.preparation.steps.values()
+    assert step.experimental_get_tracing_count() == len(run.shapes) == 2
+
+
+def test_images_that_are_too_small_are_refused(run):
+    with pytest.raises(ImageError, match=r"content image is 32 x 2 pixels at this size; at least 4 a side"):
+        run(content=make_picture(3, 40))
+    with pytest.raises(ImageError, match="style image 1 is 32 x 2 pixels at this size; at least 4 a side"):
+        run(style=make_picture(3, 40))
+
+
+def test_a_flat_style_is_not_shrunk_below_what_the_encoder_needs(fast, small_file):
+    """At the coarse scale a tenth of 20 pixels would be left of the style's height."""
+    content, style = make_picture(260, 260, 2), make_picture(20, 200, 3)
+    result = stylize(
+        content, style, **fast | {"weights": str(small_file), "size": 260, "iterations": 1, "scales": 5}
+    )
+    assert max(result.history.scale) == 5
+
+
+@pytest.mark.parametrize("init", ["content", "noise", "style"])
+def test_starts(fast, small_file, content, style, init):
+    config = StyleConfig().replace(fast | {"weights": str(small_file), "init": init, "iterations": 1})
+    first = Run(content, style, config).result().image
+    assert first.shape == (23, 32, 3)
+    if init == "content":
+        assert np.abs(first - tfstyle.images.load(content).fitted(32).rgb).max() == 0
+    if init == "noise":
+        assert abs(np.corrcoef(first[:-1].ravel(), first[1:].ravel())[0, 1]) < 0.1
+
+
+def test_a_file_as_start(run, files, style):
+    result = run(init=str(files / "style.png"), iterations=1, optimizer="adam", learning_rate=1e-6)
+    expected = tfstyle.images.resize(style, (23, 32))
+    assert np.abs(result.image - expected).max() < 0.01
+
+
+def test_several_styles_are_blended(fast, small_file, content, style):
+    other = make_picture(30, 30, 9)
+    options = fast | {"weights": str(small_file), "optimizer": "adam"}
+    alone = stylize(content, style, **options).image
+    first = stylize(content, [style, other], **options, style_blend=(1, 0)).image
+    both = stylize(content, [style, other], **options).image
+    assert np.abs(first - alone).max() < 1e-3
+    assert np.abs(both - alone).max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"style": []}, "no style image"),
+        ({"style_blend": (1, 2)}, "2 numbers for 1 style images"),
+        ({"content_layers": ("conv9_9",)}, "no layer 'conv9_9'"),
+        ({"nonsense": 1}, "no option 'nonsense'"),
+        ({"device": "gpu:7"}, "TensorFlow sees"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(run, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        run(**changes)
+
+
+def test_the_contents_alpha_comes_back(run, content):
+    alpha = np.linspace(0, 1, content.shape[1], dtype=np.float32) * np.ones(content.shape[:1] + (1,), "f4")
+    result = run(content=np.concatenate([content, alpha[..., None]], -1))
+    assert result.image.shape == (23, 32, 3)
+    assert result.alpha.shape == (23, 32)
+    assert result.alpha[10] == pytest.approx(np.linspace(0, 1, 32), abs=0.03)
+
+
+def test_16_bit_contents_are_written_with_16_bits(run, content, tmp_path):
+    result = run(content=(content * 65535).astype(np.uint16))
+    result.save(tmp_path / "a.png")
+    found = tfstyle.images.load(tmp_path / "a.png")
+    assert found.bits == 16
+    assert np.abs(found.rgb - result.image).max() < 1e-5
+
+
+def test_a_tolerance_ends_a_scale_early(run):
+    assert len(run(iterations=60, tolerance=0.5).history.total) < 60
+    assert len(run(iterations=30, tolerance=0.0).history.total) == 30
+
+
+def test_iterate_yields_previews_and_can_be_left(fast, small_file, content, style):
+    config = StyleConfig().replace(fast | {"weights": str(small_file)})
+    seen = []
+    for step in iterate(content, style, config):
+        seen.append((step.iteration, step.iterations, step.scale, step.scales, step.shape))
+        assert step.image.shape == (23, 32, 3)
+        assert step.losses["total"] > 0
+        if len(seen) == 3:
+            break
+    assert seen == [(i, 4, 1, 1, (23, 32)) for i in (1, 2, 3)]
+    first, *_, last = iterate(content, style, config)
+    assert np.abs(first.image - last.image).max() > 0.01  # each keeps its own picture
+
+
+def test_the_callback_is_called(fast, small_file, content, style):
+    seen = []
+    stylize(content, style, **fast | {"weights": str(small_file)}, callback=seen.append)
+    assert [step.iteration for step in seen] == [1, 2, 3, 4]
+
+
+def test_an_encoder_of_ones_own(content, style, small_weights):
+    encoder = Encoder(("conv1_1", "conv1_2"), small_weights)
+    layers = {"content_layers": ("conv1_2",), "style_layers": ("conv1_1",)}
+    result = stylize(content, style, encoder=encoder, size=24, iterations=2, **layers)
+    assert list(result.history.style_layers) == ["conv1_1"]
+    with pytest.raises(ConfigError, match="the encoder gives conv1_1, conv1_2"):
+        stylize(content, style, encoder=encoder, size=24)
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.Adam(0.02), tfstyle.adam(0.05), "adam"])
+def test_an_optimizer_of_ones_own(run, optimizer):
+    history = run(optimizer=optimizer, iterations=8).history
+    assert history.total[-1] < history.total[0]
+
+
+def test_normalized_weights_have_mean_activation_one(fast, small_file, content, style):
+    config = StyleConfig().replace(fast | {"weights": str(small_file), "normalize_weights": True})
+    run = Run(content, style, config)
+    pictures = [tfstyle.images.load(x).fitted(32).rgb for x in (content, style)]
+    features = [run._encoder(picture[None])["conv2_2"].numpy().reshape(-1, 128) for picture in pictures]
+    means = np.concatenate(features).mean(0)
+    assert means[means > 0] == pytest.approx(1, abs=1e-3)
+    assert "normalized" in run.facts["weights"]
+
+
+def test_the_papers_preset_runs_and_lowers_the_loss(content, style, small_file):
+    result = stylize(
+        content, style, tfstyle.preset("gatys2016"), weights=str(small_file), size=24, iterations=20
+    )
+    assert result.history.total[-1] < 0.2 * result.history.total[0]
+    assert set(result.history.tv) == {0.0}
+
+
+@pytest.mark.parametrize("how", ["xla", "eager"])
+def test_other_compilers_give_the_same_picture(run, how):
+    expected, found = (run(compile=c, optimizer="adam") for c in ("graph", how))
+    assert found.history.total == pytest.approx(expected.history.total, rel=1e-3)
+    assert np.abs(found.image - expected.image).mean() < 1e-3
+
+
+def test_calls_end_where_a_preview_is_wanted(fast, small_file, content, style):
+    config = StyleConfig().replace(
+        fast | {"weights": str(small_file), "iterations": 12, "steps_per_call": 10}
+    )
+    assert [Run(content, style, config, pause_every=n)._chunk for n in (0, 4, 9, 5)] == [6, 4, 3, 1]
+
+
+def test_several_steps_per_call_give_the_same_history(run):
+    one, three = (run(iterations=6, steps_per_call=n) for n in (1, 4))  # of 4, 3 divide 6
+    assert three.history.total == pytest.approx(one.history.total, rel=1e-3)
+    assert three.history.iteration == one.history.iteration
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_runs(run, precision):
+    result = run(precision=precision, iterations=8)
+    assert result.facts["precision"] == precision
+    assert np.isfinite(result.history.total).all()
+    assert result.history.total[-1] < 0.8 * result.history.total[0]
+
+
+def poison(optimizer, after):
+    """An optimiser that makes a picture of NaNs at some step."""
+    calls = []
+
+    def step(evaluate, x, state):
+        x, state, terms = optimizer.step(evaluate, x, state)
+        calls.append(1)
+        return (x * float("nan") if len(calls) == after else x), state, terms
+
+    return Optimizer(optimizer.init, step, compiled=False)
+
+
+@pytest.mark.parametrize("after", [1, 3, 6])
+def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_picture(run, after):
+    good = []
+    with pytest.raises(NotFiniteError, match=r"the loss is nan|left a picture that is not finite") as caught:
+        run(
+            optimizer=poison(tfstyle.adam(), after),
+            iterations=6,
+            callback=lambda s: good.append(s.losses["total"]),
+        )
+    result = caught.value.result
+    assert np.isfinite(result.image).all()
+    assert len(good) == after
+    if after < 6:  # the sixth is the last, whose move no loss was taken of
+        assert math.isnan(result.history.total[-1])
+        assert result.history.as_dict()["total"][-1] is None
+    assert isinstance(caught.value, RunError)
+
+
+def test_lbfgs_gives_up_when_nothing_is_finite(run, monkeypatch):
+    infinite = LossNormalization(lambda target: tf.constant(float("inf")), balanced_normalization.style)
+    monkeypatch.setitem(LOSS_NORMALIZATIONS, "balanced", infinite)
+    for iterations, done in ((100, 21), (5, 5)):
+        with pytest.raises(NotFiniteError) as caught:
+            run(iterations=iterations, init="noise")
+        assert np.isfinite(caught.value.result.image).all()
+        assert len(caught.value.result.history.total) == done
+
+
+@pytest.mark.parametrize("error", [tf.errors.ResourceExhaustedError(None, None, "OOM\nshape"), MemoryError()])
+def test_running_out_of_memory_is_one_line(run, error):
+    def step(evaluate, x, state):
+        raise error
+
+    with pytest.raises(RunError, match="out of memory at 32 x 23 pixels; use a smaller size") as caught:
+        run(optimizer=Optimizer(lambda x: (), step, compiled=False))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_result_says_how_it_was_made(run, tmp_path):
+    result = run(seed=7)
+    result.save(tmp_path / "a.jpg")
+    settings = tfstyle.images.saving.read_settings(tmp_path / "a.jpg")
+    assert settings["options"]["seed"] == 7
+    assert settings["facts"]["weights"] == "small.npz"
+    assert settings["facts"]["precision"] == "float32"
+    assert settings["versions"]["tensorflow"] == tf.__version__
+    assert settings["iterations"] == 4

@@ -1,0 +1,142 @@
+"""From images to a style's numbers: against NumPy, in every form that images come in."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from tests import reference
+from tests.conftest import make_picture
+from tfstyle import Encoder, StyleExtractor
+from tfstyle.errors import ConfigError, ImageError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def extractor(small_weights):
+    return StyleExtractor(weights=small_weights, content_layers=("conv2_1",), embedding_size=64, size=40)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return np.stack([make_picture(20, 26, seed) for seed in range(8)])
+
+
+def test_gram_matrices_are_those_of_the_papers_formula(extractor, small_weights, batch):
+    found = extractor(batch[:2])
+    assert list(found) == ["conv1_1", "conv2_1", "conv2_2", "embedding"]
+    assert found["embedding"].shape == (2, 64)
+    for i in range(2):
+        layers = reference.features(batch[i], small_weights.arrays, 4, "max", "reflect")
+        for layer, at in (("conv1_1", 0), ("conv2_1", 2), ("conv2_2", 3)):
+            assert reference.relative_error(found[layer][i], reference.gram(layers[at])) < 1e-5
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("pooling", ["avg", "max"])
+def test_gram_matrices_agree_with_another_framework(data, pooling):
+    """VGG-19's real weights; the numbers are another framework's, which pads with zeros."""
+    truth = np.load(data / "reference" / "tubingen_starry_night.npz")
+    weights = data / "weights" / "vgg19_imagenet_block1-3.npz"
+    extractor = StyleExtractor(("conv1_1", "conv2_1", "conv3_1"), weights, pooling=pooling, padding="zeros")
+    numbers = extractor(truth["style"][None])
+    for layer in extractor.layers:
+        expected = truth[f"{pooling}/gram/{layer}"]
+        channels = len(expected)  # of wide layers a corner is kept
+        assert reference.relative_error(numbers[layer][0, :channels, :channels], expected) < 1e-4
+
+
+def test_an_image_alone_and_among_eight_gives_the_same(extractor, batch):
+    together = extractor(batch)
+    for i in (0, 7):
+        alone = extractor(batch[i : i + 1])
+        for name, value in alone.items():
+            assert reference.relative_error(together[name][i], value[0]) < 1e-5
+
+
+def test_images_in_every_form(extractor, batch, tmp_path):
+    pixels = (batch[0] * 255).round().astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    expected = extractor(pixels[None] / np.float32(255))
+    for form in (
+        pixels[None],
+        tf.constant(pixels[None]),
+        pixels,
+        tmp_path / "a.png",
+        Image.fromarray(pixels),
+    ):
+        found = extractor(form)
+        for name in expected:
+            assert reference.relative_error(found[name], expected[name]) < 1e-6
+    several = extractor([pixels, make_picture(40, 12)])  # of two sizes
+    assert several["embedding"].shape == (2, 64)
+    assert reference.relative_error(several["conv2_2"][:1], expected["conv2_2"]) < 1e-6
+
+
+def test_single_images_are_shrunk_and_batches_are_not(extractor):
+    large = make_picture(80, 60)
+    assert extractor.content(large)["conv2_1"].shape == (1, 20, 15, 128)
+    assert extractor.content(large[None])["conv2_1"].shape == (1, 40, 30, 128)
+
+
+def test_content_features_are_the_encoders(extractor, small_weights, batch):
+    found = extractor.content(batch)
+    assert list(found) == ["conv2_1"]
+    expected = Encoder(["conv2_1"], small_weights, pooling="max", padding="reflect")(batch)["conv2_1"]
+    assert reference.relative_error(found["conv2_1"], expected) < 1e-6
+    with pytest.raises(ImageError, match="several sizes"):
+        extractor.content([batch[0], make_picture(30, 30)])
+
+
+def test_alike_pictures_are_near(data):
+    """Two halves of one painting are nearer to each other than to another's; the embedding is for that."""
+    extractor = StyleExtractor(weights="embedded", size=128)
+    halves = []
+    for name in ("starry_night_google", "the_scream", "woman-with-hat-matisse"):
+        image = Image.open(data / "images" / f"{name}.jpg")
+        width = image.width // 2
+        halves += [image.crop((0, 0, width, image.height)), image.crop((width, 0, 2 * width, image.height))]
+    vectors = extractor(halves)["embedding"].numpy()
+    alike = vectors @ vectors.T - 2 * np.eye(6)
+    assert [int(row.argmax()) for row in alike] == [1, 0, 3, 2, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"layers": ()}, ConfigError, "needs a style layer"),
+        ({"layers": ("conv9_9",)}, ConfigError, "no layer 'conv9_9'"),
+        ({"layers": ("conv3_1",)}, WeightsError, "has no weights for conv3_1"),
+        ({"views": 5}, ConfigError, "can be 1 or 10"),
+        ({"embedding_size": 0}, ConfigError, "embedding_size is 0"),
+        ({"size": 0}, ConfigError, "size is 0"),
+        ({"pooling": "sum"}, ConfigError, "pooling is 'sum'"),
+    ],
+)
+def test_wrong_options(small_weights, options, error, message):
+    with pytest.raises(error, match=message):
+        StyleExtractor(**{"weights": small_weights, **options})
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((0, 8, 8, 3), np.uint8), "batch above 0"),
+        (np.zeros((1, 8, 8, 4), np.uint8), "expected .batch, height, width, 3"),
+        (np.zeros((1, 2, 8, 3), np.uint8), "8 x 2 pixels; at least 4 a side"),
+        (np.full((1, 8, 8, 3), 200.0, np.float32), "outside 0..1"),
+        (np.full((1, 8, 8, 3), np.nan), "outside 0..1"),
+        (np.zeros((1, 8, 8, 3), int), "expected uint8, or floats"),
+        ([], "the list is empty"),
+        ("gone.png", "no such image"),
+    ],
+)
+def test_wrong_images(extractor, images, message):
+    with pytest.raises(ImageError, match=message):
+        extractor(images)
+
+
+def test_weights_without_the_default_content_layer_have_none(small_weights):
+    extractor = StyleExtractor(weights=small_weights)
+    assert extractor.content_layers == ()
+    with pytest.raises(ConfigError, match="no content layer; choose content_layers"):
+        extractor.content(make_picture(8, 8))

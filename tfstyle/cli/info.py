@@ -1,0 +1,56 @@
+"""``tfstyle info`` and ``tfstyle presets``: what is installed, and the named sets of options."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+from importlib.metadata import version
+
+from tfstyle import __version__
+from tfstyle.cli.common import DONE
+from tfstyle.presets import PRESETS
+
+
+def presets(options: argparse.Namespace) -> int:
+    """``tfstyle presets``: what there is, and what each sets."""
+    for name, preset in PRESETS.items():
+        print(f"{name}: {preset.words}{preset.differs and f' ({preset.differs})'}")
+        for option, value in preset.options.items():
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            print(f"    {option:22}{'default' if value is None else shown}")
+    return DONE
+
+
+def info(options: argparse.Namespace) -> int:
+    """``tfstyle info``: what is installed and what ``auto`` would choose."""
+    import tensorflow as tf
+
+    from tfstyle.backend import check_backend
+    from tfstyle.device import XLA_CACHE, choose_compile, choose_device, choose_precision, xla_cache
+    from tfstyle.network.download import imagenet_cache
+
+    check_backend()
+    device = choose_device()
+    from tfstyle import addons
+
+    names = ("tensorflow", "keras", "numpy", "pillow")
+    lines = {"tfstyle": __version__, "python": platform.python_version()}
+    lines |= {name: version(name) if name != "tensorflow" else tf.__version__ for name in names}
+    lines["tensorflow-addons"] = addons.version() or f"none: {addons.why_not()}"
+    lines["processors"] = f"{os.cpu_count()}"
+    gpus = [tf.config.experimental.get_device_details(g) for g in tf.config.list_physical_devices("GPU")]
+    lines["gpus"] = ", ".join(details.get("device_name", "unnamed") for details in gpus) or "none"
+    chosen = {
+        "device": device,
+        "compile": choose_compile("auto", device.value),
+        "precision": choose_precision("auto", device.value),
+    }
+    lines |= {f"{key} auto": f"{choice.value} ({choice.why})" for key, choice in chosen.items()}
+    flag = f"none; TF_XLA_FLAGS={XLA_CACHE}DIR keeps what is compiled"
+    lines["xla cache"] = xla_cache() or flag
+    cached = "cached at" if imagenet_cache().is_file() else "not cached; would be kept at"
+    lines["imagenet weights"] = f"{cached} {imagenet_cache()}"
+    width = max(map(len, lines))
+    print("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))
+    return DONE

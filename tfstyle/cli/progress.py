@@ -1,0 +1,118 @@
+"""Progress of a run on a stream: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfstyle.run.results import Iteration
+
+PLAIN_EVERY = 10.0  # seconds between two lines
+Show = Callable[[Iteration], None]
+
+
+@contextlib.contextmanager
+def progress_display(
+    shapes: Sequence[tuple[int, int]], iterations: Sequence[int], stream: TextIO
+) -> Iterator[Show]:
+    """Yield a function to be called after each iteration.
+
+    Args:
+        shapes: ``(height, width)`` of each scale; work is counted in pixels.
+        iterations: of each scale.
+        stream: where to write.
+    """
+    areas = [n * height * width for n, (height, width) in zip(iterations, shapes, strict=True)]
+    work = sum(areas)
+
+    def done(step: Iteration) -> float:  # a run that goes on begins in the middle
+        return sum(areas[: step.scale - 1]) + areas[step.scale - 1] * step.iteration / step.iterations
+
+    if not stream.isatty():
+        yield _plain(work, done, stream)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("loss {task.fields[loss]:.4g}  {task.fields[speed]:.1f} it/s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(file=stream), transient=True) as bar:
+        task = bar.add_task("starting", total=work, loss=float("nan"), speed=0.0)
+        meter = _Meter()
+
+        def show(step: Iteration) -> None:
+            height, width = step.shape
+            bar.update(
+                task,
+                completed=done(step),
+                description=f"{width} x {height} ({step.scale}/{step.scales})",
+                loss=step.losses["total"],
+                speed=meter.update(step),
+            )
+
+        yield show
+
+
+@contextlib.contextmanager
+def count_display(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a function to be called with what is being done, how many pictures are, and of how many.
+
+    On a terminal a bar, elsewhere a line when the last is done.
+    """
+    if not stream.isatty():
+
+        def line(doing: str, done: int, total: int) -> None:
+            if done == total:
+                print(f"{doing}: {total} pictures read", file=stream, flush=True)
+
+        yield line
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} pictures"),
+    )
+    with Progress(*columns, console=Console(file=stream), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
+
+
+def _plain(work: int, done: Callable[[Iteration], float], stream: TextIO) -> Show:
+    meter, last = _Meter(), time.monotonic()
+
+    def show(step: Iteration) -> None:
+        nonlocal last
+        height, width = step.shape
+        speed = meter.update(step)
+        if time.monotonic() - last < PLAIN_EVERY and step.iteration < step.iterations:
+            return
+        last = time.monotonic()
+        left = step.seconds * (work / done(step) - 1)
+        print(
+            f"scale {step.scale}/{step.scales} ({width} x {height})  iteration {step.iteration}/"
+            f"{step.iterations}  loss {step.losses['total']:.4g}  {speed:.1f} it/s  {left:.0f} s left",
+            file=stream,
+            flush=True,
+        )
+
+    return show
+
+
+class _Meter:
+    """Iterations per second, averaged over the current scale."""
+
+    def __init__(self) -> None:
+        self._scale, self._first, self._began = 0, 0, 0.0
+
+    def update(self, step: Iteration) -> float:
+        if step.scale != self._scale:
+            self._scale, self._began, self._first = step.scale, step.seconds, step.iteration
+            return 0.0
+        elapsed = step.seconds - self._began
+        return (step.iteration - self._first) / elapsed if elapsed > 0 else 0.0

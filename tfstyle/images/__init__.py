@@ -1,0 +1,36 @@
+"""Image files and arrays in, float32 sRGB images in 0..1 out, and back to files."""
+
+from tfstyle.images.color import (
+    COLOR_MATCHING,
+    grey,
+    luminance,
+    match_colors,
+    match_luminance,
+    with_luminance,
+)
+from tfstyle.images.loading import ImageArray, find_images, first_line, load, open_image, resize
+from tfstyle.images.saving import FORMATS, check_output, read_settings, save, srgb_profile
+from tfstyle.images.sheets import contact_sheet, strip, strip_width
+
+__all__ = [
+    "COLOR_MATCHING",
+    "FORMATS",
+    "ImageArray",
+    "check_output",
+    "contact_sheet",
+    "find_images",
+    "first_line",
+    "grey",
+    "load",
+    "luminance",
+    "match_colors",
+    "match_luminance",
+    "open_image",
+    "read_settings",
+    "resize",
+    "save",
+    "srgb_profile",
+    "strip",
+    "strip_width",
+    "with_luminance",
+]

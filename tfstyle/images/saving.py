@@ -1,0 +1,159 @@
+"""Writing pictures: atomically, with an sRGB profile and the settings that made them."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tifffile
+from PIL import Image, ImageCms, PngImagePlugin
+
+from tfstyle.errors import ImageError
+from tfstyle.files import check_writable, write_atomically
+from tfstyle.images.loading import ImageArray, first_line, open_image
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = 0x010E  # EXIF and TIFF tag
+#: What a picture can be written as -> (Pillow's name, the longest side it can hold, has alpha).
+FORMATS = {
+    ".png": ("PNG", 2**31 - 1, True),
+    ".jpg": ("JPEG", 65500, False),
+    ".jpeg": ("JPEG", 65500, False),
+    ".webp": ("WEBP", 16383, True),
+    ".tif": ("TIFF", 2**31 - 1, True),
+    ".tiff": ("TIFF", 2**31 - 1, True),
+}
+
+
+def check_output(path: Path, overwrite: bool = False, shape: tuple[int, int] | None = None) -> None:
+    """Raise an InputError unless a picture can be written there, before hours are spent on it.
+
+    Args:
+        path: of the picture; its suffix chooses the format.
+        overwrite: whether a file already there may be replaced.
+        shape: ``(height, width)`` where known.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise ImageError(f"cannot write {path}: the suffix must be one of {', '.join(FORMATS)}")
+    _, longest, _ = FORMATS[path.suffix.lower()]
+    if shape is not None and max(shape) > longest:
+        raise ImageError(f"cannot write {path}: {path.suffix} holds at most {longest} pixels a side")
+    check_writable(path, overwrite)
+
+
+def save(
+    path: Path, picture: ImageArray, settings: dict[str, Any] | None = None, overwrite: bool = False
+) -> None:
+    """Write a picture atomically, with an sRGB profile and the settings that made it.
+
+    Args:
+        path: ``.png``, ``.tif`` (8 or 16 bits as `Picture.bits` says), ``.jpg`` (quality 95, 4:4:4,
+            flattened on white) or ``.webp``.
+        picture: what to write.
+        settings: stored as JSON in a PNG text chunk ``tfstyle``, else in the image description.
+        overwrite: whether a file already there may be replaced.
+
+    Raises:
+        ImageError: its format cannot hold the picture.
+        OutputError: nothing can be written there, or a file is there.
+        RunError: writing failed half way, for instance on a full disk; nothing is left behind.
+    """
+    check_output(path, overwrite, picture.rgb.shape[:2])
+    kind, _, transparent = FORMATS[path.suffix.lower()]
+    text = json.dumps(settings or {})
+    if picture.alpha is not None and not transparent:
+        log.warning("%s: %s has no transparency; flattened on white", path, kind)
+        picture = ImageArray(picture.on_white(), None, picture.bits)
+    planes = [picture.rgb] + ([picture.alpha[..., None]] if picture.alpha is not None else [])
+    deep = picture.bits == 16 and kind in ("PNG", "TIFF")
+    top, dtype = (65535, np.uint16) if deep else (255, np.uint8)
+    array = np.round(np.clip(np.concatenate(planes, -1), 0, 1) * top).astype(dtype)
+    encode = {"PNG": _encode_deep_png, "TIFF": _encode_deep_tiff}[kind] if deep else None
+    write_atomically(path, encode(array, text) if encode else _encode(array, kind, text))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings that `save` stored in a picture.
+
+    Raises:
+        ImageError: not an image, or none that tfstyle wrote.
+    """
+    try:
+        with open_image(path) as image:
+            found = image.info.get("tfstyle") or image.getexif().get(DESCRIPTION, "")
+    except (OSError, SyntaxError) as error:
+        raise ImageError(f"{path}: not an image that can be read ({first_line(error, path)})") from error
+    try:
+        settings = json.loads(found)
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict) or not isinstance(settings.get("options"), dict):
+        raise ImageError(f"{path} holds no settings of tfstyle")
+    return settings
+
+
+def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
+    """8 bits per channel, by Pillow."""
+    options: dict[str, Any] = {"icc_profile": srgb_profile()}
+    if kind == "PNG":
+        options["pnginfo"] = PngImagePlugin.PngInfo()
+        options["pnginfo"].add_itxt("tfstyle", text)
+    else:
+        exif = Image.Exif()
+        exif[DESCRIPTION] = text
+        options["exif"] = exif
+    by_kind: dict[str, dict[str, Any]] = {
+        "JPEG": {"quality": 95, "subsampling": 0},
+        "WEBP": {"quality": 95},
+        "TIFF": {"compression": "tiff_deflate"},
+    }
+    options |= by_kind.get(kind, {})
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(array).save(buffer, kind, **options)
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{kind} cannot hold this picture ({first_line(error)})") from error
+    return buffer.getvalue()
+
+
+def _encode_deep_png(array: np.ndarray, text: str) -> bytes:
+    """TensorFlow's encoder writes no profile and no text: both chunks go in behind the header."""
+    encoded = tf.io.encode_png(array).numpy()
+    header = 8 + 25  # signature, IHDR chunk
+    profile = _chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile()))
+    settings = _chunk(b"iTXt", b"tfstyle\0\0\0\0\0" + text.encode())
+    return encoded[:header] + profile + settings + encoded[header:]
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def _encode_deep_tiff(array: np.ndarray, text: str) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer,
+        array,
+        photometric="rgb",
+        compression="zlib",
+        extrasamples=["unassalpha"] if array.shape[-1] == 4 else None,
+        description=text,
+        metadata=None,
+        iccprofile=srgb_profile(),
+    )
+    return buffer.getvalue()
+
+
+def srgb_profile() -> bytes:
+    """An ICC profile of sRGB, without the time of its making: equal pictures are equal files."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    made = slice(24, 36)
+    return profile[: made.start] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[made.stop :]

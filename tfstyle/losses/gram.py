@@ -1,0 +1,37 @@
+"""The Gram matrix of an image's features, which describes its style."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def gram_matrix(features: tf.Tensor) -> tf.Tensor:
+    """How often pairs of channels fire together, wherever in the image that happens.
+
+    ``G_ij = (1/M) Σ_k F_ki F_kj``, the mean over the M = height x width positions k.
+
+    Args:
+        features: float tensor ``[batch, height, width, N]`` of any float type; the sums are taken
+            in float32.
+
+    Returns:
+        float32 ``[batch, N, N]``, symmetric and positive semi-definite; differentiable once.
+
+    Reference: Gatys, Ecker, Bethge 2016, eq. 3.
+    Differs from Gatys: divided by M, so that images of different sizes compare.
+    """
+    shape = tf.shape(features)
+    flat = tf.reshape(features, [shape[0], shape[1] * shape[2], features.shape[-1]])
+    positions = tf.cast(shape[1] * shape[2], tf.float32)
+    fixed = tf.stop_gradient(flat)
+    single = tf.cast(fixed, tf.float32)
+    gram = tf.matmul(single, single, transpose_a=True) / positions
+    # The gradient F (U + Uᵀ) / M is one product in the features' own type, where automatic differentiation
+    # of the above would take two in float32: at 512 x 512 on a CPU with AMX this saves a sixth of the
+    # step. It comes by way of zeros: tf.custom_gradient keeps every graph that it is traced in, for ever
+    # (TensorFlow issue 97697).
+    # In float16 the sums of products would overflow; those of zeros do not.
+    moving = flat - fixed if flat.dtype == tf.float16 else flat
+    product = tf.cast(tf.matmul(fixed, moving, transpose_a=True), tf.float32) / positions
+    zeros = product - tf.stop_gradient(product)
+    return gram + (zeros + tf.linalg.matrix_transpose(zeros))

@@ -1,0 +1,61 @@
+"""Style losses that keep a style in its places: a Gram matrix for each window of the picture."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfstyle.losses.gram import gram_matrix
+from tfstyle.losses.style import StyleLoss, style_loss
+
+Windows = tuple[tf.Tensor, tf.Tensor]
+
+
+def windowed_gram(grid: int = 4, by_content: bool = False) -> StyleLoss:
+    """Gram matrices of ``grid x grid`` windows, compared window by window.
+
+    The loss is the mean over windows of `tfstyle.style_loss`. What lies in a window of the picture takes
+    the style of the window at the same place in the style image; or, by content, of that whose features
+    are nearest: the channels' means in the deepest style layer, each over the windows of its own image
+    brought to mean 0 and deviation 1. Swapping two windows of a picture leaves its global Gram matrix as
+    it is, and changes this.
+
+    Args:
+        grid: windows along each side; on maps smaller than that, windows overlap.
+        by_content: choose the style's window by content, not by place.
+
+    Reference: our reading of Nikulin, Novak 2016, whose local and content-aware styles are known to us by
+    name only; Gatys et al. 2017 for Gram matrices of regions.
+    """
+
+    def summary(features: tf.Tensor, weight: tf.Tensor | None) -> Windows:
+        seen = features if weight is None else tf.cast(features, tf.float32) * tf.sqrt(weight)
+        parts = _windows(seen, grid)
+        means = [tf.reduce_mean(tf.cast(part, tf.float32), [1, 2]) for part in parts]
+        return tf.concat([gram_matrix(part) for part in parts], 0), tf.concat(means, 0)
+
+    def distance(found: Windows, target: Windows) -> tf.Tensor:
+        return style_loss(found[0], target[0]) / grid**2  # it sums over the windows
+
+    return StyleLoss(summary, distance, of_products=True, order=_nearest if by_content else None)
+
+
+def _windows(features: tf.Tensor, grid: int) -> list[tf.Tensor]:
+    """Parts of ``[1, h, w, N]`` in reading order, that leave no position out."""
+    rows, columns = (
+        [(i * side // grid, -(-(i + 1) * side // grid)) for i in range(grid)]
+        for side in (tf.shape(features)[1], tf.shape(features)[2])
+    )
+    return [features[:, top:bottom, left:right] for top, bottom in rows for left, right in columns]
+
+
+def _nearest(style: Windows, content: Windows) -> tf.Tensor:
+    """For each window of the content the number of the style's window that is most like it."""
+    one, other = (_standardised(windows[1]) for windows in (content, style))
+    squares = tf.reduce_sum((one[:, tf.newaxis] - other[tf.newaxis]) ** 2, -1)
+    return tf.argmin(squares, 1)
+
+
+def _standardised(means: tf.Tensor) -> tf.Tensor:
+    """Each channel's deviations from its mean over the windows, in units of their root mean square."""
+    centred = means - tf.reduce_mean(means, 0, keepdims=True)
+    return centred / (tf.sqrt(tf.reduce_mean(centred**2, 0, keepdims=True)) + 1e-6)

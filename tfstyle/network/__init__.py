@@ -1,0 +1,30 @@
+"""The encoder, a convolutional network from an image to feature maps by layer, and its weights."""
+
+from tfstyle.network.download import ANSWER_TIMEOUT, imagenet_cache, one_line
+from tfstyle.network.encoder import CUSTOM_MODEL, IMAGENET_MEAN, Encoder, network_input
+from tfstyle.network.pretraining import pretrain
+from tfstyle.network.weights import (
+    EMBEDDED,
+    Weights,
+    check_weights_output,
+    default_layers,
+    load_weights,
+    random_weights,
+)
+
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "CUSTOM_MODEL",
+    "EMBEDDED",
+    "IMAGENET_MEAN",
+    "Encoder",
+    "Weights",
+    "check_weights_output",
+    "default_layers",
+    "imagenet_cache",
+    "load_weights",
+    "network_input",
+    "one_line",
+    "pretrain",
+    "random_weights",
+]

@@ -1,0 +1,24 @@
+"""Optimisers of an image as pairs of pure functions, and the compiled training step."""
+
+from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
+from tfstyle.optim.first_order import adam, averaged
+from tfstyle.optim.keras_adapter import from_keras
+from tfstyle.optim.quasi_newton import lbfgs, lbfgs_fixed_step
+from tfstyle.optim.step import Step, loss_scale, make_step, value_and_gradient
+
+__all__ = [
+    "HIGH",
+    "LOW",
+    "Evaluate",
+    "Optimizer",
+    "Step",
+    "Terms",
+    "adam",
+    "averaged",
+    "from_keras",
+    "lbfgs",
+    "lbfgs_fixed_step",
+    "loss_scale",
+    "make_step",
+    "value_and_gradient",
+]

@@ -1,0 +1,60 @@
+"""A style transfer from its inputs to its result: coarse to fine, with checkpoints."""
+
+from tfstyle.run.batch import Job, contact_sheets, is_finished, plan_jobs, run_jobs
+from tfstyle.run.checkpoints import (
+    Checkpoint,
+    CheckpointFolder,
+    CheckpointWriter,
+    open_checkpoints,
+    read_checkpoint,
+)
+from tfstyle.run.inputs import ScaleTargets, TransferInputs, fit_to_size, read_inputs
+from tfstyle.run.layout import Layout, describe_layout, plan_layouts
+from tfstyle.run.results import History, Iteration, Result
+from tfstyle.run.run import Run
+from tfstyle.run.setup import (
+    TransferSetup,
+    call_as_graph,
+    choose_layers,
+    iterations_per_scale,
+    layer_shapes,
+    make_setup,
+    scale_shapes,
+)
+from tfstyle.run.transfer import apply_fine_style, interpolate, iterate, mix_styles, stylize
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointFolder",
+    "CheckpointWriter",
+    "History",
+    "Iteration",
+    "Job",
+    "Layout",
+    "Result",
+    "Run",
+    "ScaleTargets",
+    "TransferInputs",
+    "TransferSetup",
+    "apply_fine_style",
+    "call_as_graph",
+    "choose_layers",
+    "contact_sheets",
+    "describe_layout",
+    "fit_to_size",
+    "interpolate",
+    "is_finished",
+    "iterate",
+    "iterations_per_scale",
+    "layer_shapes",
+    "make_setup",
+    "mix_styles",
+    "open_checkpoints",
+    "plan_jobs",
+    "plan_layouts",
+    "read_checkpoint",
+    "read_inputs",
+    "run_jobs",
+    "scale_shapes",
+    "stylize",
+]
