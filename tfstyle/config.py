@@ -11,9 +11,11 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
+
+from typing_extensions import Unpack
 
 from tfstyle.errors import ConfigError
 
@@ -47,6 +49,78 @@ def _option(
     )
 
 
+class TransferOptions(TypedDict, total=False):
+    """The fields of `StyleConfig` as keyword arguments, for editors and type checkers.
+
+    Without ``optimizer`` and ``masks``, which `tfstyle.stylize` takes as arguments of its own.
+    """
+
+    size: int
+    size_of: str
+    enlarge: bool
+    style_scale: Sequence[float] | None
+    style_size: Sequence[int] | None
+    weights: str | os.PathLike[str]
+    network: str
+    pooling: str
+    padding: str
+    pixel_range: float
+    feature_scale: float
+    normalize_weights: bool
+    content_layers: Sequence[str] | None
+    style_layers: Sequence[str] | None
+    content_layer_weights: Sequence[float] | None
+    style_layer_weights: Sequence[float] | None
+    content_weight: float
+    style_weight: float
+    style_losses: Sequence[str]
+    style_loss_weights: Sequence[float] | None
+    tv_weight: float
+    tv_form: str
+    normalize_gradients: bool
+    style_blend: Sequence[float] | None
+    fine_style: str | os.PathLike[str] | None
+    loss_normalization: str
+    color: str
+    style_masks: Sequence[str | os.PathLike[str]] | None
+    content_mask: str | os.PathLike[str] | None
+    mask_blur: float
+    guidance: str
+    init: str | os.PathLike[str]
+    init_noise: float
+    learning_rate: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    epsilon_corrected: bool
+    lbfgs_history: int
+    clamp: bool
+    ema_decay: float
+    warm_start: bool
+    iterations: int
+    first_iterations: int | None
+    iteration_decay: float | None
+    scales: int | None
+    scale_factor: float
+    min_scale: int
+    tolerance: float
+    seed: int
+    compile: str
+    device: str
+    precision: str
+    steps_per_call: int | None
+    tile: int | str
+    memory: float | None
+    max_pixels: int | None
+
+
+class StyleOptions(TransferOptions, total=False):
+    """All fields of `StyleConfig` as keyword arguments, for editors and type checkers."""
+
+    optimizer: str
+    masks: Sequence[str | os.PathLike[str]] | None
+
+
 @dataclass(frozen=True)
 class StyleConfig:
     """The options of one run. Immutable; `replace` makes a changed copy.
@@ -63,7 +137,7 @@ class StyleConfig:
     Controlling Perceptual Factors; ``style_losses`` as `tfstyle.style_losses` and its kin say of each;
     ``normalize_gradients`` and ``style_scale`` from jcjohnson/neural-style; ``ema_decay``, ``warm_start``,
     ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and ``replicate_first``
-    from crowsonkb/style-transfer-pytorch; ``content_mask`` as in inpainting: a pixel that stays takes no part.
+    from crowsonkb/style-transfer-pytorch; ``content_mask`` as in inpainting: pixels that stay take no part.
 
     Raises:
         ConfigError: an option has a value it cannot have; the message says which would be right.
@@ -89,8 +163,8 @@ class StyleConfig:
     )
     padding: str = _option(
         "reflect",
-        "padding of the encoder's convolutions; replicate_first: replicate at the first, zeros at the others; "
-        "circular: the opposite border",
+        "padding of the encoder's convolutions; replicate_first: replicate at the first one, zeros at the "
+        "others; circular: the opposite border",
         choices=("zeros", "reflect", "replicate", "replicate_first", "circular"),
     )
     pixel_range: float = _option(255.0, "what white is to the encoder; Torch's program had 256", low=1)
@@ -111,8 +185,8 @@ class StyleConfig:
     tv_weight: float = _option(0.3, "weight of the total variation", low=0)
     tv_form: str = _option(
         "mean_squared",
-        "total variation: mean squared differences, half the sum of squared ones, the sum of absolute ones, or "
-        "the mean over all eight neighbours",
+        "total variation: the mean of squared differences, half their sum, the sum of absolute ones, or the "
+        "mean over all eight neighbours",
         choices=("mean_squared", "sum_squared", "sum_absolute", "nine_point"),
     )
     normalize_gradients: bool = _option(
@@ -238,16 +312,27 @@ class StyleConfig:
         if self.content_weight == self.style_weight == self.tv_weight == 0:
             raise ConfigError("content_weight, style_weight and tv_weight are all 0: nothing to do")
 
-    def replace(self, changes: Mapping[str, Any]) -> StyleConfig:
+    def replace(
+        self, changes: Mapping[str, Any] | StyleOptions | None = None, /, **options: Unpack[StyleOptions]
+    ) -> StyleConfig:
         """A copy with some options changed.
+
+        Args:
+            changes: options by name, for changes that are not known when the call is written.
+            **options: options as keyword arguments; they win over ``changes``.
 
         Raises:
             ConfigError: no such option, or a value it cannot have.
+
+        Example:
+            >>> StyleConfig().replace(size=1024, scales=3).size
+            1024
         """
-        known = {field.name for field in dataclasses.fields(self)}
-        if unknown := sorted(set(changes) - known):
-            raise ConfigError(f"no option {unknown[0]!r}; there are {', '.join(sorted(known))}")
-        return dataclasses.replace(self, **changes)
+        merged: dict[str, Any] = {**(changes or {}), **options}
+        names = {field.name for field in dataclasses.fields(self)}
+        if unknown := sorted(set(merged) - names):
+            raise ConfigError(f"no option {unknown[0]!r}; there are {', '.join(sorted(names))}")
+        return dataclasses.replace(self, **merged)
 
     def as_dict(self) -> dict[str, Any]:
         """The options as plain values that JSON can hold."""

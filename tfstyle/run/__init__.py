@@ -13,12 +13,14 @@ from tfstyle.run.layout import Layout, describe_layout, plan_layouts
 from tfstyle.run.results import History, Iteration, Result
 from tfstyle.run.run import Run
 from tfstyle.run.setup import (
+    Scale,
     TransferSetup,
     call_as_graph,
     choose_layers,
     iterations_per_scale,
     layer_shapes,
     make_setup,
+    plan_scales,
     scale_shapes,
 )
 from tfstyle.run.transfer import apply_fine_style, interpolate, iterate, mix_styles, stylize
@@ -33,6 +35,7 @@ __all__ = [
     "Layout",
     "Result",
     "Run",
+    "Scale",
     "ScaleTargets",
     "TransferInputs",
     "TransferSetup",
@@ -52,6 +55,7 @@ __all__ = [
     "open_checkpoints",
     "plan_jobs",
     "plan_layouts",
+    "plan_scales",
     "read_checkpoint",
     "read_inputs",
     "run_jobs",

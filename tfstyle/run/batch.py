@@ -1,4 +1,4 @@
-"""Many pictures in one process: contents against styles, one compilation for each shape."""
+"""Many images in one process: every content image in every style, one compilation for each shape."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from tfstyle.config import StyleConfig
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
 from tfstyle.images import ImageArray, contact_sheet, load, read_settings
-from tfstyle.run.inputs import counted_side, fit_to_size
+from tfstyle.run.inputs import fit_to_size
 from tfstyle.run.results import Result
 from tfstyle.run.run import Run
-from tfstyle.run.setup import TransferSetup
+from tfstyle.run.setup import Shape, TransferSetup, measured_side
 from tfstyle.run.transfer import apply_fine_style
 
-CELL, ROWS = 240, 100  # pixels of a thumbnail, contents on a sheet
-UNCOMPARED_OPTIONS = (
-    "memory",
-    "tile",
-)  # options that change no picture: what ran out of memory may be tried with others
-BUCKET = 64  # pixels; on XLA, which takes minutes to compile a shape, pictures grow to multiples of it
+THUMBNAIL = 240  # pixels of the longest side of an image on a contact sheet
+ROWS = 100  # content images on one contact sheet
+#: Options that change no result, so that an image that ran out of memory can be tried with others.
+UNCOMPARED_OPTIONS = ("memory", "tile")
+#: Pixels. XLA takes minutes to compile a shape, so that with it images are padded to multiples of this.
+XLA_MULTIPLE = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One picture to be painted.
+    """One result to be made.
 
     Attributes:
-        content: its file.
-        styles: files, one, or several to blend.
-        output: where the picture goes.
+        content: path of the content image.
+        styles: paths of one style image, or of several to blend.
+        output: path of the result.
         config: its options.
     """
 
@@ -46,45 +46,51 @@ class Job:
     config: StyleConfig
 
     def sources(self) -> dict[str, str]:
-        """What it is made of -> SHA-256; stored in the picture, so that another's is not taken for it."""
+        """Path -> SHA-256 of the content and style files; stored in the result to recognise it."""
         return {
             str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in (self.content, *self.styles)
         }
 
 
 def plan_jobs(
-    contents: Sequence[Path], styles: Sequence[Path], config: StyleConfig, folder: Path, ending: str
+    contents: Sequence[Path], styles: Sequence[Path], config: StyleConfig, *, folder: Path, suffix: str
 ) -> list[Job]:
-    """Each content with each style, or with all of them blended where the config has blend weights.
+    """Plan a job for each content image with each style, or with all styles where the config blends them.
+
+    Args:
+        contents, styles: paths of images.
+        config: the options.
+        folder: of the results.
+        suffix: of the results' names, such as ``.png``.
 
     Raises:
-        ConfigError: the config has options for the places of one picture, or numbers that do not go with
-            the styles; or two pictures would have one name.
+        ConfigError: the config has masks, which belong to one image, or numbers that do not go with the
+            styles; or two results would have one name.
     """
     for option in ("masks", "style_masks", "content_mask"):
         if getattr(config, option) is not None:
-            raise ConfigError(f"{option} belongs to one picture; batch cannot take it")
-    together = config.style_blend is not None
-    groups = [tuple(styles)] if together else [(style,) for style in styles]
-    names, style_names = _names(contents), _names(styles)
-    found: dict[Path, Job] = {}
+            raise ConfigError(f"{option} belongs to one image; batch cannot take it")
+    blended = config.style_blend is not None
+    groups = [tuple(styles)] if blended else [(style,) for style in styles]
+    content_names, style_names = _short_names(contents), _short_names(styles)
+    jobs: dict[Path, Job] = {}
     for content in contents:
         for index, group in enumerate(groups):
-            suffix = "" if together else f"_{style_names[group[0]]}"
-            output = folder / f"{names[content]}{suffix}{ending}"
-            own = config if together else _own_numbers(config, index, len(styles))
-            if output in found:
-                first = found[output]
+            style_name = "" if blended else f"_{style_names[group[0]]}"
+            output = folder / f"{content_names[content]}{style_name}{suffix}"
+            if output in jobs:
+                first = jobs[output]
                 raise ConfigError(
                     f"{output} would be {first.content} in {first.styles[0]} and {content} in {group[0]}; "
                     "rename one"
                 )
-            found[output] = Job(content, group, output, own)
-    return list(found.values())
+            style_config = config if blended else _config_of_style(config, index, len(styles))
+            jobs[output] = Job(content, group, output, style_config)
+    return list(jobs.values())
 
 
-def _own_numbers(config: StyleConfig, index: int, count: int) -> StyleConfig:
-    """The config of one style of several that are painted by themselves."""
+def _config_of_style(config: StyleConfig, index: int, count: int) -> StyleConfig:
+    """The config for one of several styles that are used one at a time."""
     changes = {}
     for name in ("style_scale", "style_size"):
         numbers = getattr(config, name)
@@ -95,47 +101,48 @@ def _own_numbers(config: StyleConfig, index: int, count: int) -> StyleConfig:
     return config.replace(changes)
 
 
-def _names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Short names, no two alike: the stem, with the ending, or with the folders before it."""
-    for name in (
+def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A unique name for each path: its stem, its stem with the suffix, or these with the folders before."""
+    for short_name in (
         lambda path: path.stem,
         lambda path: path.name.replace(".", "-"),
         lambda path: "-".join(path.with_name(path.name.replace(".", "-")).parts).strip("/\\-"),
     ):
-        names = {path: name(path) for path in paths}
+        names = {path: short_name(path) for path in paths}
         if len(set(names.values())) == len(names):
             break
     return names
 
 
 def run_jobs(
-    todo: Sequence[Job], stop: Callable[[], bool] = lambda: False
+    jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[Job, Result | TfstyleError]]:
-    """Paint jobs one after the other with one encoder and one compiled step.
+    """Run jobs one after the other with one encoder and one compiled step.
 
     Args:
-        todo: of `jobs`.
-        stop: asked after every iteration; where it says so the generator ends, with nothing of that job.
+        jobs: of `plan_jobs`.
+        stop: called after every iteration; the generator ends where it returns True, without a result of
+            the job that is running.
 
     Yields:
-        each job with its result, or with the error that it ended with; the others go on.
+        Each job with its result, or with the error that ended it; the other jobs go on.
 
     Raises:
-        ConfigError, WeightsError: what no job could be painted with.
+        ConfigError, WeightsError: the options or the weights cannot be used by any job.
     """
-    shared: dict[tuple[Path, ...], TransferSetup] = {}
-    mixed: dict[tuple[Path, ...], list[Any]] = {}
-    for job in todo:
+    setups: dict[tuple[Path, ...], TransferSetup] = {}
+    styles: dict[tuple[Path, ...], list[Any]] = {}
+    for job in jobs:
         if stop():
             return
         try:
-            known = shared.get(job.styles) or next(iter(shared.values()), None)
-            if known is not None and job.styles not in shared:
-                known = dataclasses.replace(known, summaries={})  # of other styles
-            if job.styles not in mixed:
-                mixed[job.styles] = apply_fine_style([str(style) for style in job.styles], job.config)
-            run, (height, width) = _run(job, mixed[job.styles], known)
-            shared[job.styles] = run.preparation
+            setup = setups.get(job.styles)
+            if setup is None and setups:
+                setup = next(iter(setups.values())).for_other_styles()
+            if job.styles not in styles:
+                styles[job.styles] = apply_fine_style([str(path) for path in job.styles], job.config)
+            run, (height, width) = _make_run(job, styles[job.styles], setup)
+            setups[job.styles] = run.setup
             for _ in run:
                 if stop():
                     return
@@ -150,32 +157,33 @@ def run_jobs(
             yield job, RunError(f"{error.filename}: {error.strerror}")
 
 
-def _run(job: Job, styles: list[Any], known: TransferSetup | None) -> tuple[Run, tuple[int, int]]:
-    """A run, and the height and width of what is to be cut from its result."""
+def _make_run(job: Job, styles: list[Any], setup: TransferSetup | None) -> tuple[Run, Shape]:
+    """The run of a job, and the height and width that its result is cropped to."""
     config = job.config
-    picture = fit_to_size(load(job.content, config.max_pixels), config)
-    height, width = picture.rgb.shape[:2]
+    image = fit_to_size(load(job.content, max_pixels=config.max_pixels), config)
+    height, width = image.rgb.shape[:2]
     if choose_compile(config.compile, choose_device(config.device).value).value == "xla":
-        picture = _grown(picture, BUCKET)
-        config = config.replace({"size": math.ceil(counted_side(picture.rgb.shape, config))})
-    known = None if config.normalize_weights else known  # those depend on the content
-    return Run(picture, styles, config, preparation=known), (height, width)
+        image = _pad_to_multiple(image, XLA_MULTIPLE)
+        config = config.replace(size=math.ceil(measured_side(image.rgb.shape, config)))
+    if config.normalize_weights:  # then the encoder depends on the content image
+        setup = None
+    return Run(image, styles, config, setup=setup), (height, width)
 
 
-def _grown(picture: ImageArray, bucket: int) -> ImageArray:
-    """The picture continued, mirrored, to the right and below up to multiples of so many pixels."""
-    height, width = picture.rgb.shape[:2]
-    more = [(0, -height % bucket), (0, -width % bucket)]
-    rgb = np.pad(picture.rgb, [*more, (0, 0)], mode="symmetric")
-    alpha = None if picture.alpha is None else np.pad(picture.alpha, more, mode="symmetric")
-    return ImageArray(rgb, alpha, picture.bits)
+def _pad_to_multiple(image: ImageArray, multiple: int) -> ImageArray:
+    """The image mirrored at its right and lower border up to multiples of so many pixels."""
+    height, width = image.rgb.shape[:2]
+    padding = [(0, -height % multiple), (0, -width % multiple)]
+    rgb = np.pad(image.rgb, [*padding, (0, 0)], mode="symmetric")
+    alpha = None if image.alpha is None else np.pad(image.alpha, padding, mode="symmetric")
+    return ImageArray(rgb, alpha, bits=image.bits)
 
 
 def is_finished(job: Job) -> bool:
-    """Whether the job's picture is there, made from the same files with the same options.
+    """Whether the job's result exists, made from the same files with the same options.
 
     Raises:
-        OutputError: another picture is there.
+        OutputError: another file has its name.
     """
     if not job.output.is_file():
         return False
@@ -184,7 +192,7 @@ def is_finished(job: Job) -> bool:
     except TfstyleError as error:
         raise OutputError(f"{job.output} is there, not made by tfstyle; --overwrite replaces it") from error
     if settings.get("facts", {}).get("sources") != job.sources():
-        raise OutputError(f"{job.output} is there, made from other pictures; --overwrite replaces it")
+        raise OutputError(f"{job.output} is there, made from other images; --overwrite replaces it")
     options = {
         **settings.get("options", {}),
         **{name: getattr(job.config, name) for name in UNCOMPARED_OPTIONS},
@@ -194,24 +202,24 @@ def is_finished(job: Job) -> bool:
     return True
 
 
-def contact_sheets(made: Sequence[Job]) -> list[np.ndarray]:
-    """Contact sheets: a row for each content, a column for each style, blank where a picture is missing.
+def contact_sheets(jobs: Sequence[Job]) -> list[np.ndarray]:
+    """Contact sheets: a row for each content image, a column for each style, blank without a result.
 
     Returns:
-        float32 ``[height, width, 3]`` each, of `ROWS` contents at most.
+        float32 ``[height, width, 3]`` each, of `ROWS` content images at most.
     """
-    contents = list(dict.fromkeys(job.content for job in made))
-    groups = list(dict.fromkeys(job.styles for job in made))
-    outputs = {(job.content, job.styles): job.output for job in made}
+    contents = list(dict.fromkeys(job.content for job in jobs))
+    groups = list(dict.fromkeys(job.styles for job in jobs))
+    outputs = {(job.content, job.styles): job.output for job in jobs}
 
     def thumbnail(path: Path | None) -> np.ndarray | None:
         if path is None or not path.is_file():
             return None
         try:
-            return load(path).fitted(CELL).on_white()
+            return load(path).fitted(THUMBNAIL).on_white()
         except TfstyleError:
             return None
 
     head = [None, *(thumbnail(group[0]) for group in groups)]
     rows = [[thumbnail(c), *(thumbnail(outputs.get((c, g))) for g in groups)] for c in contents]
-    return [contact_sheet([head, *rows[k : k + ROWS]], CELL) for k in range(0, len(rows), ROWS)]
+    return [contact_sheet([head, *rows[k : k + ROWS]], side=THUMBNAIL) for k in range(0, len(rows), ROWS)]

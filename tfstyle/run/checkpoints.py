@@ -1,7 +1,8 @@
-"""The checkpoints of a run in a folder: written whole or not at all, the last two kept, checked when read.
+"""Checkpoints: a run stored in a folder as it goes on, and restored from there.
 
-A checkpoint is an uncompressed ``.npz`` of plain arrays, and ``about``, what there is to say of them, as
-JSON. Nothing in it belongs to a version of TensorFlow. What a run puts in is `tfstyle.resuming`'s affair.
+A checkpoint is an uncompressed ``.npz`` file of plain arrays and of ``about``, a JSON object that describes
+them. Nothing in it depends on a version of TensorFlow. A file is written whole or not at all, the last two
+are kept, and each is checked when it is read.
 """
 
 from __future__ import annotations
@@ -24,30 +25,31 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle import __version__
-from tfstyle.config import StyleConfig
+from tfstyle.config import INIT_NAMES, StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.files import digest, make_folder, remove_left, replacing
-from tfstyle.network import Encoder
 from tfstyle.optim import Optimizer
-from tfstyle.run.inputs import TransferInputs, names_file
+from tfstyle.run.inputs import TransferInputs
 from tfstyle.run.results import History
+from tfstyle.run.setup import TransferSetup
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
-KEPT = 2
-#: Options that change nothing, or name files: what is in those is compared instead.
+FORMAT = 2
+CHECKPOINTS_KEPT = 2
+#: Options that change no result, or that name files, whose contents are compared instead.
 NOT_COMPARED = ("weights", "max_pixels", "memory", "fine_style", "masks", "style_masks", "content_mask")
+ENCODER_ATTRIBUTES = ("network", "pooling", "padding", "pixel_range", "feature_scale", "dtype", "layers")
 HINT = "leave out --resume (resume=True) and choose another folder to begin a new run"
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What was stored of a run at one instant.
+    """A run as it was stored between two calls of its step.
 
     Attributes:
-        about: plain values: how far it was, what it depends on, what ``auto`` had become.
-        arrays: image, state of the optimiser, history.
+        about: plain values: how far the run was, what it depends on, what ``auto`` had become.
+        arrays: the image, the state of the optimiser, the history.
     """
 
     about: Mapping[str, Any]
@@ -76,6 +78,7 @@ class CheckpointFolder:
     def __init__(
         self,
         folder: str | os.PathLike[str],
+        *,
         every: float = 300.0,
         resume: bool = False,
         overwrite: bool = False,
@@ -86,30 +89,30 @@ class CheckpointFolder:
         self._every, self._written = every, time.monotonic()
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise OutputError(f"cannot write checkpoints: no permission to write in {self.folder}")
-        there = self._there()
-        self._number = max(there, default=0)
-        self._good: list[Path] = []
-        self._trouble = ""
+        paths = self._paths()
+        self._number = max(paths, default=0)
+        self._readable: list[Path] = []
+        self._last_failure = ""
         self.latest: Checkpoint | None = None
-        if there and not resume and not overwrite:
+        if paths and not resume and not overwrite:
             raise OutputError(
                 f"{self.folder} holds the checkpoints of a run: go on with it by --resume (resume=True), "
                 "replace it by --overwrite, or choose another folder"
             )
         remove_left(self.folder)
         if resume:
-            self.latest = self._newest(there)
+            self.latest = self._read_newest(paths)
 
     def pinned(self, config: StyleConfig) -> StyleConfig:
-        """The config with what ``auto`` had become when the run began."""
+        """The config, with what ``auto`` had become in the run that is resumed."""
         return config if self.latest is None else config.replace(self.latest.about["chosen"])
 
     def due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Whether it is time for the next checkpoint."""
         return time.monotonic() - self._written >= self._every
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Store one more, and only then drop all but the last two; where that fails, warn and go on."""
+        """Store a checkpoint, then delete all but the last two; where it cannot be stored, warn."""
         self._number += 1
         path = self.folder / f"checkpoint-{self._number:06d}.npz"
         about = {"format": FORMAT, "arrays": sorted(checkpoint.arrays), **checkpoint.about}
@@ -119,56 +122,58 @@ class CheckpointFolder:
             with replacing(path) as file:
                 _write(file, arrays)
         except (RunError, OSError, MemoryError) as error:
-            if str(error.__cause__ or error) != self._trouble:
+            failure = str(error.__cause__ or error)
+            if failure != self._last_failure:
                 log.warning("no checkpoint: %s; the run goes on", error)
-            self._trouble = str(error.__cause__ or error)
+            self._last_failure = failure
         else:
-            if self._trouble:
+            if self._last_failure:
                 log.warning("checkpoints are written again in %s", self.folder)
-            self._trouble = ""
-            self._good = [*self._good, path][-KEPT:]
-            self._drop_others()
+            self._last_failure = ""
+            self._readable = [*self._readable, path][-CHECKPOINTS_KEPT:]
+            self._delete_others()
         self._written = time.monotonic()
 
-    def _drop_others(self) -> None:
-        for path in set(self._there().values()) - set(self._good):
+    def _delete_others(self) -> None:
+        for path in set(self._paths().values()) - set(self._readable):
             with contextlib.suppress(OSError):
                 path.unlink()
 
-    def _there(self) -> dict[int, Path]:
-        """Number -> checkpoint, whole or not."""
+    def _paths(self) -> dict[int, Path]:
+        """Number -> path of every checkpoint file, damaged ones too."""
         names = {path: re.fullmatch(r"checkpoint-(\d+)\.npz", path.name) for path in self.folder.iterdir()}
         return {int(match[1]): path for path, match in names.items() if match}
 
-    def _newest(self, there: Mapping[int, Path]) -> Checkpoint | None:
-        for number in sorted(there, reverse=True):
+    def _read_newest(self, paths: Mapping[int, Path]) -> Checkpoint | None:
+        for number in sorted(paths, reverse=True):
             try:
-                found = read_checkpoint(there[number])
+                checkpoint = read_checkpoint(paths[number])
             except ValueError as error:
                 if isinstance(error, ConfigError):
                     raise
-                log.warning("%s is damaged (%s): falling back to the one before", there[number], error)
+                log.warning("%s is damaged (%s): falling back to the one before", paths[number], error)
                 continue
-            self._good = [path for n, path in sorted(there.items()) if n <= number][-KEPT:]
-            done = f"scale {found.about['scale']}, {found.about['done']} iterations of it done"
-            log.warning("going on from %s: %s", there[number], done)
-            return found
+            older = [path for n, path in sorted(paths.items()) if n <= number]
+            self._readable = older[-CHECKPOINTS_KEPT:]
+            done = f"scale {checkpoint.about['scale']}, {checkpoint.about['done']} iterations of it done"
+            log.warning("going on from %s: %s", paths[number], done)
+            return checkpoint
         log.warning("no checkpoint that could be read in %s: starting from the beginning", self.folder)
         return None
 
 
 def open_checkpoints(
-    folder: str | os.PathLike[str] | None, every: float, resume: bool, overwrite: bool = False
+    folder: str | os.PathLike[str] | None, *, every: float, resume: bool, overwrite: bool = False
 ) -> CheckpointFolder | None:
-    """The checkpoints in a folder, or None where none are wanted.
+    """Open the folder of a run's checkpoints; None where no checkpoints are wanted.
 
-    Args, Raises: as `Checkpoints`; `resume` without a folder is a ConfigError.
+    Args, Raises: as `CheckpointFolder`; `resume` without a folder is a ConfigError.
     """
     if folder is None:
         if resume:
             raise ConfigError("resume needs checkpoint, the folder to go on from: --checkpoint DIR")
         return None
-    return CheckpointFolder(folder, every, resume, overwrite)
+    return CheckpointFolder(folder, every=every, resume=resume, overwrite=overwrite)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -198,32 +203,34 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(about, arrays)
 
 
-def differences(stored: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What differs between two of what `tfstyle.resuming.dependencies` gives, in words."""
+def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
+    """Say what differs between the `dependencies` of two runs, one phrase for each difference."""
     defaults = StyleConfig().as_dict()
     options = {
-        name: (stored["options"].get(name, defaults[name]), now) for name, now in here["options"].items()
+        name: (stored["options"].get(name, defaults[name]), now) for name, now in current["options"].items()
     }
-    found = [f"{name} was {was!r}, is {now!r}" for name, (was, now) in options.items() if was != now]
-    was, now = stored["inputs"], here["inputs"]
+    different = [f"{name} was {was!r}, is {now!r}" for name, (was, now) in options.items() if was != now]
+    was, now = stored["inputs"], current["inputs"]
     for name in sorted({*was, *now}):
         if name not in now:
-            found.append(f"{name} is missing")
+            different.append(f"{name} is missing")
         elif name not in was:
-            found.append(f"{name} is new")
+            different.append(f"{name} is new")
         elif was[name] != now[name]:
-            found.append(f"{name} is another picture")
-    if not found:  # else they may follow from an option
-        sides = ({**side["encoder"], "optimizer": side["optimizer"]} for side in (stored, here))
+            different.append(f"{name} is another image")
+    if not different:  # else these may follow from an option
+        sides = ({**side["encoder"], "optimizer": side["optimizer"]} for side in (stored, current))
         was, now = ({k: v for k, v in side.items() if k not in ("weights", "arrays")} for side in sides)
-        found = [f"{name} was {was.get(name)}, is {now[name]}" for name in now if was.get(name) != now[name]]
-    old, new = stored["encoder"], here["encoder"]
-    # Weights that are rounded, or normalised over other pictures, are others for that reason alone.
-    alike = old["dtype"] == new["dtype"] and not (found and here["normalised"])
-    if alike and old["arrays"] != new["arrays"]:
+        different = [
+            f"{name} was {was.get(name)}, is {now[name]}" for name in now if was.get(name) != now[name]
+        ]
+    old, new = stored["encoder"], current["encoder"]
+    # Weights that are rounded, or normalised over other images, differ for that reason alone.
+    comparable = old["dtype"] == new["dtype"] and not (different and current["normalised"])
+    if comparable and old["arrays"] != new["arrays"]:
         names = f": {old['weights']} became {new['weights']}" if old["weights"] != new["weights"] else ""
-        found.append(f"the encoder has other weights{names}")
-    return found
+        different.append(f"the encoder has other weights{names}")
+    return different
 
 
 def _write(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
@@ -232,9 +239,6 @@ def _write(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-
-
-ENCODER_ATTRIBUTES = ("network", "pooling", "padding", "pixel_range", "feature_scale", "dtype", "layers")
 
 
 class RunPosition(NamedTuple):
@@ -258,11 +262,11 @@ class RunPosition(NamedTuple):
 
 
 class CheckpointWriter:
-    """Stores a run's positions as it goes on.
+    """Writes the checkpoints of a run as it goes on.
 
     Args:
-        checkpoints: where; None: nowhere, and nothing is done.
-        about: what `tfstyle.resuming.describe` says of the run.
+        checkpoints: the folder; None: nothing is written.
+        about: of `describe_run`.
         optimizer: of the run.
         history: of the run, as it grows.
     """
@@ -271,6 +275,7 @@ class CheckpointWriter:
         self,
         checkpoints: CheckpointFolder | None,
         about: Mapping[str, Any],
+        *,
         optimizer: Optimizer,
         history: History,
     ) -> None:
@@ -279,37 +284,37 @@ class CheckpointWriter:
         self._newest: tuple[RunPosition, int] | None = None
 
     def reached(self, position: RunPosition) -> None:
-        """Remember a position, and store it at the end of a scale or when it is time."""
+        """Remember a position, and write it at the end of a scale or when a checkpoint is due."""
         if self._checkpoints is None:
             return
         state = self._optimizer.leaves(position.state)  # by value: an adapted optimiser changes its own
         self._newest = position._replace(state=state), len(self._history.iteration)
         if position.ended or self._checkpoints.due():
-            self._store()
+            self._write()
 
-    def moves_in_place(self) -> None:
-        """Forget the last position: the arrays that it is made of are about to change."""
+    def forget(self) -> None:
+        """Forget the last position, because the arrays in it are about to change in place."""
         self._newest = None
 
     @contextlib.contextmanager
-    def storing_when_interrupted(self) -> Iterator[None]:
-        """Store the last position where the block is left by Ctrl-C, or by whoever iterates over the run."""
+    def write_if_interrupted(self) -> Iterator[None]:
+        """Write the last position where the block ends by Ctrl-C or because its iterator is closed."""
         try:
             yield
         except (GeneratorExit, KeyboardInterrupt):
-            self._store()
+            self._write()
             raise
 
-    def _store(self) -> None:
+    def _write(self) -> None:
         if self._checkpoints is None or self._newest is None:
             return
         position, count = self._newest
-        good, state = position.last_good
-        if state is not None:  # of which only the picture is ever needed
-            good = self._optimizer.solution(good, state)
+        last_good, state = position.last_good
+        if state is not None:  # only its image is ever needed
+            last_good = self._optimizer.solution(last_good, state)
         arrays = {"image": np.asarray(position.image)}
-        if good is not position.image:  # it is, where an image moves in place
-            arrays["last_good"] = np.asarray(good)
+        if last_good is not position.image:  # it is where an image is updated in place
+            arrays["last_good"] = np.asarray(last_good)
         arrays |= {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(position.state)}
         arrays |= _history_arrays(self._history, count)
         progress = {"scale": position.scale, "done": position.done, "ended": position.ended}
@@ -318,19 +323,14 @@ class CheckpointWriter:
 
 
 def describe_run(
-    config: StyleConfig,
-    inputs: TransferInputs,
-    encoder: Encoder,
-    optimizer: Optimizer,
-    chosen: Mapping[str, Any],
+    inputs: TransferInputs, setup: TransferSetup, *, chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What a checkpoint says of a run but for how far it is, as plain values.
+    """Describe a run for its checkpoints, as plain values: all but how far it is.
 
     Args:
-        config: as given.
-        inputs: with their digests.
-        encoder, optimizer: as used.
-        chosen: what options that are ``auto`` have become.
+        inputs: of the run, with their digests.
+        setup: of the run.
+        chosen: of `chosen_options`.
     """
     return {
         "versions": {
@@ -339,18 +339,17 @@ def describe_run(
             "keras": keras.__version__,
             "numpy": np.__version__,
         },
-        "config": config.as_dict(),
-        "depends": dependencies(config, inputs, encoder, optimizer),
+        "config": inputs.config.as_dict(),
+        "depends": dependencies(inputs, setup),
         "chosen": dict(chosen),
     }
 
 
-def dependencies(
-    config: StyleConfig, inputs: TransferInputs, encoder: Encoder, optimizer: Optimizer
-) -> dict[str, Any]:
-    """All that the picture depends on: what was given by value, pictures and weights by their digests."""
+def dependencies(inputs: TransferInputs, setup: TransferSetup) -> dict[str, Any]:
+    """All that the result depends on: options by their values, images and weights by their digests."""
+    config, encoder = inputs.config, setup.encoder
     options = {name: value for name, value in config.as_dict().items() if name not in NOT_COMPARED}
-    if names_file(config.init):
+    if config.init not in INIT_NAMES:
         options["init"] = "a file"
     attributes = {name: getattr(encoder, name) for name in ENCODER_ATTRIBUTES}
     arrays = [np.asarray(tf.cast(tf.convert_to_tensor(v), tf.float32)) for v in encoder.model.weights]
@@ -364,72 +363,76 @@ def dependencies(
             "arrays": digest(arrays),
         },
         "normalised": config.normalize_weights,
-        "optimizer": optimizer.described,
+        "optimizer": setup.optimizer.described,
     }
 
 
-def chosen_options(config: StyleConfig, facts: Mapping[str, Any], chunk: int, own: bool) -> dict[str, Any]:
-    """The options that a machine or a source of weights chooses, as they were.
+def chosen_options(
+    config: StyleConfig, facts: Mapping[str, Any], *, steps_per_call: int, custom_encoder: bool
+) -> dict[str, Any]:
+    """The options that ``auto`` left to the machine or to the weights that were available.
 
     Args:
         config: as given.
         facts: of the run.
-        chunk: iterations in one call of the step.
-        own: whether the encoder is the caller's, to which those of encoders say nothing.
+        steps_per_call: iterations in one call of the step.
+        custom_encoder: whether the caller made the encoder; the options of encoders then do not apply.
     """
     kind, _, number = facts["device"].strip("/").lower().partition(":")
-    found = {
+    chosen = {
         "device": f"gpu:{number}" if kind == "gpu" else "cpu",
         "compile": facts["compile"],
-        "steps_per_call": chunk,
+        "steps_per_call": steps_per_call,
     }
-    if not own:
-        found |= {"precision": facts["precision"], "pooling": facts["pooling"]}
+    if not custom_encoder:
+        chosen["precision"] = facts["precision"]
         if config.weights == "auto":
-            found["weights"] = facts["weights"].removesuffix(", normalized")
-    return found
+            chosen["weights"] = facts["weights"].removesuffix(", normalized")
+    return chosen
 
 
 def check_same_run(checkpoints: CheckpointFolder, about: Mapping[str, Any]) -> None:
-    """Raise ConfigError where the stored run is another one; warn where its libraries are.
+    """Raise ConfigError where the stored run is another one; warn where its libraries had other versions.
 
     Args:
-        checkpoints: with a `latest` one.
-        about: of `describe`, of the run here.
+        checkpoints: with a `latest` checkpoint.
+        about: of `describe_run`, of the current run.
     """
     assert checkpoints.latest is not None
     stored = checkpoints.latest.about
-    found = differences(stored["depends"], about["depends"])
-    if not found and stored["chosen"]["steps_per_call"] != about["chosen"]["steps_per_call"]:
+    different = differences(stored["depends"], about["depends"])
+    if not different and stored["chosen"]["steps_per_call"] != about["chosen"]["steps_per_call"]:
         steps = stored["chosen"]["steps_per_call"]
-        found = [f"a call has {steps} iterations, and --save-every is no multiple of that"]
-    if found:
-        raise ConfigError(f"{checkpoints.folder} holds another run: {'; '.join(found)}; {HINT}")
-    old = [
-        f"{k} {v}, now {about['versions'][k]}"
-        for k, v in stored["versions"].items()
-        if v != about["versions"][k]
+        different = [f"a call has {steps} iterations, and --save-every is no multiple of that"]
+    if different:
+        raise ConfigError(f"{checkpoints.folder} holds another run: {'; '.join(different)}; {HINT}")
+    versions = [
+        f"{name} {version}, now {about['versions'][name]}"
+        for name, version in stored["versions"].items()
+        if version != about["versions"][name]
     ]
-    if old:
-        log.warning("the run began with %s: it goes on, if not bit for bit as it would have", "; ".join(old))
+    if versions:
+        log.warning(
+            "the run began with %s: it goes on, if not bit for bit as it would have", "; ".join(versions)
+        )
 
 
 def restore_run(
-    checkpoint: Checkpoint, optimizer: Optimizer, history: History, in_place: bool
+    checkpoint: Checkpoint, optimizer: Optimizer, *, history: History, in_place: bool
 ) -> RunPosition:
-    """Fill the history as it was, and return the position.
+    """Restore the history of a run, and return its position.
 
     Args:
         checkpoint: to go on from.
         optimizer: of its scale.
-        history: to be filled.
-        in_place: leave image and state as arrays, for `tfstyle.step.make_host_step`; else tensors.
+        history: is filled.
+        in_place: leave image and state as arrays, for `tfstyle.tiling.make_host_step`; else tensors.
 
     Raises:
         ConfigError: the optimiser keeps another state than that which was stored.
     """
     arrays, about = checkpoint.arrays, checkpoint.about
-    _put_history_back(history, arrays)
+    _restore_history(history, arrays)
     image = arrays["image"] if in_place else tf.constant(arrays["image"])
     # Of large images not even the zeros of a first state: TensorFlow would keep that memory.
     state = optimizer.init(tf.zeros([1, 1, 1, image.shape[-1]]) if in_place else image)
@@ -456,7 +459,7 @@ def _history_arrays(history: History, count: int) -> dict[str, np.ndarray]:
     return {f"history/{name}": np.array(series[:count]) for name, series in {**plain, **layers}.items()}
 
 
-def _put_history_back(history: History, arrays: Mapping[str, np.ndarray]) -> None:
+def _restore_history(history: History, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         kind, _, name = name.partition("/")
         if kind == "history":

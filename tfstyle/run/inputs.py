@@ -1,14 +1,12 @@
-"""What goes into a run, read, sized and checked: the content, the styles, their masks, and whose colours."""
+"""The images and masks of a run, at the size of the run, and the targets that each scale gets from them."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +14,17 @@ import tensorflow as tf
 from tfstyle.config import INIT_NAMES, StyleConfig
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.files import digest
-from tfstyle.images import ImageArray, color, load, resize
+from tfstyle.images import (
+    COLOR_MATCHING,
+    ImageArray,
+    grey,
+    load,
+    luminance,
+    match_colors,
+    match_luminance,
+    resize,
+    with_luminance,
+)
 from tfstyle.losses import (
     Masks,
     Region,
@@ -30,27 +38,37 @@ from tfstyle.losses import (
     require_images,
     resize_mask,
 )
-from tfstyle.network import IMAGENET_MEAN, Encoder
+from tfstyle.network import IMAGENET_MEAN
 from tfstyle.run.layout import Layout
-from tfstyle.run.setup import TransferSetup, call_as_graph, layer_shapes
+from tfstyle.run.setup import Scale, Shape, TransferSetup, call_as_graph, layer_shapes, measured_side
 
 log = logging.getLogger(__name__)
+
+#: Values of `StyleConfig.color` with which a style image does not depend on the content image.
+STYLE_KEEPS_COLORS = ("style", "transport_result", "content_chroma")
+#: Values of `StyleConfig.color` that change the colours of the result.
+RECOLORED_RESULT = ("luminance", "content_chroma", "transport_result")
+
+Value = TypeVar("Value", bound="ImageArray | Style | np.ndarray")
 
 
 @dataclass(frozen=True, eq=False)
 class TransferInputs:
-    """Made by `read_inputs`, all at the size of the last scale.
+    """The images and masks of a run, all at the size of its last scale; made by `read_inputs`.
 
     Attributes:
-        original: the content as it came.
-        content: what is painted over: the same, or in grey where only lightness is transferred.
-        styles: pictures, in the colours that they are used in, or kept styles.
-        regions: for each style its region of the content, ``[height, width]`` in 0..1; or none.
-        style_regions: for each style its own region, or None.
-        keep: what stays as it is, ``[height, width]`` in 0..1, or None.
-        digests: of everything as it was read, by its name in errors; empty where none were asked for.
+        config: the options of the run.
+        original: the content image with its own colours.
+        content: the content image that the losses see: the original, or its luminance as a grey image.
+        styles: style images in the colours that they are used in, or styles extracted before.
+        regions: for each style the mask of its region in the content image, ``[height, width]`` in 0..1;
+            empty without masks.
+        style_regions: for each style the mask of the part that is used, or None for all of it.
+        keep: the mask of what stays as it is in the content image, ``[height, width]`` in 0..1, or None.
+        digests: SHA-256 of everything as it was read, by its name in errors; empty unless asked for.
     """
 
+    config: StyleConfig
     original: ImageArray
     content: ImageArray
     styles: Sequence[ImageArray | Style]
@@ -59,148 +77,210 @@ class TransferInputs:
     keep: np.ndarray | None
     digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    def check(self, encoder: Encoder, layers: Sequence[str]) -> None:
-        """Raise an InputError where an image is too small, or a kept style of another encoder's."""
-        minimum = encoder.minimum_size
-        pictures: dict[str, Any] = {"the content image": self.content}
-        for i, style in enumerate(self.styles, 1):
+    @property
+    def shape(self) -> Shape:
+        """Height and width of the last scale."""
+        height, width = self.content.rgb.shape[:2]
+        return height, width
+
+    def check(self, setup: TransferSetup) -> None:
+        """Raise an InputError where an image is too small for the encoder, or a style is of another one."""
+        minimum = setup.encoder.minimum_size
+        images: dict[str, ImageArray] = {"the content image": self.content}
+        for number, style in enumerate(self.styles, 1):
             if isinstance(style, Style):
-                style.check(encoder, layers)
+                style.check(setup.encoder, setup.style_layers)
             else:
-                pictures[f"style image {i}"] = style
-        for name, picture in pictures.items():
-            height, width = picture.rgb.shape[:2]
+                images[f"style image {number}"] = style
+        for name, image in images.items():
+            height, width = image.rgb.shape[:2]
             if min(height, width) < minimum:
                 raise ImageError(
                     f"{name} is {width} x {height} pixels at this size; at least {minimum} a side are needed"
                 )
 
-    def start(self, config: StyleConfig, shape: tuple[int, int]) -> np.ndarray:
-        """What the first scale starts from, float32 ``[height, width, 3]``, at its size."""
+    def content_at(self, shape: Shape) -> np.ndarray:
+        """The content image at the size of a scale, float32 ``[height, width, 3]`` in 0..1."""
+        return self.content.resized(shape).rgb
+
+    def start_image(self, shape: Shape) -> np.ndarray:
+        """The image that the first scale starts from, float32 ``[height, width, 3]``."""
+        config = self.config
         if config.init == "content":
-            return self.content.resized(shape).rgb
+            return self.content_at(shape)
         generator = np.random.default_rng(config.seed)
         if config.init == "uniform":
             return generator.uniform(0, 1, (*shape, 3)).astype(np.float32)
-        centre: Any = {"noise": 0.5, "grey": 0.5, "mean": np.array(IMAGENET_MEAN[::-1]) / config.pixel_range}
-        spread: Any = {"noise": config.init_noise, "grey": 0.0, "mean": config.init_noise}
+        mean: Any = {"noise": 0.5, "grey": 0.5, "mean": np.array(IMAGENET_MEAN[::-1]) / config.pixel_range}
+        deviation: Any = {"noise": config.init_noise, "grey": 0.0, "mean": config.init_noise}
         if config.init == "style_stats":
-            pixels = self._first_style(config).on_white()
-            centre["style_stats"], spread["style_stats"] = pixels.mean((0, 1)), pixels.std((0, 1))
-        if config.init in centre:
-            noise = generator.normal(size=(*shape, 3)) * spread[config.init] + centre[config.init]
+            pixels = self._first_style_image().on_white()
+            mean["style_stats"], deviation["style_stats"] = pixels.mean((0, 1)), pixels.std((0, 1))
+        if config.init in mean:
+            noise = generator.normal(size=(*shape, 3)) * deviation[config.init] + mean[config.init]
             return (np.clip(noise, 0, 1) if config.clamp else noise).astype(np.float32)
-        named = config.init != "style"
-        source = load(config.init, config.max_pixels) if named else self._first_style(config)
-        return resize(source.on_white(), shape)
+        from_style = config.init == "style"
+        image = self._first_style_image() if from_style else load(config.init, max_pixels=config.max_pixels)
+        return resize(image.on_white(), shape)
 
-    def _first_style(self, config: StyleConfig) -> ImageArray:
-        (picture,) = require_images(self.styles[:1], f"init is {config.init!r}, which")
-        return picture
+    def _first_style_image(self) -> ImageArray:
+        (image,) = require_images(self.styles[:1], f"init is {self.config.init!r}, which")
+        return image
 
-    def finished(self, config: StyleConfig, image: np.ndarray) -> np.ndarray:
-        """The picture as the user gets it: within 0..1, in the right colours, what is kept put back."""
+    def finish(self, image: np.ndarray) -> np.ndarray:
+        """Turn an iterate into the result: clip it to 0..1, recolour it, put back what stays as it is.
+
+        Args:
+            image: float32 ``[height, width, 3]``, of any scale.
+        """
         image = np.clip(image, 0, 1)
-        if config.color not in ("luminance", "content_chroma", "transport_result") and self.keep is None:
+        if self.config.color not in RECOLORED_RESULT and self.keep is None:
             return image
         content = self.original.resized(image.shape[:2]).rgb
-        if config.color in ("luminance", "content_chroma"):
-            image = color.with_luminance(content, color.luminance(image))
-        elif config.color == "transport_result":
-            image = color.match_colors(image, content)
+        if self.config.color in ("luminance", "content_chroma"):
+            image = with_luminance(content, luminance(image))
+        elif self.config.color == "transport_result":
+            image = match_colors(image, content)
         if self.keep is not None:
             image = image + resize_mask(self.keep, image.shape[:2])[..., None] * (content - image)
         return image.astype(np.float32)
 
-    def guided(
-        self,
-        config: StyleConfig,
-        shape: tuple[int, int],
-        layer_weights: Callable[[np.ndarray, str], Mapping[str, tf.Tensor]],
-    ) -> tuple[list[Region], tf.Tensor | None]:
-        """The regions at a scale, and the mask of what stays as it is, as `Objective.targets` takes them.
-
-        Args:
-            config: its blend weights.
-            shape: height and width of the picture.
-            layer_weights: (mask, its name in errors) -> what each position of each style layer counts.
-
-        Raises:
-            ConfigError: at some layer nothing is left of a region.
-        """
-        keep = None if self.keep is None else resize_mask(self.keep, shape)
-        free = 1.0 if keep is None else 1.0 - keep
-        masks = [resize_mask(mask, shape) * free for mask in self.regions]
-        names = [f"mask {i}" for i in range(1, len(masks) + 1)]
-        if keep is not None and not masks:
-            masks, names = [np.asarray(free)], ["what content_mask leaves"]
-        blend = (
-            config.style_blend if len(masks) == len(self.styles) and config.style_blend else [1] * len(masks)
-        )
-        areas = [float(mask.mean()) * share for mask, share in zip(masks, blend, strict=True)]
-        regions = [
-            Region(area / max(sum(areas), 1e-9), layer_weights(mask, name))
-            for area, mask, name in zip(areas, masks, names, strict=True)
-        ]
-        return regions, None if keep is None else tf.constant(keep[None, :, :, None])
+    def alpha_at(self, shape: Shape) -> np.ndarray | None:
+        """The content image's alpha channel at a size, float32 ``[height, width]``, or None without one."""
+        alpha = self.original.alpha
+        return None if alpha is None else resize(alpha[..., None], shape)[..., 0]
 
 
 def read_inputs(
-    content: Any, style: Any, config: StyleConfig, masks: Masks | None = None, digests: bool = False
+    content: Any,
+    style: Any,
+    config: StyleConfig,
+    *,
+    masks: Masks | Sequence[Any] | None = None,
+    digests: bool = False,
 ) -> TransferInputs:
-    """Read all pictures and masks that a run needs, at the size of its last scale.
+    """Read the images and masks that a run needs, and bring them to the size of its last scale.
 
     Args:
         content, style, config, masks: as `tfstyle.stylize`.
-        digests: whether `Inputs.digests` is wanted.
+        digests: whether `TransferInputs.digests` is wanted.
 
     Raises:
-        ImageError: one cannot be read.
-        ConfigError: numbers or masks that do not go with the styles, or an option that a kept style
-            cannot serve.
+        ImageError: an image cannot be read.
+        ConfigError: numbers or masks that do not go with the styles, or an option that a style extracted
+            before cannot serve.
     """
     sources = list(style) if isinstance(style, (list, tuple)) else [style]
-    if not sources:
-        raise ConfigError("no style image")
-    for name in ("style_blend", "style_scale", "style_size"):
-        numbers = getattr(config, name)
-        if numbers is not None and len(numbers) not in (
-            {len(sources)} | ({1} if name != "style_blend" else set())
-        ):
-            raise ConfigError(f"{name} has {len(numbers)} numbers for {len(sources)} style images")
-    known = _Digests(digests)
-    original = fit_to_size(known.of("the content image", load(content, config.max_pixels)), config)
-    read = [
-        known.of(f"style image {i}", Style.of(source) or load(source, config.max_pixels))
-        for i, source in enumerate(sources, 1)
+    _check_counts(config, len(sources))
+    record = _Digests(digests)
+    original = fit_to_size(
+        record.add("the content image", load(content, max_pixels=config.max_pixels)), config
+    )
+    styles: list[ImageArray | Style] = []
+    for number, source in enumerate(sources, 1):
+        loaded = Style.of(source) or load(source, max_pixels=config.max_pixels)
+        styles.append(record.add(f"style image {number}", loaded))
+    styles = [
+        image if isinstance(image, Style) else _fit_style(image, index, original, config)
+        for index, image in enumerate(styles)
     ]
-    styles = [s if isinstance(s, Style) else _sized(s, i, original, config) for i, s in enumerate(read)]
-    if digests and names_file(config.init):
-        known.of("the start", load(config.init, config.max_pixels))
-    masks = _merged(masks, config)
-    needs_image = {
-        f"style_losses {','.join(config.style_losses)}": config.style_losses != ("gram",),
-        "style_masks": len(masks.styles) > 0,
-    }
-    for option, needed in needs_image.items():
-        if needed:
-            require_images(styles, option)
-    shown, styles = _recolored(original, styles, config.color)
-    read_mask = functools.partial(_mask, blur=config.mask_blur, known=known)
-    regions = [read_mask(m, original, f"mask {i}") for i, m in enumerate(masks.content, 1)]
-    own: list[np.ndarray | None]
-    own = [read_mask(m, p, f"style mask {i}") for i, (m, p) in enumerate(zip(masks.styles, styles), 1)]
-    for name, found in (("masks", masks.content), ("style_masks", masks.styles)):
-        if len(found) not in (0, len(styles)):
-            raise ConfigError(f"{len(found)} {name} for {len(styles)} style images: give one for each")
+    if digests and config.init not in INIT_NAMES:
+        record.add("the start", load(config.init, max_pixels=config.max_pixels))
+    masks = _merge_masks(masks, config)
+    if config.style_losses != ("gram",):
+        require_images(styles, f"style_losses {','.join(config.style_losses)}")
+    if len(masks.styles):
+        require_images(styles, "style_masks")
+    seen_content, styles = _recolor(original, styles, config.color)
+
+    def read_mask(source: Any, image: ImageArray | Style, name: str) -> np.ndarray:
+        mask = record.add(name, load_mask(source, name))
+        return blur_mask(resize_mask(mask, image.rgb.shape[:2]), config.mask_blur)  # type: ignore[union-attr]
+
+    regions = [read_mask(mask, original, f"mask {i}") for i, mask in enumerate(masks.content, 1)]
+    style_regions: list[np.ndarray | None] = [
+        read_mask(mask, image, f"style mask {i}")
+        for i, (mask, image) in enumerate(zip(masks.styles, styles), 1)
+    ]
+    for name, given in (("masks", masks.content), ("style_masks", masks.styles)):
+        if len(given) not in (0, len(styles)):
+            raise ConfigError(f"{len(given)} {name} for {len(styles)} style images: give one for each")
     keep = None if masks.keep is None else read_mask(masks.keep, original, "content_mask")
     if regions and (share := mask_coverage(regions if keep is None else [*regions, keep])) < 0.99:
         log.warning("the masks cover %.0f%% of the content; the rest takes no style", 100 * share)
-    return TransferInputs(original, shown, styles, regions, own or [None] * len(styles), keep, known.found)
+    return TransferInputs(
+        config,
+        original,
+        seen_content,
+        styles,
+        regions,
+        style_regions or [None] * len(styles),
+        keep,
+        record.digests,
+    )
 
 
-def _merged(masks: Masks | Sequence[Any] | None, config: StyleConfig) -> Masks:
-    """The masks that were given, and those that the config names where none was."""
+def _check_counts(config: StyleConfig, styles: int) -> None:
+    """Raise ConfigError where the options do not go with the number of styles."""
+    if not styles:
+        raise ConfigError("no style image")
+    for name in ("style_blend", "style_scale", "style_size"):
+        numbers = getattr(config, name)
+        allowed = {styles} if name == "style_blend" else {1, styles}
+        if numbers is not None and len(numbers) not in allowed:
+            raise ConfigError(f"{name} has {len(numbers)} numbers for {styles} style images")
+
+
+class _Digests:
+    """Collects digests of what is read, before it is resized and recoloured."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.digests: dict[str, str] = {}
+        self._wanted = wanted
+
+    def add(self, name: str, value: Value) -> Value:
+        """Take the digest of an image, a style or a mask, and hand it on."""
+        if self._wanted:
+            fields: Mapping[str, Any] = {} if isinstance(value, np.ndarray) else vars(value)
+            self.digests[name] = digest({k: v for k, v in fields.items() if k != "name"} or value)
+        return value
+
+
+def fit_to_size(image: ImageArray, config: StyleConfig, *, size: float | None = None) -> ImageArray:
+    """Bring an image to the size of the last scale.
+
+    Args:
+        image: as it was read.
+        config: its ``size_of`` and ``enlarge``.
+        size: in pixels; by default the config's.
+    """
+    shape = image.rgb.shape[:2]
+    wanted = config.size if size is None else size
+    longest = round(wanted * max(shape) / measured_side(shape, config))
+    return image.fitted(longest, enlarge=config.enlarge)
+
+
+def style_size(content: ImageArray, index: int, config: StyleConfig) -> tuple[float, bool]:
+    """The size in pixels at which a style is used, and whether it is that of the longest side.
+
+    By default it is the content image's own size, so that strokes are as large as in the style. Where it is
+    not that of the longest side, it is that of the side which `StyleConfig.size_of` names.
+    """
+    if config.style_size is not None:
+        return config.style_size[index % len(config.style_size)], True
+    scales = config.style_scale or (1.0,)
+    return measured_side(content.rgb.shape, config) * scales[index % len(scales)], False
+
+
+def _fit_style(image: ImageArray, index: int, content: ImageArray, config: StyleConfig) -> ImageArray:
+    size, is_longest = style_size(content, index, config)
+    if is_longest:
+        return image.fitted(round(size), enlarge=config.enlarge)
+    return fit_to_size(image, config, size=size)
+
+
+def _merge_masks(masks: Masks | Sequence[Any] | None, config: StyleConfig) -> Masks:
+    """The masks that were given, completed by those that the config names."""
     given = masks if isinstance(masks, Masks) else Masks(content=() if masks is None else masks)
     return Masks(
         given.content if len(given.content) else config.masks or (),
@@ -209,150 +289,115 @@ def _merged(masks: Masks | Sequence[Any] | None, config: StyleConfig) -> Masks:
     )
 
 
-def counted_side(shape: Sequence[int], config: StyleConfig) -> float:
-    """What of a height and width `StyleConfig.size` counts."""
-    height, width = shape[:2]
-    sides = {"longest": max(height, width), "shortest": min(height, width), "area": math.sqrt(height * width)}
-    return sides[config.size_of]
-
-
-def fit_to_size(picture: ImageArray, config: StyleConfig) -> ImageArray:
-    """At the last scale's size."""
-    return _brought_to(config.size, picture, config)
-
-
-def _brought_to(size: float, picture: ImageArray, config: StyleConfig) -> ImageArray:
-    shape = picture.rgb.shape[:2]
-    return picture.fitted(round(size * max(shape) / counted_side(shape, config)), config.enlarge)
-
-
-def style_target_size(content: ImageArray, index: int, config: StyleConfig) -> tuple[float, bool]:
-    """The size that a style is used at, and whether that is its longest side or what the config counts.
-
-    The content's own size unless it is told otherwise, so that its strokes are as large as in the style.
-    """
-    if config.style_size is not None:
-        return config.style_size[index % len(config.style_size)], True
-    scales = config.style_scale or (1.0,)
-    return counted_side(content.rgb.shape, config) * scales[index % len(scales)], False
-
-
-def _sized(picture: ImageArray, index: int, content: ImageArray, config: StyleConfig) -> ImageArray:
-    size, longest = style_target_size(content, index, config)
-    return picture.fitted(round(size), config.enlarge) if longest else _brought_to(size, picture, config)
-
-
-def _recolored(
-    content: ImageArray, styles: Sequence[ImageArray | Style], how: str
+def _recolor(
+    content: ImageArray, styles: Sequence[ImageArray | Style], color: str
 ) -> tuple[ImageArray, list[ImageArray | Style]]:
-    """The content and the styles in the colours that the transfer sees.
+    """The content image and the styles in the colours that the losses see.
 
     Reference: Gatys et al. 2017, Controlling Perceptual Factors, section 5.
     """
-    if how == "luminance":
-        lightness = color.luminance(content.on_white())
-        grey = [
-            ImageArray(color.grey(color.match_luminance(color.luminance(p.on_white()), lightness)))
-            for p in require_images(styles, f"color {how}")
+    if color == "luminance":
+        content_y = luminance(content.on_white())
+        grey_styles = [
+            ImageArray(grey(match_luminance(luminance(image.on_white()), content_y)))
+            for image in require_images(styles, f"color {color}")
         ]
-        return dataclasses.replace(content, rgb=color.grey(color.luminance(content.rgb))), [*grey]
-    if how in color.COLOR_MATCHING:
+        return dataclasses.replace(content, rgb=grey(luminance(content.rgb))), [*grey_styles]
+    if color in COLOR_MATCHING:
         matched = [
-            ImageArray(color.match_colors(p.on_white(), content.on_white(), how))
-            for p in require_images(styles, f"color {how}")
+            ImageArray(match_colors(image.on_white(), content.on_white(), method=color))
+            for image in require_images(styles, f"color {color}")
         ]
         return content, [*matched]
     return content, list(styles)
 
 
-def _mask(source: Any, picture: ImageArray | Style, what: str, blur: float, known: _Digests) -> np.ndarray:
-    mask = known.of(what, load_mask(source, what))
-    return blur_mask(resize_mask(mask, picture.rgb.shape[:2]), blur)  # type: ignore[union-attr]
-
-
-def names_file(init: str) -> bool:
-    """Whether `StyleConfig.init` names none of the starts that there are."""
-    return init not in INIT_NAMES
-
-
-class _Digests:
-    """Collects digests of what is read: by the time it is used, it is resized and recoloured."""
-
-    def __init__(self, wanted: bool) -> None:
-        self.found: dict[str, str] = {}
-        self._wanted = wanted
-
-    def of(self, name: str, read: Any) -> Any:
-        """Take the digest of a picture, a kept style or a mask, and hand it on."""
-        if self._wanted:
-            parts = (
-                {} if isinstance(read, np.ndarray) else {k: v for k, v in vars(read).items() if k != "name"}
-            )
-            self.found[name] = digest(parts or read)
-        return read
-
-
-#: `StyleConfig.color` in which the styles stay as they are.
-OWN_COLORS = ("style", "transport_result", "content_chroma")
-
-
 class ScaleTargets:
-    """The targets of a run, made of its inputs for one scale after another.
+    """Computes the targets of one scale after another from the inputs of a run.
 
     Args:
-        config: of the run.
-        inputs: at the size of the last scale.
-        preparation: of the run.
-        full: height and width of the last scale.
+        inputs: of the run.
+        setup: of the run; summaries of style images are kept in its cache.
     """
 
-    def __init__(
-        self, config: StyleConfig, inputs: TransferInputs, preparation: TransferSetup, full: tuple[int, int]
-    ) -> None:
-        self._config, self._inputs, self._preparation, self._full = config, inputs, preparation, full
+    def __init__(self, inputs: TransferInputs, setup: TransferSetup) -> None:
+        self._inputs, self._setup = inputs, setup
 
-    def style_shapes(self, shape: tuple[int, int]) -> list[tuple[int, int]]:
+    def style_shapes(self, scale: Scale) -> list[Shape]:
         """About the height and width of each style image at a scale."""
-        factor = max(shape) / max(self._full)
-        pictures = [style.rgb.shape for style in self._inputs.styles if not isinstance(style, Style)]
-        return [(round(factor * height), round(factor * width)) for height, width, _ in pictures]
+        images = [style.rgb.shape for style in self._inputs.styles if not isinstance(style, Style)]
+        return [(round(scale.factor * height), round(scale.factor * width)) for height, width, _ in images]
 
-    def targets(self, shape: tuple[int, int], layout: Layout) -> Targets:
-        """Of the content at this scale, and of the styles shrunk by the same factor."""
-        factor = max(shape) / max(self._full)
-        styles = [self._style_summary(i, factor, layout) for i in range(len(self._inputs.styles))]
-        regions, keep = self._inputs.guided(self._config, shape, self._layer_weights)
-        content, blend = self._inputs.content.resized(shape).rgb[None], self._config.style_blend
+    def compute(self, scale: Scale, layout: Layout) -> Targets:
+        """The targets of a scale: of the content image at its size, of the styles shrunk by its factor."""
+        inputs, blend = self._inputs, self._inputs.config.style_blend
+        styles = [self._style_summary(index, scale, layout) for index in range(len(inputs.styles))]
+        regions, keep = self._regions(scale.shape)
+        content = inputs.content_at(scale.shape)[None]
         if layout.side is not None:
-            return self._preparation.tiled(layout.side).targets(content, styles, blend, regions, keep)
-        image, objective = tf.constant(content), self._preparation.objective
-        return call_as_graph(lambda: objective.targets(image, styles, blend, regions, keep))
+            tiled = self._setup.tiled_objective(layout.side)
+            return tiled.targets(content, styles, blend_weights=blend, regions=regions, keep=keep)
+        image, objective = tf.constant(content), self._setup.objective
+        return call_as_graph(
+            lambda: objective.targets(image, styles, blend_weights=blend, regions=regions, keep=keep)
+        )
 
-    def _style_summary(self, index: int, factor: float, layout: Layout) -> Summaries:
-        style, region = self._inputs.styles[index], self._inputs.style_regions[index]
+    def _regions(self, shape: Shape) -> tuple[list[Region], tf.Tensor | None]:
+        """The regions of the styles at a scale, and the mask of what stays as it is.
+
+        Raises:
+            ConfigError: at some layer nothing is left of a region.
+        """
+        inputs = self._inputs
+        keep = None if inputs.keep is None else resize_mask(inputs.keep, shape)
+        free = 1.0 if keep is None else 1.0 - keep
+        masks = [resize_mask(mask, shape) * free for mask in inputs.regions]
+        names = [f"mask {i}" for i in range(1, len(masks) + 1)]
+        if keep is not None and not masks:
+            masks, names = [np.asarray(free)], ["what content_mask leaves"]
+        blend = inputs.config.style_blend
+        parts = blend if blend and len(masks) == len(inputs.styles) else [1] * len(masks)
+        areas = [float(mask.mean()) * part for mask, part in zip(masks, parts, strict=True)]
+        regions = [
+            Region(area / max(sum(areas), 1e-9), self._position_weights(mask, name))
+            for area, mask, name in zip(areas, masks, names, strict=True)
+        ]
+        return regions, None if keep is None else tf.constant(keep[None, :, :, None])
+
+    def _style_summary(self, index: int, scale: Scale, layout: Layout) -> Summaries:
+        """What the style losses keep of one style at a scale."""
+        inputs, config = self._inputs, self._inputs.config
+        style, region = inputs.styles[index], inputs.style_regions[index]
         if isinstance(style, Style):
-            size, _ = style_target_size(self._inputs.content, index, self._config)
-            longest = size if self._config.enlarge or not style.original else min(size, style.original)
-            return {layer: (tf.constant(gram[None]),) for layer, gram in style.at(factor * longest).items()}
-        small = style.shrunk(factor, self._preparation.encoder.minimum_size)
+            size, _ = style_size(inputs.content, index, config)
+            longest = size if config.enlarge or not style.original else min(size, style.original)
+            grams = style.at(scale.factor * longest)
+            return {layer: (tf.constant(gram[None]),) for layer, gram in grams.items()}
+        image = style.shrunk(scale.factor, minimum=self._setup.encoder.minimum_size)
         if region is not None:
-            mask, name = resize_mask(region, small.rgb.shape[:2]), f"style mask {index + 1}"
-            return self._encoded(small, self._layer_weights(mask, name), layout)
-        if self._config.color not in OWN_COLORS:  # in the content's: another for each content
-            return self._encoded(small, {}, layout)
-        known, key = self._preparation.summaries, (index, small.rgb.shape, layout.style_side)
-        if key not in known:
-            known[key] = self._encoded(small, {}, layout)
-        return known[key]
+            mask = resize_mask(region, image.rgb.shape[:2])
+            weights = self._position_weights(mask, f"style mask {index + 1}")
+            return self._summarize(image, weights, layout)
+        if config.color not in STYLE_KEEPS_COLORS:  # another image for each content image
+            return self._summarize(image, {}, layout)
+        cache, key = self._setup.style_summaries, (index, image.rgb.shape, layout.style_side)
+        if key not in cache:
+            cache[key] = self._summarize(image, {}, layout)
+        return cache[key]
 
-    def _encoded(self, style: ImageArray, weights: dict[str, tf.Tensor], layout: Layout) -> Summaries:
+    def _summarize(self, image: ImageArray, weights: dict[str, tf.Tensor], layout: Layout) -> Summaries:
+        pixels = image.on_white()[None]
         if layout.style_side is not None:
-            tiled = self._preparation.tiled(layout.style_side)
-            return tiled.style_summary(style.on_white()[None], weights)
-        image = tf.constant(style.on_white()[None])
-        return call_as_graph(lambda: self._preparation.objective.style_summary(image, weights))
+            return self._setup.tiled_objective(layout.style_side).style_summary(pixels, weights)
+        tensor = tf.constant(pixels)
+        return call_as_graph(lambda: self._setup.objective.style_summary(tensor, weights))
 
-    def _layer_weights(self, mask: np.ndarray, name: str) -> dict[str, tf.Tensor]:
-        shapes = layer_shapes(self._preparation.encoder, mask.shape[:2], self._preparation.style_layers)
-        network = self._preparation.encoder.network
-        return position_weights(mask, shapes, self._config.guidance, name, network)
+    def _position_weights(self, mask: np.ndarray, name: str) -> dict[str, tf.Tensor]:
+        encoder = self._setup.encoder
+        return position_weights(
+            mask,
+            layer_shapes(encoder, mask.shape[:2], layers=self._setup.style_layers),
+            guidance=self._inputs.config.guidance,
+            what=name,
+            network=encoder.network,
+        )

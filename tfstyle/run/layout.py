@@ -1,4 +1,4 @@
-"""How each scale of a run is evaluated: whole or in tiles, by what there is of memory."""
+"""How each scale of a run is evaluated: the whole image at once or in tiles, by the memory there is."""
 
 from __future__ import annotations
 
@@ -10,178 +10,193 @@ from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError
 from tfstyle.layers import NETWORKS, Layer
 from tfstyle.network import CUSTOM_MODEL
-from tfstyle.run.setup import TransferSetup
+from tfstyle.run.setup import Scale, Shape, TransferSetup
 from tfstyle.tiling import ReceptiveField, even_tile_sides, margin_overhead, memory, tiles
 
 log = logging.getLogger(__name__)
 
-Shape = tuple[int, int]
-ROOM = 512  # side of the tiles that L-BFGS's pairs are to leave room for
+LBFGS_TILE_SIDE = 512  # pixels; L-BFGS's curvature pairs leave room for tiles of this side
+LARGEST_FALLBACK = 1024  # pixels; side of the first tiles that are tried after memory has run out
 
 
 class Layout(NamedTuple):
     """How a scale is evaluated.
 
     Attributes:
-        side: of the picture's tiles in pixels, down and across; None: the picture is taken whole.
+        side: height and width of the image's tiles in pixels; None: the image is evaluated whole.
         style_side: the same for the style images.
-        history: pairs that L-BFGS keeps; None: as many as the optimiser was made for.
+        lbfgs_pairs: curvature pairs that L-BFGS keeps; None: as many as the options say.
     """
 
-    side: tuple[int, int] | None = None
-    style_side: tuple[int, int] | None = None
-    history: int | None = None
-
-
-def estimated_bytes(preparation: TransferSetup, shape: Shape, layout: Layout) -> float:
-    """What a step of a scale takes at most, beside what the process holds already."""
-    optimizer, features = preparation.optimizer_keeping(layout.history), _features(preparation)
-    if layout.side is None:
-        return memory.step_bytes(shape, *features, optimizer)
-    view = preparation.tiled(layout.side).view
-    return memory.step_bytes(shape, *features, optimizer, max(layout.side), view)
+    side: Shape | None = None
+    style_side: Shape | None = None
+    lbfgs_pairs: int | None = None
 
 
 def plan_layouts(
     config: StyleConfig,
-    preparation: TransferSetup,
-    shapes: Sequence[Shape],
-    styles: Sequence[Sequence[Shape]],
+    setup: TransferSetup,
+    *,
+    scales: Sequence[Scale],
+    style_shapes: Sequence[Sequence[Shape]],
 ) -> list[Layout]:
-    """Of every scale, coarse to fine.
+    """Plan the layout of every scale, coarse to fine.
 
     Args:
         config: its ``tile`` and ``memory``.
-        preparation: of the run.
-        shapes: height and width of the picture at each scale.
-        styles: the same of every style image.
+        setup: of the run.
+        scales: of the run.
+        style_shapes: for each scale, height and width of every style image.
 
     Raises:
-        ConfigError: tiles are asked for, and the config has something that needs the whole picture.
+        ConfigError: tiles are asked for, and the options need the whole image at once.
     """
     if config.tile == "off":
-        return [Layout()] * len(shapes)
+        return [Layout()] * len(scales)
     if config.tile != "auto":
         side = (int(config.tile), int(config.tile))
-        view = preparation.tiled(side).view
-        tiles(shapes[-1], side, view)  # both say whether that can be
+        field = setup.tiled_objective(side).view
+        tiles(scales[-1].shape, side, field)  # both raise where it cannot be tiled
         return [
-            Layout(_where(side, [shape], view), _where(side, own, view))
-            for shape, own in zip(shapes, styles, strict=True)
+            Layout(_side_if_needed(side, [scale.shape], field), _side_if_needed(side, shapes, field))
+            for scale, shapes in zip(scales, style_shapes, strict=True)
         ]
-    limit = memory.budget(config.memory, preparation.device)
+    limit = memory.budget(config.memory, setup.device)
     if limit is None:
-        return [Layout()] * len(shapes)
-    found = [_fitting(preparation, shape, own, limit) for shape, own in zip(shapes, styles, strict=True)]
-    _say(preparation, shapes[-1], found[-1], limit)
-    return found
+        return [Layout()] * len(scales)
+    layouts = [
+        _fitting_layout(setup, scale.shape, shapes, limit)
+        for scale, shapes in zip(scales, style_shapes, strict=True)
+    ]
+    _log_layout(setup, scales[-1].shape, layouts[-1], limit)
+    return layouts
 
 
-def restore_layouts(plain: Sequence[Sequence[Any]]) -> list[Layout]:
-    """Layouts as JSON gives them back."""
+def restore_layouts(stored: Sequence[Sequence[Any]]) -> list[Layout]:
+    """Layouts from the lists that JSON makes of them."""
 
     def side(numbers: Sequence[int] | None) -> Shape | None:
         return None if numbers is None else (numbers[0], numbers[1])
 
-    return [Layout(side(one), side(style), history) for one, style, history in plain]
-
-
-def _where(side: Shape, shapes: Sequence[Shape], view: ReceptiveField) -> Shape | None:
-    """The side, if any of some pictures is larger, and if all of them can be cut."""
-    if view.around and any(n % view.alignment for shape in shapes for n in shape):
-        return None
-    return side if any(max(shape) > min(side) for shape in shapes) else None
-
-
-def _fitting(preparation: TransferSetup, shape: Shape, styles: Sequence[Shape], limit: float) -> Layout:
-    def too_large(picture: Shape) -> bool:
-        return memory.step_bytes(picture, *_features(preparation), preparation.optimizer) > limit
-
-    if preparation.encoder.network == CUSTOM_MODEL or not any(map(too_large, [shape, *styles])):
-        return Layout()
-    try:
-        least = (memory.SMALLEST, memory.SMALLEST)
-        view = preparation.tiled(least).view
-        tiles(shape, least, view)
-    except ConfigError as error:
-        log.warning("the step may not fit into memory, and cannot be tiled: %s", error)
-        return Layout()
-    side = style_side = history = None
-    optimizer = preparation.optimizer
-    if too_large(shape):
-        pairs = preparation.history
-        if pairs is not None:
-            with_one = preparation.optimizer_keeping(1)
-            fixed = memory.step_bytes(shape, *_features(preparation), with_one, ROOM, view)
-            history = memory.affordable_pairs(shape, limit - fixed, pairs)
-            optimizer = preparation.optimizer_keeping(history)
-        largest = memory.largest_tile_side(shape, limit, *_features(preparation), optimizer, view)
-        side = even_tile_sides(shape, largest, view)
-    if any(map(too_large, styles)):
-        style = max(styles, key=lambda one: one[0] * one[1])
-        largest = memory.largest_tile_side(style, limit, *_features(preparation), preparation.optimizer, view)
-        style_side = _where(even_tile_sides(style, largest, view), styles, view)
-    return Layout(side, style_side, history)
+    return [Layout(side(image), side(style), pairs) for image, style, pairs in stored]
 
 
 def smaller_layout(
-    preparation: TransferSetup, shape: Shape, styles: Sequence[Shape], layout: Layout
+    setup: TransferSetup, shape: Shape, *, style_shapes: Sequence[Shape], layout: Layout
 ) -> Layout | None:
-    """What to try where a scale ran out of memory: tiles, or tiles half as large; None: they are small.
+    """The layout to try after a scale has run out of memory: with tiles, or with tiles half as large.
 
     Args:
-        preparation: of the run.
-        shape: height and width of the picture.
-        styles: the same of every style image.
-        layout: that did not fit.
+        setup: of the run.
+        shape: height and width of the image.
+        style_shapes: the same of every style image.
+        layout: that ran out of memory.
+
+    Returns:
+        The next layout, or None where the tiles are as small as they can be.
 
     Raises:
-        ConfigError: it cannot be tiled.
+        ConfigError: the options need the whole image at once.
     """
     if layout.side is None:
-        side = min(1024, max(memory.SMALLEST, max(shape) // 2))
+        side = min(LARGEST_FALLBACK, max(memory.SMALLEST, max(shape) // 2))
     else:
         side = max(layout.side) // 2
     if side < memory.SMALLEST:
         return None
-    view = preparation.tiled((side, side)).view
-    even = even_tile_sides(shape, side, view)
-    tiles(shape, even, view)
-    return layout._replace(side=even, style_side=_where(even, styles, view))
+    field = setup.tiled_objective((side, side)).view
+    even = even_tile_sides(shape, side, field)
+    tiles(shape, even, field)
+    return layout._replace(side=even, style_side=_side_if_needed(even, style_shapes, field))
 
 
-def _features(preparation: TransferSetup) -> tuple[float, float]:
-    """Bytes for each pixel: of what the encoder, VGG's, works with, and of the content's features."""
-    encoder = preparation.encoder
+def estimated_bytes(setup: TransferSetup, shape: Shape, layout: Layout) -> float:
+    """Estimate how many bytes a step of a scale takes at most, beside what the process holds already."""
+    optimizer, features = setup.optimizer_with(layout.lbfgs_pairs), _feature_bytes(setup)
+    if layout.side is None:
+        return memory.step_bytes(shape, *features, optimizer)
+    field = setup.tiled_objective(layout.side).view
+    return memory.step_bytes(shape, *features, optimizer, max(layout.side), field)
+
+
+def describe_layout(setup: TransferSetup, shape: Shape, layout: Layout) -> str:
+    """Say in one line how much memory a step of a scale takes, and how it is tiled."""
+    about = f"a step at {shape[1]} x {shape[0]} pixels takes about"
+    gigabytes = estimated_bytes(setup, shape, layout) / 1e9
+    if layout.side is None:
+        return f"{about} {gigabytes:.1f} GB"
+    height, width = layout.side
+    overhead = margin_overhead(shape, layout.side, setup.tiled_objective(layout.side).view) - 1
+    tiling = f"tiles of {width} x {height}; their margins add {100 * overhead:.0f}% of work"
+    return f"{about} {gigabytes:.1f} GB in {tiling}"
+
+
+def _side_if_needed(side: Shape, shapes: Sequence[Shape], field: ReceptiveField) -> Shape | None:
+    """The side of tiles, if any of some images is larger than that, and if all of them can be tiled."""
+    if field.around and any(n % field.alignment for shape in shapes for n in shape):
+        return None
+    return side if any(max(shape) > min(side) for shape in shapes) else None
+
+
+def _fitting_layout(
+    setup: TransferSetup, shape: Shape, style_shapes: Sequence[Shape], limit: float
+) -> Layout:
+    """The layout with which a step takes no more than a limit in bytes, if there is one."""
+    features = None if setup.encoder.network == CUSTOM_MODEL else _feature_bytes(setup)
+
+    def too_large(image: Shape) -> bool:
+        return features is not None and memory.step_bytes(image, *features, setup.optimizer) > limit
+
+    if features is None or not any(map(too_large, [shape, *style_shapes])):
+        return Layout()
+    try:
+        smallest = (memory.SMALLEST, memory.SMALLEST)
+        field = setup.tiled_objective(smallest).view
+        tiles(shape, smallest, field)
+    except ConfigError as error:
+        log.warning("the step may not fit into memory, and cannot be tiled: %s", error)
+        return Layout()
+    side = style_side = pairs = None
+    if too_large(shape):
+        pairs = _affordable_pairs(setup, shape, limit, field)
+        optimizer = setup.optimizer_with(pairs)
+        largest = memory.largest_tile_side(shape, limit, *features, optimizer, field)
+        side = even_tile_sides(shape, largest, field)
+    if any(map(too_large, style_shapes)):
+        style = max(style_shapes, key=lambda image: image[0] * image[1])
+        largest = memory.largest_tile_side(style, limit, *features, setup.optimizer, field)
+        style_side = _side_if_needed(even_tile_sides(style, largest, field), style_shapes, field)
+    return Layout(side, style_side, pairs)
+
+
+def _affordable_pairs(setup: TransferSetup, shape: Shape, limit: float, field: ReceptiveField) -> int | None:
+    """Curvature pairs that leave room for tiles of `LBFGS_TILE_SIDE`; None where there is no L-BFGS."""
+    if setup.lbfgs_pairs is None:
+        return None
+    with_one = setup.optimizer_with(1)
+    fixed = memory.step_bytes(shape, *_feature_bytes(setup), with_one, LBFGS_TILE_SIDE, field)
+    return memory.affordable_pairs(shape, limit - fixed, setup.lbfgs_pairs)
+
+
+def _feature_bytes(setup: TransferSetup) -> tuple[float, float]:
+    """Bytes per pixel of the image: of VGG's features at work, and of the content targets."""
+    encoder = setup.encoder
     itemsize = 4 if encoder.dtype == "float32" else 2
     layers = [x for x in NETWORKS[encoder.network] if x <= Layer.parse(encoder.layers[-1])]
-    content = [Layer.parse(name) for name in preparation.content_layers]
-    kept = sum(itemsize * layer.filters / layer.stride**2 for layer in content)
-    return memory.working_bytes([(layer.filters, layer.stride) for layer in layers], itemsize), kept
+    content = [Layer.parse(name) for name in setup.content_layers]
+    target_bytes = sum(itemsize * layer.filters / layer.stride**2 for layer in content)
+    return memory.working_bytes([(layer.filters, layer.stride) for layer in layers], itemsize), target_bytes
 
 
-def describe_layout(preparation: TransferSetup, shape: Shape, layout: Layout) -> str:
-    """What a step of a scale takes, and how it is cut, for the user."""
-    about = f"a step at {shape[1]} x {shape[0]} pixels takes about"
-    size = estimated_bytes(preparation, shape, layout) / 1e9
-    if layout.side is None:
-        return f"{about} {size:.1f} GB"
-    down, across = layout.side
-    share = margin_overhead(shape, layout.side, preparation.tiled(layout.side).view)
-    cut = f"tiles of {across} x {down}; their halo adds {100 * (share - 1):.0f}% of work"
-    return f"{about} {size:.1f} GB in {cut}"
-
-
-def _say(preparation: TransferSetup, shape: Shape, layout: Layout, limit: float) -> None:
-    """Log why the last scale is tiled."""
+def _log_layout(setup: TransferSetup, shape: Shape, layout: Layout, limit: float) -> None:
+    """Log why the last scale is tiled, if it is."""
     if layout.side is None:
         return
-    needed = estimated_bytes(preparation, shape, Layout())
     log.warning(
         "the step would take about %.1f GB at %d x %d pixels, and %.1f GB may be used: it is tiled",
-        needed / 1e9, shape[1], shape[0], limit / 1e9,
+        estimated_bytes(setup, shape, Layout()) / 1e9, shape[1], shape[0], limit / 1e9,
     )  # fmt: skip
-    if estimated_bytes(preparation, shape, layout) > limit:
+    if estimated_bytes(setup, shape, layout) > limit:
         log.warning("in tiles too it takes more than there is: a smaller size may be needed")
-    if layout.history is not None and layout.history < (preparation.history or 0):
-        log.warning("L-BFGS keeps %d pairs in place of %d", layout.history, preparation.history)
+    if layout.lbfgs_pairs is not None and layout.lbfgs_pairs < (setup.lbfgs_pairs or 0):
+        log.warning("L-BFGS keeps %d pairs in place of %d", layout.lbfgs_pairs, setup.lbfgs_pairs)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: the picture, how it came about, and the loss on the way."""
+"""The result of a run: the image, how it was made, and the loss on the way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class History:
     seconds: list[float] = field(default_factory=list)
     style_layers: dict[str, list[float]] = field(default_factory=dict)
 
-    def record(self, scale: int, terms: Mapping[str, float], seconds: float) -> None:
+    def record(self, scale: int, terms: Mapping[str, float], *, seconds: float) -> None:
         """Add one iteration."""
         self.iteration.append(len(self.iteration) + 1)
         self.scale.append(scale)
@@ -62,14 +62,14 @@ class History:
 
         return {key: plain(value) for key, value in vars(self).items()}
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write JSON.
 
         Raises:
             ImageError: the path cannot be written or exists.
             RunError: the disk failed.
         """
-        check_writable(Path(path), overwrite)
+        check_writable(Path(path), overwrite=overwrite)
         write_atomically(Path(path), (json.dumps(self.as_dict()) + "\n").encode())
 
 
@@ -80,28 +80,29 @@ class Iteration:
     Attributes:
         iteration, iterations: the number of this one, from 1, and how many the scale will have.
         scale, scales: the same for the scale.
-        shape: height and width of the picture at this scale.
+        shape: height and width of the image at this scale.
         losses: ``total``, ``content``, ``style``, ``tv`` and ``style/<layer>``, weighted.
         seconds: since the optimisation began.
     """
 
     iteration: int
     iterations: int
+    _: KW_ONLY
     scale: int
     scales: int
     shape: tuple[int, int]
     losses: dict[str, float]
     seconds: float
     _solution: tf.Tensor
-    _finished: Callable[[tf.Tensor], np.ndarray]
+    _finish: Callable[[tf.Tensor], np.ndarray]
 
     @property
     def image(self) -> np.ndarray:
-        """The picture so far, float32 ``[height, width, 3]``; fetched from the device when asked for.
+        """The image so far, float32 ``[height, width, 3]``; fetched from the device when it is used.
 
-        Where Adam runs in tiles it moves its picture in place: ask before the next iteration.
+        Where Adam runs in tiles it updates its image in place: use this before the next iteration.
         """
-        return self._finished(self._solution)
+        return self._finish(self._solution)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +121,13 @@ class Result:
     image: np.ndarray
     history: History
     config: StyleConfig
+    _: KW_ONLY
     facts: dict[str, Any]
     alpha: np.ndarray | None = None
     bits: int = 8
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False, bits: int | None = None) -> None:
-        """Write the picture with the options that made it; the suffix chooses the format.
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, bits: int | None = None) -> None:
+        """Write the image with the options that made it; the suffix chooses the format.
 
         Args:
             path: ending in .png, .jpg, .webp or .tif.
@@ -133,14 +135,14 @@ class Result:
             bits: 8 or 16 per channel, by default the content's; .jpg and .webp have 8.
 
         Raises:
-            ImageError: the path cannot be written, exists, or its format cannot hold the picture.
+            ImageError: the path cannot be written, exists, or its format cannot hold the image.
             RunError: the disk failed.
         """
-        picture = ImageArray(self.image, self.alpha, self.bits if bits is None else bits)
-        save(Path(path), picture, self.settings(), overwrite)
+        image = ImageArray(self.image, self.alpha, bits=self.bits if bits is None else bits)
+        save(Path(path), image, settings=self.settings(), overwrite=overwrite)
 
     def settings(self) -> dict[str, Any]:
-        """What is stored in the picture: options, seed among them, versions, weights."""
+        """What is stored in the image file: options, seed among them, versions, weights."""
         return {
             "tfstyle": __version__,
             "options": self.config.as_dict(),

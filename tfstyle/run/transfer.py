@@ -1,4 +1,4 @@
-"""The main entrance: a content image and style images in, a finished picture out."""
+"""The entrance: `stylize` and `iterate` for one result, `interpolate` for several between two styles."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+from typing_extensions import Unpack
 
-from tfstyle.config import StyleConfig
+from tfstyle.config import StyleConfig, TransferOptions
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
 from tfstyle.losses import Masks, Style
@@ -18,6 +19,7 @@ from tfstyle.optim import Optimizer
 from tfstyle.run.checkpoints import CheckpointFolder, open_checkpoints
 from tfstyle.run.results import Iteration, Result
 from tfstyle.run.run import Run
+from tfstyle.run.setup import TransferSetup
 
 
 def stylize(
@@ -28,13 +30,13 @@ def stylize(
     encoder: Encoder | None = None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
     callback: Callable[[Iteration], None] | None = None,
-    masks: Masks | None = None,
+    masks: Masks | Sequence[Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 300.0,
     resume: bool = False,
-    **options: Any,
+    **options: Unpack[TransferOptions],
 ) -> Result:
-    """Paint the content image in the style of another.
+    """Paint the content image in the style of another image.
 
     Args:
         content: a path, a PIL image, or an array ``[height, width, 3]`` of uint8, uint16 or floats in
@@ -43,29 +45,33 @@ def stylize(
             `tfstyle.Style`, the ``.npz`` file of one, or what `tfstyle.StyleExtractor` gives for one
             image; or a list of any of these, blended as `StyleConfig.style_blend` says.
         config: the options; by default `StyleConfig()`.
-        encoder: one of your own making, instead of the config's weights, pooling and padding.
-        optimizer: ``adam`` or ``lbfgs``, a `tfstyle.optimizers.Optimizer`, or any Keras optimiser.
+        encoder: used in place of the config's weights, network, pooling and padding.
+        optimizer: a name as `StyleConfig.optimizer` has it, a `tfstyle.optim.Optimizer`, or any Keras
+            optimiser.
         callback: called after every iteration.
         masks: regions for the styles, and what stays as it is; by default those that the config names.
         checkpoint: a folder for the run's checkpoints, of which the last two are kept.
         checkpoint_every: seconds between two of them; one more is written at the end of each scale and
             where the run is interrupted.
-        resume: go on from the newest checkpoint there, to the picture that one run without a break would
+        resume: go on from the newest checkpoint there, to the image that one run without a break would
             have given; where there is none, begin.
         **options: changes to the config, by the names of `StyleConfig`'s fields.
+
+    Returns:
+        The image with its history, its options and what ``auto`` became.
 
     Raises:
         InputError: an option, an image or the weights cannot be used, or are not those of the run that is
             to be resumed; the message says which.
-        NotFiniteError: the loss became infinite or NaN; the last good picture is in ``error.result``.
+        NotFiniteError: the loss became infinite or NaN; the last good image is in ``error.result``.
         RunError: the device ran out of memory.
 
     Reference: Gatys, Ecker, Bethge 2016, section 2.
-    Differs from Gatys: starts from the content, small, and grows; losses in balanced units, see
-    `tfstyle.units.balanced_units`; total variation. The preset ``gatys2016`` does not.
+    Differs from Gatys: starts from the content, small, and grows; losses relative to their targets, see
+    `tfstyle.losses.balanced_normalization`; total variation. The preset ``gatys2016`` does not.
     """
-    checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
-    run = _run(content, style, config, encoder, optimizer, masks, checkpoints, options)
+    checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
+    run = _make_run(content, style, config, encoder, optimizer, masks, checkpoints, options)
     with contextlib.closing(iter(run)) as iterations:  # at once, also where the callback raises
         for iteration in iterations:
             if callback is not None:
@@ -80,61 +86,65 @@ def iterate(
     *,
     encoder: Encoder | None = None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
-    masks: Masks | None = None,
+    masks: Masks | Sequence[Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 300.0,
     resume: bool = False,
-    **options: Any,
+    **options: Unpack[TransferOptions],
 ) -> Iterator[Iteration]:
-    """The same as a generator: one `Iteration` after each, for progress and previews.
+    """Run `stylize` as a generator of its iterations, for progress and previews.
 
-    Leaving the loop cancels the run; `Iteration.image` is the picture so far.
+    Leaving the loop cancels the run; `Iteration.image` is the image so far.
 
     Args, Raises: as `stylize`.
     """
-    checkpoints = open_checkpoints(checkpoint, checkpoint_every, resume)
-    yield from _run(content, style, config, encoder, optimizer, masks, checkpoints, options)
+    checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
+    yield from _make_run(content, style, config, encoder, optimizer, masks, checkpoints, options)
 
 
-def _run(
+def _make_run(
     content: Any,
     style: Any,
     config: StyleConfig | None,
     encoder: Encoder | None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None,
-    masks: Masks | None,
+    masks: Masks | Sequence[Any] | None,
     checkpoints: CheckpointFolder | None,
-    options: dict[str, Any],
+    options: TransferOptions,
 ) -> Run:
+    changes: dict[str, Any] = dict(options)
     if isinstance(optimizer, str):
-        options["optimizer"], optimizer = optimizer, None
-    config = (config or StyleConfig()).replace(options)
-    style = apply_fine_style(style, config, encoder, checkpoints)
-    return Run(content, style, config, encoder, optimizer, masks=masks, checkpoints=checkpoints)
+        changes["optimizer"], optimizer = optimizer, None
+    config = (config or StyleConfig()).replace(changes)
+    style = apply_fine_style(style, config, encoder=encoder, checkpoints=checkpoints)
+    return Run(
+        content, style, config, encoder=encoder, optimizer=optimizer, masks=masks, checkpoints=checkpoints
+    )
 
 
 def apply_fine_style(
     style: Any,
     config: StyleConfig,
+    *,
     encoder: Encoder | None = None,
     checkpoints: CheckpointFolder | None = None,
 ) -> Any:
-    """The style or styles with the brushwork of the config's ``fine_style``; as they are without one.
+    """Give the style or styles the brushwork of the config's ``fine_style``; without one, return them.
 
-    Args, Raises: as `mix_styles`, and ``checkpoints`` of the run that will use them: where it goes on, they
-    are mixed again as they were.
+    Args, Raises: as `mix_styles`, and ``checkpoints`` of the run that will use the result: where that run
+    is resumed, the styles are mixed with the options that it had.
     """
     if config.fine_style is None:
         return style
     config = config if checkpoints is None else checkpoints.pinned(config)
     styles = style if isinstance(style, (list, tuple)) else [style]
-    return [mix_styles(one, config.fine_style, config, encoder).image for one in styles]
+    return [mix_styles(coarse, config.fine_style, config, encoder=encoder).image for coarse in styles]
 
 
-def mix_styles(coarse: Any, fine: Any, config: StyleConfig, encoder: Encoder | None = None) -> Result:
-    """A style image with the forms of one style and the brushwork of another.
+def mix_styles(coarse: Any, fine: Any, config: StyleConfig, *, encoder: Encoder | None = None) -> Result:
+    """Make a style image with the forms of one style and the brushwork of another.
 
-    The coarse style is painted over in the fine one, by the lower half of the style layers only.
+    The coarse style is painted in the fine one, with the lower half of the style layers only.
 
     Args:
         coarse, fine: style images as `stylize` takes them.
@@ -142,27 +152,26 @@ def mix_styles(coarse: Any, fine: Any, config: StyleConfig, encoder: Encoder | N
         encoder: as `stylize`.
 
     Raises:
-        ConfigError: a kept style, which has no image.
+        ConfigError: a style that was extracted before, which has no image.
 
     Reference: Gatys et al. 2017, Controlling Perceptual Factors, section 6; which layers is our reading.
     """
     if any(Style.of(style) is not None for style in (coarse, fine)):
         raise ConfigError("fine_style needs the style's image, not its Gram matrices")
-    plain = StyleConfig()
+    defaults = StyleConfig()
     unused = (
         "fine_style", "masks", "style_masks", "content_mask", "style_blend", "style_scale", "style_size",
         "color", "init",
     )  # fmt: skip
-    config = config.replace({name: getattr(plain, name) for name in unused})
-    run = Run(coarse, fine, config, encoder)
-    layers = [layer for layer in run.preparation.encoder.layers if layer in run.preparation.style_layers]
-    lower = tuple(layers[: max(1, len(layers) // 2)])
-    chosen = {
-        "style_layers": lower,
-        "content_layers": run.preparation.content_layers,
-        "style_layer_weights": None,
-    }
-    run = Run(coarse, fine, config.replace(chosen), encoder)
+    config = config.replace({name: getattr(defaults, name) for name in unused})
+    setup = Run(coarse, fine, config, encoder=encoder).setup
+    style_layers = [layer for layer in setup.encoder.layers if layer in setup.style_layers]
+    config = config.replace(
+        style_layers=tuple(style_layers[: max(1, len(style_layers) // 2)]),
+        content_layers=setup.content_layers,
+        style_layer_weights=None,
+    )
+    run = Run(coarse, fine, config, encoder=encoder)
     for _ in run:
         pass
     return run.result()
@@ -171,43 +180,39 @@ def mix_styles(coarse: Any, fine: Any, config: StyleConfig, encoder: Encoder | N
 def interpolate(
     content: Any,
     styles: Sequence[Any],
-    count: int,
     config: StyleConfig | None = None,
     *,
+    count: int,
     encoder: Encoder | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
-    """Paint one content in styles between two, from the first to the second.
+    """Paint one content image in styles between two, from the first to the second.
 
     Args:
         content: as `stylize`.
         styles: two.
-        count: of pictures, at least 2; the k-th has the blend weights ``(1 - t, t)``, t = k / (count - 1).
-        config, encoder: as `stylize`.
-        stop: asked after every iteration; where it says so the generator ends.
+        config: as `stylize`.
+        count: of results, at least 2; the k-th has the blend weights ``(1 - t, t)``, t = k / (count - 1).
+        encoder: as `stylize`.
+        stop: called after every iteration; the generator ends where it returns True.
 
     Raises:
-        ConfigError: not two styles, fewer than two pictures, or masks, which give each style a place.
+        ConfigError: not two styles, fewer than two results, or masks, which give each style a place.
     """
     config = config or StyleConfig()
     if len(styles) != 2 or count < 2:
         raise ConfigError(
-            f"interpolation goes between two styles in at least 2 pictures, not {len(styles)} in {count}"
+            f"interpolation goes between two styles in at least 2 images, not {len(styles)} in {count}"
         )
     if config.masks is not None:
         raise ConfigError("masks give each style a place, and so nothing is between them: leave them out")
-    styles = apply_fine_style(styles, config, encoder)
-    picture, preparation = load(content, config.max_pixels), None
+    styles = apply_fine_style(styles, config, encoder=encoder)
+    image = load(content, max_pixels=config.max_pixels)
+    setup: TransferSetup | None = None
     for k in range(count):
         t = k / (count - 1)
-        run = Run(
-            picture,
-            list(styles),
-            config.replace({"style_blend": (1 - t, t)}),
-            encoder,
-            preparation=preparation,
-        )
-        preparation = run.preparation
+        run = Run(image, list(styles), config.replace(style_blend=(1 - t, t)), encoder=encoder, setup=setup)
+        setup = run.setup
         for _ in run:
             if stop():
                 return

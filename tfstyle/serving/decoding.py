@@ -62,16 +62,16 @@ def decode_image(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], t
 
 def _declared_size(start: tf.Tensor, starts: Callable[..., tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """``[height, width]`` in the header of a file that is no JPEG, and whether its format is known."""
-    at = tf.cast(start, tf.int32)
+    header = tf.cast(start, tf.int32)
 
     def little(offset: int, count: int) -> tf.Tensor:
-        return tf.add_n([at[offset + i] * 256**i for i in range(count)])
+        return tf.add_n([header[offset + i] * 256**i for i in range(count)])
 
     def big(offset: int) -> tf.Tensor:  # four bytes; more than 2^31 comes out negative, and too small
-        return tf.add_n([at[offset + i] * 256 ** (3 - i) for i in range(4)])
+        return tf.add_n([header[offset + i] * 256 ** (3 - i) for i in range(4)])
 
     packed = little(21, 4)  # WebP without loss: twice fourteen bits, less one
-    known = [
+    sizes = [
         (starts(b"\x89PNG"), (big(20), big(16))),
         (starts(b"GIF8"), (little(8, 2), little(6, 2))),
         (starts(b"BM"), (tf.abs(little(22, 4)), little(18, 4))),
@@ -85,10 +85,10 @@ def _declared_size(start: tf.Tensor, starts: Callable[..., tf.Tensor]) -> tuple[
         plain | ~starts(b"BM"), "images: a BMP file must have 24 or 32 bits per pixel, not compressed"
     )
     with tf.control_dependencies([bitmap]):
-        found = tf.constant([-1, -1]) + 0
-    for match, size in known:
-        found = tf.where(match, tf.stack(size), found)
-    return found, tf.reduce_any([match for match, _ in known])
+        declared = tf.constant([-1, -1]) + 0
+    for match, size in sizes:
+        declared = tf.where(match, tf.stack(size), declared)
+    return declared, tf.reduce_any([match for match, _ in sizes])
 
 
 def _first_frame(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], tf.Operation]) -> tf.Tensor:
@@ -99,28 +99,28 @@ def _first_frame(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], t
     data = tf.io.decode_raw(code, tf.uint8)
     end = tf.size(data)
 
-    def at(place: tf.Tensor) -> tf.Tensor:  # 0 behind the end, which ends every walk
+    def byte(place: tf.Tensor) -> tf.Tensor:  # 0 behind the end, which ends every walk
         return tf.where(place < end, tf.cast(data[tf.minimum(place, end - 1)], tf.int32), 0)
 
     def colours(flags: tf.Tensor) -> tf.Tensor:
         return tf.where(flags >= 128, 3 * 2 ** (flags % 8 + 1), 0)
 
-    def blocks(place: tf.Tensor, most: int) -> tf.Tensor:
+    def blocks(place: tf.Tensor, limit: int) -> tf.Tensor:
         """Behind the data blocks that start here, each with its length before it, and their closing 0."""
         (last,) = tf.while_loop(
-            lambda p: at(p) > 0, lambda p: [p + 1 + at(p)], [place], maximum_iterations=most
+            lambda p: byte(p) > 0, lambda p: [p + 1 + byte(p)], [place], maximum_iterations=limit
         )
         return last + 1
 
     (frame,) = tf.while_loop(
-        lambda p: at(p) == 0x21,
+        lambda p: byte(p) == 0x21,
         lambda p: [blocks(p + 2, 2**12)],
-        [13 + colours(at(tf.constant(10)))],
+        [13 + colours(byte(tf.constant(10)))],
         maximum_iterations=2**5,
     )
-    left, top, width, height = (at(frame + i) + 256 * at(frame + i + 1) for i in (1, 3, 5, 7))
-    screen = [at(tf.constant(i)) + 256 * at(tf.constant(i + 1)) for i in (6, 8)]
-    with tf.control_dependencies([assert_in_graph(at(frame) == 0x2C, "images: a GIF without a frame")]):
+    left, top, width, height = (byte(frame + i) + 256 * byte(frame + i + 1) for i in (1, 3, 5, 7))
+    screen = [byte(tf.constant(i)) + 256 * byte(tf.constant(i + 1)) for i in (6, 8)]
+    with tf.control_dependencies([assert_in_graph(byte(frame) == 0x2C, "images: a GIF without a frame")]):
         allowed = check_size(height, width)
     with tf.control_dependencies([allowed]):
         # The decoder knows no screen: it would give the frame alone, where others fill in the rest.
@@ -131,5 +131,5 @@ def _first_frame(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], t
             width,
         )
     with tf.control_dependencies([fills]):
-        cut = blocks(frame + 11 + colours(at(frame + 9)), 2**16)
+        cut = blocks(frame + 11 + colours(byte(frame + 9)), 2**16)
         return tf.strings.join([tf.strings.substr(code, 0, cut), b";"])

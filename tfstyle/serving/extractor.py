@@ -17,8 +17,8 @@ from tfstyle.images import load
 from tfstyle.layers import layer_names
 from tfstyle.losses import Style, StyleNumbers, describe_encoder, image_pyramid
 from tfstyle.network import Encoder, Weights, default_layers, load_weights
-from tfstyle.serving import saved_model as export
 from tfstyle.serving.numbers import style_numbers
+from tfstyle.serving.saved_model import write_saved_model
 from tfstyle.serving.signatures import Limits, Signatures, minimum_size
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class StyleExtractor:
 
     Args:
         layers: style layers, by default those of `tfstyle.stylize` with the same weights.
-        weights: a name or file as `tfstyle.weights.load` takes it, or `Weights`.
+        weights: a name or file as `tfstyle.network.load_weights` takes it, or `Weights`.
         pooling, padding, dtype: as `tfstyle.Encoder` takes them.
         content_layers: of `content`; by default conv4_2 where the weights reach it, else none.
         views: 1, or 10 to average over the corners, the centre and their mirror images.
@@ -97,14 +97,14 @@ class StyleExtractor:
 
         Returns:
             layer -> Gram matrix, float32 ``[batch, N, N]``; ``embedding`` -> float32 ``[batch, size]`` of
-            unit length, see `tfstyle.representations.embedding`. Of one image, `tfstyle.stylize` takes it
+            unit length, see `tfstyle.serving.embedding`. Of one image, `tfstyle.stylize` takes it
             for a style.
 
         Raises:
             ImageError: an image that cannot be read or is too small; an empty batch.
         """
-        found = _stacked([self._style_numbers(batch) for batch in self._batches(images)])
-        return StyleNumbers(found, self.describe())
+        numbers = _stacked([self._style_numbers(batch) for batch in self._batches(images)])
+        return StyleNumbers(numbers, self.describe())
 
     def content(self, images: Any) -> dict[str, tf.Tensor]:
         """Content layer -> features, float32 ``[batch, height / 2^p, width / 2^p, N]``.
@@ -135,15 +135,21 @@ class StyleExtractor:
         Raises:
             ImageError: it cannot be read or is too small.
         """
-        whole = load(image)
-        picture = whole.fitted(self.size)
+        original = load(image)
+        style_image = original.fitted(self.size)
         levels = []
-        for small in image_pyramid(picture, self.minimum_size):
-            numbers = self(small.on_white()[None])
+        for level in image_pyramid(style_image, self.minimum_size):
+            numbers = self(level.on_white()[None])
             levels.append({layer: numbers[layer][0].numpy() for layer in self.layers})
         if not name and isinstance(image, (str, os.PathLike)):
             name = Path(image).name
-        return Style(levels, self.describe(), name, max(picture.rgb.shape), max(whole.rgb.shape))
+        return Style(
+            levels,
+            self.describe(),
+            name=name,
+            size=max(style_image.rgb.shape),
+            original=max(original.rgb.shape),
+        )
 
     def describe(self) -> dict[str, str]:
         """What the Gram matrices depend on, as `tfstyle.Style.made_with` has it."""
@@ -153,6 +159,7 @@ class StyleExtractor:
     def export(
         self,
         path: str | os.PathLike[str],
+        *,
         name: str = "tfstyle",
         version: int | None = None,
         precision: str = "float32",
@@ -167,7 +174,7 @@ class StyleExtractor:
             version: a positive number, by default one more than the highest there.
             precision: how weights are stored: float32; float16, in half the space, computing in float32;
                 or bfloat16, in half the space and computing so, for processors that have it.
-            limits: what a request may ask for, by default `tfstyle.signatures.Limits()`.
+            limits: what a request may ask for, by default `tfstyle.serving.Limits()`.
             overwrite: replace that version if it is there.
 
         Returns:
@@ -179,10 +186,23 @@ class StyleExtractor:
             RunError: writing failed half way; nothing is left behind.
         """
         signatures = Signatures(
-            self.encoder, self.layers, self.content_layers, self.embedding_size, self.views, self.size,
-            precision, limits or Limits(),
-        )  # fmt: skip
-        written = export.write_saved_model(Path(path), name, version, signatures, self.describe(), overwrite)
+            self.encoder,
+            style_layers=self.layers,
+            content_layers=self.content_layers,
+            embedding_size=self.embedding_size,
+            views=self.views,
+            size=self.size,
+            precision=precision,
+            limits=limits or Limits(),
+        )
+        written = write_saved_model(
+            Path(path),
+            signatures,
+            name=name,
+            version=version,
+            made_with=self.describe(),
+            overwrite=overwrite,
+        )
         if not self.content_layers:
             log.warning(
                 "left out the signatures content and stylize: no content layers (--content-layers) given; "
@@ -200,7 +220,13 @@ class StyleExtractor:
         return tf.function(self._compute_content, autograph=False).get_concrete_function(IMAGES)
 
     def _compute_style(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return style_numbers(self.encoder.features, images, self.layers, self.embedding_size, self.views)
+        return style_numbers(
+            self.encoder.features,
+            images,
+            layers=self.layers,
+            embedding_size=self.embedding_size,
+            views=self.views,
+        )
 
     def _compute_content(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         features = self.encoder(images)

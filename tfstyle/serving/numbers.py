@@ -81,6 +81,7 @@ def ten_views(images: tf.Tensor) -> tf.Tensor:
 def style_numbers(
     encoder: Callable[[tf.Tensor], Mapping[str, tf.Tensor]],
     images: tf.Tensor,
+    *,
     layers: Sequence[str],
     embedding_size: int | None = 1024,
     views: int = 1,
@@ -98,20 +99,20 @@ def style_numbers(
         layer -> float32 ``[batch, N, N]``; ``embedding`` -> float32 ``[batch, size]``.
     """
 
-    def grams_of(some: tf.Tensor) -> dict[str, tf.Tensor]:
-        features = encoder(some)
+    def gram_matrices(batch: tf.Tensor) -> dict[str, tf.Tensor]:
+        features = encoder(batch)
         return {layer: gram_matrix(features[layer]) for layer in layers}
 
     if views == 1:
-        grams = grams_of(images)
+        grams = gram_matrices(images)
     else:  # one after the other: ten views take no more memory than one
         crops, batch = ten_views(images), tf.shape(images)[0]
 
         def add(i: tf.Tensor, sums: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-            more = grams_of(crops[i * batch : (i + 1) * batch])
+            more = gram_matrices(crops[i * batch : (i + 1) * batch])
             return i + 1, {layer: sums[layer] + more[layer] for layer in layers}
 
-        first = grams_of(crops[:batch])
+        first = gram_matrices(crops[:batch])
         shapes = {layer: tf.TensorShape([None, *gram.shape[1:]]) for layer, gram in first.items()}
         _, sums = tf.while_loop(
             lambda i, _: i < views,

@@ -33,20 +33,29 @@ The weights are VGG-19's, by Karen Simonyan and Andrew Zisserman, Visual Geometr
 (https://www.robots.ox.ac.uk/~vgg/research/very_deep/), as converted for Keras, under the Creative Commons
 Attribution 4.0 licence (https://creativecommons.org/licenses/by/4.0/).
 """
-#: `Weights.digests` of VGG-19's own block1_conv1, in float32 and as `Weights.save` halves it. A file of the
+#: `Weights.digests` of VGG-19's own conv1_1, in float32 and as `Weights.save` halves it. A file of the
 #: lower layers only, or with other layers above them, is under their licence too.
 GENUINE = ("c68eefa00d6af917", "cca05196902f5a58")
 
 
 def write_saved_model(
     path: Path,
+    signatures: Signatures,
+    *,
     name: str,
     version: int | None,
-    signatures: Signatures,
-    facts: Mapping[str, Any],
+    made_with: Mapping[str, Any],
     overwrite: bool,
 ) -> Path:
-    """Write ``path/name/version/``, whole or not at all. Args, Raises: as `tfstyle.StyleExtractor.export`."""
+    """Write ``path/name/version/``, whole or not at all.
+
+    Args:
+        path, name, version, overwrite: as `tfstyle.StyleExtractor.export`.
+        signatures: the functions of the model.
+        made_with: what describes the encoder, for the model's contract.
+
+    Returns, Raises: as `tfstyle.StyleExtractor.export`.
+    """
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
         raise ConfigError(f"name is {name!r}; a model's name has letters, digits, '_', '-' and '.'")
     if version is not None and (not isinstance(version, int) or version < 1):
@@ -67,7 +76,7 @@ def write_saved_model(
         functions = signatures.functions()
         with _without_notes(tf.get_logger()):  # they name the temporary folder
             tf.saved_model.save(signatures, str(temporary), functions)
-        _write_extra(temporary / EXTRA, name, functions, signatures, facts)
+        _write_extra(temporary / EXTRA, name, functions, signatures, made_with)
         if target.exists():
             target.rename(replaced)
         temporary.rename(target)
@@ -118,20 +127,20 @@ def _tensor(spec: tf.TensorSpec) -> dict[str, Any]:
 
 def _holds(signature: str, name: str, signatures: Signatures) -> str:
     """What a tensor means, and within which range it lies."""
-    limits, least = signatures.limits, signatures.minimum_size
-    few = min(limits.max_batch, limits.stylize_max_batch)
-    pixels = f"sRGB, 0..255, at least {least} pixels a side, at most {{}} in all"
+    limits, minimum = signatures.limits, signatures.minimum_size
+    max_stylized = min(limits.max_batch, limits.stylize_max_batch)
+    pixels = f"sRGB, 0..255, at least {minimum} pixels a side, at most {{}} in all"
     if (signature, name) == ("encoded", "images"):
         return (
             "the bytes of JPEG, PNG, BMP (24 or 32 bits per pixel), GIF (its first frame, which must fill "
             "its screen) or, where the server's TensorFlow reads it, still WebP files, each of at most "
             f"{limits.max_file_bytes} bytes and {limits.max_pixels} pixels, and resized to {signatures.size} "
-            f"on its longest side; at least {least} pixels a side before and after; EXIF orientation, colour "
+            f"on its longest side; at least {minimum} pixels a side before and after; EXIF orientation, colour "
             "profile and transparency are not read"
         )
     words = {
         "images": pixels.format(limits.max_pixels) + (" of the batch" if signature == "content" else ""),
-        "content": f"at most {few} images; {pixels.format(limits.stylize_max_pixels)}",
+        "content": f"at most {max_stylized} images; {pixels.format(limits.stylize_max_pixels)}",
         "style": f"as content, and as many images; {pixels.format(limits.stylize_max_pixels)}",
         "steps": f"iterations per scale for each image of content, 1..{limits.stylize_max_steps}",
         "image": "sRGB, 0..255, the content painted in the style",
@@ -144,10 +153,18 @@ def _holds(signature: str, name: str, signatures: Signatures) -> str:
 
 
 def _write_extra(
-    folder: Path, name: str, functions: Mapping[str, Any], signatures: Signatures, facts: Mapping[str, Any]
+    folder: Path,
+    name: str,
+    functions: Mapping[str, Any],
+    signatures: Signatures,
+    made_with: Mapping[str, Any],
 ) -> None:
     folder.mkdir()
-    described = {**contract(name, functions, signatures), "tfstyle": __version__, "made_with": dict(facts)}
+    described = {
+        **contract(name, functions, signatures),
+        "tfstyle": __version__,
+        "made_with": dict(made_with),
+    }
     (folder / CONTRACT).write_text(
         json.dumps(described, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
     )
@@ -166,7 +183,7 @@ def _licence(signatures: Signatures) -> str:
     if weights.source == "random":
         return "The weights are seeded random numbers, which need no licence.\n"
     file = f"{weights.source}, SHA-256 {weights.sha256 or 'not known'}"
-    if weights.digests.get("block1_conv1") in GENUINE:
+    if weights.digests.get("conv1_1") in GENUINE:
         return (
             f"{IMAGENET_LICENCE}\nThey were read from {file}. Layers of it that are not VGG-19's have the "
             "licence of whoever made them.\n"

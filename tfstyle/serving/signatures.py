@@ -22,7 +22,7 @@ from tfstyle.serving.numbers import style_numbers
 Tensors = dict[str, tf.Tensor]
 #: How weights are stored -> what the encoder computes in.
 PRECISIONS = {"float32": "float32", "float16": "float32", "bfloat16": "bfloat16"}
-TOGETHER = 2**20  # pixels of a batch that are encoded at once; a larger batch goes in parts
+PIXELS_AT_ONCE = 2**20  # of a batch; a larger batch is encoded in parts
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Signatures(tf.Module):
     Args:
         encoder: whose weights and layers are taken.
         style_layers, content_layers: what ``serving_default`` and ``encoded``, and ``content``, give.
-        embedding_size, views: as `tfstyle.representations.style_numbers` takes them.
+        embedding_size, views: as `tfstyle.serving.style_numbers` takes them.
         size: longest side that ``encoded`` brings each image to.
         precision: of the stored weights, one of `PRECISIONS`.
         limits: what a request may ask for.
@@ -72,6 +72,7 @@ class Signatures(tf.Module):
     def __init__(
         self,
         encoder: Encoder,
+        *,
         style_layers: Sequence[str],
         content_layers: Sequence[str],
         embedding_size: int | None,
@@ -84,7 +85,7 @@ class Signatures(tf.Module):
         if precision not in PRECISIONS:
             raise ConfigError(f"precision is {precision!r}; it can be {', '.join(PRECISIONS)}")
         layers = (*style_layers, *content_layers)
-        own = Encoder(
+        stored = Encoder(
             layers,
             encoder.weights,
             pooling=encoder.pooling,
@@ -93,20 +94,20 @@ class Signatures(tf.Module):
         )
         # One graph function, that all signatures call: the model is small and quick to load.
         images = tf.TensorSpec([None, None, None, 3], tf.float32)
-        values = [tf.TensorSpec(v.shape, tf.float32) for v in own.model.variables]
-        features = tf.function(own.features, input_signature=[images, values], autograph=False)
+        values = [tf.TensorSpec(v.shape, tf.float32) for v in stored.model.variables]
+        features = tf.function(stored.features, input_signature=[images, values], autograph=False)
         # Reached through a lambda, and so out of sight: what a tf.Module has for an attribute it tracks.
         self._features: Callable[..., Mapping[str, tf.Tensor]] = lambda images, values: features(
             images, values
         )
         self._values = [
             tf.Variable(tf.cast(tf.convert_to_tensor(v), precision), name=short_name(v))
-            for v in own.model.variables
+            for v in stored.model.variables
         ]
         self._style_layers, self._content_layers = tuple(style_layers), tuple(content_layers)
         self._embedding_size, self._views, self._precision = embedding_size, views, precision
         self.size, self.limits = size, limits
-        self.minimum_size = minimum_size(own, views)
+        self.minimum_size = minimum_size(stored, views)
         for name in ("max_pixels", "stylize_max_pixels"):
             if getattr(limits, name) < self.minimum_size**2:
                 raise ConfigError(
@@ -130,17 +131,17 @@ class Signatures(tf.Module):
     def functions(self) -> dict[str, Any]:
         """Signature's name -> concrete function."""
         pixels = [None, None, None, 3]
-        made: dict[str, tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]] = {
+        signatures: dict[str, tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]] = {
             "serving_default": (self._default, {"images": tf.TensorSpec(pixels, tf.uint8)}),
             "encoded": (self._encoded, {"images": tf.TensorSpec([None], tf.string)}),
         }
         if self._content_layers:
             two = {name: tf.TensorSpec(pixels, tf.uint8) for name in ("content", "style")}
-            made["content"] = (self._content, {"images": tf.TensorSpec(pixels, tf.uint8)})
-            made["stylize"] = (self._stylize, {**two, "steps": tf.TensorSpec([None], tf.int32)})
+            signatures["content"] = (self._content, {"images": tf.TensorSpec(pixels, tf.uint8)})
+            signatures["stylize"] = (self._stylize, {**two, "steps": tf.TensorSpec([None], tf.int32)})
         return {
             name: tf.function(function, autograph=False).get_concrete_function(**specs)
-            for name, (function, specs) in made.items()
+            for name, (function, specs) in signatures.items()
         }
 
     def _encode(self, images: tf.Tensor) -> Mapping[str, tf.Tensor]:
@@ -160,25 +161,27 @@ class Signatures(tf.Module):
 
     def _content(self, images: tf.Tensor) -> Tensors:
         def features(pixels: tf.Tensor) -> Tensors:
-            found = self._encode(pixels)
-            return {layer: tf.cast(found[layer], tf.float32) for layer in self._content_layers}
+            maps = self._encode(pixels)
+            return {layer: tf.cast(maps[layer], tf.float32) for layer in self._content_layers}
 
-        most, shape = self.limits.max_pixels, tf.shape(images, tf.int64)
+        max_pixels, shape = self.limits.max_pixels, tf.shape(images, tf.int64)
         total = assert_in_graph(
-            tf.reduce_prod(shape[:3]) <= most, f"images: content takes at most {most} pixels in all"
+            tf.reduce_prod(shape[:3]) <= max_pixels,
+            f"images: content takes at most {max_pixels} pixels in all",
         )
         with tf.control_dependencies([total]):  # its answer grows with them
-            images = self._checked(images, most)
+            images = self._checked(images, max_pixels)
         return self._in_parts(features, images)
 
     def _stylize(self, content: tf.Tensor, style: tf.Tensor, steps: tf.Tensor) -> Tensors:
-        most = self.limits.stylize_max_pixels
-        content, style = self._checked(content, most, "content"), self._checked(style, most, "style")
+        max_pixels = self.limits.stylize_max_pixels
+        content = self._checked(content, max_pixels, "content")
+        style = self._checked(style, max_pixels, "style")
         limit = self.limits.stylize_max_steps
         batch, styles, counts = (tf.shape(x)[0] for x in (content, style, steps))
-        few = self.limits.stylize_max_batch
+        max_batch = self.limits.stylize_max_batch
         checks = [
-            assert_in_graph(batch <= few, f"stylize takes at most {few} images"),
+            assert_in_graph(batch <= max_batch, f"stylize takes at most {max_batch} images"),
             assert_in_graph(
                 (batch == styles) & (batch == counts), "content, style and steps: not of one batch size"
             ),
@@ -191,24 +194,37 @@ class Signatures(tf.Module):
 
         values = self._float_values()  # once, not at each step
 
-        def paint(one: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> Tensors:
+        def stylize_one(item: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> Tensors:
             objective = stylize_objective(
-                lambda images: self._features(images, values), self._content_layers, self._style_layers
+                lambda images: self._features(images, values),
+                content_layers=self._content_layers,
+                style_layers=self._style_layers,
             )
-            images = _floats(one[0][None]), _floats(one[1][None])
-            image, loss = stylize_in_graph(objective, *images, one[2], self.minimum_size)
+            image, loss = stylize_in_graph(
+                objective,
+                _floats(item[0][None]),
+                style=_floats(item[1][None]),
+                steps=item[2],
+                minimum=self.minimum_size,
+            )
             return {"image": tf.cast(tf.round(image * 255.0), tf.uint8), "loss": loss[None]}
 
         kinds = {"image": tf.TensorSpec([None, None, None, 3], tf.uint8), "loss": tf.TensorSpec([None])}
-        return _map(paint, (content, style, steps), kinds)
+        return _map(stylize_one, (content, style, steps), kinds)
 
     def _style_numbers(self, pixels: tf.Tensor) -> Tensors:
-        return style_numbers(self._encode, pixels, self._style_layers, self._embedding_size, self._views)
+        return style_numbers(
+            self._encode,
+            pixels,
+            layers=self._style_layers,
+            embedding_size=self._embedding_size,
+            views=self._views,
+        )
 
     def _in_parts(self, function: Callable[[tf.Tensor], Tensors], pixels: tf.Tensor) -> Tensors:
         """Apply a function of float images to as many images of a uint8 batch at a time as memory allows."""
         batch, area = tf.shape(pixels)[0], tf.reduce_prod(tf.shape(pixels, tf.int64)[1:3])
-        several = tf.cast(tf.clip_by_value(TOGETHER // area, 1, tf.cast(batch, tf.int64)), tf.int32)
+        several = tf.cast(tf.clip_by_value(PIXELS_AT_ONCE // area, 1, tf.cast(batch, tf.int64)), tf.int32)
 
         def part(start: tf.Tensor) -> Tensors:
             return function(_floats(pixels[start : start + several]))
@@ -231,24 +247,26 @@ class Signatures(tf.Module):
         )
         return {name: tf.ensure_shape(parts[name].concat(), kind.shape) for name, kind in kinds.items()}
 
-    def _checked(self, images: tf.Tensor, most: int, name: str = "images") -> tf.Tensor:
+    def _checked(self, images: tf.Tensor, max_pixels: int, name: str = "images") -> tf.Tensor:
         """The images, once the batch and the size are known to be within the limits."""
         shape = tf.shape(images)
-        checks = [self._check_batch(shape[0], name), self._check_size(shape[1], shape[2], most, name)]
+        checks = [self._check_batch(shape[0], name), self._check_size(shape[1], shape[2], max_pixels, name)]
         with tf.control_dependencies(checks):
             return tf.identity(images)
 
     def _check_batch(self, count: tf.Tensor, name: str = "images") -> tf.Operation:
-        most = self.limits.max_batch
-        return assert_in_graph((count >= 1) & (count <= most), f"{name}: a batch has from 1 to {most} images")
+        max_batch = self.limits.max_batch
+        return assert_in_graph(
+            (count >= 1) & (count <= max_batch), f"{name}: a batch has from 1 to {max_batch} images"
+        )
 
-    def _check_size(self, height: tf.Tensor, width: tf.Tensor, most: int, name: str) -> tf.Operation:
-        least = self.minimum_size
+    def _check_size(self, height: tf.Tensor, width: tf.Tensor, max_pixels: int, name: str) -> tf.Operation:
+        minimum = self.minimum_size
         area = tf.cast(height, tf.int64) * tf.cast(width, tf.int64)
-        fits = (tf.minimum(height, width) >= least) & (area <= most)
+        fits = (tf.minimum(height, width) >= minimum) & (area <= max_pixels)
         return assert_in_graph(
             fits,
-            f"{name}: an image has at least {least} pixels a side and at most {most} in all",
+            f"{name}: an image has at least {minimum} pixels a side and at most {max_pixels} in all",
             height,
             width,
         )
@@ -293,10 +311,10 @@ def _map(
     """Apply a function that gives batches of one to each item in turn, and join what it gives."""
     if kinds is None:
         kinds = _kinds(function, tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), items))
-    one = {name: tf.TensorSpec(kind.shape[1:], kind.dtype) for name, kind in kinds.items()}
+    item_kinds = {name: tf.TensorSpec(kind.shape[1:], kind.dtype) for name, kind in kinds.items()}
     return tf.map_fn(
         lambda item: {name: value[0] for name, value in function(item).items()},
-        items, fn_output_signature=one, parallel_iterations=1,
+        items, fn_output_signature=item_kinds, parallel_iterations=1,
     )  # fmt: skip
 
 
