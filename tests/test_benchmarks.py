@@ -122,7 +122,7 @@ def test_the_judge_is_the_runs_own_loss(files, small_file):
     pair = files / "content.png", files / "style.png"
     plain = time_to_loss.configs(str(small_file), 40, 4, LAYERS)["plain"]
     run, judge = Run(*pair, plain), time_to_loss.Judge(pair, plain)
-    judged = [judge(run._picture()) for _ in run]
+    judged = [judge(step.image) for step in run]
     np.testing.assert_allclose(judged[:-1], run.history.total[1:], rtol=1e-4)
 
 

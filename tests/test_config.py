@@ -1,13 +1,20 @@
 """Options: every one checked, and the command line's flags are the same ones."""
 
 import dataclasses
+import inspect
 import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tfstyle
 from tfstyle import StyleConfig, cli, preset
+from tfstyle.config import StyleOptions, TransferOptions
 from tfstyle.errors import ConfigError
 from tfstyle.presets import PRESETS
 
@@ -126,3 +133,53 @@ def test_every_option_is_in_the_help(capsys):
     words = capsys.readouterr().out
     for field in dataclasses.fields(StyleConfig):
         assert f"--{field.name.replace('_', '-')}" in words
+
+
+def test_options_are_typed_as_the_fields_are():
+    """Sequences for tuples, and paths for what can be a file; else the very types."""
+    fields = {field.name: str(field.type) for field in dataclasses.fields(StyleConfig)}
+    paths = {"weights", "init", "fine_style", "content_mask", "masks", "style_masks"}
+    expected = {}
+    for name, kind in fields.items():
+        kind = re.sub(r"tuple\[(\w+), \.\.\.\]", r"Sequence[\1]", kind)
+        expected[name] = kind.replace("str", "str | os.PathLike[str]") if name in paths else kind
+    options = {name: hint.__forward_arg__ for name, hint in StyleOptions.__annotations__.items()}
+    assert options == expected
+    assert StyleOptions.__total__ is False
+
+
+def test_stylize_takes_every_option_by_name_or_as_an_argument_of_its_own():
+    arguments = set(inspect.signature(tfstyle.stylize).parameters)
+    assert set(TransferOptions.__annotations__) == set(StyleOptions.__annotations__) - arguments
+
+
+@pytest.mark.slow
+def test_a_type_checker_knows_the_options(tmp_path):
+    good = """
+import tfstyle
+tfstyle.stylize("c.png", "s.png", size=512, style_layers=["conv1_1"], optimizer="adam", weights="random")
+list(tfstyle.iterate("c.png", "s.png", scales=2))
+tfstyle.StyleConfig().replace(size=512, optimizer="adam").replace({"size": 256})
+"""
+    bad = [
+        'tfstyle.stylize("c.png", "s.png", sise=512)',
+        'tfstyle.stylize("c.png", "s.png", size="large")',
+        'tfstyle.iterate("c.png", "s.png", stile_weight=2.0)',
+        "tfstyle.StyleConfig().replace(sise=512)",
+        "tfstyle.Encoder(('conv1_1',), 'random', 'max')",
+    ]
+    lines = good.strip("\n").splitlines()
+    (tmp_path / "use.py").write_text("\n".join([*lines, *bad]) + "\n")
+    command = [sys.executable, "-m", "mypy", "--no-incremental", "--follow-imports=silent", "use.py"]
+    environment = {**os.environ, "MYPYPATH": str(Path(tfstyle.__file__).parents[1])}
+    checked = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    wrong = {int(line.split(":")[1]) for line in checked.stdout.splitlines() if ": error:" in line}
+    assert wrong == set(range(len(lines) + 1, len(lines) + len(bad) + 1)), checked.stdout
+
+
+def test_replace_takes_a_mapping_or_keywords_which_win():
+    config = StyleConfig().replace({"size": 100, "scales": 2}, size=200)
+    assert (config.size, config.scales) == (200, 2)
+    assert StyleConfig().replace() == StyleConfig()
+    with pytest.raises(ConfigError, match="no option 'sise'"):
+        StyleConfig().replace(sise=3)

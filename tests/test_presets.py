@@ -28,7 +28,7 @@ def test_the_loss_is_the_programs(name, full_depth, monkeypatch):
     config = preset(name).replace({"precision": "float32", "compile": "eager", "normalize_weights": False})
     content, style, image = (make_picture(36, 44, seed) for seed in (1, 2, 3))
     image = np.clip(image + 0.1 * np.random.default_rng(0).normal(size=image.shape), 0, 1).astype("f4")
-    made = make_setup(config, "/CPU:0", [ImageArray(content), ImageArray(style)])
+    made = make_setup(config, "/CPU:0", images=[ImageArray(content), ImageArray(style)])
     objective = made.objective
     targets = objective.targets(
         tf.constant(content[None]), [objective.style_summary(tf.constant(style[None]))]

@@ -112,7 +112,7 @@ def fitting(content: Path, style: Path, config, seconds: float):
         pass
     each = run.history.seconds
     preparing = time.perf_counter() - began - each[-1]
-    costs = [each[2 * k + 1] - each[2 * k] for k in range(len(run.shapes))]
+    costs = [each[2 * k + 1] - each[2 * k] for k in range(len(run.scales))]
     count = max(1, round((seconds - preparing) / (2 * costs[0] + sum(costs[1:]))))
     return config.replace({"iterations": count, "first_iterations": 2 * count})
 
@@ -121,11 +121,11 @@ def notebook_loss(image: np.ndarray, content: Path, style: Path, config) -> floa
     """The loss of a finished picture in float32 by a config's own objective."""
     import tensorflow as tf
 
-    from tfstyle.run import Run
+    from tfstyle.run import Layout, Run, ScaleTargets
 
     run = Run(content, style, config)
-    targets = run._scale_targets(run.shapes[-1])
-    return float(run.preparation.objective(tf.constant(image[None]), targets)["total"])
+    targets = ScaleTargets(run.inputs, run.setup).compute(run.scales[-1], Layout())
+    return float(run.setup.objective(tf.constant(image[None]), targets)["total"])
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def main() -> None:
 
     from tests.conftest import DATA
     from tfstyle.config import StyleConfig
-    from tfstyle.run import Run
+    from tfstyle.run import Layout, Run, ScaleTargets
 
     parser = argparse.ArgumentParser(description=__doc__)
     images = DATA / "images"
@@ -54,9 +54,9 @@ def main() -> None:
                 pass
             seconds[precision] = time.perf_counter() - began
             judge = Run(content, style, config.replace({"precision": "float32"}))
-            targets = judge._scale_targets(judge.shapes[-1])
+            targets = ScaleTargets(judge.inputs, judge.setup).compute(judge.scales[-1], Layout())
             image = tf.constant(run.result().image[None])
-            losses[precision] = float(judge.preparation.objective(image, targets)["total"])
+            losses[precision] = float(judge.setup.objective(image, targets)["total"])
         ratio, speed = (losses["bfloat16"] / losses["float32"], seconds["float32"] / seconds["bfloat16"])
         print(
             f"{os.path.basename(content):24} {os.path.basename(style):28} {ratio:20.4f} {speed:24.2f}",

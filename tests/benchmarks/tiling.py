@@ -49,7 +49,7 @@ def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dic
     for _ in run:
         ends.append(time.perf_counter())
     side = run.layouts[-1].side
-    view = None if side is None else run.preparation.tiled(side).view
+    view = None if side is None else run.setup.tiled_objective(side).view
     # Not ru_maxrss, which a child inherits from a larger parent.
     status = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))

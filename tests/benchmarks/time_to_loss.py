@@ -128,18 +128,18 @@ class Judge:
     def __init__(self, pair: Sequence, config) -> None:
         import tensorflow as tf
 
-        from tfstyle.run import Run
+        from tfstyle.run import Layout, Run, ScaleTargets
 
         run = Run(*pair, config)
-        self.shape = run.shapes[-1]
-        targets = run._scale_targets(self.shape)
-        self._loss = tf.function(lambda image: run.preparation.objective(image, targets)["total"])
+        self.shape = run.scales[-1].shape
+        targets = ScaleTargets(run.inputs, run.setup).compute(run.scales[-1], Layout())
+        self._loss = tf.function(lambda image: run.setup.objective(image, targets)["total"])
         self(np.zeros((*self.shape, 3), np.float32))  # so that no runner waits for the tracing
 
     def __call__(self, picture: np.ndarray) -> float:
         from tfstyle.images import resize
 
-        return float(self._loss(resize(picture, self.shape, False)[None]))
+        return float(self._loss(resize(picture, self.shape, clip=False)[None]))
 
 
 def curve(pair: Sequence, config, judge: Judge, spacing: float = SPACING) -> Curve:
@@ -150,14 +150,14 @@ def curve(pair: Sequence, config, judge: Judge, spacing: float = SPACING) -> Cur
     due, judging = 1, 0.0
     began = time.perf_counter()
     run = Run(*pair, config)
-    last = sum(run.iterations)
-    for count, _ in enumerate(run, 1):
+    last = sum(scale.iterations for scale in run.scales)
+    for count, step in enumerate(run, 1):
         if count < due and count < last:
             continue
         stopped = time.perf_counter()
         found.seconds.append(stopped - began - judging)
         found.evaluations.append(count)
-        found.losses.append(judge(run._picture()))
+        found.losses.append(judge(step.image))
         due = max(count + 1, round(spacing * count))
         judging += time.perf_counter() - stopped
     return found

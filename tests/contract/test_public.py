@@ -56,7 +56,7 @@ def test_an_unknown_name_is_an_attribute_error():
                 "options",
             ],
         ),
-        (tfstyle.interpolate, ["content", "styles", "count", "config", "encoder", "stop"]),
+        (tfstyle.interpolate, ["content", "styles", "config", "count", "encoder", "stop"]),
         (tfstyle.make_step, ["objective", "optimizer", "compile", "steps"]),
         (
             tfstyle.Encoder,
@@ -93,13 +93,29 @@ def test_signatures(function, names):
     assert list(inspect.signature(function).parameters) == names
 
 
-def test_the_encoders_defaults():
-    defaults = {p.name: p.default for p in inspect.signature(tfstyle.Encoder).parameters.values()}
-    assert {k: defaults[k] for k in ("weights", "pooling", "padding", "dtype")} == {
-        "weights": "imagenet", "pooling": "avg", "padding": "zeros", "dtype": "float32",
-    }  # fmt: skip
-    assert tfstyle.StyleConfig().weights == "imagenet"
+def defaults_of(function):
+    return {p.name: p.default for p in inspect.signature(function).parameters.values()}
+
+
+@pytest.mark.parametrize("function", [tfstyle.Encoder, tfstyle.StyleExtractor, tfstyle.StyleConfig])
+def test_whatever_encodes_an_image_has_the_same_defaults(function):
+    """So that the same image has the same Gram matrices everywhere."""
+    expected = {"weights": "imagenet", "pooling": "avg", "padding": "reflect"}
+    defaults = defaults_of(function)
+    assert {name: defaults[name] for name in expected} == expected
+
+
+def test_half_precision_is_a_runs_own_choice():
+    assert defaults_of(tfstyle.Encoder)["dtype"] == defaults_of(tfstyle.StyleExtractor)["dtype"] == "float32"
     assert tfstyle.StyleConfig().precision == tfstyle.StyleConfig().compile == "auto"
+
+
+def test_adam_by_name_and_by_function_have_the_same_defaults():
+    config, defaults = tfstyle.StyleConfig(), defaults_of(tfstyle.adam)
+    for name in ("learning_rate", "beta_1", "beta_2", "epsilon"):
+        assert defaults[name] == getattr(config, name), name
+    assert defaults["corrected"] == config.epsilon_corrected
+    assert defaults_of(tfstyle.lbfgs)["history"] == config.lbfgs_history
 
 
 def test_results_have_the_promised_fields():

@@ -73,11 +73,11 @@ def serve():
 
 def die_at(instant):
     """Kill this process in the fourth checkpoint that it writes."""
-    from tfstyle.run import checkpoints as checkpoint
+    from tfstyle.run import checkpoints
 
     numbers = iter(range(1, 10_000))
-    write, fsync, replace = checkpoint._write, os.fsync, os.replace
-    drop = checkpoint.CheckpointFolder._drop_others
+    write, fsync, replace = checkpoints._write, os.fsync, os.replace
+    drop = checkpoints.CheckpointFolder._delete_others
     writing = {"the fourth": False}
 
     def die_if(here):
@@ -107,8 +107,8 @@ def die_at(instant):
         die_if("before the old is dropped")
         drop(self)
 
-    checkpoint._write, os.fsync, os.replace = save, sync, rename
-    checkpoint.CheckpointFolder._drop_others = dropping
+    checkpoints._write, os.fsync, os.replace = save, sync, rename
+    checkpoints.CheckpointFolder._delete_others = dropping
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from tfstyle.errors import ConfigError, OutputError, TfstyleError
 from tfstyle.images import ImageArray, contact_sheet, strip
 from tfstyle.images.sheets import GAP
 from tfstyle.run import contact_sheets, is_finished, plan_jobs, run_jobs
-from tfstyle.run.batch import BUCKET, _grown, _names
+from tfstyle.run.batch import XLA_MULTIPLE, _pad_to_multiple, _short_names
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def files(folder):
 def test_it_makes_what_single_runs_make(folders, config, changes):
     config = config.replace(changes)
     planned = plan_jobs(
-        files(folders / "contents"), files(folders / "styles"), config, folders / "out", ".png"
+        files(folders / "contents"), files(folders / "styles"), config, folder=folders / "out", suffix=".png"
     )
     assert [job.output.name for job in planned] == [f"{c}_{s}.png" for c in range(3) for s in range(2)]
     done = list(run_jobs(planned[:3]))
@@ -70,11 +70,15 @@ def test_it_makes_what_single_runs_make(folders, config, changes):
 
 def test_each_style_has_its_own_size(folders, config):
     sized = config.replace({"style_scale": (0.5, 1.0), "style_size": None})
-    planned = plan_jobs(files(folders / "contents")[:1], files(folders / "styles"), sized, folders, ".png")
+    planned = plan_jobs(
+        files(folders / "contents")[:1], files(folders / "styles"), sized, folder=folders, suffix=".png"
+    )
     assert [job.config.style_scale for job in planned] == [(0.5,), (1.0,)]
     wrong = config.replace({"style_scale": (1, 2, 3)})
     with pytest.raises(ConfigError, match="style_scale has 3 numbers for 2 style images"):
-        plan_jobs(files(folders / "contents"), files(folders / "styles"), wrong, folders, ".png")
+        plan_jobs(
+            files(folders / "contents"), files(folders / "styles"), wrong, folder=folders, suffix=".png"
+        )
 
 
 def test_a_fine_style_is_mixed_once_for_each_style(folders, config, monkeypatch):
@@ -82,9 +86,11 @@ def test_a_fine_style_is_mixed_once_for_each_style(folders, config, monkeypatch)
 
     calls = []
     original = transfer.mix_styles
-    monkeypatch.setattr(transfer, "mix_styles", lambda *a: calls.append(a) or original(*a))
+    monkeypatch.setattr(transfer, "mix_styles", lambda *a, **k: calls.append(a) or original(*a, **k))
     fine = config.replace({"fine_style": str(folders / "styles" / "1.png")})
-    planned = plan_jobs(files(folders / "contents"), files(folders / "styles")[:1], fine, folders, ".png")
+    planned = plan_jobs(
+        files(folders / "contents"), files(folders / "styles")[:1], fine, folder=folders, suffix=".png"
+    )
     done = list(run_jobs(planned))
     assert len(calls) == 1
     expected = stylize(planned[0].content, list(planned[0].styles), fine)
@@ -98,9 +104,9 @@ def test_each_shape_is_compiled_once_and_each_style_encoded_once(folders, config
     counts = {"encoded": 0, "traced": 0}
     original, call = Objective.style_summary, Objective.__call__
 
-    def counted(self, *arguments):
+    def counted(self, *arguments, **options):
         counts["encoded"] += 1
-        return original(self, *arguments)
+        return original(self, *arguments, **options)
 
     def traced(self, *arguments):
         counts["traced"] += 1
@@ -109,7 +115,9 @@ def test_each_shape_is_compiled_once_and_each_style_encoded_once(folders, config
     monkeypatch.setattr(Objective, "style_summary", counted)
     monkeypatch.setattr(Objective, "__call__", traced)
     config = config.replace({"compile": "graph"})
-    planned = plan_jobs(files(folders / "contents"), files(folders / "styles"), config, folders, ".png")
+    planned = plan_jobs(
+        files(folders / "contents"), files(folders / "styles"), config, folder=folders, suffix=".png"
+    )
     done = list(run_jobs(planned))
     assert len(done) == 6
     assert counts["encoded"] == 2  # styles
@@ -118,14 +126,18 @@ def test_each_shape_is_compiled_once_and_each_style_encoded_once(folders, config
 
 def test_blended_styles_make_one_picture_each(folders, config):
     blended = config.replace({"style_blend": (2, 1)})
-    planned = plan_jobs(files(folders / "contents"), files(folders / "styles"), blended, folders, ".jpg")
+    planned = plan_jobs(
+        files(folders / "contents"), files(folders / "styles"), blended, folder=folders, suffix=".jpg"
+    )
     assert [job.output.name for job in planned] == ["0.jpg", "1.jpg", "2.jpg"]
     assert len(planned[0].styles) == 2
 
 
 def test_a_failure_does_not_end_the_rest(folders, config):
     (folders / "contents" / "1.png").write_bytes(b"no picture")
-    planned = plan_jobs(files(folders / "contents"), files(folders / "styles")[:1], config, folders, ".png")
+    planned = plan_jobs(
+        files(folders / "contents"), files(folders / "styles")[:1], config, folder=folders, suffix=".png"
+    )
     outcomes = [outcome for _, outcome in run_jobs(planned)]
     assert [isinstance(outcome, TfstyleError) for outcome in outcomes] == [False, True, False]
 
@@ -133,23 +145,23 @@ def test_a_failure_does_not_end_the_rest(folders, config):
 def test_options_of_one_picture_are_refused(folders, config):
     for option in ("masks", "style_masks", "content_mask"):
         value = "a.png" if option == "content_mask" else ("a.png",)
-        with pytest.raises(ConfigError, match=f"{option} belongs to one picture"):
-            plan_jobs([], [], config.replace({option: value}), folders, ".png")
+        with pytest.raises(ConfigError, match=f"{option} belongs to one image"):
+            plan_jobs([], [], config.replace({option: value}), folder=folders, suffix=".png")
 
 
 def test_names_are_no_two_alike(tmp_path):
     paths = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
-    assert list(_names(paths).values()) == ["a", "b"]
-    assert list(_names([tmp_path / "a.jpg", tmp_path / "a.png"]).values()) == ["a-jpg", "a-png"]
+    assert list(_short_names(paths).values()) == ["a", "b"]
+    assert list(_short_names([tmp_path / "a.jpg", tmp_path / "a.png"]).values()) == ["a-jpg", "a-png"]
     same = [tmp_path / "one" / "a.jpg", tmp_path / "two" / "a.jpg"]
-    assert len(set(_names(same).values())) == 2
+    assert len(set(_short_names(same).values())) == 2
 
 
 @pytest.mark.parametrize("shape", [(40, 100), (64, 64), (65, 1)])
 def test_growing_to_a_bucket_mirrors(shape):
     picture = ImageArray(make_picture(*shape), np.ones(shape, np.float32))
-    grown = _grown(picture, BUCKET)
-    assert all(side % BUCKET == 0 for side in grown.rgb.shape[:2])
+    grown = _pad_to_multiple(picture, XLA_MULTIPLE)
+    assert all(side % XLA_MULTIPLE == 0 for side in grown.rgb.shape[:2])
     assert np.array_equal(grown.rgb[: shape[0], : shape[1]], picture.rgb)
     assert grown.alpha.shape == grown.rgb.shape[:2]
     if shape[0] == 40:
@@ -174,7 +186,7 @@ def test_on_xla_pictures_of_one_bucket_are_compiled_once(tmp_path, folders, conf
         pixels = (make_picture(*shape, seed=i) * 255).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     contents = [tmp_path / f"{i}.png" for i in range(6)]
-    planned = plan_jobs(contents, files(folders / "styles")[:1], config, folders, ".png")
+    planned = plan_jobs(contents, files(folders / "styles")[:1], config, folder=folders, suffix=".png")
     done = list(run_jobs(planned))
     assert [result.image.shape[:2] for _, result in done] == shapes
     assert set(traced) == {(128, 64)}
@@ -187,7 +199,9 @@ def test_two_pictures_of_one_name_are_refused(folders, config):
     for name in ("b_c.png", "c.png"):
         (folders / "styles" / name).write_bytes((folders / "styles" / "0.png").read_bytes())
     with pytest.raises(ConfigError, match=r"a_b_c\.png would be .*rename one"):
-        plan_jobs(files(folders / "contents"), files(folders / "styles"), config, folders, ".png")
+        plan_jobs(
+            files(folders / "contents"), files(folders / "styles"), config, folder=folders, suffix=".png"
+        )
 
 
 def batch(folders, *more):
@@ -234,7 +248,7 @@ def test_wrong_command_lines(folders, capsys):
     assert cli.main(["batch", str(folders / "none"), "a.png", "-o", str(folders / "out")]) == 2
     assert "no such image or folder" in capsys.readouterr().err
     for wrong, message in (
-        (["--weights", "random", "--content-mask", "a.png"], "belongs to one picture"),
+        (["--weights", "random", "--content-mask", "a.png"], "belongs to one image"),
         (["--weights", "none.npz"], "no weights file none.npz"),
         (["--weights", "random", "--device", "gpu:5"], "gpu:5"),
     ):
@@ -245,14 +259,14 @@ def test_wrong_command_lines(folders, capsys):
 
 def test_what_is_finished(folders, config):
     contents, style = files(folders / "contents"), files(folders / "styles")[:1]
-    (job,) = plan_jobs(contents[:1], style, config, folders, ".png")
+    (job,) = plan_jobs(contents[:1], style, config, folder=folders, suffix=".png")
     assert not is_finished(job)
     ((_, result),) = run_jobs([job])
     result.save(job.output)
     assert is_finished(job)
     with pytest.raises(OutputError, match="with other options"):
         is_finished(dataclasses.replace(job, config=config.replace({"size": 40})))
-    with pytest.raises(OutputError, match="from other pictures"):
+    with pytest.raises(OutputError, match="from other images"):
         is_finished(dataclasses.replace(job, content=contents[1]))
     Image.new("RGB", (3, 3)).save(job.output)
     with pytest.raises(OutputError, match="not made by tfstyle"):
@@ -272,7 +286,9 @@ def test_sheets():
 
 
 def test_the_overview_has_contents_styles_and_what_is_missing(folders, config, monkeypatch):
-    planned = plan_jobs(files(folders / "contents"), files(folders / "styles"), config, folders, ".png")
+    planned = plan_jobs(
+        files(folders / "contents"), files(folders / "styles"), config, folder=folders, suffix=".png"
+    )
     (sheet,) = contact_sheets(planned)
     cell = 240 + GAP
     assert sheet.shape == (cell * 4 + GAP, cell * 3 + GAP, 3)

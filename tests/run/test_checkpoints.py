@@ -96,18 +96,18 @@ def test_from_every_iteration_a_run_goes_on_as_if_never_stopped(name, options, c
     changes, optimizer = RUNS[name]
     config = StyleConfig().replace({**options, **changes})
     whole = Run(content, style, config, optimizer=optimizer and optimizer())
-    assert sum(1 for _ in whole) == sum(whole.iterations)
-    checkpoints = CheckpointFolder(tmp_path / "run", 0.0)
-    run = Run(content, style, config, preparation=whole.preparation, checkpoints=checkpoints)
+    assert sum(1 for _ in whole) == sum(scale.iterations for scale in whole.scales)
+    checkpoints = CheckpointFolder(tmp_path / "run", every=0.0)
+    run = Run(content, style, config, setup=whole.setup, checkpoints=checkpoints)
     stored = stored_on_the_way(run, tmp_path / "run", tmp_path)
     assert_same(run.result(), whole.result())  # storing changes nothing
-    calls = [n // run._chunk for n in whole.iterations]
+    calls = [n // run.steps_per_call for n in (scale.iterations for scale in whole.scales)]
     assert len(stored) == sum(calls) + len(calls)  # one after each call, one more at the end of each scale
     for folder in stored:
-        checkpoints = CheckpointFolder(folder, 1e9, resume=True)
-        resumed = Run(content, style, config, preparation=whole.preparation, checkpoints=checkpoints)
+        checkpoints = CheckpointFolder(folder, every=1e9, resume=True)
+        resumed = Run(content, style, config, setup=whole.setup, checkpoints=checkpoints)
         done = len(resumed.history.total)
-        assert sum(1 for _ in resumed) == sum(whole.iterations) - done
+        assert sum(1 for _ in resumed) == sum(scale.iterations for scale in whole.scales) - done
         assert_same(resumed.result(), whole.result())
 
 
@@ -122,14 +122,14 @@ def test_a_tolerance_looks_back_across_the_break(options, content, style, tmp_pa
         content,
         style,
         config,
-        preparation=whole.preparation,
-        checkpoints=CheckpointFolder(tmp_path / "run", 0.0),
+        setup=whole.setup,
+        checkpoints=CheckpointFolder(tmp_path / "run", every=0.0),
     )
     stored = stored_on_the_way(run, tmp_path / "run", tmp_path)
     near = [counts[0] - 1, counts[0], counts[0] + 1, len(stored) - 3, len(stored) - 2, len(stored) - 1]
     for folder in [stored[i - 1] for i in (2, 9, *near)] + [stored[-1]]:
-        checkpoints = CheckpointFolder(folder, 1e9, resume=True)
-        resumed = Run(content, style, config, preparation=whole.preparation, checkpoints=checkpoints)
+        checkpoints = CheckpointFolder(folder, every=1e9, resume=True)
+        resumed = Run(content, style, config, setup=whole.setup, checkpoints=checkpoints)
         for _ in resumed:
             pass
         assert_same(resumed.result(), whole.result())
@@ -201,14 +201,14 @@ def test_a_run_that_fails_fails_with_the_same_picture(options, content, style, t
     assert np.isfinite(expected.value.result.image).all()
     for done in range(1, bad + 1):
         folder = tmp_path / str(done)
-        run = Run(content, style, config, preparation=whole.preparation, checkpoints=CheckpointFolder(folder))
+        run = Run(content, style, config, setup=whole.setup, checkpoints=CheckpointFolder(folder))
         for _ in zip(range(done), run):
             pass
         again = Run(
             content,
             style,
             config,
-            preparation=whole.preparation,
+            setup=whole.setup,
             checkpoints=CheckpointFolder(folder, resume=True),
         )
         with pytest.raises(NotFiniteError, match=str(expected.value)) as caught:
@@ -284,14 +284,14 @@ def test_a_state_of_ones_own_in_bfloat16(options, content, style, tmp_path):
 
 def test_what_auto_chose_is_used_again(options, content, style, tmp_path, monkeypatch):
     from tfstyle.device import Choice
-    from tfstyle.run import setup as preparation
+    from tfstyle.run import setup
 
-    monkeypatch.setattr(preparation, "choose_precision", lambda wanted, device: Choice("bfloat16", ""))
+    monkeypatch.setattr(setup, "choose_precision", lambda wanted, device: Choice("bfloat16", ""))
     whole = stylize(content, style, **options)
     for _ in zip(range(3), iterate(content, style, **options, checkpoint=tmp_path)):
         pass
     monkeypatch.setattr(
-        preparation,
+        setup,
         "choose_precision",
         lambda wanted, device: Choice("float32" if wanted == "auto" else wanted, ""),
     )
@@ -309,14 +309,16 @@ def test_auto_weights_are_the_same_again(options, content, style, tmp_path, monk
 
     asked = []
     real = weights.auto_weights
-    monkeypatch.setattr(weights, "imagenet", lambda network="vgg19": pytest.fail("asked for ImageNet's"))
     monkeypatch.setattr(
-        weights, "auto", lambda network="vgg19": asked.append(1) or weights.embedded_weights()
+        weights, "imagenet_weights", lambda network="vgg19": pytest.fail("asked for ImageNet's")
+    )
+    monkeypatch.setattr(
+        weights, "auto_weights", lambda network="vgg19": asked.append(1) or weights.embedded_weights()
     )
     settings = {**options, "weights": "auto", "iterations": 2, "checkpoint": tmp_path, "resume": True}
     next(run := iterate(content, style, **settings))
     run.close()
-    monkeypatch.setattr(weights, "auto", real)  # which now would find ImageNet's
+    monkeypatch.setattr(weights, "auto_weights", real)  # which now would find ImageNet's
     result = stylize(content, style, **settings)
     assert asked == [1]
     assert result.facts["weights"] == "embedded"
@@ -332,10 +334,10 @@ CHANGES = {
     "two options": ({"tv_weight": 0.0, "size": 30}, r"size was 32, is 30; tv_weight was 0\.3, is 0\.0;"),
     "precision": ({"precision": "float16"}, r"precision was 'auto', is 'float16';"),
     "init": ({"init": "noise"}, r"init was 'content', is 'noise';"),
-    "content": ({"content": make_picture(40, 56, seed=9)}, r"run: the content image is another picture;"),
+    "content": ({"content": make_picture(40, 56, seed=9)}, r"run: the content image is another image;"),
     "a style": (
         {"style": [make_picture(48, 44, seed=3), make_picture(50, 44, seed=9)]},
-        r"run: style image 2 is another picture;",
+        r"run: style image 2 is another image;",
     ),
     "fewer styles": ({"style": make_picture(48, 44, seed=3)}, r"run: style image 2 is missing;"),
     "more styles": (
@@ -387,7 +389,7 @@ def test_an_encoder_and_kept_styles_of_ones_own(options, content, style, small_w
     whole = stylize(content, kept, **options, encoder=encoder)
     next(run := iterate(content, kept, **settings))
     run.close()
-    with pytest.raises(ConfigError, match="run: style image 1 is another picture;"):
+    with pytest.raises(ConfigError, match="run: style image 1 is another image;"):
         stylize(content, other, **settings)
     wider = Encoder(layers, small_weights, padding="reflect", dtype="bfloat16")
     with pytest.raises(ConfigError, match="run: dtype was float32, is bfloat16;"):
@@ -424,9 +426,9 @@ def test_pictures_are_compared_by_what_is_in_them(options, files, tmp_path):
     result = stylize(shutil.copy(content, files / "moved"), style, **{**again, **moved})
     assert len(result.history.total) == 4
     for name, message in {
-        "mask.png": "run: mask 1 is another picture;",
-        "init.png": "run: the start is another picture;",
-        "fine.png": "run: style image 1 is another picture;",
+        "mask.png": "run: mask 1 is another image;",
+        "init.png": "run: the start is another image;",
+        "fine.png": "run: style image 1 is another image;",
     }.items():
         kept = (files / name).read_bytes()
         picture(name, 9)
@@ -455,10 +457,10 @@ def test_a_folder_is_asked_for_what_it_holds(options, content, style, tmp_path, 
 
 
 def test_overwriting_drops_the_old_only_when_the_new_is_there(tmp_path):
-    old = CheckpointFolder(tmp_path, 0.0)
+    old = CheckpointFolder(tmp_path, every=0.0)
     for n in range(3):
         old.write(some_checkpoint(n))
-    new = CheckpointFolder(tmp_path, 0.0, overwrite=True)
+    new = CheckpointFolder(tmp_path, every=0.0, overwrite=True)
     assert new.latest is None
     assert [read_checkpoint(path).about["n"] for path in files_of(tmp_path)] == [1, 2]
     new.write(some_checkpoint(10))
@@ -512,12 +514,12 @@ DAMAGES = [cut, flip, empty, noise, folder_instead, without_about]
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(damage, tmp_path, caplog):
-    writing = CheckpointFolder(tmp_path, 0.0)
+    writing = CheckpointFolder(tmp_path, every=0.0)
     for n in range(1, 4):
         writing.write(some_checkpoint(n))
     one_before, newest = files_of(tmp_path)
     damage(newest)
-    resumed = CheckpointFolder(tmp_path, 0.0, resume=True)
+    resumed = CheckpointFolder(tmp_path, every=0.0, resume=True)
     assert resumed.latest.about["n"] == 2
     assert np.array_equal(resumed.latest.arrays["image"], some_checkpoint(2).arrays["image"])
     assert f"{newest} is damaged (" in caplog.text
@@ -525,7 +527,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_and_says_so(damage, t
     resumed.write(some_checkpoint(30))  # the good one before is kept, not the damaged one
     assert [read_checkpoint(path).about["n"] for path in files_of(tmp_path) if path.is_file()] == [2, 30]
     damage(files_of(tmp_path)[-1])
-    assert CheckpointFolder(tmp_path, 0.0, resume=True).latest.about["n"] == 2
+    assert CheckpointFolder(tmp_path, every=0.0, resume=True).latest.about["n"] == 2
 
 
 def test_a_whole_run_from_the_one_before(options, content, style, tmp_path):
@@ -547,7 +549,7 @@ def test_where_all_are_damaged_a_run_begins(options, content, style, tmp_path, c
 
 
 def test_wherever_a_bit_is_flipped_it_is_noticed_or_harmless(tmp_path):
-    CheckpointFolder(tmp_path, 0.0).write(some_checkpoint(1))
+    CheckpointFolder(tmp_path, every=0.0).write(some_checkpoint(1))
     (path,) = files_of(tmp_path)
     whole = path.read_bytes()
     anywhere = np.random.default_rng(0).integers(0, 8 * len(whole), 600)
@@ -568,9 +570,9 @@ def test_wherever_a_bit_is_flipped_it_is_noticed_or_harmless(tmp_path):
 
 
 def test_a_later_format_is_not_taken_for_damage(tmp_path):
-    CheckpointFolder(tmp_path, 0.0).write(Checkpoint({"format": 2}, {}))
-    with pytest.raises(ConfigError, match="format 2, and this tfstyle reads 1"):
-        CheckpointFolder(tmp_path, 0.0, resume=True)
+    CheckpointFolder(tmp_path, every=0.0).write(Checkpoint({"format": 3}, {}))
+    with pytest.raises(ConfigError, match="format 3, and this tfstyle reads 2"):
+        CheckpointFolder(tmp_path, every=0.0, resume=True)
 
 
 def test_other_libraries_are_said(options, content, style, tmp_path, caplog):

@@ -379,12 +379,12 @@ def test_interpolation_begins_and_ends_with_the_two_styles(run, small_file, cont
         "size": 32, "iterations": 4, "weights": str(small_file), "precision": "float32", "compile": "eager",
         **LAYERS,
     }  # fmt: skip
-    found = list(interpolate(content, [style, other], 3, StyleConfig().replace(options)))
+    found = list(interpolate(content, [style, other], StyleConfig().replace(options), count=3))
     assert [result.config.style_blend for result in found] == [(1, 0), (0.5, 0.5), (0, 1)]
     for result, one in ((found[0], style), (found[2], other)):
         assert result.history.total == pytest.approx(run(style=one).history.total, rel=1e-4)
-    with pytest.raises(ConfigError, match="between two styles in at least 2 pictures, not 1 in 3"):
-        next(interpolate(content, [style], 3))
+    with pytest.raises(ConfigError, match="between two styles in at least 2 images, not 1 in 3"):
+        next(interpolate(content, [style], count=3))
 
 
 # Starts, iterations, averages
@@ -414,7 +414,7 @@ def test_the_first_scale_can_take_longer(run):
 def test_scales_of_another_factor(small_file, content, style):
     options = {"size": 48, "weights": str(small_file), "scale_factor": 1.5, "min_scale": 20, **LAYERS}
     config = StyleConfig().replace(options)
-    assert [max(shape) for shape in Run(content, style, config).shapes] == [21, 32, 48]
+    assert [max(scale.shape) for scale in Run(content, style, config).scales] == [21, 32, 48]
 
 
 def test_the_average_of_iterates_is_the_result(run, small_file, content, style):

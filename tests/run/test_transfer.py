@@ -91,8 +91,8 @@ def test_the_step_is_traced_once_per_scale(fast, small_file):
     options = fast | {"weights": str(small_file), "size": 260, "iterations": 5}
     run = Run(make_picture(90, 260, 2), make_picture(64, 64, 3), StyleConfig().replace(options))
     assert len(list(run)) == 10
-    (step,) = run.preparation.steps.values()
-    assert step.experimental_get_tracing_count() == len(run.shapes) == 2
+    (step,) = run.setup.steps.values()
+    assert step.experimental_get_tracing_count() == len(run.scales) == 2
 
 
 def test_images_that_are_too_small_are_refused(run):
@@ -213,7 +213,7 @@ def test_normalized_weights_have_mean_activation_one(fast, small_file, content, 
     config = StyleConfig().replace(fast | {"weights": str(small_file), "normalize_weights": True})
     run = Run(content, style, config)
     pictures = [tfstyle.images.load(x).fitted(32).rgb for x in (content, style)]
-    features = [run._encoder(picture[None])["conv2_2"].numpy().reshape(-1, 128) for picture in pictures]
+    features = [run.setup.encoder(picture[None])["conv2_2"].numpy().reshape(-1, 128) for picture in pictures]
     means = np.concatenate(features).mean(0)
     assert means[means > 0] == pytest.approx(1, abs=1e-3)
     assert "normalized" in run.facts["weights"]
@@ -238,7 +238,7 @@ def test_calls_end_where_a_preview_is_wanted(fast, small_file, content, style):
     config = StyleConfig().replace(
         fast | {"weights": str(small_file), "iterations": 12, "steps_per_call": 10}
     )
-    assert [Run(content, style, config, pause_every=n)._chunk for n in (0, 4, 9, 5)] == [6, 4, 3, 1]
+    assert [Run(content, style, config, pause_every=n).steps_per_call for n in (0, 4, 9, 5)] == [6, 4, 3, 1]
 
 
 def test_several_steps_per_call_give_the_same_history(run):
@@ -270,7 +270,7 @@ def poison(optimizer, after):
 @pytest.mark.parametrize("after", [1, 3, 6])
 def test_a_loss_that_is_not_finite_ends_the_run_with_the_last_good_picture(run, after):
     good = []
-    with pytest.raises(NotFiniteError, match=r"the loss is nan|left a picture that is not finite") as caught:
+    with pytest.raises(NotFiniteError, match=r"the loss is nan|left an image that is not finite") as caught:
         run(
             optimizer=poison(tfstyle.adam(), after),
             iterations=6,

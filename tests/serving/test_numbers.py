@@ -60,7 +60,9 @@ def test_ten_views():
 
 def test_style_numbers_of_ten_views_are_the_mean(small_encoder):
     images = np.stack([make_picture(16, 24, seed) for seed in (1, 2)])
-    found = style_numbers(small_encoder.features, tf.constant(images), ["conv2_1"], 32, views=10)
+    found = style_numbers(
+        small_encoder.features, tf.constant(images), layers=["conv2_1"], embedding_size=32, views=10
+    )
     for i, image in enumerate(images):
         views = ten_views(tf.constant(image[None]))
         expected = np.mean([gram_matrix(small_encoder(v[None])["conv2_1"])[0] for v in views], 0)

@@ -204,7 +204,16 @@ def test_the_contract_says_what_the_model_has(exported, extractor):
 
 @pytest.mark.parametrize("limits", [Limits(max_batch=2, stylize_max_batch=5), Limits(stylize_max_batch=2)])
 def test_the_contract_says_the_smaller_of_two_limits(extractor, limits):
-    made = Signatures(extractor.encoder, extractor.layers, ("conv2_2",), 16, 1, 32, "float32", limits)
+    made = Signatures(
+        extractor.encoder,
+        style_layers=extractor.layers,
+        content_layers=("conv2_2",),
+        embedding_size=16,
+        views=1,
+        size=32,
+        precision="float32",
+        limits=limits,
+    )
     assert export._holds("stylize", "content", made).startswith("at most 2 images; ")
     pictures = tf.zeros([3, 8, 8, 3], tf.uint8)
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"from 1 to 2 images|at most 2 images"):

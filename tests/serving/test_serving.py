@@ -228,7 +228,16 @@ def huge_png():
 )  # fmt: skip
 def test_a_batch_goes_in_parts_of_so_many_pixels(extractor, monkeypatch, shape, parts):
     monkeypatch.setattr("tfstyle.serving.signatures.TOGETHER", TOGETHER)
-    made = Signatures(extractor.encoder, STYLE, CONTENT, None, 1, SIZE, "float32", LIMITS)
+    made = Signatures(
+        extractor.encoder,
+        style_layers=STYLE,
+        content_layers=CONTENT,
+        embedding_size=None,
+        views=1,
+        size=SIZE,
+        precision="float32",
+        limits=LIMITS,
+    )
 
     def counted(images, values):
         count = tf.shape(images)[0]
@@ -501,7 +510,7 @@ def test_the_highest_version_is_served_in_half_the_space(extractor, models, ask,
     image = pixels(16, 20)[None]
     for version in (9, 10):  # 10 is above 9 by number, and below it by letter
         precision = "float16" if version == 10 else "float32"
-        extractor.export(tmp_path, "half", version, precision, LIMITS)
+        extractor.export(tmp_path, name="half", version=version, precision=precision, limits=LIMITS)
     with double.running(tmp_path, "half") as running, grpc.insecure_channel(running.grpc_target) as channel:
         predict = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
         request = messages.PredictRequest("half", {"images": image}).encode()
