@@ -31,6 +31,7 @@ AS_ORIGINAL = {"precision": "float32", "compile": "eager"}
 
 
 def main() -> None:
+    from tfstyle.config import StyleConfig
     from tfstyle.images import ImageArray, contact_sheet, save
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--size", type=int, default=384)
     parser.add_argument("--pairs", type=int, default=len(PAIRS), metavar="N", help="the first N [all]")
-    parser.add_argument("--pooling", help="of tfstyle's picture [its default]")
+    parser.add_argument("--pooling", default=StyleConfig().pooling, help="of tfstyle's picture [%(default)s]")
     parser.add_argument("--cell", type=int, default=384, help="pixels of a picture on the sheet")
     options = parser.parse_args()
     print(machine.line(), flush=True)
@@ -53,12 +54,12 @@ def main() -> None:
         ratio = losses[0] / losses[1]
         shown = "/".join(f"{s:.0f}" for s in seconds)
         print(f"{content:24}{style:26}{shown:>14}{losses[0]:12.4g}{losses[1]:12.4g}{ratio:7.2f}", flush=True)
-        save(options.output, ImageArray(contact_sheet(rows, options.cell)), overwrite=True)
+        save(options.output, ImageArray(contact_sheet(rows, side=options.cell)), overwrite=True)
     print(f"{options.output}: content, style, default, neural-style-pt, crowsonkb, gatys-pytorch")
 
 
 def compare(
-    content: Path, style: Path, weights: str, size: int, pooling: str | None
+    content: Path, style: Path, weights: str, size: int, pooling: str
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
     """The pictures of one row, the seconds that each took, and the notebook's loss of two of them."""
     from tfstyle import StyleConfig, preset
