@@ -85,7 +85,7 @@ def compare(
     # The preset's is taken before its picture is brought within 0..1, which it does not minimise over.
     judged = (
         notebook_loss(run.result().image, content, style, notebook),
-        notebook_loss(runs[3]._picture(), content, style, notebook),
+        notebook_loss(runs[3]._current_image(), content, style, notebook),
     )
     shown = [load(path).fitted(size).rgb for path in (content, style)]
     return [*shown, *(one.result().image for one in runs)], seconds, list(judged)

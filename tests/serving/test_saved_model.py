@@ -270,7 +270,7 @@ def test_as_many_scales_as_the_library_has(shape):
     """The shorter side may be too small for the coarsest of them."""
     for minimum in (4, 16, 32):
         found = int(_scale_count(tf.constant(shape, tf.float32), float(minimum)))
-        expected = len(scale_shapes(shape, minimum, StyleConfig())) if min(shape) >= minimum else 0
+        expected = len(scale_shapes(shape, StyleConfig(), minimum=minimum)) if min(shape) >= minimum else 0
         assert found == expected
 
 
