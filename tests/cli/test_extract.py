@@ -136,6 +136,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(pictures, small_file, tmp_p
             ["{pictures}", "-o", "{tmp}/a.npz", "--model", "{model}", "--pooling", "max"],
             "--pooling comes with",
         ),
+        (["{pictures}", "-o", "{tmp}/a.npz", "--model", "{pictures}/.."], "models in it; name the folder"),
         (["{pictures}", "-o", "{tmp}/a.npz", "--embedding-size", "0"], "'all' or whole number from 1"),
         (
             ["{pictures}", "-o", "{tmp}/a.npz", "--views", "2", "--weights", "random"],

@@ -161,7 +161,7 @@ def test_a_disk_too_small_for_checkpoints_has_room_for_the_picture(command, file
 
 
 def test_a_disk_without_any_room_is_exit_code_1(command, files, tmp_path):
-    root = str(Path(cli.__file__).parents[1])
+    root = str(Path(cli.__file__).parents[2])
     done = limited(command, 1000, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root})
     assert done.returncode == 1
     assert "out.png could not be written: File too large; nor could it be saved" in done.stderr
@@ -234,9 +234,8 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--resume"], "resume needs checkpoint"),
+        (["--resume"], "--resume needs --checkpoint DIR"),
         (["--checkpoint-every", "9"], "--checkpoint-every needs --checkpoint DIR"),
-        (["--checkpoint", "run", "--checkpoint-every", "-1"], "at least 0"),
         (["--checkpoint", "run", "--interpolate", "3"], "--checkpoint is of one picture"),
         (["--resume", "--interpolate", "3"], "--resume is of one picture"),
     ],

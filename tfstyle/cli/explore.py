@@ -38,9 +38,9 @@ def run_explore(options: argparse.Namespace) -> int:
     from tfstyle.papers.study import check_folder
 
     recipe = papers.recipe(options.name)
-    check_folder(folder, overwrite)
+    check_folder(folder, overwrite=overwrite)
     study = recipe(*images, **given, progress=functools.partial(print, file=sys.stderr, flush=True))
-    written = study.save(folder, overwrite)
+    written = study.save(folder, overwrite=overwrite)
     print(study.caption)
     print("\n".join(map(str, written)))
     return DONE
@@ -63,6 +63,8 @@ def recipe_declaration(name: str) -> Callable[..., Any]:
             argument.annotation = None
     used = {node.id for node in ast.walk(function.args) if isinstance(node, ast.Name)}
     needed = [statement for statement in statements if used & _names_given(statement)]
+    if any(isinstance(s, ast.ImportFrom) and f"{s.module}.".startswith("tfstyle.papers.") for s in needed):
+        load_tensorflow()  # a default that comes from another experiment
     module = ast.Module([*needed, function], type_ignores=[])
     namespace: dict[str, Any] = {}
     exec(compile(module, str(path), "exec"), namespace)

@@ -75,7 +75,7 @@ def run_extract(options: argparse.Namespace) -> int:
         raise ConfigError(f"cannot write {output}: styles are written as {' or '.join(SUFFIXES)}")
     if output.suffix == ".parquet":
         _import_pyarrow()
-    check_writable(output, options.overwrite)
+    check_writable(output, overwrite=options.overwrite)
     check_images_or_folders(options.images)
     check_extractor_options(options)
     model_folder = None if options.model is None else _check_model(options)

@@ -37,11 +37,12 @@ class Outputs:
         self._image_path, self.preview_every = Path(options.output), options.save_every or 0
         self._history_path = None if options.history is None else Path(options.history)
         self._overwrite, self._resume = options.overwrite, options.resume
-        check_output(self._image_path, self._overwrite or self._resume)
+        replace = self._overwrite or self._resume
+        check_output(self._image_path, overwrite=replace)
         if self._history_path is not None:
             if self._history_path.resolve() == self._image_path.resolve():
                 raise ConfigError(f"--history and --output are both {self._image_path}")
-            check_writable(self._history_path, self._overwrite or self._resume)
+            check_writable(self._history_path, overwrite=replace)
         remove_left(self._image_path.parent)
 
     def check(self, run: Run) -> None:
@@ -49,20 +50,20 @@ class Outputs:
         from tfstyle.files import check_output, check_writable
 
         replace = self._may_replace(self._image_path, run.result)
-        check_output(self._image_path, replace, shape=run.shapes[-1])
+        check_output(self._image_path, overwrite=replace, shape=run.shapes[-1])
         if self._history_path is not None:
-            check_writable(self._history_path, replace)
+            check_writable(self._history_path, overwrite=replace)
         total = sum(run.iterations)
         for iteration in range(self.preview_every, total, self.preview_every) if self.preview_every else ():
             preview_path = self._preview_path(iteration)
-            check_writable(preview_path, self._may_replace(preview_path, run.result))
+            check_writable(preview_path, overwrite=self._may_replace(preview_path, run.result))
 
     def write_preview(self, run: Run) -> None:
         """Write a preview where it is time for one; where that fails, warn and go on."""
         done = len(run.history.iteration)
         if self.preview_every and done % self.preview_every == 0 and done < sum(run.iterations):
             path = self._preview_path(done)
-            _warn_on_failure(lambda: run.result().save(path, self._may_replace(path, run.result)))
+            _warn_on_failure(lambda: run.result().save(path, overwrite=self._may_replace(path, run.result)))
 
     def save(self, run: Run) -> str:
         """Write the image so far, and the history; say what was written.
@@ -90,7 +91,7 @@ class Outputs:
         )
         if self._history_path is not None:
             history_path = self._history_path
-            _warn_on_failure(lambda: result.history.save(history_path, replace))
+            _warn_on_failure(lambda: result.history.save(history_path, overwrite=replace))
         return failure
 
     def _preview_path(self, iteration: int) -> Path:
@@ -122,7 +123,7 @@ def _save_where_possible(result: Result, output: Path, replace: bool) -> tuple[P
             path = folder() / output.name
             if failures and path.exists():
                 path = _with_process_id(path)
-            result.save(path, replace and not failures)
+            result.save(path, overwrite=replace and not failures)
         except (TfstyleError, OSError) as error:
             failures.append(str(error))
         else:

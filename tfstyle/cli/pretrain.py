@@ -16,7 +16,7 @@ def run_pretrain(options: argparse.Namespace) -> int:
     from tfstyle.files import check_weights_output
 
     output = Path(options.output)
-    check_weights_output(output, options.overwrite)
+    check_weights_output(output, overwrite=options.overwrite)
     check_images_or_folders(options.images)
     if options.base is not None:
         check_weights(options.base)
@@ -35,8 +35,8 @@ def run_pretrain(options: argparse.Namespace) -> int:
             patches=options.patches,
             progress=show,
         )
-    learned.save(output, options.overwrite, half=options.half)
-    layers = learned.layer_names
+    learned.save(output, overwrite=options.overwrite, half=options.half)
+    layers = [layer.keras_name for layer in learned.layers]
     print(
         f"{output}: {layers[0]} to {layers[-1]}, {learned.note}, in {time.perf_counter() - start:.0f} s\n"
         f"use it with --weights {shlex.quote(str(output))}"

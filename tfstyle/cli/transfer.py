@@ -55,7 +55,7 @@ def run_stylize(options: argparse.Namespace) -> int:
 
     seconds = CHECKPOINT_SECONDS if options.checkpoint_every is None else options.checkpoint_every
     checkpoints = open_checkpoints(
-        options.checkpoint, seconds, resume=options.resume, overwrite=options.overwrite
+        options.checkpoint, every=seconds, resume=options.resume, overwrite=options.overwrite
     )
     styles = apply_fine_style(options.styles, config, checkpoints=checkpoints)
     run = Run(options.content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
@@ -108,7 +108,7 @@ def run_demo(options: argparse.Namespace) -> int:
     folder = make_folder(Path(options.output))
     content, style, output = (folder / name for name in ("content.jpg", "style.jpg", "picture.png"))
     for path in (content, style, output):
-        check_writable(path, options.overwrite)
+        check_writable(path, overwrite=options.overwrite)
     for source, path in ((DEMO_CONTENT, content), (DEMO_STYLE, style)):
         write_atomically(path, (DATA / source).read_bytes())
     code = run_stylize(
@@ -132,7 +132,7 @@ def _run_interpolation(options: argparse.Namespace) -> int:
     from tfstyle.files import check_output
 
     output = Path(options.output)
-    check_output(output, options.overwrite)
+    check_output(output, overwrite=options.overwrite)
     for name in SINGLE_RUN_OPTIONS:
         if getattr(options, name) not in (None, False):
             raise ConfigError(
@@ -152,7 +152,7 @@ def _run_interpolation(options: argparse.Namespace) -> int:
     from tfstyle.run.transfer import interpolate
 
     height, width = fit_to_size(load(options.content, config.max_pixels), config).rgb.shape[:2]
-    check_output(output, options.overwrite, shape=(height, strip_width(width, options.interpolate)))
+    check_output(output, overwrite=options.overwrite, shape=(height, strip_width(width, options.interpolate)))
     results: list[Result] = []
     run_error: RunError | None = None
     start = time.perf_counter()
@@ -174,7 +174,9 @@ def _run_interpolation(options: argparse.Namespace) -> int:
             run_error = error
         if results:
             image = strip([result.image for result in results])
-            dataclasses.replace(results[-1], image=image, alpha=None).save(output, options.overwrite)
+            dataclasses.replace(results[-1], image=image, alpha=None).save(
+                output, overwrite=options.overwrite
+            )
             print(f"{output}: {len(results)} pictures side by side")
         stopped = interrupted()
     if run_error is not None:
