@@ -216,7 +216,7 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
     monkeypatch.undo()
     (files / "h.json").write_text("precious")
     shutil.copy(other, files / "out" / "out-0002.png")
-    kept = other.read_bytes()
+    before = other.read_bytes()
     for changed in (
         [*command[:4], str(other), *command[5:]],
         [*command, "--history", str(files / "h.json"), "-o", str(files / "out" / "new.png")],
@@ -225,10 +225,10 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
         capsys.readouterr()
         assert cli.main([*changed, *flags, "--resume"]) == 2
         assert "exists; replace it with overwrite" in capsys.readouterr().err
-    assert other.read_bytes() == kept
+    assert other.read_bytes() == before
     assert (files / "h.json").read_text() == "precious"
     assert cli.main([*command[:4], str(other), *command[5:], *flags, "--resume", "--overwrite"]) == 0
-    assert other.read_bytes() != kept
+    assert other.read_bytes() != before
 
 
 @pytest.mark.parametrize(
