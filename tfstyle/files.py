@@ -1,4 +1,7 @@
-"""Writing files: asked for permission first, and whole or not at all."""
+"""Files: paths are checked before work is spent on them, and files are written whole or not at all.
+
+No TensorFlow here.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,22 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tfstyle.errors import OutputError, RunError
+from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, WeightsError
 
 #: How the names of files begin that are not whole yet.
 PARTIAL = ".tfstyle-"
+#: What an image can be written as -> (Pillow's name, the longest side it can hold, has alpha).
+IMAGE_FORMATS = {
+    ".png": ("PNG", 2**31 - 1, True),
+    ".jpg": ("JPEG", 65500, False),
+    ".jpeg": ("JPEG", 65500, False),
+    ".webp": ("WEBP", 16383, True),
+    ".tif": ("TIFF", 2**31 - 1, True),
+    ".tiff": ("TIFF", 2**31 - 1, True),
+}
+#: Names of weights that are no files.
+NAMED_WEIGHTS = ("imagenet", "embedded", "random", "auto")
+WEIGHTS_SUFFIXES = (".h5", ".npz", ".safetensors")
 
 
 def check_writable(path: Path, overwrite: bool = False) -> None:
@@ -30,6 +45,60 @@ def check_writable(path: Path, overwrite: bool = False) -> None:
         raise OutputError(f"cannot write {path}: it is a folder")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; replace it with overwrite (--overwrite) or choose another name")
+
+
+def check_output(path: Path, overwrite: bool = False, shape: tuple[int, int] | None = None) -> None:
+    """Raise an InputError unless an image can be written there, before hours are spent on it.
+
+    Args:
+        path: of the image; its suffix chooses the format.
+        overwrite: whether a file already there may be replaced.
+        shape: ``(height, width)`` where known.
+    """
+    if path.suffix.lower() not in IMAGE_FORMATS:
+        raise ImageError(f"cannot write {path}: the suffix must be one of {', '.join(IMAGE_FORMATS)}")
+    _, longest, _ = IMAGE_FORMATS[path.suffix.lower()]
+    if shape is not None and max(shape) > longest:
+        raise ImageError(f"cannot write {path}: {path.suffix} holds at most {longest} pixels a side")
+    check_writable(path, overwrite)
+
+
+def check_weights_output(path: Path, overwrite: bool = False) -> None:
+    """Raise an InputError unless `tfstyle.Weights.save` can write there."""
+    if path.suffix != ".npz":
+        raise WeightsError(f"cannot write {path}: learned weights are written as .npz")
+    check_writable(path, overwrite)
+
+
+def check_image_file(path: Path) -> None:
+    """Raise ImageError unless there is a file at the path."""
+    if not path.exists():
+        raise ImageError(f"no such image: {path}")
+    if path.is_dir():
+        raise ImageError(f"{path} is a folder, not an image")
+
+
+def check_image_or_folder(path: Path) -> None:
+    """Raise ImageError unless there is a file or a folder at the path."""
+    if not path.exists():
+        raise ImageError(f"no such image or folder: {path}")
+
+
+def check_weights_file(path: Path) -> None:
+    """Raise WeightsError unless there is a file at the path, of a format that weights can be read from."""
+    suffixes = ", ".join(WEIGHTS_SUFFIXES)
+    if not path.is_file():
+        raise WeightsError(
+            f"no weights file {path}; give imagenet, embedded, random, auto or a {suffixes} file"
+        )
+    if path.suffix not in WEIGHTS_SUFFIXES:
+        raise WeightsError(f"{path}: weights files end in {suffixes}")
+
+
+def check_model_name(name: str) -> None:
+    """Raise ConfigError unless a folder of that name can hold a model for TensorFlow Serving."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
+        raise ConfigError(f"name is {name!r}; a model's name has letters, digits, '_', '-' and '.'")
 
 
 def make_folder(path: Path) -> Path:

@@ -11,7 +11,7 @@ from PIL import Image
 import tfstyle
 from tests.conftest import make_picture
 from tfstyle import cli
-from tfstyle.cli import transfer as commands
+from tfstyle.cli import transfer
 from tfstyle.images import load, read_settings, sheets
 from tfstyle.network import download, weights
 from tfstyle.presets import PRESETS
@@ -49,10 +49,10 @@ def test_pretrain_upon_a_base_in_half_precision(photos, files, small_file):
     flags = ["--base", str(small_file), "--patches", "3000", "--half", "--seed", "3"]
     assert cli.main(["pretrain", str(photos), "-o", str(out), *flags]) == 0
     base = weights.load_weights(small_file)
-    found = weights.load_weights(out)
-    assert found.layer_names[-1] == "conv3_4"
+    learned = weights.load_weights(out)
+    assert learned.layer_names[-1] == "conv3_4"
     assert np.allclose(
-        found.arrays["block2_conv2/kernel"], base.arrays["block2_conv2/kernel"], rtol=1e-3, atol=1e-6
+        learned.arrays["block2_conv2/kernel"], base.arrays["block2_conv2/kernel"], rtol=1e-3, atol=1e-6
     )
     with np.load(out) as file:
         assert file["block3_conv1/kernel"].dtype == np.float16
@@ -61,13 +61,14 @@ def test_pretrain_upon_a_base_in_half_precision(photos, files, small_file):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (["--blocks", "6"], "VGG-19 has 1 to 5"),
+        (["--base", "{base}", "--blocks", "1"], "has all layers of 1 blocks; ask for more"),
         (["-o", "w.h5"], r"written as \.npz"),
         (["-o", "gone/w.npz"], "no folder gone"),
         (["--base", "gone.npz"], r"no weights file gone\.npz"),
     ],
 )
-def test_pretrain_says_in_one_line_what_is_wrong(photos, files, capsys, change, message):
+def test_pretrain_says_in_one_line_what_is_wrong(photos, files, small_file, capsys, change, message):
+    change = [argument.format(base=small_file) for argument in change]
     assert cli.main(["pretrain", str(photos), "-o", str(files / "w.npz"), *change]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line)
@@ -97,7 +98,7 @@ def test_pretrain_without_scikit_learn_is_one_line(photos, files, capsys, monkey
 
 
 def test_demo_paints_the_pictures_of_the_package(tmp_path, capsys, monkeypatch, small_file):
-    monkeypatch.setattr(commands, "DEMO_SIZE", 32)
+    monkeypatch.setattr(transfer, "DEMO_SIZE", 32)
     folder = tmp_path / "a folder" / "demo"
     assert cli.main(["demo", "-o", str(folder), "--weights", str(small_file)]) == 0
     picture = folder / "picture.png"
@@ -119,7 +120,7 @@ def test_demo_needs_no_option_and_no_network(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
     assert cli.main(["demo"]) == 0
     said = capsys.readouterr()
-    assert max(load(tmp_path / "tfstyle-demo" / "picture.png").rgb.shape) == commands.DEMO_SIZE
+    assert max(load(tmp_path / "tfstyle-demo" / "picture.png").rgb.shape) == transfer.DEMO_SIZE
     assert sum("embedded" in line for line in said.err.splitlines()) == 1  # one line about the weights
 
 
@@ -127,6 +128,12 @@ def test_demo_where_nothing_can_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["demo", "-o", str(tmp_path / "file")]) == 2
     assert "cannot make the folder" in capsys.readouterr().err
+
+
+def test_demo_leaves_nothing_where_its_weights_do_not_exist(tmp_path, capsys):
+    assert cli.main(["demo", "-o", str(tmp_path / "demo"), "--weights", "gone.npz"]) == 2
+    assert "no weights file gone.npz" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
 
 
 def test_a_strip_between_two_styles(files, small_file, capsys):
@@ -139,7 +146,7 @@ def test_a_strip_between_two_styles(files, small_file, capsys):
     height, width = load(content).fitted(32).rgb.shape[:2]
     assert Image.open(out).size == (3 * width + 2 * sheets.GAP, height)
     assert cli.main(["stylize", content, style, "-o", out, "--overwrite", *flags]) == 2
-    assert "between two styles in at least 2 pictures, not 1 in 3" in capsys.readouterr().err
+    assert "--interpolate goes between two styles, not 1" in capsys.readouterr().err
     assert (
         cli.main(
             ["stylize", content, style, content, "-o", out, "--overwrite", "--history", "a.json", *flags]
@@ -147,6 +154,9 @@ def test_a_strip_between_two_styles(files, small_file, capsys):
         == 2
     )
     assert "--history is of one picture" in capsys.readouterr().err
+    masked = ["--masks", f"{style},{style}"]
+    assert cli.main(["stylize", content, style, content, "-o", out, "--overwrite", *masked, *flags]) == 2
+    assert "masks give each style a place, and so nothing is between them" in capsys.readouterr().err
 
 
 def test_presets_are_listed(capsys):
@@ -182,6 +192,6 @@ def test_control_on_the_command_line(files, small_file, capsys):
         [0.8, 1.0],
         "nine_point",
     )
-    kept, made = (load(files / name).fitted(40).rgb for name in ("content.png", "out.png"))
-    assert np.abs(kept[:4, :4] - made[:4, :4]).max() < 0.01
-    assert np.abs(kept[8:, 8:] - made[8:, 8:]).mean() > 0.004
+    content_image, output_image = (load(files / name).fitted(40).rgb for name in ("content.png", "out.png"))
+    assert np.abs(content_image[:4, :4] - output_image[:4, :4]).max() < 0.01
+    assert np.abs(content_image[8:, 8:] - output_image[8:, 8:]).mean() > 0.004

@@ -1,19 +1,23 @@
 """``tfstyle explore``: a function's arguments as a command's options."""
 
+import inspect
 import json
 import re
 import sys
+import typing
 
 import numpy as np
 import pytest
 
 from tfstyle import papers
+from tfstyle.cli import explore
 from tfstyle.cli.parser import main
 from tfstyle.errors import ConfigError
 from tfstyle.papers import RECIPES, recipe
 from tfstyle.papers.study import Panel, Progress, Study
 
 CALLS = []
+recipe_declaration = explore.recipe_declaration  # the fixture below puts another in its place
 
 
 def cheap(
@@ -23,6 +27,7 @@ def cheap(
     size: int = 64,
     ratio: float = 0.5,
     weights: str = "auto",
+    pooling: str = "avg",
     tile: bool = False,
     wrapped: bool = True,
     layers: tuple[str, ...] = ("conv1_1", "conv2_1"),
@@ -41,6 +46,7 @@ def cheap(
         style: the second.
         size: longest side in pixels; 100% of it.
         ratio, weights: two at once.
+        pooling: text.
         tile: seamless.
         wrapped: as it says.
         layers: names.
@@ -65,6 +71,7 @@ def cheap(
 def only_cheap(monkeypatch):
     CALLS.clear()
     monkeypatch.setattr(papers, "recipe", lambda name: cheap)
+    monkeypatch.setattr(explore, "recipe_declaration", lambda name: cheap)
 
 
 def stopped(*arguments):
@@ -82,8 +89,8 @@ def given(tmp_path, *options):
 def test_every_experiment_is_listed_with_what_it_shows(capsys):
     assert stopped("explore", "--help") == 0
     words = capsys.readouterr().out
-    for name, found in RECIPES.items():
-        assert any(line.split(maxsplit=1) == [name, found.words] for line in words.splitlines()), name
+    for name, entry in RECIPES.items():
+        assert any(line.split(maxsplit=1) == [name, entry.words] for line in words.splitlines()), name
 
 
 def test_help_is_the_docstrings(capsys):
@@ -103,8 +110,9 @@ def test_help_is_the_docstrings(capsys):
 
 def test_without_options_the_defaults_hold(tmp_path):
     assert given(tmp_path) == {
-        "content": "a.jpg", "style": "b.jpg", "size": 64, "ratio": 0.5, "weights": "auto", "tile": False,
-        "wrapped": True, "layers": ("conv1_1", "conv2_1"), "seeds": (0, 1), "ratios": None, "seconds": None,
+        "content": "a.jpg", "style": "b.jpg", "size": 64, "ratio": 0.5, "weights": "auto", "pooling": "avg",
+        "tile": False, "wrapped": True, "layers": ("conv1_1", "conv2_1"), "seeds": (0, 1), "ratios": None,
+        "seconds": None,
     }  # fmt: skip
 
 
@@ -113,7 +121,8 @@ def test_without_options_the_defaults_hold(tmp_path):
     [
         (["--size", "32"], "size", 32),
         (["--ratio", "1e-3"], "ratio", 1e-3),
-        (["--weights", "32"], "weights", "32"),
+        (["--weights", "random"], "weights", "random"),
+        (["--pooling", "32"], "pooling", "32"),
         (["--tile"], "tile", True),
         (["--no-wrapped"], "wrapped", False),
         (["--layers", "conv1_2"], "layers", ("conv1_2",)),
@@ -124,11 +133,11 @@ def test_without_options_the_defaults_hold(tmp_path):
     ],
 )
 def test_flags_are_read_as_their_types(tmp_path, flags, name, value):
-    found = given(tmp_path, *flags)[name]
-    assert found == value
-    assert type(found) is type(value)
+    given_value = given(tmp_path, *flags)[name]
+    assert given_value == value
+    assert type(given_value) is type(value)
     if isinstance(value, tuple):
-        assert [type(item) for item in found] == [type(item) for item in value]
+        assert [type(item) for item in given_value] == [type(item) for item in value]
 
 
 @pytest.mark.parametrize(
@@ -210,9 +219,35 @@ def test_an_experiment_that_there_is_not():
         recipe("nothing")
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--layers", "conv1_1,conv9_9"], "vgg19 has no layer 'conv9_9'"),
+        (["--weights", "gone.npz"], "no weights file gone.npz"),
+    ],
+)
+def test_layers_and_weights_that_do_not_exist_are_one_line(capsys, flags, message):
+    assert main(["explore", "starts", "a.jpg", "b.jpg", *flags]) == 2
+    assert capsys.readouterr().err.startswith(f"tfstyle: error: {message}")
+    assert not CALLS
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_declaration_is_that_of_the_function(name):
+    """It is read from the source; its arguments, their types and defaults, and its words are the same."""
+    declaration, function = recipe_declaration(name), recipe(name)
+    assert inspect.getdoc(declaration) == inspect.getdoc(function)
+    ours, theirs = (explore._parameters(f) for f in (declaration, function))
+    assert list(ours) == list(theirs)
+    types, expected = (typing.get_type_hints(f) for f in (declaration, function))
+    for argument, parameter in theirs.items():
+        assert (ours[argument].kind, ours[argument].default) == (parameter.kind, parameter.default)
+        assert types.get(argument) == expected.get(argument)
+
+
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_option_of_an_experiment_is_described(name, monkeypatch, capsys):
-    monkeypatch.setattr(papers, "recipe", recipe)
+    monkeypatch.setattr(explore, "recipe_declaration", recipe_declaration)
     assert stopped("explore", name, "--help") == 0
     words = capsys.readouterr().out
     options = re.split("positional arguments:|options:", words, maxsplit=1)[1].splitlines()

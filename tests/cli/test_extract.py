@@ -39,12 +39,12 @@ def test_embeddings_are_the_extractors(pictures, small_file, tmp_path, capsys):
     out = tmp_path / "styles.npz"
     assert extract(pictures, "-o", out, "--weights", small_file, *ENCODER) == 0
     assert f"{out}: 4 pictures, 0 left out; embeddings of 32 numbers" in capsys.readouterr().out
-    with np.load(out) as found:
-        assert set(found.files) == {"names", "sizes", "made_with", "embedding"}
-        assert found["names"].tolist() == ["0.png", "1.png", "2.png", "turned.jpg"]
+    with np.load(out) as file:
+        assert set(file.files) == {"names", "sizes", "made_with", "embedding"}
+        assert file["names"].tolist() == ["0.png", "1.png", "2.png", "turned.jpg"]
         extractor = StyleExtractor(("conv1_1", "conv2_1"), small_file, embedding_size=32, size=40)
-        expected = extractor([pictures / name for name in found["names"]])["embedding"].numpy()
-        assert np.abs(found["embedding"] - expected).max() < 5e-3  # pixels are rounded to bytes here
+        expected = extractor([pictures / name for name in file["names"]])["embedding"].numpy()
+        assert np.abs(file["embedding"] - expected).max() < 5e-3  # pixels are rounded to bytes here
 
 
 def test_pictures_of_one_name_are_all_kept_and_one_given_twice_counts_once(
@@ -57,9 +57,9 @@ def test_pictures_of_one_name_are_all_kept_and_one_given_twice_counts_once(
         path.write_bytes((pictures / "0.png").read_bytes())
     places = ["a", "b", "b/x.png", tmp_path / "a"]
     assert extract(*places, "-o", "out.npz", "--weights", small_file, *ENCODER) == 0
-    with np.load("out.npz") as found:
+    with np.load("out.npz") as file:
         # a/b/x.png comes first in its folder, and has the name that b/x.png could have had.
-        assert found["names"].tolist() == ["b/x.png", "x.png", str(tmp_path.resolve() / "b" / "x.png")]
+        assert file["names"].tolist() == ["b/x.png", "x.png", str(tmp_path.resolve() / "b" / "x.png")]
 
 
 def test_a_model_gives_the_same(pictures, small_file, model, tmp_path):
@@ -136,6 +136,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(pictures, small_file, tmp_p
             ["{pictures}", "-o", "{tmp}/a.npz", "--model", "{model}", "--pooling", "max"],
             "--pooling comes with",
         ),
+        (["{pictures}", "-o", "{tmp}/a.npz", "--model", "{pictures}/.."], "models in it; name the folder"),
         (["{pictures}", "-o", "{tmp}/a.npz", "--embedding-size", "0"], "'all' or whole number from 1"),
         (
             ["{pictures}", "-o", "{tmp}/a.npz", "--views", "2", "--weights", "random"],

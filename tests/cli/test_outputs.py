@@ -161,7 +161,7 @@ def test_a_disk_too_small_for_checkpoints_has_room_for_the_picture(command, file
 
 
 def test_a_disk_without_any_room_is_exit_code_1(command, files, tmp_path):
-    root = str(Path(cli.__file__).parents[1])
+    root = str(Path(cli.__file__).parents[2])
     done = limited(command, 1000, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root})
     assert done.returncode == 1
     assert "out.png could not be written: File too large; nor could it be saved" in done.stderr
@@ -216,7 +216,7 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
     monkeypatch.undo()
     (files / "h.json").write_text("precious")
     shutil.copy(other, files / "out" / "out-0002.png")
-    kept = other.read_bytes()
+    before = other.read_bytes()
     for changed in (
         [*command[:4], str(other), *command[5:]],
         [*command, "--history", str(files / "h.json"), "-o", str(files / "out" / "new.png")],
@@ -225,18 +225,17 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
         capsys.readouterr()
         assert cli.main([*changed, *flags, "--resume"]) == 2
         assert "exists; replace it with overwrite" in capsys.readouterr().err
-    assert other.read_bytes() == kept
+    assert other.read_bytes() == before
     assert (files / "h.json").read_text() == "precious"
     assert cli.main([*command[:4], str(other), *command[5:], *flags, "--resume", "--overwrite"]) == 0
-    assert other.read_bytes() != kept
+    assert other.read_bytes() != before
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--resume"], "resume needs checkpoint"),
+        (["--resume"], "--resume needs --checkpoint DIR"),
         (["--checkpoint-every", "9"], "--checkpoint-every needs --checkpoint DIR"),
-        (["--checkpoint", "run", "--checkpoint-every", "-1"], "at least 0"),
         (["--checkpoint", "run", "--interpolate", "3"], "--checkpoint is of one picture"),
         (["--resume", "--interpolate", "3"], "--resume is of one picture"),
     ],

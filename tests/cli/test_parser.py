@@ -3,10 +3,12 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,7 +59,7 @@ def test_a_run_in_a_process_of_its_own(command, files):
 
 
 def test_version_and_help_do_not_load_tensorflow():
-    for arguments in (["--version"], ["--help"], ["stylize", "--help"]):
+    for arguments in (["--version"], ["--help"], ["stylize", "--help"], ["explore", "--help"]):
         code = f"import sys; from tfstyle.cli import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
         done = subprocess.run(
             [sys.executable, "-c", code + "assert not {'tensorflow', 'numpy', 'keras'} & set(sys.modules)"],
@@ -65,6 +67,86 @@ def test_version_and_help_do_not_load_tensorflow():
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
     assert python("--version").stdout == f"tfstyle {__version__}\n"
+
+
+STYLIZE = ["stylize", "content.png", "style.png", "-o", "new.png", "--weights", "small.npz"]
+BATCH = ["batch", "content.png", "style.png", "-o", "out"]
+EXTRACT = ["extract", "content.png", "-o", "new.npz"]
+EXPORT = ["export", "models", "--weights", "small.npz"]
+PRETRAIN = ["pretrain", "content.png", "-o", "new.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: COMMAND"),
+        (["paint"], "invalid choice: 'paint'"),
+        ([*STYLIZE, "--widht", "3"], "unrecognized arguments: --widht 3"),
+        ([*STYLIZE, "--size", "big"], "invalid int value: 'big'"),
+        ([*STYLIZE, "--size", "0"], "size is 0; it must be from 1 to 100000"),
+        ([*STYLIZE, "--style-layer-weights", "1,2"], "style_layer_weights needs style_layers"),
+        ([*STYLIZE, "--preset", "rembrandt"], "invalid choice: 'rembrandt'"),
+        ([*STYLIZE, "--style-layers", "conv1_1,conv5_5"], "vgg19 has no layer 'conv5_5'"),
+        ([*STYLIZE, "--content-layers", "relu4_2"], "vgg19 has no layer 'relu4_2'"),
+        ([*STYLIZE, "--network", "vgg16", "--style-layers", "conv3_4"], "vgg16 has no layer 'conv3_4'"),
+        ([*STYLIZE, "-o", "new.gif"], "cannot write new.gif: the suffix must be one of .png"),
+        ([*STYLIZE, "-o", "gone/new.png"], "there is no folder gone"),
+        ([*STYLIZE, "-o", "style.png"], "style.png exists; replace it with overwrite (--overwrite)"),
+        ([*STYLIZE, "--history", "new.png"], "--history and --output are both new.png"),
+        ([*STYLIZE, "--config", "gone.json"], "no such file: gone.json"),
+        ([*STYLIZE, "--config", "bad.json"], "bad.json: not a JSON object of options"),
+        ([*STYLIZE, "--config", "unknown.json"], "no option 'widht'"),
+        ([*STYLIZE, "--weights", "gone.npz"], "no weights file gone.npz; give imagenet, embedded"),
+        ([*STYLIZE, "--weights", "content.png"], "content.png: weights files end in .h5"),
+        ([*STYLIZE, "--init", "gone.png"], "no such image: gone.png"),
+        ([*STYLIZE, "--masks", "gone.png"], "no such image: gone.png"),
+        (["stylize", "gone.png", *STYLIZE[2:]], "no such image: gone.png"),
+        (["stylize", "content.png", "gone.png", *STYLIZE[3:]], "no such image: gone.png"),
+        (["stylize", ".", *STYLIZE[2:]], ". is a folder, not an image"),
+        ([*STYLIZE, "--resume"], "--resume needs --checkpoint DIR"),
+        ([*STYLIZE, "--checkpoint-every", "9"], "--checkpoint-every needs --checkpoint DIR"),
+        ([*STYLIZE, "--interpolate", "3"], "--interpolate goes between two styles, not 1"),
+        ([*STYLIZE, "--interpolate", "3", "--save-every", "2"], "--save-every is of one picture"),
+        ([*BATCH, "--masks", "style.png"], "masks belongs to one picture; batch cannot take it"),
+        ([*BATCH, "--format", "gif"], "invalid choice: 'gif'"),
+        ([*BATCH, "--device", "tpu"], "device is 'tpu'"),
+        (["batch", "gone", *BATCH[2:]], "no such image or folder: gone"),
+        ([*EXTRACT, "-o", "new.txt"], "styles are written as .npz or .parquet"),
+        ([*EXTRACT, "--style-layers", "conv6_1"], "vgg19 has no layer 'conv6_1'"),
+        ([*EXTRACT, "--pooling", "min"], "pooling is 'min'; it can be avg, max, rescaled"),
+        ([*EXTRACT, "--model", "gone"], "no such model: gone"),
+        ([*EXTRACT, "--model", ".", "--views", "10"], "--views comes with the model of --model"),
+        ([*EXTRACT, "--model", "."], "has 0 models in it"),
+        (["extract", "gone", *EXTRACT[2:]], "no such image or folder: gone"),
+        ([*EXPORT, "--name", "a/b"], "name is 'a/b'; a model's name has letters"),
+        ([*EXPORT, "--max-batch", "0"], "invalid whole number from 1 value: '0'"),
+        ([*EXPORT, "--content-layers", "conv4_5"], "vgg19 has no layer 'conv4_5'"),
+        ([*PRETRAIN, "-o", "new.h5"], "learned weights are written as .npz"),
+        ([*PRETRAIN, "--base", "gone.npz"], "no weights file gone.npz"),
+        ([*PRETRAIN, "--blocks", "6"], "invalid whole number from 1 to 5 value: '6'"),
+        (["demo", "--weights", "gone.npz"], "no weights file gone.npz"),
+        (["texture", "content.png", "--size", "big"], "--size: invalid int value: 'big'"),
+        (["explore", "texture", "content.png", "--colour", "red"], "unrecognized arguments: --colour red"),
+        (["explore", "texture", "content.png", "--layers", "conv7_1"], "vgg19 has no layer 'conv7_1'"),
+        (["explore", "nothing"], "invalid choice: 'nothing'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_options_are_refused_without_tensorflow(files, small_file, arguments, message):
+    shutil.copy(small_file, files / "small.npz")
+    (files / "bad.json").write_text("[1]")
+    (files / "unknown.json").write_text('{"options": {"widht": 3}}')
+    code = (
+        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"  # an import of them fails
+        f"from tfstyle.cli import main; sys.exit(main({arguments}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=files, env=environment
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert message in line
 
 
 @pytest.mark.parametrize(
@@ -91,6 +173,16 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, capsys, change, messag
     assert "Traceback" not in words
 
 
+def test_commands_that_compute_nothing_need_no_tensorflow():
+    for arguments in (["presets"], ["explore", "texture", "--help"]):
+        code = (
+            "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
+            f"from tfstyle.cli import main; sys.exit(main({arguments}))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -101,6 +193,11 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, capsys, change, messag
             ["stylize", "a", "b", "-o", "c.png", "--save-every", "0"],
             "invalid whole number from 1 value: '0'",
         ),
+        (
+            ["stylize", "a", "b", "-o", "c.png", "--checkpoint", "run", "--checkpoint-every", "-1"],
+            "invalid number of seconds, at least 0, value: '-1'",
+        ),
+        (["pretrain", "a", "-o", "w.npz", "--blocks", "6"], "invalid whole number from 1 to 5 value: '6'"),
         (["paint"], "invalid choice: 'paint'"),
         (["stylize", "a", "b", "-o", "c.png", "--widht", "3"], "unrecognized arguments: --widht"),
     ],

@@ -44,8 +44,8 @@ def needed(package, module):
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{package} is not installed")
 
 
-def build(*arguments):
-    command = [sys.executable, KIT / "build.py", *map(str, arguments)]
+def export(*arguments):
+    command = [sys.executable, "-m", "tfstyle", "export", *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -62,10 +62,12 @@ def described(folder):
 def full(tmp_path_factory):
     """The default export, with full-depth weights."""
     models = tmp_path_factory.mktemp("full")
-    done = build(models, "--weights", "random")
+    done = export(models, "--weights", "random")
     assert done.returncode == 0, done.stderr
     folder = models / "tfstyle" / "1"
-    assert re.fullmatch(rf"{re.escape(str(folder))}: \d+\.\d MB\n", done.stdout)
+    assert re.fullmatch(
+        rf"{re.escape(str(folder))}: serving_default, encoded, content, stylize; \d+\.\d MB\n", done.stdout
+    )
     return folder
 
 
@@ -209,6 +211,8 @@ def test_compose_and_the_workflow_are_yaml():
     steps = "\n".join(step.get("run", "") for step in workflow["jobs"]["serving"]["steps"])
     assert "export/serving/compose.yaml" in steps
     assert "pytest -m serving" in steps
+    assert "tfstyle export models" in steps
+    assert "tfstyle export models" in (KIT / "README.md").read_text(encoding="utf-8")
 
 
 def imports(path):
@@ -248,12 +252,12 @@ def models(small_file, tmp_path_factory):
         "--size", 96, "--name", "small", "--version", 7, "--max-pixels", 2**15, "--max-batch", 3,
         "--stylize-max-pixels", 2**14, "--stylize-max-steps", 600, "--stylize-max-batch", 2,
     ]  # fmt: skip
-    done = build(*command)
+    done = export(*command)
     assert done.returncode == 0, done.stderr
     return models, command
 
 
-def test_build_takes_a_deployments_options(models):
+def test_export_takes_a_deployments_options(models):
     folder, command = models
     contract = described(folder / "small" / "7")
     assert contract["name"] == "small"
@@ -263,9 +267,9 @@ def test_build_takes_a_deployments_options(models):
         "stylize_max_batch": 2, "max_file_bytes": 2**24,
     }  # fmt: skip
     assert [*contract["signatures"]["content"]["outputs"]] == ["conv2_2"]
-    again = build(*command)
+    again = export(*command)
     assert again.returncode == 2
-    assert again.stderr.splitlines()[-1].startswith("build.py: ")
+    assert again.stderr.splitlines()[-1].startswith("tfstyle: error: ")
     assert "--overwrite" in again.stderr.splitlines()[-1]
     assert "Traceback" not in again.stderr
 
@@ -481,7 +485,7 @@ def unpainting(small_file, tmp_path_factory):
     if os.environ.get("TFSTYLE_SERVING_URL"):
         pytest.skip("the server at TFSTYLE_SERVING_URL has another model")
     folder = tmp_path_factory.mktemp("unpainting")
-    done = build(folder, "--weights", small_file, "--name", "plain", "--size", 64)
+    done = export(folder, "--weights", small_file, "--name", "plain", "--size", 64)
     assert done.returncode == 0, done.stderr
     assert set(described(folder / "plain" / "1")["signatures"]) == {"serving_default", "encoded"}
     start = real_server if shutil.which("tensorflow_model_server") else double.running

@@ -1,4 +1,4 @@
-"""The commands that make more than one picture: ``tfstyle batch``, and ``tfstyle stylize --interpolate``."""
+"""``tfstyle batch``: many images, each in one or several styles."""
 
 from __future__ import annotations
 
@@ -6,57 +6,68 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tfstyle.cli.common import DONE, FAILED, INTERRUPTED, complain, interruptible, run_config
-from tfstyle.errors import ConfigError
+from tfstyle.cli.common import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    check_images_or_folders,
+    complain,
+    interruptible,
+    load_tensorflow,
+    run_config,
+)
+from tfstyle.errors import ConfigError, OutputError, TfstyleError
 
-if TYPE_CHECKING:
-    pass
 
-
-def batch(options: argparse.Namespace) -> int:
+def run_batch(options: argparse.Namespace) -> int:
     """``tfstyle batch``."""
-    from tfstyle.errors import OutputError, TfstyleError
+    config, folder = run_config(options), Path(options.output)
+    for option in ("masks", "style_masks", "content_mask"):
+        if getattr(config, option) is not None:
+            raise ConfigError(f"{option} belongs to one picture; batch cannot take it")
+    check_images_or_folders([options.contents, *options.styles])
+
+    load_tensorflow()
     from tfstyle.files import make_folder
     from tfstyle.images.loading import ImageArray, find_images
     from tfstyle.images.saving import save
     from tfstyle.run.batch import contact_sheets, is_finished, plan_jobs, run_jobs
 
-    config, folder = run_config(options), Path(options.output)
     contents, styles = find_images([Path(options.contents)]), find_images(map(Path, options.styles))
     contents = [path for path in contents if folder.resolve() not in path.resolve().parents]
     if not contents:
         raise ConfigError(f"{options.contents} has no picture but those in {folder}")
-    planned = plan_jobs(contents, styles, config, make_folder(folder), f".{options.format}")
-    todo, failures, began, done = [], [], time.perf_counter(), 0
-    for job in planned:
+    jobs = plan_jobs(contents, styles, config, folder=make_folder(folder), ending=f".{options.format}")
+    pending, failures, made, start = [], [], 0, time.perf_counter()
+    for job in jobs:
         try:
             if options.overwrite or not is_finished(job):
-                todo.append(job)
+                pending.append(job)
         except OutputError as error:
             failures.append(str(error))
-    if skipped := len(planned) - len(todo) - len(failures):
-        print(f"{skipped} of {len(planned)} pictures are there already", file=sys.stderr, flush=True)
+    if skipped := len(jobs) - len(pending) - len(failures):
+        print(f"{skipped} of {len(jobs)} pictures are there already", file=sys.stderr, flush=True)
     with interruptible() as interrupted:
-        for job, outcome in run_jobs(todo, interrupted):
+        for job, outcome in run_jobs(pending, interrupted):
             try:
                 if isinstance(outcome, TfstyleError):
                     raise outcome
                 outcome.save(job.output, overwrite=True)
-                done += 1
-                print(f"{job.output}  {done} of {len(todo)}, {time.perf_counter() - began:.0f} s", flush=True)
+                made += 1
+                seconds = time.perf_counter() - start
+                print(f"{job.output}  {made} of {len(pending)}, {seconds:.0f} s", flush=True)
             except TfstyleError as error:
                 failures.append(f"{job.content} in the style of {', '.join(map(str, job.styles))}: {error}")
         stopped = interrupted()
     for failure in failures:
         complain(failure, FAILED)
-    sheets = contact_sheets(planned) if any(job.output.is_file() for job in planned) else []
+    sheets = contact_sheets(jobs) if any(job.output.is_file() for job in jobs) else []
     for number, sheet in enumerate(sheets, 1):
         path = folder / f"contact-sheet{f'-{number}' if number > 1 else ''}.jpg"
         save(path, ImageArray(sheet), overwrite=True)
         print(path)
-    print(f"{folder}: {done} made, {skipped} there before, {len(failures)} failed")
+    print(f"{folder}: {made} made, {skipped} there before, {len(failures)} failed")
     if stopped:
         return complain("interrupted; the same command goes on with what is missing", INTERRUPTED)
     return FAILED if failures else DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import functools
 import inspect
 import re
@@ -13,41 +14,83 @@ from pathlib import Path
 from typing import Any
 
 from tfstyle import papers
-from tfstyle.cli.common import DONE, Parser
+from tfstyle.cli.common import DONE, Parser, check_weights, load_tensorflow
+from tfstyle.layers import find_layer
 
 #: Experiments that are commands of their own.
 SHORTCUTS = ("reconstruct", "texture")
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """The experiment's name; the rest is the experiment's own."""
-    command.set_defaults(command=explore)
-    names = "\n".join(f"  {name:14}{found.words}" for name, found in papers.RECIPES.items())
-    command.formatter_class = argparse.RawDescriptionHelpFormatter
-    command.epilog = f"experiments:\n{names}\n\ntfstyle explore NAME --help lists the options of one."
-    command.add_argument("name", metavar="NAME", choices=tuple(papers.RECIPES), help="which experiment")
-    command.add_argument("rest", metavar="...", nargs=argparse.REMAINDER, help="its images and options")
-
-
-def with_name(arguments: Sequence[str]) -> list[str]:
+def expand_shortcut(arguments: Sequence[str]) -> list[str]:
     """``texture ...`` as ``explore texture ...``: an experiment that is a command of its own."""
     return ["explore", *arguments] if arguments and arguments[0] in SHORTCUTS else list(arguments)
 
 
-def explore(options: argparse.Namespace) -> int:
+def run_explore(options: argparse.Namespace) -> int:
     """``tfstyle explore NAME``."""
+    declaration = recipe_declaration(options.name)
+    given = vars(_parser(options.name, declaration).parse_args(options.recipe_arguments))
+    _check_options(given)
+    folder, overwrite = Path(given.pop("output")), given.pop("overwrite")
+    images = [given.pop(name) for name, p in _parameters(declaration).items() if p.kind != p.KEYWORD_ONLY]
+
+    load_tensorflow()
     from tfstyle.papers.study import check_folder
 
-    made = papers.recipe(options.name)
-    given = vars(_parser(options.name, made).parse_args(options.rest))
-    folder, overwrite = Path(given.pop("output")), given.pop("overwrite")
-    images = [given.pop(name) for name, p in _parameters(made).items() if p.kind != p.KEYWORD_ONLY]
-    check_folder(folder, overwrite)
-    study = made(*images, **given, progress=functools.partial(print, file=sys.stderr, flush=True))
-    written = study.save(folder, overwrite)
+    recipe = papers.recipe(options.name)
+    check_folder(folder, overwrite=overwrite)
+    study = recipe(*images, **given, progress=functools.partial(print, file=sys.stderr, flush=True))
+    written = study.save(folder, overwrite=overwrite)
     print(study.caption)
     print("\n".join(map(str, written)))
     return DONE
+
+
+def recipe_declaration(name: str) -> Callable[..., Any]:
+    """The function of an experiment with its arguments and docstring, but without its body.
+
+    It is made of the source, as importing its module would load TensorFlow. Of the module's other
+    statements those are run that give a name which the declaration uses, such as a default.
+    """
+    path = Path(papers.__file__).with_name(f"{papers.RECIPES[name].module}.py")
+    statements = ast.parse(path.read_text(encoding="utf-8")).body
+    function_name = name.replace("-", "_")
+    (function,) = (s for s in statements if isinstance(s, ast.FunctionDef) and s.name == function_name)
+    function.body = function.body[:1]  # the docstring
+    function.returns = None
+    for argument in function.args.kwonlyargs:
+        if argument.arg == "progress":  # it is none of the command's, and its type needs TensorFlow
+            argument.annotation = None
+    used = {node.id for node in ast.walk(function.args) if isinstance(node, ast.Name)}
+    needed = [statement for statement in statements if used & _names_given(statement)]
+    if any(isinstance(s, ast.ImportFrom) and f"{s.module}.".startswith("tfstyle.papers.") for s in needed):
+        load_tensorflow()  # a default that comes from another experiment
+    module = ast.Module([*needed, function], type_ignores=[])
+    namespace: dict[str, Any] = {}
+    exec(compile(module, str(path), "exec"), namespace)
+    declaration: Callable[..., Any] = namespace[function_name]
+    return declaration
+
+
+def _names_given(statement: ast.stmt) -> set[str]:
+    """The names that an import or an assignment defines."""
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name for alias in statement.names}
+    if isinstance(statement, ast.Assign):
+        return {target.id for target in statement.targets if isinstance(target, ast.Name)}
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+        return {statement.target.id}
+    return set()
+
+
+def _check_options(given: dict[str, Any]) -> None:
+    """Raise an InputError where a layer or a file of weights does not exist."""
+    for name in ("layers", "content_layers", "style_layers"):
+        for layer in given.get(name) or ():
+            find_layer(layer)
+    if given.get("layer") is not None:
+        find_layer(given["layer"])
+    check_weights(given.get("weights", "auto"))
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -56,11 +99,11 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 def _parser(name: str, function: Callable[..., Any]) -> argparse.ArgumentParser:
     """A parser of the function's arguments: images by place, what has a default by name."""
-    words = inspect.getdoc(function) or ""
-    parser = Parser(f"tfstyle explore {name}", description=words.splitlines()[0])
-    described, types = _described(words), typing.get_type_hints(function)
+    docstring = inspect.getdoc(function) or ""
+    parser = Parser(f"tfstyle explore {name}", description=docstring.splitlines()[0])
+    descriptions, types = _argument_descriptions(docstring), typing.get_type_hints(function)
     for argument, parameter in _parameters(function).items():
-        text = described.get(argument, "").replace("%", "%%")
+        text = descriptions.get(argument, "").replace("%", "%%")
         if parameter.kind != parameter.KEYWORD_ONLY:
             parser.add_argument(argument, metavar=argument.upper(), help=text)
             continue
@@ -70,7 +113,7 @@ def _parser(name: str, function: Callable[..., Any]) -> argparse.ArgumentParser:
             continue
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         parser.add_argument(
-            flag, default=default, type=_reader(types[argument]), metavar="X",
+            flag, default=default, type=_value_reader(types[argument]), metavar="X",
             help=text if default is None else f"{text} [{shown}]",
         )  # fmt: skip
     parser.add_argument("-o", "--output", metavar="DIR", default=f"tfstyle-{name}", help=f"[tfstyle-{name}]")
@@ -78,9 +121,9 @@ def _parser(name: str, function: Callable[..., Any]) -> argparse.ArgumentParser:
     return parser
 
 
-def _described(words: str) -> dict[str, str]:
+def _argument_descriptions(docstring: str) -> dict[str, str]:
     """Argument -> what a docstring's Args section says of it."""
-    section = re.search(r"^Args:\n((?:[ \t]+.*\n|\n)*)", f"{words}\n", re.MULTILINE)
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n|\n)*)", f"{docstring}\n", re.MULTILINE)
     items = re.findall(
         r"^    (\w[\w, ]*): ((?:.|\n(?!    \w))*)", section[1] if section else "", re.MULTILINE
     )
@@ -89,19 +132,19 @@ def _described(words: str) -> dict[str, str]:
     }
 
 
-def _reader(kind: Any) -> Callable[[str], Any]:
+def _value_reader(kind: Any) -> Callable[[str], Any]:
     """A function that reads a flag's text as a type: a number, text, or several, separated by commas."""
-    parts = [part for part in typing.get_args(kind) if part is not type(None)]
+    item_types = [item for item in typing.get_args(kind) if item is not type(None)]
     if typing.get_origin(kind) is tuple:
-        return functools.partial(_several, parts[0])
-    if parts:  # a type or None
-        return _reader(parts[0])
+        return functools.partial(_read_tuple, item_types[0])
+    if item_types:  # a type or None
+        return _value_reader(item_types[0])
     reader: Callable[[str], Any] = kind
     return reader
 
 
-def _several(kind: Callable[[str], Any], text: str) -> tuple[Any, ...]:
+def _read_tuple(item_type: Callable[[str], Any], text: str) -> tuple[Any, ...]:
     try:
-        return tuple(kind(item.strip()) for item in text.split(","))
+        return tuple(item_type(item.strip()) for item in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error

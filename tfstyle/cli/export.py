@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 
-from tfstyle.cli.common import DONE
-from tfstyle.cli.extract import make_extractor
+from tfstyle.cli.common import DONE, load_tensorflow
+from tfstyle.cli.extract import check_extractor_options, make_extractor
 
 
-def export(options: argparse.Namespace) -> int:
+def run_export(options: argparse.Namespace) -> int:
     """``tfstyle export``."""
+    from tfstyle.files import check_model_name
+
+    check_model_name(options.name)
+    check_extractor_options(options)
+
+    load_tensorflow()
     from tfstyle.serving.signatures import Limits
 
-    given = vars(options)
-    limits = Limits(**{key: given[key] for key in Limits.__dataclass_fields__ if key in given})
+    names = [field.name for field in dataclasses.fields(Limits)]
+    limits = Limits(**{name: getattr(options, name) for name in names if hasattr(options, name)})
     path = make_extractor(options).export(
-        options.folder, options.name, options.model_version, options.precision, limits, options.overwrite
+        options.folder,
+        options.name,
+        version=options.model_version,
+        precision=options.precision,
+        limits=limits,
+        overwrite=options.overwrite,
     )
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     contract = json.loads((path / "assets.extra" / "tfstyle.json").read_text(encoding="utf-8"))

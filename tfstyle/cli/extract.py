@@ -1,4 +1,4 @@
-"""What ``tfstyle extract`` and ``tfstyle export`` do: styles of many pictures, and a model for a server."""
+"""``tfstyle extract``: the styles of many images as numbers, in one file."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tfstyle.cli.common import DONE
+from tfstyle.cli.common import DONE, check_images_or_folders, check_weights, load_tensorflow
+from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, ImageError
+from tfstyle.layers import find_layer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,158 +24,154 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ENDINGS = (".npz", ".parquet")
+SUFFIXES = (".npz", ".parquet")
 #: Options of an extractor; with --model they come with the model.
 EXTRACTOR_OPTIONS = (
     "layers", "content_layers", "weights", "pooling", "padding", "views", "embedding_size",
 )  # fmt: skip
 
 
-def extract(options: argparse.Namespace) -> int:
+class ExtractedStyle(NamedTuple):
+    """The numbers of one image's style.
+
+    Attributes:
+        name: of the image, unlike those of the others.
+        levels: layer -> Gram matrix, at full size, at half of it, ..., as `tfstyle.Style` has them.
+        size, original_size: longest side in pixels as extracted, and before.
+        embedding: float32 ``[embedding size]``.
+    """
+
+    name: str
+    levels: list[dict[str, np.ndarray]]
+    size: int
+    original_size: int
+    embedding: np.ndarray
+
+
+class StyleSource(NamedTuple):
+    """What computes the numbers of a style: an extractor in this process, or an exported model.
+
+    Attributes:
+        compute: uint8 ``[1, height, width, 3]`` -> Gram matrix by layer, and ``embedding``.
+        layers: whose Gram matrices it gives.
+        size: longest side in pixels to which images are shrunk.
+        minimum_size: the smallest height and width in pixels that it takes.
+        made_with: as `tfstyle.Style.made_with` has it.
+    """
+
+    compute: Callable[[np.ndarray], Mapping[str, Any]]
+    layers: tuple[str, ...]
+    size: int
+    minimum_size: int
+    made_with: Mapping[str, str]
+
+
+def run_extract(options: argparse.Namespace) -> int:
     """``tfstyle extract``."""
-    from tfstyle.cli.progress import count_display
     from tfstyle.files import check_writable
-    from tfstyle.images.loading import find_images
 
     output = Path(options.output)
-    if output.suffix not in ENDINGS:
-        raise ConfigError(f"cannot write {output}: styles are written as {' or '.join(ENDINGS)}")
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(f"cannot write {output}: styles are written as {' or '.join(SUFFIXES)}")
     if output.suffix == ".parquet":
-        _arrow()
-    check_writable(output, options.overwrite)
-    paths = _named(options.images, find_images)
-    several = options.grams and output.suffix == ".npz"
-    source = _Source(options)
-    found, skipped = [], 0
+        _import_pyarrow()
+    check_writable(output, overwrite=options.overwrite)
+    check_images_or_folders(options.images)
+    check_extractor_options(options)
+    model_folder = None if options.model is None else _check_model(options)
+
+    load_tensorflow()
+    from tfstyle.cli.progress import count_display
+
+    paths = _name_images(options.images)
+    with_pyramid = options.grams and output.suffix == ".npz"
+    source = _extractor_source(options) if model_folder is None else _model_source(model_folder, options)
+    styles, skipped = [], 0
     with count_display(sys.stderr) as show:
-        for done, (name, path) in enumerate(paths.items(), 1):
+        for count, (name, path) in enumerate(paths.items(), 1):
             try:
-                found.append(source.look_at(name, path, options.grams, several))
+                styles.append(
+                    _extract_style(source, name, path=path, grams=options.grams, pyramid=with_pyramid)
+                )
             except ImageError as error:
                 if len(paths) == 1:
                     raise
                 log.warning("left out: %s", error)
                 skipped += 1
-            show("extracting", done, len(paths))
-    if not found:
+            show("extracting", count, len(paths))
+    if not styles:
         raise ImageError(f"none of {len(paths)} pictures could be used")
-    _write(output, found, source.made_with, options.overwrite)
-    levels = max(len(one.levels) for one in found)
-    grams = f", Gram matrices at {_count(levels, 'size')}" if options.grams else ""
-    numbers = _count(len(found[0].embedding), "number")
-    print(f"{output}: {_count(len(found), 'picture')}, {skipped} left out; embeddings of {numbers}{grams}")
-    if several and len(found) == 1 and source.made_with.get("views") == "1":
+    if output.suffix == ".npz":
+        _write_npz(output, styles, made_with=source.made_with, overwrite=options.overwrite)
+    else:
+        _write_parquet(output, styles, made_with=source.made_with)
+    level_count = max(len(style.levels) for style in styles)
+    grams = f", Gram matrices at {_count(level_count, 'size')}" if options.grams else ""
+    numbers = _count(len(styles[0].embedding), "number")
+    print(f"{output}: {_count(len(styles), 'picture')}, {skipped} left out; embeddings of {numbers}{grams}")
+    if with_pyramid and len(styles) == 1 and source.made_with.get("views") == "1":
         print(f"use it in place of a style image: tfstyle stylize CONTENT {shlex.quote(str(output))} -o OUT")
     return DONE
 
 
-def _named(places: Sequence[str], find_images: Callable[[list[Path]], list[Path]]) -> dict[str, Path]:
-    """A name of its own for each picture, which counts once however often it was given.
+def check_extractor_options(options: argparse.Namespace) -> None:
+    """Raise an InputError where an option of an extractor has a value that it cannot have."""
+    names = ("pooling", "padding", "size")
+    StyleConfig().replace({name: getattr(options, name) for name in names if hasattr(options, name)})
+    for layer in (*getattr(options, "layers", ()), *getattr(options, "content_layers", ())):
+        find_layer(layer)
+    check_weights(getattr(options, "weights", "auto"))
+
+
+def make_extractor(options: argparse.Namespace) -> StyleExtractor:
+    """The extractor that the options describe."""
+    from tfstyle.serving.extractor import StyleExtractor
+
+    names = (*EXTRACTOR_OPTIONS, "size")
+    given = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    return StyleExtractor(**{"weights": "auto", **given})
+
+
+def _name_images(places: Sequence[str]) -> dict[str, Path]:
+    """A name of its own for each image, which counts once however often it was given.
 
     The first that is free of: its path below the folder that was given, its path as given, its whole path.
     """
-    named: dict[str, Path] = {}
+    from tfstyle.images.loading import find_images
+
+    paths: dict[str, Path] = {}
     seen: set[Path] = set()
     for place in map(Path, places):
         for path in find_images([place]):
-            whole = path.resolve()
-            if whole in seen:
+            resolved = path.resolve()
+            if resolved in seen:
                 continue
-            seen.add(whole)
+            seen.add(resolved)
             short = path.relative_to(place).as_posix() if place.is_dir() else path.name
-            named[next(name for name in (short, str(path), str(whole)) if name not in named)] = path
-    return named
+            names = (short, str(path), str(resolved))
+            paths[next(name for name in names if name not in paths)] = path
+    return paths
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-class _Found(NamedTuple):
-    """One picture's numbers: `tfstyle.Style` has the fields' meaning."""
-
-    name: str
-    levels: list[dict[str, np.ndarray]]
-    size: int
-    original: int
-    embedding: np.ndarray
+def _extractor_source(options: argparse.Namespace) -> StyleSource:
+    extractor = make_extractor(options)
+    return StyleSource(
+        extractor, extractor.layers, extractor.size, extractor.minimum_size, extractor.describe()
+    )
 
 
-def make_extractor(options: argparse.Namespace) -> StyleExtractor:
-    from tfstyle.serving.extractor import StyleExtractor
-
-    given = {key: value for key, value in vars(options).items() if key in (*EXTRACTOR_OPTIONS, "size")}
-    return StyleExtractor(**{"weights": "auto", **given})
-
-
-class _Source:
-    """Where the numbers come from: an extractor in this process, or an exported model."""
-
-    def __init__(self, options: argparse.Namespace) -> None:
-        self._numbers: Callable[[np.ndarray], Mapping[str, Any]]
-        if options.model is None:
-            extractor = make_extractor(options)
-            self._numbers, self.made_with = extractor, extractor.describe()
-            self._layers = extractor.layers
-            self._size, self._minimum = extractor.size, extractor.minimum_size
-            return
-        if wrong := [key for key in EXTRACTOR_OPTIONS if hasattr(options, key)]:
-            flag = wrong[0].replace("_", "-") if wrong[0] != "layers" else "style-layers"
-            raise ConfigError(f"--{flag} comes with the model of --model and cannot be given")
-        self._numbers, contract = _load_model(Path(options.model))
-        self.made_with = contract["made_with"]
-        self._layers = tuple(
-            k for k in contract["signatures"]["serving_default"]["outputs"] if k != "embedding"
-        )
-        self._size = getattr(options, "size", contract["size"])
-        self._minimum = contract["minimum_size"]
-
-    def look_at(self, name: str, path: Path, grams: bool, several: bool) -> _Found:
-        """A picture's embedding and, where asked for, Gram matrices, at one size or at several."""
-        import numpy as np
-        import tensorflow as tf
-
-        from tfstyle.images.loading import load
-        from tfstyle.losses.style_file import image_pyramid
-
-        whole = load(path)
-        picture = whole.fitted(self._size)
-        if min(picture.rgb.shape[:2]) < self._minimum:
-            raise ImageError(f"{path}: smaller than {self._minimum} pixels a side")
-        levels = []
-        for small in image_pyramid(picture, self._minimum) if several else [picture]:
-            # As bytes either way, so that this process and a model see the same.
-            pixels = np.round(small.on_white() * 255).astype(np.uint8)[None]
-            try:
-                levels.append({name: np.asarray(value)[0] for name, value in self._numbers(pixels).items()})
-            except tf.errors.InvalidArgumentError as error:
-                raise ImageError(f"{path}: the model refuses it: {_assertion(error)}") from error
-        kept = [{layer: level[layer] for layer in self._layers} for level in levels] if grams else []
-        return _Found(
-            name, kept, max(picture.rgb.shape), max(whole.rgb.shape), np.asarray(levels[0]["embedding"])
-        )
-
-
-def _load_model(folder: Path) -> tuple[Callable[[np.ndarray], Mapping[str, Any]], dict[str, Any]]:
-    """The style signature of an exported model, and its contract."""
-    import tensorflow as tf
-
-    path = _version_folder(folder)
-    try:
-        contract = json.loads((path / "assets.extra" / "tfstyle.json").read_text(encoding="utf-8"))
-        for key in ("made_with", "size", "minimum_size"):
-            contract[key]
-        model = tf.saved_model.load(str(path))
-        signature = model.signatures["serving_default"]
-    except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
-        raise ConfigError(
-            f"{path} is not a model that tfstyle exported ({str(error).splitlines()[0]})"
-        ) from error
-
-    def numbers(pixels: np.ndarray, _alive: Any = model) -> Mapping[str, Any]:
-        return signature(images=tf.constant(pixels))
-
-    return numbers, contract
+def _check_model(options: argparse.Namespace) -> Path:
+    """The folder of the exported model, once it is known to be one, and no option differs from it."""
+    if wrong := [name for name in EXTRACTOR_OPTIONS if hasattr(options, name)]:
+        flag = wrong[0].replace("_", "-") if wrong[0] != "layers" else "style-layers"
+        raise ConfigError(f"--{flag} comes with the model of --model and cannot be given")
+    folder = _version_folder(Path(options.model))
+    _read_contract(folder)
+    return folder
 
 
 def _version_folder(folder: Path) -> Path:
@@ -182,13 +180,84 @@ def _version_folder(folder: Path) -> Path:
         raise ConfigError(f"no such model: {folder}")
     if (folder / "saved_model.pb").is_file():
         return folder
-    versions = [p for p in folder.iterdir() if p.name.isdigit()]
+    versions = [path for path in folder.iterdir() if path.name.isdigit()]
     if versions:
-        return max(versions, key=lambda p: int(p.name))
-    models = [p for p in folder.iterdir() if p.is_dir() and any(q.name.isdigit() for q in p.iterdir())]
+        return max(versions, key=lambda path: int(path.name))
+    models = [
+        path for path in folder.iterdir()
+        if path.is_dir() and any(inner.name.isdigit() for inner in path.iterdir())
+    ]  # fmt: skip
     if len(models) == 1:
         return _version_folder(models[0])
     raise ConfigError(f"{folder} has {len(models)} models in it; name the folder of one")
+
+
+def _read_contract(folder: Path) -> dict[str, Any]:
+    """What an exported model says of itself."""
+    try:
+        contract = json.loads((folder / "assets.extra" / "tfstyle.json").read_text(encoding="utf-8"))
+        for key in ("made_with", "size", "minimum_size"):
+            contract[key]
+        contract["signatures"]["serving_default"]["outputs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _not_exported(folder, error) from error
+    return contract
+
+
+def _not_exported(folder: Path, error: Exception) -> ConfigError:
+    return ConfigError(f"{folder} is not a model that tfstyle exported ({str(error).splitlines()[0]})")
+
+
+def _model_source(folder: Path, options: argparse.Namespace) -> StyleSource:
+    import tensorflow as tf
+
+    contract = _read_contract(folder)
+    try:
+        model = tf.saved_model.load(str(folder))
+        signature = model.signatures["serving_default"]
+    except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
+        raise _not_exported(folder, error) from error
+
+    def compute(pixels: np.ndarray, _alive: Any = model) -> Mapping[str, Any]:
+        return signature(images=tf.constant(pixels))
+
+    outputs = contract["signatures"]["serving_default"]["outputs"]
+    return StyleSource(
+        compute,
+        tuple(name for name in outputs if name != "embedding"),
+        getattr(options, "size", contract["size"]),
+        contract["minimum_size"],
+        contract["made_with"],
+    )
+
+
+def _extract_style(
+    source: StyleSource, name: str, *, path: Path, grams: bool, pyramid: bool
+) -> ExtractedStyle:
+    """An image's embedding and, where asked for, Gram matrices, at one size or at those of a pyramid."""
+    import numpy as np
+    import tensorflow as tf
+
+    from tfstyle.images.loading import load
+    from tfstyle.losses.style_file import image_pyramid
+
+    original = load(path)
+    image = original.fitted(source.size)
+    if min(image.rgb.shape[:2]) < source.minimum_size:
+        raise ImageError(f"{path}: smaller than {source.minimum_size} pixels a side")
+    levels = []
+    for level in image_pyramid(image, source.minimum_size) if pyramid else [image]:
+        # As bytes either way, so that this process and a model see the same.
+        pixels = np.round(level.on_white() * 255).astype(np.uint8)[None]
+        try:
+            numbers = source.compute(pixels)
+        except tf.errors.InvalidArgumentError as error:
+            raise ImageError(f"{path}: the model refuses it: {_assertion(error)}") from error
+        levels.append({key: np.asarray(value)[0] for key, value in numbers.items()})
+    gram_levels = [{layer: level[layer] for layer in source.layers} for level in levels] if grams else []
+    return ExtractedStyle(
+        name, gram_levels, max(image.rgb.shape), max(original.rgb.shape), levels[0]["embedding"]
+    )
 
 
 def _assertion(error: Exception) -> str:
@@ -198,39 +267,45 @@ def _assertion(error: Exception) -> str:
     )
 
 
-def _write(output: Path, found: list[_Found], made_with: Mapping[str, str], overwrite: bool) -> None:
+def _write_npz(
+    output: Path, styles: Sequence[ExtractedStyle], *, made_with: Mapping[str, str], overwrite: bool
+) -> None:
     import numpy as np
 
-    from tfstyle.files import write_atomically
     from tfstyle.losses.style_file import Style, save_styles, write_style_numbers
 
-    names = [one.name for one in found]
-    sizes = [(one.size, one.original) for one in found]
-    if output.suffix == ".npz":
-        embeddings = np.stack([one.embedding for one in found])
-        if found[0].levels:
-            styles = [Style(one.levels, made_with, one.name, one.size, one.original) for one in found]
-            save_styles(output, styles, overwrite, embeddings)
-        else:
-            write_style_numbers(output, names, sizes, made_with, {"embedding": embeddings})
+    embeddings = np.stack([style.embedding for style in styles])
+    if styles[0].levels:
+        with_grams = [Style(s.levels, made_with, s.name, s.size, s.original_size) for s in styles]
+        save_styles(output, with_grams, overwrite=overwrite, embeddings=embeddings)
         return
-    arrow, parquet = _arrow()
-    columns: dict[str, Any] = {"name": names, "size": [one.size for one in found]}
-    kinds = {"name": arrow.string(), "size": arrow.int32()}
-    arrays = {"embedding": [one.embedding for one in found]}
-    for layer in found[0].levels[0] if found[0].levels else ():  # each [N, N], row by row
-        arrays[layer] = [one.levels[0][layer].ravel() for one in found]
-    for name, values in arrays.items():
-        columns[name] = [value.tolist() for value in values]
-        kinds[name] = arrow.list_(arrow.float32())
-    table = arrow.table(columns, arrow.schema(list(kinds.items())))
+    names = [style.name for style in styles]
+    sizes = [(style.size, style.original_size) for style in styles]
+    write_style_numbers(output, names, sizes=sizes, made_with=made_with, arrays={"embedding": embeddings})
+
+
+def _write_parquet(output: Path, styles: Sequence[ExtractedStyle], *, made_with: Mapping[str, str]) -> None:
+    from tfstyle.files import write_atomically
+
+    pyarrow, parquet = _import_pyarrow()
+    arrays = {"embedding": [style.embedding for style in styles]}
+    for layer in styles[0].levels[0] if styles[0].levels else ():  # each [N, N], row by row
+        arrays[layer] = [style.levels[0][layer].ravel() for style in styles]
+    columns: dict[str, Any] = {
+        "name": [style.name for style in styles],
+        "size": [style.size for style in styles],
+        **{name: [value.tolist() for value in values] for name, values in arrays.items()},
+    }
+    types = {"name": pyarrow.string(), "size": pyarrow.int32()}
+    types |= {name: pyarrow.list_(pyarrow.float32()) for name in arrays}
+    table = pyarrow.table(columns, pyarrow.schema(list(types.items())))
     table = table.replace_schema_metadata({"tfstyle": json.dumps(dict(made_with))})
     buffer = io.BytesIO()
     parquet.write_table(table, buffer)
     write_atomically(output, buffer.getvalue())
 
 
-def _arrow() -> tuple[Any, Any]:
+def _import_pyarrow() -> tuple[Any, Any]:
     try:
         import pyarrow
         import pyarrow.parquet

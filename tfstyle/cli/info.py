@@ -8,11 +8,11 @@ import platform
 from importlib.metadata import version
 
 from tfstyle import __version__
-from tfstyle.cli.common import DONE
+from tfstyle.cli.common import DONE, load_tensorflow
 from tfstyle.presets import PRESETS
 
 
-def presets(options: argparse.Namespace) -> int:
+def run_presets(options: argparse.Namespace) -> int:
     """``tfstyle presets``: what there is, and what each sets."""
     for name, preset in PRESETS.items():
         print(f"{name}: {preset.words}{preset.differs and f' ({preset.differs})'}")
@@ -22,31 +22,32 @@ def presets(options: argparse.Namespace) -> int:
     return DONE
 
 
-def info(options: argparse.Namespace) -> int:
+def run_info(options: argparse.Namespace) -> int:
     """``tfstyle info``: what is installed and what ``auto`` would choose."""
+    load_tensorflow()
     import tensorflow as tf
 
+    from tfstyle import addons
     from tfstyle.backend import check_backend
     from tfstyle.device import XLA_CACHE, choose_compile, choose_device, choose_precision, xla_cache
     from tfstyle.network.download import imagenet_cache
 
     check_backend()
     device = choose_device()
-    from tfstyle import addons
-
-    names = ("tensorflow", "keras", "numpy", "pillow")
+    packages = ("tensorflow", "keras", "numpy", "pillow")
     lines = {"tfstyle": __version__, "python": platform.python_version()}
-    lines |= {name: version(name) if name != "tensorflow" else tf.__version__ for name in names}
+    lines |= {name: version(name) if name != "tensorflow" else tf.__version__ for name in packages}
     lines["tensorflow-addons"] = addons.version() or f"none: {addons.why_not()}"
     lines["processors"] = f"{os.cpu_count()}"
-    gpus = [tf.config.experimental.get_device_details(g) for g in tf.config.list_physical_devices("GPU")]
-    lines["gpus"] = ", ".join(details.get("device_name", "unnamed") for details in gpus) or "none"
-    chosen = {
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    lines["gpus"] = ", ".join(gpu.get("device_name", "unnamed") for gpu in details) or "none"
+    choices = {
         "device": device,
         "compile": choose_compile("auto", device.value),
         "precision": choose_precision("auto", device.value),
     }
-    lines |= {f"{key} auto": f"{choice.value} ({choice.why})" for key, choice in chosen.items()}
+    lines |= {f"{key} auto": f"{choice.value} ({choice.why})" for key, choice in choices.items()}
     flag = f"none; TF_XLA_FLAGS={XLA_CACHE}DIR keeps what is compiled"
     lines["xla cache"] = xla_cache() or flag
     cached = "cached at" if imagenet_cache().is_file() else "not cached; would be kept at"

@@ -19,63 +19,66 @@ if TYPE_CHECKING:
 
 
 class Outputs:
-    """Where the picture, its previews and its history go.
+    """Where the image, its previews and its history go.
 
     Args:
         options: of the command line.
+
+    Attributes:
+        preview_every: iterations from one preview to the next; 0: there are none.
 
     Raises:
         InputError: one of them cannot be written, or is there already.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from tfstyle.files import check_writable, remove_left
-        from tfstyle.images.saving import check_output
+        from tfstyle.files import check_output, check_writable, remove_left
 
-        self.path, self.every = Path(options.output), options.save_every or 0
-        self.history = None if options.history is None else Path(options.history)
+        self._image_path, self.preview_every = Path(options.output), options.save_every or 0
+        self._history_path = None if options.history is None else Path(options.history)
         self._overwrite, self._resume = options.overwrite, options.resume
-        check_output(self.path, self._overwrite or self._resume)
-        if self.history is not None:
-            if self.history.resolve() == self.path.resolve():
-                raise ConfigError(f"--history and --output are both {self.path}")
-            check_writable(self.history, self._overwrite or self._resume)
-        remove_left(self.path.parent)
+        replace = self._overwrite or self._resume
+        check_output(self._image_path, overwrite=replace)
+        if self._history_path is not None:
+            if self._history_path.resolve() == self._image_path.resolve():
+                raise ConfigError(f"--history and --output are both {self._image_path}")
+            check_writable(self._history_path, overwrite=replace)
+        remove_left(self._image_path.parent)
 
     def check(self, run: Run) -> None:
         """The same once the run is known: what it wrote itself before it was interrupted it may replace."""
-        from tfstyle.files import check_writable
-        from tfstyle.images.saving import check_output
+        from tfstyle.files import check_output, check_writable
 
-        ours = self._may_replace(self.path, run.result)
-        check_output(self.path, ours, run.shapes[-1])
-        if self.history is not None:
-            check_writable(self.history, ours)
+        replace = self._may_replace(self._image_path, run.result)
+        check_output(self._image_path, overwrite=replace, shape=run.shapes[-1])
+        if self._history_path is not None:
+            check_writable(self._history_path, overwrite=replace)
         total = sum(run.iterations)
-        for n in range(self.every, total, self.every) if self.every else ():
-            check_writable(self._preview(n), self._may_replace(self._preview(n), run.result))
+        for iteration in range(self.preview_every, total, self.preview_every) if self.preview_every else ():
+            preview_path = self._preview_path(iteration)
+            check_writable(preview_path, overwrite=self._may_replace(preview_path, run.result))
 
-    def after(self, run: Run) -> None:
+    def write_preview(self, run: Run) -> None:
         """Write a preview where it is time for one; where that fails, warn and go on."""
         done = len(run.history.iteration)
-        if self.every and done % self.every == 0 and done < sum(run.iterations):
-            path = self._preview(done)
-            _or_warn(lambda: run.result().save(path, self._may_replace(path, run.result)))
+        if self.preview_every and done % self.preview_every == 0 and done < sum(run.iterations):
+            path = self._preview_path(done)
+            _warn_on_failure(lambda: run.result().save(path, overwrite=self._may_replace(path, run.result)))
 
     def save(self, run: Run) -> str:
-        """Write the picture so far, and the history; say what was written.
+        """Write the image so far, and the history; say what was written.
 
         Returns:
-            What kept the picture from the place that was asked for, or nothing.
+            What kept the image from the place that was asked for, or nothing.
 
         Raises:
             RunError: it could be written nowhere.
         """
-        result, output = run.result(), self.path
+        result, output = run.result(), self._image_path
         replace = self._may_replace(output, lambda: result)
         if output.exists() and not replace:  # it was not there when the run began
-            output = _beside(output)
-        path, trouble = _saved_somewhere(result, output, replace)
+            output = _with_process_id(output)
+        path, failure = _save_where_possible(result, output, replace)
         height, width = result.image.shape[:2]
         done, seconds = len(result.history.iteration), result.history.seconds[-1]
         compiling = ""
@@ -86,17 +89,17 @@ class Outputs:
         print(
             f"{path}: {width} x {height} pixels, {done} iterations in {seconds:.1f} s{compiling}", flush=True
         )
-        if self.history is not None:
-            history = self.history
-            _or_warn(lambda: result.history.save(history, replace))
-        return trouble
+        if self._history_path is not None:
+            history_path = self._history_path
+            _warn_on_failure(lambda: result.history.save(history_path, overwrite=replace))
+        return failure
 
-    def _preview(self, iteration: int) -> Path:
-        """Where an iteration's picture goes, counted over all scales: out-0050.png beside out.png."""
-        return self.path.with_stem(f"{self.path.stem}-{iteration:04d}")
+    def _preview_path(self, iteration: int) -> Path:
+        """Where an iteration's image goes, counted over all scales: out-0050.png beside out.png."""
+        return self._image_path.with_stem(f"{self._image_path.stem}-{iteration:04d}")
 
     def _may_replace(self, path: Path, result: Callable[[], Result]) -> bool:
-        """Whether it was said so, or a run that goes on wrote the file itself."""
+        """Whether --overwrite says so, or a run that goes on wrote the file itself."""
         from tfstyle.images.saving import read_settings
 
         if self._overwrite or not self._resume or not path.is_file():
@@ -108,31 +111,31 @@ class Outputs:
         return settings.get("facts", {}).get("run", "") == result().facts["run"]
 
 
-def _saved_somewhere(result: Result, output: Path, replace: bool) -> tuple[Path, str]:
-    """The path of the picture, and why it is not the one asked for.
+def _save_where_possible(result: Result, output: Path, replace: bool) -> tuple[Path, str]:
+    """The path of the image, and why it is not the one asked for.
 
     It is tried there, then in the current folder, then in the system's for temporary files.
     """
-    troubles: list[str] = []
-    places: list[Callable[[], Path]] = [lambda: output.parent, Path.cwd, lambda: Path(tempfile.gettempdir())]
-    for place in places:
+    failures: list[str] = []
+    folders: list[Callable[[], Path]] = [lambda: output.parent, Path.cwd, lambda: Path(tempfile.gettempdir())]
+    for folder in folders:
         try:
-            path = place() / output.name
-            if troubles and path.exists():
-                path = _beside(path)
-            result.save(path, replace and not troubles)
+            path = folder() / output.name
+            if failures and path.exists():
+                path = _with_process_id(path)
+            result.save(path, overwrite=replace and not failures)
         except (TfstyleError, OSError) as error:
-            troubles.append(str(error))
+            failures.append(str(error))
         else:
-            return path, f"{troubles[0]}; the picture is {path}" if troubles else ""
-    raise RunError(f"{troubles[0]}; nor could it be saved in the current folder or that for temporary files")
+            return path, f"{failures[0]}; the picture is {path}" if failures else ""
+    raise RunError(f"{failures[0]}; nor could it be saved in the current folder or that for temporary files")
 
 
-def _beside(path: Path) -> Path:
+def _with_process_id(path: Path) -> Path:
     return path.with_stem(f"{path.stem}-{os.getpid()}")
 
 
-def _or_warn(write: Callable[[], None]) -> None:
+def _warn_on_failure(write: Callable[[], None]) -> None:
     try:
         write()
     except (TfstyleError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The command line: its parser, its exit codes and its errors on one line.
+"""The arguments of every command, and `main`, which runs one and turns its errors into an exit code.
 
 TensorFlow is imported by the commands, not by the parser, so that ``--help`` answers at once.
 """
@@ -6,24 +6,24 @@ TensorFlow is imported by the commands, not by the parser, so that ``--help`` an
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from importlib import import_module
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfstyle import __version__
-from tfstyle.cli import batch as several
-from tfstyle.cli import explore, info, pretrain
-from tfstyle.cli import export as export_command
-from tfstyle.cli import extract as extraction
-from tfstyle.cli import transfer as commands
+from tfstyle.cli.batch import run_batch
 from tfstyle.cli.common import FAILED, INTERRUPTED, WRONG_INPUT, Parser, complain
+from tfstyle.cli.explore import SHORTCUTS, expand_shortcut, run_explore
+from tfstyle.cli.export import run_export
+from tfstyle.cli.extract import run_extract
+from tfstyle.cli.info import run_info, run_presets
+from tfstyle.cli.pretrain import run_pretrain
+from tfstyle.cli.transfer import CHECKPOINT_SECONDS, run_demo, run_stylize
 from tfstyle.config import StyleConfig
 from tfstyle.errors import InputError, RunError
 from tfstyle.papers import RECIPES
@@ -32,13 +32,10 @@ from tfstyle.presets import PRESETS
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
-    given = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(explore.with_name(given))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser().parse_args(expand_shortcut(arguments))
     _log_to_stderr()
     try:
-        with _quiet_import():
-            for name in ("tfstyle.backend", "tensorflow"):  # the first one's error is the clearer
-                import_module(name)
         return options.command(options)
     except InputError as error:
         return complain(error, WRONG_INPUT)
@@ -63,17 +60,17 @@ def _parser() -> argparse.ArgumentParser:
     _add_pretrain(add("pretrain", help="learn an encoder's filters from pictures without labels"))
     _add_extract(add("extract", help="the styles of pictures as numbers, to compare, or to be used again"))
     _add_export(add("export", help="write a SavedModel for TensorFlow Serving"))
-    explore.add_arguments(add("explore", help="rebuild the papers' experiments, and vary them"))
-    for name in explore.SHORTCUTS:
+    _add_explore(add("explore", help="rebuild the papers' experiments, and vary them"))
+    for name in SHORTCUTS:
         add(name, help=RECIPES[name].words)
-    add("presets", help="the named sets of options").set_defaults(command=info.presets)
-    command = add("info", help="versions, device, and what auto would choose")
-    command.set_defaults(command=info.info)
+    add("presets", help="the named sets of options").set_defaults(command=run_presets)
+    info = add("info", help="versions, device, and what auto would choose")
+    info.set_defaults(command=run_info)
     return parser
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=commands.demo)
+    command.set_defaults(command=run_demo)
     command.add_argument(
         "-o", "--output", metavar="DIR", default="tfstyle-demo", help="where the pictures go [tfstyle-demo]"
     )
@@ -83,7 +80,7 @@ def _add_demo(command: argparse.ArgumentParser) -> None:
 
 
 def _add_pretrain(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=pretrain.pretrain)
+    command.set_defaults(command=run_pretrain)
     command.add_argument(
         "images", metavar="IMAGES_OR_FOLDER", nargs="+", help="at least four photographs, or folders of such"
     )
@@ -91,21 +88,23 @@ def _add_pretrain(command: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="FILE.npz", required=True, help="the weights, for --weights"
     )
     command.add_argument("--overwrite", action="store_true", help="replace a file that exists")
-    command.add_argument("--blocks", metavar="N", type=int, default=3, help="depth, 1 to 5 [3]")
+    command.add_argument(
+        "--blocks", metavar="N", type=_whole_number(1, 5), default=3, help="depth, 1 to 5 [3]"
+    )
     command.add_argument(
         "--base", metavar="FILE", help="keep the layers of these weights and learn those above"
     )
     command.add_argument(
-        "--seed", metavar="N", type=_at_least(0), default=0, help="of every random choice [0]"
+        "--seed", metavar="N", type=_whole_number(0), default=0, help="of every random choice [0]"
     )
     command.add_argument(
-        "--patches", metavar="N", type=_at_least(1), default=30_000, help="patches for each layer [30000]"
+        "--patches", metavar="N", type=_whole_number(1), default=30_000, help="patches for each layer [30000]"
     )
     command.add_argument("--half", action="store_true", help="write float16, half the size")
 
 
 def _add_extract(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=extraction.extract)
+    command.set_defaults(command=run_extract)
     command.add_argument(
         "images",
         metavar="IMAGES_OR_FOLDER",
@@ -124,11 +123,15 @@ def _add_extract(command: argparse.ArgumentParser) -> None:
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=export_command.export)
+    command.set_defaults(command=run_export)
     command.add_argument("folder", metavar="DIR", help="of models: it gets DIR/NAME/VERSION/")
     command.add_argument("--name", default="tfstyle", help="of the model [tfstyle]")
     command.add_argument(
-        "--version", metavar="N", type=_at_least(1), dest="model_version", help="[one more than the highest]"
+        "--version",
+        metavar="N",
+        type=_whole_number(1),
+        dest="model_version",
+        help="[one more than the highest]",
     )
     command.add_argument("--overwrite", action="store_true", help="replace a version that exists")
     command.add_argument(
@@ -140,7 +143,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
         "--content-layers", metavar="A,B,..", type=_comma_separated(str), default=argparse.SUPPRESS,
         help="layers that keep the content [conv4_2 where the weights have it]",
     )  # fmt: skip
-    for name, words in (
+    for name, text in (
         ("max-pixels", "largest image in a request"),
         ("max-batch", "most images in a request"),
         ("stylize-max-pixels", "largest image in a request to stylize"),
@@ -149,7 +152,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
         ("max-file-bytes", "largest file in a request to encoded"),
     ):
         command.add_argument(
-            f"--{name}", metavar="N", type=_at_least(1), default=argparse.SUPPRESS, help=words
+            f"--{name}", metavar="N", type=_whole_number(1), default=argparse.SUPPRESS, help=text
         )
 
 
@@ -167,7 +170,7 @@ def _add_extractor_options(command: argparse.ArgumentParser) -> None:
 
 
 def _add_stylize(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=commands.stylize)
+    command.set_defaults(command=run_stylize)
     command.add_argument("content", metavar="CONTENT", help="the picture to paint")
     command.add_argument(
         "styles",
@@ -178,7 +181,7 @@ def _add_stylize(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", metavar="FILE", required=True, help=".png, .jpg, .webp or .tif")
     command.add_argument("--overwrite", action="store_true", help="replace files that exist")
     command.add_argument(
-        "--save-every", metavar="N", type=_at_least(1), help="write a preview every N iterations"
+        "--save-every", metavar="N", type=_whole_number(1), help="write a preview every N iterations"
     )
     command.add_argument("--history", metavar="FILE.json", help="write the loss of every iteration as JSON")
     command.add_argument(
@@ -187,21 +190,21 @@ def _add_stylize(command: argparse.ArgumentParser) -> None:
         help="keep the run's last two checkpoints there, to go on with --resume",
     )
     command.add_argument(
-        "--checkpoint-every", metavar="SECONDS", type=float,
+        "--checkpoint-every", metavar="SECONDS", type=_seconds,
         help="seconds between two; one more at the end of a scale and upon Ctrl-C "
-        f"[{commands.CHECKPOINT_EVERY:.0f}]",
+        f"[{CHECKPOINT_SECONDS:.0f}]",
     )  # fmt: skip
     command.add_argument(
         "--resume", action="store_true", help="go on from the last checkpoint; where there is none, begin"
     )
     command.add_argument(
-        "--interpolate", metavar="N", type=_at_least(2), help="a strip of N pictures between two styles"
+        "--interpolate", metavar="N", type=_whole_number(2), help="a strip of N pictures between two styles"
     )
     _add_run_options(command)
 
 
 def _add_batch(command: argparse.ArgumentParser) -> None:
-    command.set_defaults(command=several.batch)
+    command.set_defaults(command=run_batch)
     command.add_argument(
         "contents", metavar="CONTENTS", help="a picture, or a folder that is searched for them"
     )
@@ -212,6 +215,18 @@ def _add_batch(command: argparse.ArgumentParser) -> None:
     command.add_argument("--overwrite", action="store_true", help="paint again what is there already")
     command.add_argument("--format", choices=("png", "jpg", "webp", "tif"), default="png", help="[png]")
     _add_run_options(command)
+
+
+def _add_explore(command: argparse.ArgumentParser) -> None:
+    """The experiment's name; the rest is the experiment's own."""
+    command.set_defaults(command=run_explore)
+    names = "\n".join(f"  {name:14}{recipe.words}" for name, recipe in RECIPES.items())
+    command.formatter_class = argparse.RawDescriptionHelpFormatter
+    command.epilog = f"experiments:\n{names}\n\ntfstyle explore NAME --help lists the options of one."
+    command.add_argument("name", metavar="NAME", choices=tuple(RECIPES), help="which experiment")
+    command.add_argument(
+        "recipe_arguments", metavar="...", nargs=argparse.REMAINDER, help="its images and options"
+    )
 
 
 def _add_run_options(command: argparse.ArgumentParser) -> None:
@@ -227,7 +242,7 @@ def _add_run_options(command: argparse.ArgumentParser) -> None:
 def _add_option(group: Any, field: dataclasses.Field[Any]) -> None:
     """A flag for a field of StyleConfig. It has no default, so that one can tell whether it was given."""
     kind = str(field.type)
-    words = field.metadata["help"]
+    text = field.metadata["help"]
     settings: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
     if kind == "bool":
         settings["action"] = argparse.BooleanOptionalAction
@@ -244,8 +259,8 @@ def _add_option(group: Any, field: dataclasses.Field[Any]) -> None:
         )
     default = {"weights": "auto"}.get(field.name, field.default)
     if default is not None and kind != "bool":
-        words += f" [{default}]"
-    group.add_argument(f"--{field.name.replace('_', '-')}", help=words.replace("%", "%%"), **settings)
+        text += f" [{default}]"
+    group.add_argument(f"--{field.name.replace('_', '-')}", help=text.replace("%", "%%"), **settings)
 
 
 def _comma_separated(item: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
@@ -256,19 +271,30 @@ def _comma_separated(item: Callable[[str], Any]) -> Callable[[str], tuple[Any, .
     return parse
 
 
-def _at_least(low: int) -> Callable[[str], int]:
+def _whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     def parse(text: str) -> int:
         number = int(text)
-        if number < low:
+        if number < low or (high is not None and number > high):
             raise ValueError
         return number
 
-    parse.__name__ = f"whole number from {low}"  # argparse says it in its error
+    # argparse says it in its error
+    parse.__name__ = f"whole number from {low}" if high is None else f"whole number from {low} to {high}"
     return parse
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError
+    return seconds
+
+
+_seconds.__name__ = "number of seconds, at least 0,"  # argparse says it in its error
+
+
 def _embedding_size(text: str) -> int | None:
-    return None if text == "all" else _at_least(1)(text)
+    return None if text == "all" else _whole_number(1)(text)
 
 
 _embedding_size.__name__ = "'all' or whole number from 1"
@@ -280,21 +306,3 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("tfstyle")
     logger.handlers = [handler]
     logger.propagate = False
-
-
-@contextlib.contextmanager
-def _quiet_import() -> Iterator[None]:
-    """Keep TensorFlow's start-up messages, some of which no setting silences, off the terminal."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with tempfile.TemporaryFile() as sink:
-        stderr = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-        try:
-            yield
-        except ImportError:
-            sink.seek(0)
-            os.write(stderr, sink.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)

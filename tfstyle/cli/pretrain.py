@@ -8,26 +8,37 @@ import sys
 import time
 from pathlib import Path
 
-from tfstyle.cli.common import DONE
+from tfstyle.cli.common import DONE, check_images_or_folders, check_weights, load_tensorflow
 
 
-def pretrain(options: argparse.Namespace) -> int:
+def run_pretrain(options: argparse.Namespace) -> int:
     """``tfstyle pretrain``."""
-    from tfstyle.cli.progress import count_display
-    from tfstyle.network.pretraining import pretrain
-    from tfstyle.network.weights import check_weights_output
+    from tfstyle.files import check_weights_output
 
     output = Path(options.output)
-    check_weights_output(output, options.overwrite)
-    began = time.perf_counter()
+    check_weights_output(output, overwrite=options.overwrite)
+    check_images_or_folders(options.images)
+    if options.base is not None:
+        check_weights(options.base)
+
+    load_tensorflow()
+    from tfstyle.cli.progress import count_display
+    from tfstyle.network.pretraining import pretrain
+
+    start = time.perf_counter()
     with count_display(sys.stderr) as show:
         learned = pretrain(
-            options.images, options.blocks, options.base, options.seed, options.patches, progress=show
+            options.images,
+            options.blocks,
+            base=options.base,
+            seed=options.seed,
+            patches=options.patches,
+            progress=show,
         )
-    learned.save(output, options.overwrite, options.half)
-    layers = learned.layer_names
+    learned.save(output, overwrite=options.overwrite, half=options.half)
+    layers = [layer.keras_name for layer in learned.layers]
     print(
-        f"{output}: {layers[0]} to {layers[-1]}, {learned.note}, in {time.perf_counter() - began:.0f} s\n"
+        f"{output}: {layers[0]} to {layers[-1]}, {learned.note}, in {time.perf_counter() - start:.0f} s\n"
         f"use it with --weights {shlex.quote(str(output))}"
     )
     return DONE

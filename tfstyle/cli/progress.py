@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tfstyle.run.results import Iteration
 
-PLAIN_EVERY = 10.0  # seconds between two lines
+LINE_INTERVAL = 10.0  # seconds between two lines, where the stream is no terminal
 Show = Callable[[Iteration], None]
 
 
@@ -27,14 +27,15 @@ def progress_display(
         iterations: of each scale.
         stream: where to write.
     """
-    areas = [n * height * width for n, (height, width) in zip(iterations, shapes, strict=True)]
-    work = sum(areas)
+    scale_work = [count * height * width for count, (height, width) in zip(iterations, shapes, strict=True)]
+    total_work = sum(scale_work)
 
-    def done(step: Iteration) -> float:  # a run that goes on begins in the middle
-        return sum(areas[: step.scale - 1]) + areas[step.scale - 1] * step.iteration / step.iterations
+    def work_done(step: Iteration) -> float:  # a run that goes on begins in the middle
+        current = scale_work[step.scale - 1] * step.iteration / step.iterations
+        return sum(scale_work[: step.scale - 1]) + current
 
     if not stream.isatty():
-        yield _plain(work, done, stream)
+        yield _line_display(total_work, work_done, stream)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -43,14 +44,14 @@ def progress_display(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(file=stream), transient=True) as bar:
-        task = bar.add_task("starting", total=work, loss=float("nan"), speed=0.0)
-        meter = _Meter()
+        task = bar.add_task("starting", total=total_work, loss=float("nan"), speed=0.0)
+        meter = _SpeedMeter()
 
         def show(step: Iteration) -> None:
             height, width = step.shape
             bar.update(
                 task,
-                completed=done(step),
+                completed=work_done(step),
                 description=f"{width} x {height} ({step.scale}/{step.scales})",
                 loss=step.losses["total"],
                 speed=meter.update(step),
@@ -61,17 +62,17 @@ def progress_display(
 
 @contextlib.contextmanager
 def count_display(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function to be called with what is being done, how many pictures are, and of how many.
+    """Yield a function to be called with what is being done, and how many images of how many are.
 
     On a terminal a bar, elsewhere a line when the last is done.
     """
     if not stream.isatty():
 
-        def line(doing: str, done: int, total: int) -> None:
+        def print_when_done(doing: str, done: int, total: int) -> None:
             if done == total:
                 print(f"{doing}: {total} pictures read", file=stream, flush=True)
 
-        yield line
+        yield print_when_done
         return
     columns = (
         TextColumn("{task.description}"),
@@ -83,20 +84,20 @@ def count_display(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
         yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
 
 
-def _plain(work: int, done: Callable[[Iteration], float], stream: TextIO) -> Show:
-    meter, last = _Meter(), time.monotonic()
+def _line_display(total_work: int, work_done: Callable[[Iteration], float], stream: TextIO) -> Show:
+    meter, last_line = _SpeedMeter(), time.monotonic()
 
     def show(step: Iteration) -> None:
-        nonlocal last
+        nonlocal last_line
         height, width = step.shape
         speed = meter.update(step)
-        if time.monotonic() - last < PLAIN_EVERY and step.iteration < step.iterations:
+        if time.monotonic() - last_line < LINE_INTERVAL and step.iteration < step.iterations:
             return
-        last = time.monotonic()
-        left = step.seconds * (work / done(step) - 1)
+        last_line = time.monotonic()
+        remaining = step.seconds * (total_work / work_done(step) - 1)
         print(
             f"scale {step.scale}/{step.scales} ({width} x {height})  iteration {step.iteration}/"
-            f"{step.iterations}  loss {step.losses['total']:.4g}  {speed:.1f} it/s  {left:.0f} s left",
+            f"{step.iterations}  loss {step.losses['total']:.4g}  {speed:.1f} it/s  {remaining:.0f} s left",
             file=stream,
             flush=True,
         )
@@ -104,15 +105,15 @@ def _plain(work: int, done: Callable[[Iteration], float], stream: TextIO) -> Sho
     return show
 
 
-class _Meter:
+class _SpeedMeter:
     """Iterations per second, averaged over the current scale."""
 
     def __init__(self) -> None:
-        self._scale, self._first, self._began = 0, 0, 0.0
+        self._scale, self._first_iteration, self._start = 0, 0, 0.0
 
     def update(self, step: Iteration) -> float:
         if step.scale != self._scale:
-            self._scale, self._began, self._first = step.scale, step.seconds, step.iteration
+            self._scale, self._start, self._first_iteration = step.scale, step.seconds, step.iteration
             return 0.0
-        elapsed = step.seconds - self._began
-        return (step.iteration - self._first) / elapsed if elapsed > 0 else 0.0
+        elapsed = step.seconds - self._start
+        return (step.iteration - self._first_iteration) / elapsed if elapsed > 0 else 0.0

@@ -1,11 +1,6 @@
-"""What each command does: read its options, call the library, say what came of it."""
+"""``tfstyle stylize``, also with ``--interpolate``, and ``tfstyle demo``."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from tfstyle.run.results import Result
 
 import argparse
 import contextlib
@@ -16,36 +11,59 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfstyle.cli.common import DONE, FAILED, INTERRUPTED, complain, interruptible, run_config
+from tfstyle.cli.common import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    check_images,
+    check_weights,
+    complain,
+    interruptible,
+    load_tensorflow,
+    run_config,
+)
 from tfstyle.cli.outputs import Outputs
+from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    from tfstyle.run.checkpoints import CheckpointFolder
+    from tfstyle.run.results import Result
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "data"
 DEMO_CONTENT, DEMO_STYLE, DEMO_SIZE = "cat.jpg", "evening.jpg", 384
-CHECKPOINT_EVERY = 300.0  # seconds
+CHECKPOINT_SECONDS = 300.0
+#: Options of ``tfstyle stylize`` that --interpolate, which makes several images, cannot take.
+SINGLE_RUN_OPTIONS = ("save_every", "history", "checkpoint", "checkpoint_every", "resume")
 
 
-def stylize(options: argparse.Namespace) -> int:
+def run_stylize(options: argparse.Namespace) -> int:
     """``tfstyle stylize``."""
+    if options.interpolate is not None:
+        return _run_interpolation(options)
+    outputs = Outputs(options)
+    _check_checkpoint_options(options)
+    check_images([options.content, *options.styles])
+    config = run_config(options)
+    check_images(_mask_files(config))
+
+    load_tensorflow()
     from tfstyle.cli.progress import progress_display
+    from tfstyle.run.checkpoints import open_checkpoints
     from tfstyle.run.layout import describe_layout
     from tfstyle.run.run import Run
     from tfstyle.run.transfer import apply_fine_style
 
-    if options.interpolate is not None:
-        return interpolate(options)
-    outputs = Outputs(options)
-    config, checkpoints = run_config(options), _checkpoints(options)
+    seconds = CHECKPOINT_SECONDS if options.checkpoint_every is None else options.checkpoint_every
+    checkpoints = open_checkpoints(
+        options.checkpoint, every=seconds, resume=options.resume, overwrite=options.overwrite
+    )
     styles = apply_fine_style(options.styles, config, checkpoints=checkpoints)
-    run = Run(options.content, styles, config, pause_every=outputs.every, checkpoints=checkpoints)
+    run = Run(options.content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
     outputs.check(run)
-    about = describe_layout(run.preparation, run.shapes[-1], run.layouts[-1])
-    print(f"tfstyle: {about}", file=sys.stderr, flush=True)
-    error: Exception | None = None
-    trouble = ""
+    layout = describe_layout(run.preparation, run.shapes[-1], run.layouts[-1])
+    print(f"tfstyle: {layout}", file=sys.stderr, flush=True)
+    run_error: RunError | None = None
+    save_error = ""
     with interruptible() as interrupted:
         try:
             with (
@@ -54,45 +72,46 @@ def stylize(options: argparse.Namespace) -> int:
             ):
                 for iteration in iterations:
                     show(iteration)
-                    outputs.after(run)
+                    outputs.write_preview(run)
                     if interrupted():
                         break
-        except RunError as caught:
-            error = caught
+        except RunError as error:
+            run_error = error
         if run.history.iteration:
-            trouble = outputs.save(run)
-    if error is not None:
-        complain(error, FAILED)
-    if trouble:
-        complain(trouble, FAILED)
-    if error is not None or trouble:
+            save_error = outputs.save(run)
+    if run_error is not None:
+        complain(run_error, FAILED)
+    if save_error:
+        complain(save_error, FAILED)
+    if run_error is not None or save_error:
         return FAILED
     return complain("interrupted", INTERRUPTED) if interrupted() else DONE
 
 
-def _checkpoints(options: argparse.Namespace) -> CheckpointFolder | None:
-    from tfstyle.run.checkpoints import open_checkpoints
-
-    every = options.checkpoint_every
-    if every is not None and options.checkpoint is None:
-        raise ConfigError("--checkpoint-every needs --checkpoint DIR")
-    return open_checkpoints(
-        options.checkpoint, CHECKPOINT_EVERY if every is None else every, options.resume, options.overwrite
-    )
+def _check_checkpoint_options(options: argparse.Namespace) -> None:
+    for name in ("checkpoint_every", "resume"):
+        if getattr(options, name) not in (None, False) and options.checkpoint is None:
+            raise ConfigError(f"--{name.replace('_', '-')} needs --checkpoint DIR")
 
 
-def demo(options: argparse.Namespace) -> int:
-    """``tfstyle demo``: `stylize` with the pictures in the package, copied to where the user can see them."""
+def _mask_files(config: StyleConfig) -> list[str]:
+    content_mask = [] if config.content_mask is None else [config.content_mask]
+    return [*(config.masks or ()), *(config.style_masks or ()), *content_mask]
+
+
+def run_demo(options: argparse.Namespace) -> int:
+    """``tfstyle demo``: `run_stylize` with the images in the package, copied to where users can see them."""
     from tfstyle.files import check_writable, make_folder, write_atomically
 
+    given = {name: getattr(options, name) for name in ("weights",) if hasattr(options, name)}
+    check_weights(given.get("weights", "auto"))
     folder = make_folder(Path(options.output))
     content, style, output = (folder / name for name in ("content.jpg", "style.jpg", "picture.png"))
     for path in (content, style, output):
-        check_writable(path, options.overwrite)
+        check_writable(path, overwrite=options.overwrite)
     for source, path in ((DEMO_CONTENT, content), (DEMO_STYLE, style)):
         write_atomically(path, (DATA / source).read_bytes())
-    given = {name: getattr(options, name) for name in ("weights",) if hasattr(options, name)}
-    code = stylize(
+    code = run_stylize(
         argparse.Namespace(
             content=str(content), styles=[str(style)], output=str(output), overwrite=options.overwrite,
             save_every=None, history=None, config=None, preset="default", size=DEMO_SIZE, interpolate=None,
@@ -108,40 +127,58 @@ def demo(options: argparse.Namespace) -> int:
     return code
 
 
-def interpolate(options: argparse.Namespace) -> int:
-    """``tfstyle stylize --interpolate N``: a strip of pictures between two styles."""
-    from tfstyle.images.loading import load
-    from tfstyle.images.saving import check_output
-    from tfstyle.images.sheets import strip, strip_width
-    from tfstyle.run import transfer
-    from tfstyle.run.inputs import fit_to_size
+def _run_interpolation(options: argparse.Namespace) -> int:
+    """``tfstyle stylize --interpolate N``: a strip of images between two styles."""
+    from tfstyle.files import check_output
 
-    output, config = Path(options.output), run_config(options)
-    height, width = fit_to_size(load(options.content, config.max_pixels), config).rgb.shape[:2]
-    check_output(output, options.overwrite, (height, strip_width(width, options.interpolate)))
-    for name in ("save_every", "history", "checkpoint", "checkpoint_every", "resume"):
+    output = Path(options.output)
+    check_output(output, overwrite=options.overwrite)
+    for name in SINGLE_RUN_OPTIONS:
         if getattr(options, name) not in (None, False):
             raise ConfigError(
                 f"--{name.replace('_', '-')} is of one picture; leave it out with --interpolate"
             )
-    found: list[Result] = []
-    error: Exception | None = None
-    began = time.perf_counter()
+    if len(options.styles) != 2:
+        raise ConfigError(f"--interpolate goes between two styles, not {len(options.styles)}")
+    check_images([options.content, *options.styles])
+    config = run_config(options)
+    if config.masks is not None:
+        raise ConfigError("masks give each style a place, and so nothing is between them: leave them out")
+
+    load_tensorflow()
+    from tfstyle.images.loading import load
+    from tfstyle.images.sheets import strip, strip_width
+    from tfstyle.run.inputs import fit_to_size
+    from tfstyle.run.transfer import interpolate
+
+    height, width = fit_to_size(load(options.content, config.max_pixels), config).rgb.shape[:2]
+    check_output(output, overwrite=options.overwrite, shape=(height, strip_width(width, options.interpolate)))
+    results: list[Result] = []
+    run_error: RunError | None = None
+    start = time.perf_counter()
     with interruptible() as interrupted:
         try:
-            for result in transfer.interpolate(
-                options.content, options.styles, options.interpolate, config, stop=interrupted
+            for result in interpolate(
+                options.content,
+                options.styles,
+                count=options.interpolate,
+                config=config,
+                stop=interrupted,
             ):
-                found.append(result)
-                seconds = time.perf_counter() - began
-                print(f"{len(found)} of {options.interpolate}, {seconds:.0f} s", file=sys.stderr, flush=True)
-        except RunError as caught:
-            error = caught
-        if found:
-            whole = strip([result.image for result in found])
-            dataclasses.replace(found[-1], image=whole, alpha=None).save(output, options.overwrite)
-            print(f"{output}: {len(found)} pictures side by side")
+                results.append(result)
+                seconds = time.perf_counter() - start
+                print(
+                    f"{len(results)} of {options.interpolate}, {seconds:.0f} s", file=sys.stderr, flush=True
+                )
+        except RunError as error:
+            run_error = error
+        if results:
+            image = strip([result.image for result in results])
+            dataclasses.replace(results[-1], image=image, alpha=None).save(
+                output, overwrite=options.overwrite
+            )
+            print(f"{output}: {len(results)} pictures side by side")
         stopped = interrupted()
-    if error is not None:
-        return complain(error, FAILED)
+    if run_error is not None:
+        return complain(run_error, FAILED)
     return complain("interrupted", INTERRUPTED) if stopped else DONE

@@ -1,5 +1,6 @@
 """Image files and arrays in, float32 sRGB images in 0..1 out, and back to files."""
 
+from tfstyle.files import check_output
 from tfstyle.images.color import (
     COLOR_MATCHING,
     grey,
@@ -9,12 +10,11 @@ from tfstyle.images.color import (
     with_luminance,
 )
 from tfstyle.images.loading import ImageArray, find_images, first_line, load, open_image, resize
-from tfstyle.images.saving import FORMATS, check_output, read_settings, save, srgb_profile
+from tfstyle.images.saving import read_settings, save, srgb_profile
 from tfstyle.images.sheets import contact_sheet, strip, strip_width
 
 __all__ = [
     "COLOR_MATCHING",
-    "FORMATS",
     "ImageArray",
     "check_output",
     "contact_sheet",

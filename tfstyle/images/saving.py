@@ -16,37 +16,12 @@ import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
 from tfstyle.errors import ImageError
-from tfstyle.files import check_writable, write_atomically
+from tfstyle.files import IMAGE_FORMATS, check_output, write_atomically
 from tfstyle.images.loading import ImageArray, first_line, open_image
 
 log = logging.getLogger(__name__)
 
 DESCRIPTION = 0x010E  # EXIF and TIFF tag
-#: What a picture can be written as -> (Pillow's name, the longest side it can hold, has alpha).
-FORMATS = {
-    ".png": ("PNG", 2**31 - 1, True),
-    ".jpg": ("JPEG", 65500, False),
-    ".jpeg": ("JPEG", 65500, False),
-    ".webp": ("WEBP", 16383, True),
-    ".tif": ("TIFF", 2**31 - 1, True),
-    ".tiff": ("TIFF", 2**31 - 1, True),
-}
-
-
-def check_output(path: Path, overwrite: bool = False, shape: tuple[int, int] | None = None) -> None:
-    """Raise an InputError unless a picture can be written there, before hours are spent on it.
-
-    Args:
-        path: of the picture; its suffix chooses the format.
-        overwrite: whether a file already there may be replaced.
-        shape: ``(height, width)`` where known.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise ImageError(f"cannot write {path}: the suffix must be one of {', '.join(FORMATS)}")
-    _, longest, _ = FORMATS[path.suffix.lower()]
-    if shape is not None and max(shape) > longest:
-        raise ImageError(f"cannot write {path}: {path.suffix} holds at most {longest} pixels a side")
-    check_writable(path, overwrite)
 
 
 def save(
@@ -67,7 +42,7 @@ def save(
         RunError: writing failed half way, for instance on a full disk; nothing is left behind.
     """
     check_output(path, overwrite, picture.rgb.shape[:2])
-    kind, _, transparent = FORMATS[path.suffix.lower()]
+    kind, _, transparent = IMAGE_FORMATS[path.suffix.lower()]
     text = json.dumps(settings or {})
     if picture.alpha is not None and not transparent:
         log.warning("%s: %s has no transparency; flattened on white", path, kind)
