@@ -14,6 +14,7 @@ import pytest
 
 import tfstyle
 from tfstyle import StyleConfig, cli, preset
+from tfstyle.cli import parser
 from tfstyle.config import StyleOptions, TransferOptions
 from tfstyle.errors import ConfigError
 from tfstyle.presets import PRESETS
@@ -122,9 +123,9 @@ def test_every_option_is_a_flag_and_arrives_as_it_was_given(field):
         f"--{field.name.replace('_', '-')}",
         *([text] if text else []),
     ]
-    options = cli._parser().parse_args(arguments)
+    options = parser._parser().parse_args(arguments)
     assert getattr(options, field.name) == value
-    assert not hasattr(cli._parser().parse_args(arguments[:5]), field.name)  # not given: no value
+    assert not hasattr(parser._parser().parse_args(arguments[:5]), field.name)  # not given: no value
 
 
 def test_every_option_is_in_the_help(capsys):

@@ -150,7 +150,7 @@ def curve(pair: Sequence, config, judge: Judge, spacing: float = SPACING) -> Cur
     due, judging = 1, 0.0
     began = time.perf_counter()
     run = Run(*pair, config)
-    last = sum(scale.iterations for scale in run.scales)
+    last = run.total_iterations
     for count, step in enumerate(run, 1):
         if count < due and count < last:
             continue

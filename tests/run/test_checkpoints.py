@@ -96,7 +96,7 @@ def test_from_every_iteration_a_run_goes_on_as_if_never_stopped(name, options, c
     changes, optimizer = RUNS[name]
     config = StyleConfig().replace({**options, **changes})
     whole = Run(content, style, config, optimizer=optimizer and optimizer())
-    assert sum(1 for _ in whole) == sum(scale.iterations for scale in whole.scales)
+    assert sum(1 for _ in whole) == whole.total_iterations
     checkpoints = CheckpointFolder(tmp_path / "run", every=0.0)
     run = Run(content, style, config, setup=whole.setup, checkpoints=checkpoints)
     stored = stored_on_the_way(run, tmp_path / "run", tmp_path)
@@ -107,7 +107,7 @@ def test_from_every_iteration_a_run_goes_on_as_if_never_stopped(name, options, c
         checkpoints = CheckpointFolder(folder, every=1e9, resume=True)
         resumed = Run(content, style, config, setup=whole.setup, checkpoints=checkpoints)
         done = len(resumed.history.total)
-        assert sum(1 for _ in resumed) == sum(scale.iterations for scale in whole.scales) - done
+        assert sum(1 for _ in resumed) == whole.total_iterations - done
         assert_same(resumed.result(), whole.result())
 
 

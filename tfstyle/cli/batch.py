@@ -38,7 +38,7 @@ def run_batch(options: argparse.Namespace) -> int:
     contents = [path for path in contents if folder.resolve() not in path.resolve().parents]
     if not contents:
         raise ConfigError(f"{options.contents} has no picture but those in {folder}")
-    jobs = plan_jobs(contents, styles, config, folder=make_folder(folder), ending=f".{options.format}")
+    jobs = plan_jobs(contents, styles, config, folder=make_folder(folder), suffix=f".{options.format}")
     pending, failures, made, start = [], [], 0, time.perf_counter()
     for job in jobs:
         try:

@@ -50,18 +50,19 @@ class Outputs:
         from tfstyle.files import check_output, check_writable
 
         replace = self._may_replace(self._image_path, run.result)
-        check_output(self._image_path, overwrite=replace, shape=run.shapes[-1])
+        check_output(self._image_path, overwrite=replace, shape=run.scales[-1].shape)
         if self._history_path is not None:
             check_writable(self._history_path, overwrite=replace)
-        total = sum(run.iterations)
-        for iteration in range(self.preview_every, total, self.preview_every) if self.preview_every else ():
+        for iteration in (
+            range(self.preview_every, run.total_iterations, self.preview_every) if self.preview_every else ()
+        ):
             preview_path = self._preview_path(iteration)
             check_writable(preview_path, overwrite=self._may_replace(preview_path, run.result))
 
     def write_preview(self, run: Run) -> None:
         """Write a preview where it is time for one; where that fails, warn and go on."""
         done = len(run.history.iteration)
-        if self.preview_every and done % self.preview_every == 0 and done < sum(run.iterations):
+        if self.preview_every and done % self.preview_every == 0 and done < run.total_iterations:
             path = self._preview_path(done)
             _warn_on_failure(lambda: run.result().save(path, overwrite=self._may_replace(path, run.result)))
 

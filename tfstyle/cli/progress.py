@@ -11,23 +11,21 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tfstyle.run.results import Iteration
+from tfstyle.run.setup import Scale
 
 LINE_INTERVAL = 10.0  # seconds between two lines, where the stream is no terminal
 Show = Callable[[Iteration], None]
 
 
 @contextlib.contextmanager
-def progress_display(
-    shapes: Sequence[tuple[int, int]], iterations: Sequence[int], stream: TextIO
-) -> Iterator[Show]:
+def progress_display(scales: Sequence[Scale], stream: TextIO) -> Iterator[Show]:
     """Yield a function to be called after each iteration.
 
     Args:
-        shapes: ``(height, width)`` of each scale; work is counted in pixels.
-        iterations: of each scale.
+        scales: of the run; work is counted in pixels.
         stream: where to write.
     """
-    scale_work = [count * height * width for count, (height, width) in zip(iterations, shapes, strict=True)]
+    scale_work = [scale.iterations * scale.shape[0] * scale.shape[1] for scale in scales]
     total_work = sum(scale_work)
 
     def work_done(step: Iteration) -> float:  # a run that goes on begins in the middle

@@ -60,14 +60,14 @@ def run_stylize(options: argparse.Namespace) -> int:
     styles = apply_fine_style(options.styles, config, checkpoints=checkpoints)
     run = Run(options.content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
     outputs.check(run)
-    layout = describe_layout(run.preparation, run.shapes[-1], run.layouts[-1])
+    layout = describe_layout(run.setup, run.scales[-1].shape, run.layouts[-1])
     print(f"tfstyle: {layout}", file=sys.stderr, flush=True)
     run_error: RunError | None = None
     save_error = ""
     with interruptible() as interrupted:
         try:
             with (
-                progress_display(run.shapes, run.iterations, sys.stderr) as show,
+                progress_display(run.scales, sys.stderr) as show,
                 contextlib.closing(iter(run)) as iterations,
             ):
                 for iteration in iterations:
@@ -151,7 +151,7 @@ def _run_interpolation(options: argparse.Namespace) -> int:
     from tfstyle.run.inputs import fit_to_size
     from tfstyle.run.transfer import interpolate
 
-    height, width = fit_to_size(load(options.content, config.max_pixels), config).rgb.shape[:2]
+    height, width = fit_to_size(load(options.content, max_pixels=config.max_pixels), config).rgb.shape[:2]
     check_output(output, overwrite=options.overwrite, shape=(height, strip_width(width, options.interpolate)))
     results: list[Result] = []
     run_error: RunError | None = None
@@ -159,11 +159,7 @@ def _run_interpolation(options: argparse.Namespace) -> int:
     with interruptible() as interrupted:
         try:
             for result in interpolate(
-                options.content,
-                options.styles,
-                count=options.interpolate,
-                config=config,
-                stop=interrupted,
+                options.content, options.styles, config, count=options.interpolate, stop=interrupted
             ):
                 results.append(result)
                 seconds = time.perf_counter() - start

@@ -110,6 +110,11 @@ class Run:
         self._resumed = _Progress()
         self._checkpoints = self._open_checkpoints(checkpoints, custom_encoder=encoder is not None)
 
+    @property
+    def total_iterations(self) -> int:
+        """The iterations of all scales."""
+        return sum(scale.iterations for scale in self.scales)
+
     def __iter__(self) -> Generator[Iteration, None, None]:
         began = time.perf_counter() - (self.history.seconds or [0.0])[-1]
         for scale in self.scales:
