@@ -24,7 +24,7 @@ def run_export(options: argparse.Namespace) -> int:
     limits = Limits(**{name: getattr(options, name) for name in names if hasattr(options, name)})
     path = make_extractor(options).export(
         options.folder,
-        options.name,
+        name=options.name,
         version=options.model_version,
         precision=options.precision,
         limits=limits,
