@@ -78,7 +78,7 @@ def optimizer_variables(optimizer: Any) -> Sequence[Any]:
     return [*optimizer.variables, *left_out]
 
 
-def kept_average(optimizer: Any, variable: Any) -> tf.Tensor | None:
+def averaged_value(optimizer: Any, variable: Any) -> tf.Tensor | None:
     """The mean of a variable's values that an averaging optimiser keeps, once it has begun; else None."""
     # Keras 2.15: tensorflow-addons' MovingAverage and SWA.
     if not isinstance(optimizer, _LEGACY) or "average" not in optimizer.get_slot_names():

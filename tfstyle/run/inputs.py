@@ -171,7 +171,7 @@ def read_inputs(
     known = _Digests(digests)
     original = fit_to_size(known.of("the content image", load(content, config.max_pixels)), config)
     read = [
-        known.of(f"style image {i}", Style.of(source) or load(source, config.max_pixels))
+        known.of(f"style image {i}", Style.from_source(source) or load(source, config.max_pixels))
         for i, source in enumerate(sources, 1)
     ]
     styles = [s if isinstance(s, Style) else _sized(s, i, original, config) for i, s in enumerate(read)]
