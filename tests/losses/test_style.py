@@ -307,8 +307,8 @@ def test_only_gram_matrices_are_products(name, loss, pair):
     if name == "shifted":
         loss = shifted_gram(0.0)
     ratio = float(compare(loss, 3 * f, 3 * s)) / float(compare(loss, f, s))
-    assert loss.of_products == (name in ("gram", "shifted"))
-    assert ratio == pytest.approx(81 if loss.of_products else 9, rel=1e-2)
+    assert loss.second_order == (name in ("gram", "shifted"))
+    assert ratio == pytest.approx(81 if loss.second_order else 9, rel=1e-2)
 
 
 def test_a_shift_tells_silence_together_from_silence_of_one():
