@@ -332,7 +332,9 @@ class ScaleTargets:
         style, region = self._inputs.styles[index], self._inputs.style_regions[index]
         if isinstance(style, Style):
             size, _ = style_target_size(self._inputs.content, index, self._config)
-            longest = size if self._config.enlarge or not style.original else min(size, style.original)
+            longest = (
+                size if self._config.enlarge or not style.original_size else min(size, style.original_size)
+            )
             return {layer: (tf.constant(gram[None]),) for layer, gram in style.at(factor * longest).items()}
         small = style.shrunk(factor, self._preparation.encoder.minimum_size)
         if region is not None:

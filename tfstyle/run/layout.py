@@ -38,7 +38,7 @@ def estimated_bytes(preparation: TransferSetup, shape: Shape, layout: Layout) ->
     optimizer, features = preparation.optimizer_keeping(layout.history), _features(preparation)
     if layout.side is None:
         return memory.step_bytes(shape, *features, optimizer)
-    view = preparation.tiled(layout.side).view
+    view = preparation.tiled(layout.side).receptive_field
     return memory.step_bytes(shape, *features, optimizer, max(layout.side), view)
 
 
@@ -63,7 +63,7 @@ def plan_layouts(
         return [Layout()] * len(shapes)
     if config.tile != "auto":
         side = (int(config.tile), int(config.tile))
-        view = preparation.tiled(side).view
+        view = preparation.tiled(side).receptive_field
         tiles(shapes[-1], side, view)  # both say whether that can be
         return [
             Layout(_where(side, [shape], view), _where(side, own, view))
@@ -88,7 +88,7 @@ def restore_layouts(plain: Sequence[Sequence[Any]]) -> list[Layout]:
 
 def _where(side: Shape, shapes: Sequence[Shape], view: ReceptiveField) -> Shape | None:
     """The side, if any of some pictures is larger, and if all of them can be cut."""
-    if view.around and any(n % view.alignment for shape in shapes for n in shape):
+    if view.circular and any(n % view.alignment for shape in shapes for n in shape):
         return None
     return side if any(max(shape) > min(side) for shape in shapes) else None
 
@@ -100,8 +100,8 @@ def _fitting(preparation: TransferSetup, shape: Shape, styles: Sequence[Shape], 
     if preparation.encoder.network == CUSTOM_MODEL or not any(map(too_large, [shape, *styles])):
         return Layout()
     try:
-        least = (memory.SMALLEST, memory.SMALLEST)
-        view = preparation.tiled(least).view
+        least = (memory.MIN_TILE_SIDE, memory.MIN_TILE_SIDE)
+        view = preparation.tiled(least).receptive_field
         tiles(shape, least, view)
     except ConfigError as error:
         log.warning("the step may not fit into memory, and cannot be tiled: %s", error)
@@ -139,12 +139,12 @@ def smaller_layout(
         ConfigError: it cannot be tiled.
     """
     if layout.side is None:
-        side = min(1024, max(memory.SMALLEST, max(shape) // 2))
+        side = min(1024, max(memory.MIN_TILE_SIDE, max(shape) // 2))
     else:
         side = max(layout.side) // 2
-    if side < memory.SMALLEST:
+    if side < memory.MIN_TILE_SIDE:
         return None
-    view = preparation.tiled((side, side)).view
+    view = preparation.tiled((side, side)).receptive_field
     even = even_tile_sides(shape, side, view)
     tiles(shape, even, view)
     return layout._replace(side=even, style_side=_where(even, styles, view))
@@ -167,7 +167,7 @@ def describe_layout(preparation: TransferSetup, shape: Shape, layout: Layout) ->
     if layout.side is None:
         return f"{about} {size:.1f} GB"
     down, across = layout.side
-    share = margin_overhead(shape, layout.side, preparation.tiled(layout.side).view)
+    share = margin_overhead(shape, layout.side, preparation.tiled(layout.side).receptive_field)
     cut = f"tiles of {across} x {down}; their halo adds {100 * (share - 1):.0f}% of work"
     return f"{about} {size:.1f} GB in {cut}"
 
