@@ -412,4 +412,4 @@ def test_on_the_command_line(files, small_file, capsys):
     if not HERE:
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert "addons:swa is in tensorflow-addons alone" in line
-        assert line.endswith("or use the option average")
+        assert line.endswith("or use the option ema_decay")

@@ -74,10 +74,7 @@ def version() -> str | None:
 def _load() -> tuple[Any, str]:
     needed = "a virtual environment of Python 3.10 or 3.11 with tfstyle[addons], which brings TensorFlow 2.15"
     if not keras.__version__.startswith("2."):  # it would fail half-way: No module named 'keras.src.engine'
-        return (
-            None,
-            f"tensorflow-addons does not import beside Keras {keras.__version__}; it needs {needed}",
-        )
+        return None, f"tensorflow-addons does not import beside Keras {keras.__version__}; it needs {needed}"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its warning that it has ended
@@ -85,10 +82,7 @@ def _load() -> tuple[Any, str]:
     except Exception as error:  # of any kind, as it is not maintained any more
         message = str(error).partition("\n")[0]
         python = platform.python_version()
-        return (
-            None,
-            f"tensorflow-addons cannot be imported on Python {python} ({message}); it needs {needed}",
-        )
+        return None, f"tensorflow-addons cannot be imported on Python {python} ({message}); it needs {needed}"
 
 
 def gaussian_filter2d(

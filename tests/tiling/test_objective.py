@@ -358,7 +358,7 @@ def test_the_history_of_lbfgs_is_shortened_to_what_fits(options, content, style,
     assert run.history.total[-1] < run.history.total[0]
 
 
-def out_of_memory(*arguments):
+def out_of_memory(*arguments, **options):
     raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
