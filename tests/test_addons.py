@@ -338,8 +338,8 @@ def test_a_state_goes_through_its_leaves(name):
 
     start = tf.constant(images()[:1])
     x, state = go_on(start, adapted.init(start), 3)
-    kept = [np.array(leaf) for leaf in adapted.leaves(state)]
-    again, end = go_on(x, adapted.put_back(adapted.init(x), kept), 3)
+    kept = [np.array(leaf) for leaf in adapted.flatten(state)]
+    again, end = go_on(x, adapted.restore(adapted.init(x), kept), 3)
     whole, expected = go_on(x, state, 3)
     assert np.array_equal(again, whole)
     assert np.array_equal(adapted.solution(again, end), adapted.solution(whole, expected))
@@ -412,4 +412,4 @@ def test_on_the_command_line(files, small_file, capsys):
     if not HERE:
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert "addons:swa is in tensorflow-addons alone" in line
-        assert line.endswith("or use the option average")
+        assert line.endswith("or use the option ema_decay")

@@ -1,4 +1,4 @@
-"""What style transfer wants of tensorflow-addons: from there where it imports, else from maintained parts.
+"""The parts of tensorflow-addons that style transfer uses: from there where it imports, else replaced.
 
 tensorflow-addons ended in 2024. Its last release, 0.23, has wheels for Python up to 3.11 and imports beside
 Keras 2 alone, so on TensorFlow 2.15 (the extra ``tfstyle[addons]``). Elsewhere TensorFlow and Keras give the
@@ -37,52 +37,52 @@ CLASSES = {
     "swa": "SWA",
     "yogi": "Yogi",
 }
-#: Those that Keras has as well -> its class, and what that must be given to be the same.
-_KERAS: dict[str, tuple[str, dict[str, Any]]] = {
+#: Those that Keras has as well -> its class, and the options with which it is the same.
+_KERAS_EQUIVALENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "adamw": ("AdamW", {}),
     "lamb": ("Lamb", {"epsilon": 1e-6}),
     "lazyadam": ("Adam", {}),  # lazy where gradients are sparse, which an image's are not
     "proximaladagrad": ("Adagrad", {"epsilon": 0.0}),
     "sgdw": ("SGD", {}),
 }
-_AROUND_ADAM = {"lookahead", "movingaverage", "swa"}
-_INSTEAD = {"movingaverage": "the option ema_decay", "swa": "the option ema_decay"}
+_ADAM_WRAPPERS = {"lookahead", "movingaverage", "swa"}
+_ALTERNATIVES = {"movingaverage": "the option ema_decay", "swa": "the option ema_decay"}
 #: The decoupled decay that AdamW and SGDW multiply the image by at every step, unless told otherwise.
 WEIGHT_DECAY = 1e-4
-_GIVEN: dict[str, dict[str, Any]] = {
+_DEFAULT_OPTIONS: dict[str, dict[str, Any]] = {
     "adamw": {"weight_decay": WEIGHT_DECAY},
     "sgdw": {"weight_decay": WEIGHT_DECAY},
-    # From the first iterate, and not bound to it: the decay grows with the iterations.
+    # Averages from the first iterate on, with a decay that grows so that the first one loses its weight.
     "movingaverage": {"start_step": 1, "dynamic_decay": True},
-    "swa": {"average_period": 1},  # of every iterate; a scale has few
+    "swa": {"average_period": 1},  # averages every iterate, as a scale has few
 }
 
 
 def why_not() -> str | None:
-    """One line on why tensorflow-addons is not there and what to use, or None where it is."""
+    """One line on why tensorflow-addons is not available and what to use, or None where it is available."""
     package, reason = _load()
     return None if package else reason
 
 
 def version() -> str | None:
-    """tensorflow-addons' version, or None where it is not there."""
+    """tensorflow-addons' version, or None where it is not available."""
     package, _ = _load()
     return package.__version__ if package else None
 
 
 @functools.cache
 def _load() -> tuple[Any, str]:
-    own = "a virtual environment of Python 3.10 or 3.11 with tfstyle[addons], which brings TensorFlow 2.15"
+    needed = "a virtual environment of Python 3.10 or 3.11 with tfstyle[addons], which brings TensorFlow 2.15"
     if not keras.__version__.startswith("2."):  # it would fail half-way: No module named 'keras.src.engine'
-        return None, f"tensorflow-addons does not import beside Keras {keras.__version__}; it needs {own}"
+        return None, f"tensorflow-addons does not import beside Keras {keras.__version__}; it needs {needed}"
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that it has ended
+            warnings.simplefilter("ignore")  # its warning that it has ended
             return importlib.import_module("tensorflow_addons"), ""
-    except Exception as error:  # whatever it runs into: it is not mended any more
-        words = str(error).partition("\n")[0]
+    except Exception as error:  # of any kind, as it is not maintained any more
+        message = str(error).partition("\n")[0]
         python = platform.python_version()
-        return None, f"tensorflow-addons cannot be imported on Python {python} ({words}); it needs {own}"
+        return None, f"tensorflow-addons cannot be imported on Python {python} ({message}); it needs {needed}"
 
 
 def gaussian_filter2d(
@@ -98,8 +98,8 @@ def gaussian_filter2d(
         image: float tensor ``[batch, height, width, channels]`` of any float type; computed in float32.
         filter_shape: the filter's height and width in pixels.
         sigma: standard deviations in pixels along height and width, or one for both.
-        padding: what lies beyond the border: ``REFLECT``, ``SYMMETRIC`` or ``CONSTANT``.
-        constant_values: what is seen there with ``CONSTANT``.
+        padding: of the border: ``REFLECT``, ``SYMMETRIC`` or ``CONSTANT``.
+        constant_values: the value there with ``CONSTANT``.
 
     Returns:
         A tensor of the image's shape and type.
@@ -113,31 +113,31 @@ def gaussian_filter2d(
     if min(filter_shape) < 1 or not min(deviations) > 0:
         raise ConfigError(f"filter_shape is {filter_shape} and sigma {sigma}; all must be above 0")
     package, _ = _load()
-    # Theirs is a tf.function, which would be traced anew for each size, with a warning: what is inside it.
-    along = package.image.gaussian_filter2d.python_function if package else _filter
+    # tensorflow-addons' is a tf.function, traced anew for each size, with a warning: the function inside it.
+    blur_axis = package.image.gaussian_filter2d.python_function if package else _blur_axis
     blurred = tf.cast(image, tf.float32)
     for shape, deviation in zip(((filter_shape[0], 1), (1, filter_shape[1])), deviations, strict=True):
         if max(shape) > 1:
-            blurred = along(blurred, shape, deviation, padding, constant_values)
+            blurred = blur_axis(blurred, shape, deviation, padding, constant_values)
     return tf.ensure_shape(tf.cast(blurred, image.dtype), image.shape)
 
 
-def _filter(
+def _blur_axis(
     image: tf.Tensor, shape: tuple[int, int], sigma: float, padding: str, constant_values: float
 ) -> tf.Tensor:
     before = [(side - 1) // 2 for side in shape]
     paddings = [[0, 0], *([b, side - 1 - b] for b, side in zip(before, shape, strict=True)), [0, 0]]
-    places = np.arange(max(shape)) - max(before)
-    weights = np.exp(-0.5 * (places / sigma) ** 2)
+    offsets = np.arange(max(shape)) - max(before)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = (weights / weights.sum()).astype(np.float32).reshape(*shape, 1, 1)
     padded = tf.pad(image, paddings, padding, constant_values)
     return tf.nn.depthwise_conv2d(padded, tf.tile(kernel, [1, 1, tf.shape(image)[-1], 1]), [1] * 4, "VALID")
 
 
 def dense_image_warp(image: tf.Tensor, flow: tf.Tensor) -> tf.Tensor:
-    """Take each pixel from where an optical flow says that it came from: ``image[y - flow_y, x - flow_x]``.
+    """Warp an image by an optical flow, along which each pixel has come: ``image[y - flow_y, x - flow_x]``.
 
-    Between pixels it is interpolated linearly; beyond the border the nearest pixel is seen. Differentiable
+    Between pixels it is interpolated linearly; beyond the border the nearest pixel is taken. Differentiable
     with respect to both.
 
     Args:
@@ -149,7 +149,7 @@ def dense_image_warp(image: tf.Tensor, flow: tf.Tensor) -> tf.Tensor:
         A tensor of the image's shape and type.
 
     Raises:
-        ConfigError: neither tensorflow-addons nor Keras 3 is there.
+        ConfigError: neither tensorflow-addons nor Keras 3 is available.
 
     Reference: `tfa.image.dense_image_warp`.
     """
@@ -162,9 +162,10 @@ def dense_image_warp(image: tf.Tensor, flow: tf.Tensor) -> tf.Tensor:
     rows, columns = (tf.range(tf.shape(image)[axis]) for axis in (1, 2))
     grid = tf.cast(tf.stack(tf.meshgrid(rows, columns, indexing="ij")), flow.dtype)
 
-    def warp(one: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        origin = grid - tf.transpose(one[1], [2, 0, 1])
-        planes = tf.unstack(one[0], axis=-1)
+    def warp(image_and_flow: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        image, flow = image_and_flow
+        origin = grid - tf.transpose(flow, [2, 0, 1])
+        planes = tf.unstack(image, axis=-1)
         return tf.stack(
             [keras.ops.image.map_coordinates(p, origin, order=1, fill_mode="nearest") for p in planes], -1
         )
@@ -173,7 +174,7 @@ def dense_image_warp(image: tf.Tensor, flow: tf.Tensor) -> tf.Tensor:
 
 
 def instance_normalization(**options: Any) -> keras.layers.Layer:
-    """A layer that brings each channel of each image to mean 0 and variance 1, then scales and shifts it.
+    """A layer that normalizes each channel of each image to mean 0 and variance 1, then scales and shifts it.
 
     Keras' own on both stacks, as tensorflow-addons recommends.
 
@@ -191,50 +192,53 @@ def instance_normalization(**options: Any) -> keras.layers.Layer:
 def optimizer(
     name: str, learning_rate: float = 0.02, beta_1: float = 0.9, beta_2: float = 0.999, **numbers: Any
 ) -> Any:
-    """One of tensorflow-addons' optimisers by its name in `CLASSES`; or Keras' own, where it has the same.
+    """One of tensorflow-addons' optimisers by its name in `CLASSES`, or the same one of Keras.
 
-    Not by name: MultiOptimizer, which is for layers, and ConditionalGradient, for whose ball of solutions
+    Left out: MultiOptimizer, which is for layers, and ConditionalGradient, for whose ball of solutions
     there is no good default.
 
-    ``--optimizer addons:NAME`` hands on the gradient times the number of pixels, so that an ε means the
+    ``--optimizer addons:NAME`` multiplies the gradient by the number of pixels, so that an ε means the
     same at every size; for that in Python, `stylize` takes ``from_keras(optimizer(...), per_pixel=True)`` of
-    `tfstyle.keras_optimizers`.
+    `tfstyle.optim`.
 
     Args:
-        name: such as ``lamb``. ``lookahead``, ``movingaverage`` and ``swa`` go around Adam.
+        name: such as ``lamb``. ``lookahead``, ``movingaverage`` and ``swa`` wrap Adam.
         learning_rate, beta_1, beta_2: for the methods that have them.
-        **numbers: the method's own, such as ``sync_period``.
+        **numbers: the method's other options, such as ``sync_period``.
 
     Returns:
         A Keras optimiser.
 
     Raises:
-        ConfigError: no such name, or only tensorflow-addons has it and is not there.
+        ConfigError: no such name, or only tensorflow-addons has it and is not available.
     """
     if name not in CLASSES:
         raise ConfigError(f"no optimizer addons:{name}; there are {', '.join(CLASSES)}")
     package, reason = _load()
     common = {"learning_rate": float(learning_rate), "beta_1": beta_1, "beta_2": beta_2}
-    numbers = {**_GIVEN.get(name, {}), **numbers}
+    options = {**_DEFAULT_OPTIONS.get(name, {}), **numbers}
     if package:
         kind = getattr(package.optimizers, CLASSES[name])
-        if name in _AROUND_ADAM:
-            return kind(keras.optimizers.legacy.Adam(**common), **numbers)
-        if name == "yogi":  # which spells them so
+        if name in _ADAM_WRAPPERS:
+            return kind(keras.optimizers.legacy.Adam(**common), **options)
+        if name == "yogi":  # which spells them without the underscore
             common |= {"beta1": beta_1, "beta2": beta_2}
-        return kind(**_taken(kind, common), **numbers)
-    theirs, same = _KERAS.get(name, ("", {}))
-    kind = getattr(keras.optimizers, theirs, None)
+        return kind(**_accepted(kind, common), **options)
+    keras_name, keras_options = _KERAS_EQUIVALENTS.get(name, ("", {}))
+    kind = getattr(keras.optimizers, keras_name, None)
     if kind is None:
-        usable = ", ".join(f"addons:{n}" for n, (k, _) in _KERAS.items() if hasattr(keras.optimizers, k))
-        instead = _INSTEAD.get(name, f"adam, lbfgs, {usable}")
-        raise ConfigError(f"addons:{name} is in tensorflow-addons alone: {reason}; or use {instead}")
-    if "weight_decay" in numbers:  # Keras multiplies it by the learning rate
-        if "weight_decay" not in _GIVEN.get(name, {}):
+        usable = ", ".join(
+            f"addons:{n}" for n, (k, _) in _KERAS_EQUIVALENTS.items() if hasattr(keras.optimizers, k)
+        )
+        alternatives = _ALTERNATIVES.get(name, f"adam, lbfgs, {usable}")
+        raise ConfigError(f"addons:{name} is in tensorflow-addons alone: {reason}; or use {alternatives}")
+    if "weight_decay" in options:  # Keras multiplies it by the learning rate
+        if "weight_decay" not in _DEFAULT_OPTIONS.get(name, {}):
             raise ConfigError(f"addons:{name} takes no weight_decay here: Keras' is another one")
-        numbers["weight_decay"] = numbers["weight_decay"] / learning_rate
-    return kind(**_taken(kind, common), **{**same, **numbers})
+        options["weight_decay"] = options["weight_decay"] / learning_rate
+    return kind(**_accepted(kind, common), **{**keras_options, **options})
 
 
-def _taken(kind: Callable[..., Any], numbers: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in numbers.items() if key in inspect.signature(kind).parameters}
+def _accepted(kind: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a class takes."""
+    return {key: value for key, value in options.items() if key in inspect.signature(kind).parameters}

@@ -30,7 +30,7 @@ KERAS_2 = keras.__version__.startswith("2.")
 _LEGACY: tuple[Any, ...] = (keras.optimizers.legacy.Optimizer,) if KERAS_2 else ()
 #: What counts as a Keras optimiser.
 OPTIMIZERS: tuple[Any, ...] = (keras.optimizers.Optimizer, *_LEGACY)
-_SWAPPING = threading.Lock()
+_SWAP_LOCK = threading.Lock()
 
 
 def check_backend() -> None:
@@ -50,16 +50,16 @@ def check_backend() -> None:
 
 
 def start_optimizer(kind: Any, config: dict[str, Any], x: tf.Tensor) -> tuple[Any, Any]:
-    """A fresh optimiser with all its slots, and a variable holding x for it to move.
+    """A new optimiser with all its slots, and a variable with the value x for it to move.
 
     Args:
-        kind: one of `OPTIMIZERS`, or a class below one.
-        config: what its ``get_config`` gave.
+        kind: one of `OPTIMIZERS`, or a subclass.
+        config: of its ``get_config``.
         x: float tensor of any shape.
     """
     # Keras 2.15: the optimisers take TensorFlow's own variables, and it has no others.
     variable = tf.Variable(x) if KERAS_2 else keras.Variable(x)
-    # A copy, as tensorflow-addons 0.23 takes the inner optimiser out of what it is given.
+    # A copy, as tensorflow-addons 0.23 takes the inner optimiser out of what it is values_by_id.
     optimizer = kind.from_config(copy.deepcopy(config))
     # Keras 2.15: legacy optimisers have no build().
     if issubclass(kind, _LEGACY):
@@ -78,13 +78,13 @@ def optimizer_variables(optimizer: Any) -> Sequence[Any]:
     return [*optimizer.variables, *left_out]
 
 
-def kept_average(optimizer: Any, variable: Any) -> tf.Tensor | None:
-    """The mean of a variable's values that an averaging optimiser keeps, once it has begun; else None."""
+def averaged_value(optimizer: Any, variable: Any) -> tf.Tensor | None:
+    """The mean of a variable's values, if the optimiser averages them and has begun to; else None."""
     # Keras 2.15: tensorflow-addons' MovingAverage and SWA.
     if not isinstance(optimizer, _LEGACY) or "average" not in optimizer.get_slot_names():
         return None
-    begins = optimizer.get_config().get("start_averaging", 0)
-    if int(optimizer.iterations) <= begins:
+    start = optimizer.get_config().get("start_averaging", 0)
+    if int(optimizer.iterations) <= start:
         return None
     return tf.identity(optimizer.get_slot(variable, "average"))
 
@@ -126,34 +126,34 @@ def call_with(model: keras.Model, inputs: tf.Tensor, values: Sequence[tf.Tensor]
     """A model's outputs as in inference, with other values for its variables.
 
     Args:
-        inputs: what the model takes.
+        inputs: of the model.
         values: one per ``model.variables``, in their order; cast to their types.
 
     Raises:
         BackendError: on Keras 2, a variable that is not an attribute of a layer.
     """
-    given = {
+    values_by_id = {
         id(variable): tf.cast(value, variable.dtype)
         for variable, value in zip(model.variables, values, strict=True)
     }
     if not KERAS_2:
-        trainable = [given[id(variable)] for variable in model.trainable_variables]
-        others = [given[id(variable)] for variable in model.non_trainable_variables]
+        trainable = [values_by_id[id(variable)] for variable in model.trainable_variables]
+        others = [values_by_id[id(variable)] for variable in model.non_trainable_variables]
         return model.stateless_call(trainable, others, inputs, training=False)[0]
-    # Keras 2.15 has no stateless_call: the values take the variables' places in the layers for this call.
-    places = [
+    # Keras 2.15 has no stateless_call: for this call the values replace the layers' attributes.
+    attributes_with_variables = [
         (vars(layer), name, variable)
         for layer in model.submodules
         for name, variable in vars(layer).items()
-        if id(variable) in given
+        if id(variable) in values_by_id
     ]
-    if {id(variable) for _, _, variable in places} != set(given):
+    if {id(variable) for _, _, variable in attributes_with_variables} != set(values_by_id):
         raise BackendError(f"{model.name} has variables out of reach on Keras {keras.__version__}")
-    with _SWAPPING:
+    with _SWAP_LOCK:
         try:
-            for attributes, name, variable in places:
-                attributes[name] = given[id(variable)]
+            for attributes, name, variable in attributes_with_variables:
+                attributes[name] = values_by_id[id(variable)]
             return model(inputs, training=False)
         finally:
-            for attributes, name, variable in places:
+            for attributes, name, variable in attributes_with_variables:
                 attributes[name] = variable

@@ -16,7 +16,7 @@ XLA_CACHE = "--tf_xla_persistent_cache_directory="
 
 
 class Choice(NamedTuple):
-    """What was chosen, and why, in words for the user."""
+    """The value chosen for an ``auto`` option, and the reason in words for the user."""
 
     value: str
     why: str
@@ -33,8 +33,8 @@ def choose_device(wanted: str = "auto") -> Choice:
     """
     count = len(tf.config.list_physical_devices("GPU"))
     if wanted == "auto":
-        seen = "TensorFlow sees a GPU" if count else "TensorFlow sees no GPU"
-        return Choice("/GPU:0" if count else "/CPU:0", seen)
+        reason = "TensorFlow sees a GPU" if count else "TensorFlow sees no GPU"
+        return Choice("/GPU:0" if count else "/CPU:0", reason)
     if wanted == "cpu":
         return Choice("/CPU:0", "asked for")
     if int(wanted.partition(":")[2]) >= count:
@@ -67,7 +67,7 @@ def choose_precision(wanted: str, device: str) -> Choice:
 
     Args:
         wanted: one of them, or ``auto``: bfloat16 where the processor has instructions for it; on a GPU
-            what its tensor cores know, bfloat16 or float16.
+            what its tensor cores have, bfloat16 or float16.
         device: as `choose_device` gives it.
     """
     if wanted != "auto":
@@ -75,20 +75,20 @@ def choose_precision(wanted: str, device: str) -> Choice:
     if "GPU" in device:
         gpu = tf.config.list_physical_devices("GPU")[int(device.rpartition(":")[2])]
         capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
-        words = f"the GPU has compute capability {capability[0]}.{capability[1]}"
-        # Tensor cores know float16 from 7.0 and bfloat16 from 8.0.
-        half = "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
-        return Choice(half, words)
+        reason = f"the GPU has compute capability {capability[0]}.{capability[1]}"
+        # Tensor cores have float16 from 7.0 and bfloat16 from 8.0.
+        dtype = "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
+        return Choice(dtype, reason)
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
         return Choice("float32", "oneDNN is switched off by TF_ENABLE_ONEDNN_OPTS=0")
-    fast = sorted({"amx_bf16", "avx512_bf16"} & _processor_flags())
-    if fast:
-        return Choice("bfloat16", f"the processor has {' and '.join(fast)}")
+    instructions = sorted({"amx_bf16", "avx512_bf16"} & _processor_flags())
+    if instructions:
+        return Choice("bfloat16", f"the processor has {' and '.join(instructions)}")
     return Choice("float32", "the processor is not known to have bfloat16 instructions")
 
 
 def _processor_flags() -> set[str]:
-    """What Linux says that the processor has; nothing on other systems."""
+    """The processor's flags on Linux; empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -98,7 +98,7 @@ def _processor_flags() -> set[str]:
 
 @contextlib.contextmanager
 def one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
-    """Turn what goes wrong on the device into RunErrors."""
+    """Turn errors of the device into RunErrors of one line."""
     try:
         yield
     except (MemoryError, tf.errors.OpError) as error:
@@ -109,7 +109,7 @@ def one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says so; compiled programs raise it under other names."""
+    """Whether an error means that memory ran out; compiled programs raise it as other classes."""
     return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)) or (
         isinstance(error, tf.errors.OpError) and "out of memory" in str(error).lower().replace("_", " ")
     )

@@ -80,10 +80,10 @@ def test_total_variation_of_a_single_pixel_is_zero():
     assert float(total_variation(np.ones((1, 1, 1, 3), np.float32))) == 0
 
 
-def make_objective(encoder, units, **weights):
+def make_objective(encoder, normalization, **weights):
     numbers = {"content_weight": 2.0, "style_weight": 3.0, "tv_weight": 5.0} | weights
     layers = {"conv1_1": 0.25, "conv2_1": 0.75}
-    return Objective(encoder.features, {"conv2_2": 1.0}, layers, normalization=units, **numbers)
+    return Objective(encoder.features, {"conv2_2": 1.0}, layers, normalization=normalization, **numbers)
 
 
 def test_the_objective_is_the_weighted_sum(small_encoder):
@@ -94,7 +94,10 @@ def test_the_objective_is_the_weighted_sum(small_encoder):
         tf.constant(image[None]), objective.targets(content[None], [objective.style_summary(style[None])])
     )
 
-    f, p, s = (reference.features(x, small_encoder.weights.arrays, 4) for x in (image, content, style))
+    f, p, s = (
+        reference.features(x, small_encoder.weights.arrays, 4, "avg", "reflect")
+        for x in (image, content, style)
+    )
     grams = {i: (reference.gram(f[i]), reference.gram(s[i])) for i in (0, 2)}
     expected = {
         "content": 2 * reference.content_loss(f[3], p[3]),
@@ -109,13 +112,16 @@ def test_the_objective_is_the_weighted_sum(small_encoder):
         assert float(terms[name]) == pytest.approx(value, rel=1e-4), name
 
 
-def test_balanced_units_are_relative(small_encoder):
+def test_balanced_normalization_is_relative(small_encoder):
     image, content, style = (make_picture(12, 16, s) for s in (1, 2, 3))
     objective = make_objective(small_encoder, balanced_normalization)
     terms = objective(
         tf.constant(image[None]), objective.targets(content[None], [objective.style_summary(style[None])])
     )
-    f, p, s = (reference.features(x, small_encoder.weights.arrays, 4) for x in (image, content, style))
+    f, p, s = (
+        reference.features(x, small_encoder.weights.arrays, 4, "avg", "reflect")
+        for x in (image, content, style)
+    )
     a, g = reference.gram(s[2]), reference.gram(f[2])
     assert float(terms["style/conv2_1"]) == pytest.approx(
         3 * 0.75 * ((g - a) ** 2).sum() / (a**2).sum(), rel=1e-4
@@ -126,7 +132,7 @@ def test_balanced_units_are_relative(small_encoder):
     )
 
 
-def test_balanced_units_do_not_depend_on_the_scale_of_the_weights(small_weights):
+def test_balanced_normalization_does_not_depend_on_the_scale_of_the_weights(small_weights):
     """Kernels of the last layer ten times as large: its features too, and the loss as before."""
     larger = dict(small_weights.arrays)
     for key in ("block2_conv1/kernel", "block2_conv1/bias"):
@@ -162,7 +168,8 @@ def test_several_styles_are_blended_on_their_gram_matrices(small_encoder):
     objective = make_objective(small_encoder, paper_normalization)
     targets = objective.targets(content, [objective.style_summary(s) for s in (one, two)], [1, 3])
     (blended,) = targets.styles[0]["conv1_1"]
-    grams = [reference.gram(reference.features(s[0], small_encoder.weights.arrays, 1)[0]) for s in (one, two)]
+    arrays = small_encoder.weights.arrays
+    grams = [reference.gram(reference.features(s[0], arrays, 1, padding="reflect")[0]) for s in (one, two)]
     assert reference.relative_error(blended[0], 0.25 * grams[0] + 0.75 * grams[1]) < 1e-5
 
 
@@ -194,7 +201,7 @@ def test_unit_gradients_have_the_weights_as_their_sum_of_magnitudes(kind):
 
 
 @pytest.mark.parametrize(
-    ("units", "content_factor", "style_factor"),
+    ("normalization", "content_factor", "style_factor"),
     [
         (paper_normalization, 0.5, lambda n: 1 / (4 * n**2)),
         (mean_normalization, 1 / (6 * 7 * 3), lambda n: 1 / n**2),
@@ -202,9 +209,9 @@ def test_unit_gradients_have_the_weights_as_their_sum_of_magnitudes(kind):
         (root_normalization, 0.5 / (3**0.5 * 42**0.5), lambda n: 1 / (4 * n**2)),
     ],
 )
-def test_units(units, content_factor, style_factor):
+def test_normalizations(normalization, content_factor, style_factor):
     content, style, image = (make_picture(6, 7, s)[None] for s in (1, 2, 3))
-    objective = Objective(identity, {"conv1_1": 1.0}, {"conv1_1": 1.0}, 1.0, 1.0, normalization=units)
+    objective = Objective(identity, {"conv1_1": 1.0}, {"conv1_1": 1.0}, 1.0, 1.0, normalization=normalization)
     terms = objective(tf.constant(image), objective.targets(content, [objective.style_summary(style)]))
     assert float(terms["content"]) == pytest.approx(content_factor * ((image - content) ** 2).sum(), rel=1e-4)
     grams = [reference.gram(x[0]) for x in (image, style)]
@@ -261,7 +268,7 @@ def test_losses_and_gradients_agree_with_another_framework(data, pooling):
     truth = np.load(data / "reference" / "tubingen_starry_night.npz")
     style_layers, content_layer = ("conv1_1", "conv2_1", "conv3_1"), "conv3_3"
     weights = data / "weights" / "vgg19_imagenet_block1-3.npz"
-    encoder = Encoder((*style_layers, content_layer), weights, pooling=pooling)
+    encoder = Encoder((*style_layers, content_layer), weights, pooling=pooling, padding="zeros")
     content, style, generated = (
         tf.constant(truth[name][None].astype(np.float32) / 255) for name in ("content", "style", "generated")
     )

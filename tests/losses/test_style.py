@@ -7,7 +7,7 @@ import tensorflow as tf
 from tests import reference
 from tfstyle.errors import ConfigError
 from tfstyle.losses import GRAM, HISTOGRAM, MEAN_DEVIATION, shifted_gram, sliced_wasserstein, wasserstein
-from tfstyle.losses.sliced import LEVELS
+from tfstyle.losses.sliced import QUANTILE_COUNT
 
 LOSSES = {
     "gram": GRAM,
@@ -111,8 +111,8 @@ def slow_table(values, weights):
     """The smallest value that has a share of (k + ½)/K of all weight at or below it."""
     order = np.argsort(values)
     reached, at, table = weights[order[0]], 0, []
-    for k in range(LEVELS):
-        while reached < (k + 0.5) / LEVELS * weights.sum() and at < len(order) - 1:
+    for k in range(QUANTILE_COUNT):
+        while reached < (k + 0.5) / QUANTILE_COUNT * weights.sum() and at < len(order) - 1:
             at += 1
             reached += weights[order[at]]
         table.append(values[order[at]])
@@ -135,7 +135,7 @@ def line_distance(x, wx, y, wy):
 
 def slow_histogram(f, wf, s, ws):
     tables = [slow_table(s[:, i], ws) for i in range(f.shape[1])]
-    return np.mean([line_distance(f[:, i], wf, t, np.ones(LEVELS)) for i, t in enumerate(tables)])
+    return np.mean([line_distance(f[:, i], wf, t, np.ones(QUANTILE_COUNT)) for i, t in enumerate(tables)])
 
 
 def slow_sliced(f, wf, s, ws):
@@ -307,8 +307,8 @@ def test_only_gram_matrices_are_products(name, loss, pair):
     if name == "shifted":
         loss = shifted_gram(0.0)
     ratio = float(compare(loss, 3 * f, 3 * s)) / float(compare(loss, f, s))
-    assert loss.of_products == (name in ("gram", "shifted"))
-    assert ratio == pytest.approx(81 if loss.of_products else 9, rel=1e-2)
+    assert loss.second_order == (name in ("gram", "shifted"))
+    assert ratio == pytest.approx(81 if loss.second_order else 9, rel=1e-2)
 
 
 def test_a_shift_tells_silence_together_from_silence_of_one():

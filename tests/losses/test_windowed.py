@@ -55,7 +55,7 @@ def test_content_takes_the_window_that_is_like_it():
     blocks = f.reshape(4, 2, 4, 2, 6).transpose(0, 2, 1, 3, 4).reshape(16, 2, 2, 6)
     order = np.random.default_rng(2).permutation(16)
     style = blocks[order].reshape(4, 4, 2, 2, 6).transpose(0, 2, 1, 3, 4).reshape(1, 8, 8, 6) * 5 + 2
-    found = loss.order(loss.summary(tf.constant(style), None), loss.summary(tf.constant(f), None))
+    found = loss.assign(loss.summary(tf.constant(style), None), loss.summary(tf.constant(f), None))
     assert np.array_equal(order[found.numpy()], np.arange(16))
 
 
@@ -134,10 +134,11 @@ def test_stylize_lowers_them(name, flat, small_file, content, style):
 def test_with_unit_gradients_the_unit_of_a_loss_does_not_matter(name, small_encoder):
     picture, other = (tf.constant(make_picture(32, 32, seed)[None]) for seed in (1, 2))
 
-    def gradient(units, unit_gradients):
+    def gradient(normalization, unit_gradients):
         objective = Objective(
-            small_encoder.features, {}, {"conv1_1": 1.0, "conv2_1": 1.0}, 0.0, 1.0, normalization=units,
-            style_losses=((STYLE_LOSSES[name], 1.0),), unit_gradients=unit_gradients,
+            small_encoder.features, {}, {"conv1_1": 1.0, "conv2_1": 1.0}, 0.0, 1.0,
+            normalization=normalization, style_losses=((STYLE_LOSSES[name], 1.0),),
+            unit_gradients=unit_gradients,
         )  # fmt: skip
         targets = objective.targets(picture, [objective.style_summary(other)])
         with tf.GradientTape() as tape:
@@ -145,7 +146,7 @@ def test_with_unit_gradients_the_unit_of_a_loss_does_not_matter(name, small_enco
             total = objective(picture, targets)["total"]
         return tape.gradient(total, picture)
 
-    one, same = (gradient(units, True) for units in (paper_normalization, balanced_normalization))
+    one, same = (gradient(n, True) for n in (paper_normalization, balanced_normalization))
     assert reference.relative_error(one, same) < 1e-4
-    one, another = (gradient(units, False) for units in (paper_normalization, balanced_normalization))
+    one, another = (gradient(n, False) for n in (paper_normalization, balanced_normalization))
     assert reference.relative_error(one, another) > 10

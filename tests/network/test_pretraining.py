@@ -39,7 +39,7 @@ def folder(pictures, tmp_path):
 
 def test_patches_are_the_pixels_around_a_place():
     features = np.arange(4 * 5 * 2, dtype=np.float32).reshape(4, 5, 2)
-    found = pretraining._sample(features, 20, np.random.default_rng(0))
+    found = pretraining._sample_patches(features, 20, np.random.default_rng(0))
     mirrored = {-1: 1, 4: 2, 5: 3}
     expected = set()
     for y in range(4):
@@ -81,7 +81,7 @@ def test_every_filter_fires_as_much_as_promised(learned, pictures):
     for layer in layers:
         flat = np.concatenate([f[layer].numpy().reshape(-1, f[layer].shape[-1]) for f in features])
         assert np.allclose(flat.mean(axis=0), 1, atol=0.1), layer  # over all places; patches are a sample
-        assert np.allclose((flat > 0).mean(axis=0), 1 - pretraining.SILENT, atol=0.06), layer
+        assert np.allclose((flat > 0).mean(axis=0), 1 - pretraining.SILENT_SHARE, atol=0.06), layer
 
 
 def test_the_seed_makes_the_filters(learned, pictures):
@@ -127,10 +127,12 @@ def test_pictures_of_one_colour_teach_nothing():
 def test_of_many_pictures_a_layer_reads_some(pictures, monkeypatch):
     """What is held at once is the patches, whose number does not grow."""
     read, sizes = [], []
-    load, learn = pretraining.load, pretraining._learn
+    load, learn = pretraining.load, pretraining._learn_filters
     monkeypatch.setattr(pretraining, "load", lambda source: read.append(1) or load(source))
-    monkeypatch.setattr(pretraining, "_learn", lambda x, *a: sizes.append(len(x)) or learn(x, *a))
-    monkeypatch.setattr(pretraining, "PICTURES_PER_LAYER", 5)
+    monkeypatch.setattr(
+        pretraining, "_learn_filters", lambda x, *a, **k: sizes.append(len(x)) or learn(x, *a, **k)
+    )
+    monkeypatch.setattr(pretraining, "IMAGES_PER_LAYER", 5)
     tfstyle.pretrain(pictures * 4, blocks=1, patches=2000)
     assert len(read) == 2 * 5
     assert sizes == [2000, 2000]
@@ -173,7 +175,6 @@ def test_saved_filters_are_loaded_again(learned, tmp_path):
     learned.save(tmp_path / "whole.npz")
     learned.save(tmp_path / "half.npz", half=True)
     whole, half = weights.load_weights(tmp_path / "whole.npz"), weights.load_weights(tmp_path / "half.npz")
-    assert learned.pooling == whole.pooling == half.pooling == "avg"
     for key, array in learned.arrays.items():
         assert np.array_equal(whole.arrays[key], array)
         assert np.allclose(half.arrays[key], array, rtol=1e-3, atol=1e-6)

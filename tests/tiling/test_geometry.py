@@ -16,7 +16,7 @@ from tfstyle.tiling import (
     tiles,
 )
 
-VIEW = ReceptiveField({"conv1_1": 1, "conv3_1": 4}, 24, False)
+FIELD = ReceptiveField({"conv1_1": 1, "conv3_1": 4}, 24, False)
 
 
 @pytest.fixture(scope="module")
@@ -27,40 +27,40 @@ def network():
 @pytest.mark.parametrize(
     ("shape", "side"), [((97, 130), 32), ((33, 65), 32), ((64, 64), 20), ((20, 500), 64)]
 )
-@pytest.mark.parametrize("around", [False, True])
-def test_insides_cover_the_picture_once_and_crops_hold_the_halo(shape, side, around):
-    if around:
+@pytest.mark.parametrize("circular", [False, True])
+def test_insides_cover_the_picture_once_and_crops_hold_the_margin(shape, side, circular):
+    if circular:
         shape = tuple(4 * (length // 4) for length in shape)
-    view = VIEW._replace(around=around)
+    field = FIELD._replace(circular=circular)
     count = np.zeros(shape, int)
-    for tile in tiles(shape, side, view):
+    for tile in tiles(shape, side, field):
         rows, columns = tile
         count[rows.begin : rows.end, columns.begin : columns.end] += 1
         for span, length in zip(tile, shape, strict=True):
             whole = (span.crop_begin, span.crop_end) == (0, length)
-            assert span.crop_begin % view.alignment == 0
-            if around and not whole:
-                assert span.crop_begin <= span.begin - view.halo
-                assert span.crop_end >= span.end + view.halo
+            assert span.crop_begin % field.alignment == 0
+            if circular and not whole:
+                assert span.crop_begin <= span.begin - field.margin
+                assert span.crop_end >= span.end + field.margin
             else:
-                assert span.crop_begin <= max(0, span.begin - view.halo)
-                assert span.crop_end >= min(length, span.end + view.halo)
-                assert span.crop_end == length or span.crop_end % view.alignment == 0
+                assert span.crop_begin <= max(0, span.begin - field.margin)
+                assert span.crop_end >= min(length, span.end + field.margin)
+                assert span.crop_end == length or span.crop_end % field.alignment == 0
     assert (count == 1).all()
 
 
 def test_crops_have_few_sizes():
-    spans = [(t.rows.crop_end - t.rows.crop_begin) for t in tiles((1001, 90), 64, VIEW)]
+    spans = [(t.rows.crop_end - t.rows.crop_begin) for t in tiles((1001, 90), 64, FIELD)]
     assert len(spans) > 30
     assert len(set(spans)) == 2
 
 
-@pytest.mark.parametrize("around", [False, True])
-def test_adding_is_the_adjoint_of_cutting(around):
+@pytest.mark.parametrize("circular", [False, True])
+def test_adding_is_the_adjoint_of_cutting(circular):
     """Σ cut(x) y = Σ x add(y), for every tile: what makes the sum of the tiles' gradients the gradient."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(1, 96, 60, 3))
-    for tile in tiles((96, 60), 16, VIEW._replace(around=around, halo=8)):
+    for tile in tiles((96, 60), 16, FIELD._replace(circular=circular, margin=8)):
         crop = tile.cut(x)
         y, total = generator.normal(size=crop.shape), np.zeros_like(x)
         tile.add(y, total)
@@ -68,26 +68,26 @@ def test_adding_is_the_adjoint_of_cutting(around):
 
 
 @pytest.mark.parametrize("layer", ["conv1_2", "conv2_2", "conv3_4", "conv4_1", "conv5_1"])
-def test_the_halo_is_what_the_network_sees(network, layer):
+def test_the_margin_is_what_the_network_sees(network, layer):
     """From the gradient of one position's features, with an image of even brightness and linear pooling."""
     encoder = Encoder([layer], network, padding="replicate")
-    view = receptive_field(encoder)
-    stride = view.alignment
-    side = 2 * (view.halo + stride) + stride
+    field = receptive_field(encoder)
+    stride = field.alignment
+    side = 2 * (field.margin + stride) + stride
     image = tf.fill([1, side, side, 3], 0.5) + tf.random.stateless_uniform([1, side, side, 3], [1, 2]) * 0.1
-    at = (view.halo + stride) // stride
+    at = (field.margin + stride) // stride
     with tf.GradientTape() as tape:
         tape.watch(image)
         value = tf.reduce_sum(encoder(image)[layer][:, at, at])
     seen = np.flatnonzero(np.abs(tape.gradient(value, image).numpy()).sum((0, 2, 3)))
     beyond = at * stride - seen.min(), seen.max() + 1 - (at + 1) * stride
     assert beyond[0] == beyond[1]
-    assert view.halo - stride < beyond[0] <= view.halo
+    assert field.margin - stride < beyond[0] <= field.margin
 
 
 def test_a_layer_has_as_many_positions_in_all_tiles_as_in_the_picture():
     for length in (129, 130, 131, 132, 133):
-        spans = [tile.rows for tile in tiles((length, 8), 32, VIEW)]
+        spans = [tile.rows for tile in tiles((length, 8), 32, FIELD)]
         found = [layer_positions(span, length, 4) for span in spans]
         assert sum(count for _, count, _ in found) == length // 4
         assert {whole for *_, whole in found} == {length // 4}
@@ -95,10 +95,10 @@ def test_a_layer_has_as_many_positions_in_all_tiles_as_in_the_picture():
 
 def test_joined_borders_need_whole_strides():
     with pytest.raises(ConfigError, match=r"multiples of 4 pixels, not 98; use another size or tile=off"):
-        tiles((96, 98), 16, VIEW._replace(around=True, halo=8))
+        tiles((96, 98), 16, FIELD._replace(circular=True, margin=8))
 
 
-def test_a_network_of_ones_own_has_no_known_halo(whole_network):
+def test_a_network_of_ones_own_has_no_known_margin(whole_network):
     encoder = Encoder.from_model(whole_network, lambda x: x, layers=["block1_conv1"])
     with pytest.raises(ConfigError, match="tile needs a network whose layers' fields of view are known"):
         receptive_field(encoder)
@@ -106,16 +106,16 @@ def test_a_network_of_ones_own_has_no_known_halo(whole_network):
 
 def test_even_sides_leave_no_small_last_tile():
     for length in (1000, 1025, 2050, 4096):
-        down, across = even_tile_sides((length, 300), 512, VIEW)
+        down, across = even_tile_sides((length, 300), 512, FIELD)
         assert down <= 512
         assert down % 4 == 0
-        cut = tiles((length, 300), (down, across), VIEW)
+        cut = tiles((length, 300), (down, across), FIELD)
         assert len({tile.columns for tile in cut}) == 1
         heights = [tile.rows.end - tile.rows.begin for tile in cut]
         assert min(heights) > 0.8 * max(heights)
         assert len(heights) == -(-length // 512)
 
 
-def test_the_halos_share():
-    assert margin_overhead((64, 64), 64, VIEW) == 1
-    assert margin_overhead((640, 640), 64, VIEW) == pytest.approx((64 + 2 * 24) ** 2 / 64**2)
+def test_the_margins_share():
+    assert margin_overhead((64, 64), 64, FIELD) == 1
+    assert margin_overhead((640, 640), 64, FIELD) == pytest.approx((64 + 2 * 24) ** 2 / 64**2)

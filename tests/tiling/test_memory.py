@@ -12,20 +12,18 @@ import tensorflow as tf
 
 from tfstyle import Encoder, StyleConfig, adam, cli, lbfgs, stylize
 from tfstyle.images import read_settings
-from tfstyle.optim import first_order as optimizers
-from tfstyle.optim import from_keras
-from tfstyle.run import layout as scales
-from tfstyle.run import make_setup
+from tfstyle.optim import averaged, from_keras
+from tfstyle.run import layout, make_setup
 from tfstyle.tiling import ReceptiveField, memory
 
-VIEW = ReceptiveField({"conv1_1": 1, "conv3_1": 4}, 24, False)
+FIELD = ReceptiveField({"conv1_1": 1, "conv3_1": 4}, 24, False)
 
 MEASURE = """
 import json, sys
 import numpy as np
 from tfstyle import StyleConfig
-from tfstyle.runs import Run
-from tfstyle.scales import estimated_bytes
+from tfstyle.run import Run
+from tfstyle.run.layout import estimated_bytes
 
 def held(what):
     return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if what in line)
@@ -70,7 +68,7 @@ def test_the_estimate_is_within_a_fifth_of_the_measured_peak(options):
 
 def test_what_an_optimiser_keeps_for_each_number():
     assert memory.state_images(adam()) == 2
-    assert memory.state_images(optimizers.averaged(adam(), 0.9)) == 3
+    assert memory.state_images(averaged(adam(), 0.9)) == 3
     assert memory.state_images(lbfgs(5)) == 3 + 2 * 5  # point, gradient, direction, and the pairs
     assert memory.state_images(from_keras(tf.keras.optimizers.Adam())) == 3  # the variable among them
     assert memory.state_images(from_keras(tf.keras.optimizers.Adagrad())) == 2
@@ -78,13 +76,13 @@ def test_what_an_optimiser_keeps_for_each_number():
 
 def test_smaller_tiles_take_less_and_the_largest_that_fits_is_found():
     shape, features = (3000, 2000), (1000.0, 32.0)
-    sizes = [memory.step_bytes(shape, *features, adam(), side, VIEW) for side in (128, 512, 1024, 2048)]
+    sizes = [memory.step_bytes(shape, *features, adam(), side, FIELD) for side in (128, 512, 1024, 2048)]
     assert sizes == sorted(sizes)
     assert sizes[-1] < 1.5 * memory.step_bytes(shape, *features, adam())
-    side = memory.largest_tile_side(shape, sizes[1], *features, adam(), VIEW)
+    side = memory.largest_tile_side(shape, sizes[1], *features, adam(), FIELD)
     assert side == 512
-    assert memory.largest_tile_side(shape, 1e12, *features, adam(), VIEW) == memory.LARGEST
-    assert memory.largest_tile_side(shape, 1.0, *features, adam(), VIEW) == memory.SMALLEST
+    assert memory.largest_tile_side(shape, 1e12, *features, adam(), FIELD) == memory.MAX_TILE_SIDE
+    assert memory.largest_tile_side(shape, 1.0, *features, adam(), FIELD) == memory.MIN_TILE_SIDE
 
 
 def test_pairs_that_fit():
@@ -96,23 +94,23 @@ def test_pairs_that_fit():
 
 def test_the_budget(monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 10e9)
-    monkeypatch.setattr(memory, "held_bytes", lambda: 1e9)
-    memory._held_at_first.cache_clear()
+    monkeypatch.setattr(memory, "process_bytes", lambda: 1e9)
+    memory._initial_bytes.cache_clear()
     assert memory.budget(None, "/CPU:0") == 9e9
     assert memory.budget(4.0, "/CPU:0") == 3e9
     assert memory.budget(4.0, "/GPU:0") == 4e9
-    monkeypatch.setattr(memory, "held_bytes", lambda: 3e9)  # an earlier run's, which serves the next
+    monkeypatch.setattr(memory, "process_bytes", lambda: 3e9)  # an earlier run's, which serves the next
     assert memory.budget(4.0, "/CPU:0") == 3e9
     assert memory.budget(None, "/CPU:0") == pytest.approx(0.9 * 12e9)
     assert memory.budget(None, "/GPU:0") is None
     monkeypatch.setattr(memory, "free_bytes", lambda: None)
     assert memory.budget(None, "/CPU:0") is None
-    memory._held_at_first.cache_clear()
+    memory._initial_bytes.cache_clear()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_what_the_system_says():
-    assert 1e8 < memory.held_bytes() < 1e12
+    assert 1e8 < memory.process_bytes() < 1e12
     assert 1e7 < memory.free_bytes() < 1e14
 
 
@@ -194,7 +192,7 @@ RUNS_OUT = """
 import logging
 import numpy as np
 from tfstyle import StyleConfig
-from tfstyle.runs import Run
+from tfstyle.run import Run
 
 logging.basicConfig()
 pixels = np.random.default_rng(0).integers(0, 256, (640, 640, 3), np.uint8)
@@ -232,10 +230,10 @@ def test_64_megapixels_are_planned_within_what_there_is(small_weights, monkeypat
     prepared = make_setup(chosen, "/CPU:0", [], encoder)
     # Of the content's features, 2 bytes for 128 channels at a quarter of the positions.
     monkeypatch.setattr(memory, "budget", lambda gigabytes, device: limit + 64 * 8192**2)
-    (plan,) = scales.plan_layouts(config, prepared, [(8192, 8192)], [[(900, 600)]])
-    assert max(plan.side) <= memory.LARGEST
+    (plan,) = layout.plan_layouts(config, prepared, [(8192, 8192)], [[(900, 600)]])
+    assert max(plan.side) <= memory.MAX_TILE_SIDE
     assert plan.style_side is None
-    assert scales.estimated_bytes(prepared, (8192, 8192), plan) <= limit + 64 * 8192**2
+    assert layout.estimated_bytes(prepared, (8192, 8192), plan) <= limit + 64 * 8192**2
     if optimizer != "adam":
         assert 1 <= plan.history < 10
         images = memory.state_images(prepared.optimizer_keeping(plan.history)) * 12 * 8192**2

@@ -12,11 +12,9 @@ from tfstyle.errors import ConfigError, RunError
 from tfstyle.losses import Region
 from tfstyle.network import weights
 from tfstyle.optim import averaged, value_and_gradient
-from tfstyle.optim import step as step_module
-from tfstyle.run import Run
-from tfstyle.run import layout as scales
+from tfstyle.run import Run, layout
 from tfstyle.run.setup import LOSS_NORMALIZATIONS, STYLE_LOSSES, VARIATIONS
-from tfstyle.tiling import TiledObjective, in_host_memory, make_host_step, tiles
+from tfstyle.tiling import TiledObjective, host_step, in_host_memory, make_host_step, tiles
 
 ADDITIVE = ("gram", "mean_deviation", "wasserstein", "shift", "chain", "across")
 OTHERS = ("histogram", "sliced", "local", "local_by_content", "blurred")
@@ -35,8 +33,8 @@ def make_objective(found, layers=SHALLOW, losses=("gram",), dtype="float32", **o
     encoder = Encoder(
         (*style, *content), found, dtype=dtype, **{k: options.pop(k, v) for k, v in kinds.items()}
     )
-    settings = {"loss_normalization": "balanced", "tv": "mean_squared"}
-    units, tv = (options.pop(k, v) for k, v in settings.items())
+    settings = {"normalization": "balanced", "tv": "mean_squared"}
+    normalization, tv = (options.pop(k, v) for k, v in settings.items())
     objective = Objective(
         encoder.features,
         dict.fromkeys(content, 1.0),
@@ -44,7 +42,7 @@ def make_objective(found, layers=SHALLOW, losses=("gram",), dtype="float32", **o
         0.5,
         1.0,
         0.3,
-        LOSS_NORMALIZATIONS[units],
+        LOSS_NORMALIZATIONS[normalization],
         [(STYLE_LOSSES[name], 1.0 + i) for i, name in enumerate(losses)],
         VARIATIONS[tv],
         **options,
@@ -136,15 +134,15 @@ def test_what_stays_as_it_is(small_weights):
     assert not found[1][:, 30:].any()
 
 
-@pytest.mark.parametrize("units", LOSS_NORMALIZATIONS)
-def test_any_units(small_weights, units):
-    expected, found, _ = both(*make_objective(small_weights, normalization=units), (33, 41), 16)
+@pytest.mark.parametrize("name", LOSS_NORMALIZATIONS)
+def test_any_normalization(small_weights, name):
+    expected, found, _ = both(*make_objective(small_weights, normalization=name), (33, 41), 16)
     assert_same(expected, found)
 
 
 @pytest.mark.parametrize("tv", VARIATIONS)
 def test_any_total_variation_in_bands(small_weights, tv, monkeypatch):
-    monkeypatch.setattr("tfstyle.tiling.objective.BAND", 7 * 41)
+    monkeypatch.setattr("tfstyle.tiling.objective.BAND_PIXELS", 7 * 41)
     expected, found, _ = both(*make_objective(small_weights, tv=tv), (33, 41), 16)
     assert_same(expected, found)
 
@@ -156,11 +154,13 @@ def test_any_compiler_and_few_compilations(small_weights, compile):
     shape, side = ((97, 75), 8) if compile == "graph" else ((41, 35), 24)
     expected, found, tiled = both(*made, shape, side, compile)
     assert_same(expected, found)
-    programs = sum(function.experimental_get_tracing_count() for function in tiled.losses._made.values())
+    programs = sum(
+        function.experimental_get_tracing_count() for function in tiled.tile_step._functions.values()
+    )
     # Of the content's features, the style, and the two passes.
     assert 4 <= programs <= 4 * 9
     if compile == "graph":
-        assert len(tiles(shape, side, tiled.view)) == 130
+        assert len(tiles(shape, side, tiled.receptive_field)) == 130
 
 
 @pytest.mark.slow
@@ -200,10 +200,10 @@ def assert_no_seam(gradient, side=16):
 
 
 def test_a_tile_that_sees_too_little_would_be_noticed(small_weights, monkeypatch):
-    """The checks above can fail: with a third of a halo both do."""
+    """The checks above can fail: with a third of a margin both do."""
     made = make_objective(small_weights)
-    view = TiledObjective(*made, 16).view
-    monkeypatch.setattr("tfstyle.tiling.objective.receptive_field", lambda encoder: view._replace(halo=2))
+    field = TiledObjective(*made, 16).receptive_field
+    monkeypatch.setattr("tfstyle.tiling.objective.receptive_field", lambda encoder: field._replace(margin=2))
     expected, found, _ = both(*made, (128, 128), 16)
     assert np.linalg.norm(found[1] - expected[1]) > 1e-3 * np.linalg.norm(expected[1])
     with pytest.raises(AssertionError):
@@ -229,7 +229,7 @@ def test_unit_gradients_refuse(small_weights):
 )
 def test_optimisers_move_an_image_in_host_memory_as_any(optimizer, monkeypatch):
     """In place and band by band, where they work element by element."""
-    monkeypatch.setattr("tfstyle.tiling.host_step.BAND", 4 * 9)
+    monkeypatch.setattr("tfstyle.tiling.host_step.BAND_PIXELS", 4 * 9)
     goal = make_picture(10, 9, 1)[None]
 
     def loss(x, targets):
@@ -328,7 +328,7 @@ def test_an_impossible_tile_is_refused_before_anything_is_done(options, content,
 
 def test_auto_tiles_where_memory_is_short_and_says_so(options, content, style, monkeypatch, caplog):
     monkeypatch.setattr("tfstyle.tiling.memory.budget", lambda memory, device: 61e6 + 56 * 40 * 400)
-    monkeypatch.setattr("tfstyle.tiling.memory.SMALLEST", 8)
+    monkeypatch.setattr("tfstyle.tiling.memory.MIN_TILE_SIDE", 8)
     one = Run(content, style, StyleConfig(**options, optimizer="adam"))
     down, across = one.layouts[-1].side
     assert max(down, across) < 40
@@ -341,12 +341,12 @@ def test_auto_tiles_where_memory_is_short_and_says_so(options, content, style, m
 
 def test_auto_takes_pictures_whole_where_there_is_room(options, content, style):
     run = Run(content, style, StyleConfig(**options))
-    assert run.layouts == [scales.Layout()] * len(run.shapes)
+    assert run.layouts == [layout.Layout()] * len(run.shapes)
 
 
 def test_the_history_of_lbfgs_is_shortened_to_what_fits(options, content, style, monkeypatch, caplog):
     monkeypatch.setattr("tfstyle.tiling.memory.budget", lambda memory, device: 60e6 + 56 * 40 * 1600)
-    monkeypatch.setattr("tfstyle.tiling.memory.SMALLEST", 8)
+    monkeypatch.setattr("tfstyle.tiling.memory.MIN_TILE_SIDE", 8)
     monkeypatch.setattr("tfstyle.run.layout.ROOM", 8)
     run = Run(content, style, StyleConfig(**options, lbfgs_history=100))
     pairs = run.layouts[-1].history
@@ -358,12 +358,12 @@ def test_the_history_of_lbfgs_is_shortened_to_what_fits(options, content, style,
     assert run.history.total[-1] < run.history.total[0]
 
 
-def out_of_memory(*arguments):
+def out_of_memory(*arguments, **options):
     raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
 
 def test_running_out_of_memory_turns_into_tiles(options, content, style, monkeypatch, caplog):
-    monkeypatch.setattr("tfstyle.tiling.memory.SMALLEST", 8)
+    monkeypatch.setattr("tfstyle.tiling.memory.MIN_TILE_SIDE", 8)
     run = Run(content, style, StyleConfig(**options, scales=1))
     monkeypatch.setitem(run.preparation.steps, 1, out_of_memory)
     assert len(list(run)) == 4
@@ -374,11 +374,11 @@ def test_running_out_of_memory_turns_into_tiles(options, content, style, monkeyp
 
 
 def test_tiles_that_do_not_fit_become_smaller(options, content, style, monkeypatch, caplog):
-    monkeypatch.setattr("tfstyle.tiling.memory.SMALLEST", 8)
+    monkeypatch.setattr("tfstyle.tiling.memory.MIN_TILE_SIDE", 8)
     run = Run(content, style, StyleConfig(**options, optimizer="adam", scales=1))
-    run.layouts[0] = scales.Layout((32, 32), None)
+    run.layouts[0] = layout.Layout((32, 32), None)
     large = run.preparation.tiled((32, 32))
-    monkeypatch.setattr(large.losses, "gradient", out_of_memory)
+    monkeypatch.setattr(large.tile_step, "gradient", out_of_memory)
     assert len(list(run)) == 4
     assert max(run.layouts[0].side) <= 16
     assert "tiles of 14 x 14" in caplog.text or "tiles of 16 x 14" in caplog.text
@@ -399,7 +399,7 @@ def test_running_out_of_memory_is_one_line_where_tiles_were_not_left_to_tfstyle(
 
 def test_the_tiles_that_auto_chose_are_used_again(options, content, style, monkeypatch, tmp_path):
     monkeypatch.setattr("tfstyle.tiling.memory.budget", lambda memory, device: 61e6 + 56 * 40 * 400)
-    monkeypatch.setattr("tfstyle.tiling.memory.SMALLEST", 8)
+    monkeypatch.setattr("tfstyle.tiling.memory.MIN_TILE_SIDE", 8)
     options |= {"optimizer": "adam", "scales": 1}
     whole = stylize(content, style, **options)
     for step in iterate(content, style, **options, checkpoint=tmp_path / "run", checkpoint_every=0):
@@ -415,9 +415,9 @@ def test_ctrl_c_while_an_image_moves_in_place_stores_no_half_of_it(
     options, content, style, monkeypatch, tmp_path
 ):
     options |= {"optimizer": "adam", "scales": 1, "tile": 16}
-    monkeypatch.setattr("tfstyle.tiling.host_step.BAND", 10 * 56)
+    monkeypatch.setattr("tfstyle.tiling.host_step.BAND_PIXELS", 10 * 56)
     whole = stylize(content, style, **options)
-    calls, rows = [], step_module._rows
+    calls, rows = [], host_step._state_band
 
     def interrupted(state, band):
         calls.append(band)
@@ -425,7 +425,7 @@ def test_ctrl_c_while_an_image_moves_in_place_stores_no_half_of_it(
             raise KeyboardInterrupt
         return rows(state, band)
 
-    monkeypatch.setattr(step_module, "_rows", interrupted)
+    monkeypatch.setattr(host_step, "_state_band", interrupted)
     folder = {"checkpoint": tmp_path / "run", "resume": True}
     with pytest.raises(KeyboardInterrupt):
         stylize(content, style, **options, **folder, checkpoint_every=0)

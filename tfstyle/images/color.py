@@ -1,4 +1,4 @@
-"""Keeping the content's colours: match the style's to them beforehand, or transfer the luminance alone.
+"""Preserving the content image's colours: matching the style image's to them, or transferring luminance only.
 
 Images are float32 ``[height, width, 3]``, sRGB, 0..1; the two that meet in a function may differ in size.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from tfstyle.errors import ConfigError
 
 RIDGE = 1e-5  # the paper's: added to the variances, so that grey images have a covariance to invert
-FLAT = 1e-4  # a luminance whose standard deviation is less has no contrast to stretch, only rounding
+MIN_DEVIATION = 1e-4  # a luminance with a smaller standard deviation has no contrast, only rounding errors
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G and B
 
 
@@ -26,29 +26,29 @@ def match_colors(image: np.ndarray, target: np.ndarray, method: str = "transport
     Args:
         image: ``[height, width, 3]``, 0..1: for style transfer, the style.
         target: ``[height, width, 3]``, 0..1, of any size: for style transfer, the content.
-        method: one of `METHODS`.
+        method: one of `COLOR_MATCHING`.
 
     Returns:
         float32, the image's shape, clipped to 0..1. Finite also where an image is grey, of one colour
         or one pixel.
 
     Raises:
-        ConfigError: a method that is not in `METHODS`.
+        ConfigError: a method that is not in `COLOR_MATCHING`.
 
     Reference: Gatys et al. 2017, Controlling Perceptual Factors, colour histogram matching.
     """
     if method not in COLOR_MATCHING:
         raise ConfigError(f"no method {method!r} of matching colours; there are {', '.join(COLOR_MATCHING)}")
-    source_mean, source = _moments(image)
-    target_mean, wanted = _moments(target)
+    source_mean, source_covariance = _moments(image)
+    target_mean, target_covariance = _moments(target)
     ridge = RIDGE * np.eye(3)
-    matrix = COLOR_MATCHING[method](source + ridge, wanted + ridge)
-    moved = (image.astype(np.float64) - source_mean) @ matrix.T + target_mean
-    return np.clip(moved, 0, 1).astype(np.float32)
+    matrix = COLOR_MATCHING[method](source_covariance + ridge, target_covariance + ridge)
+    matched = (image.astype(np.float64) - source_mean) @ matrix.T + target_mean
+    return np.clip(matched, 0, 1).astype(np.float32)
 
 
 def cholesky(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """A = L_C L_S⁻¹, lower triangular: red is made of red alone, green of red and green.
+    """A = L_C L_S⁻¹, lower triangular: new red depends on red alone, green on red and green.
 
     Args:
         source: Σ_S ``[3, 3]``, positive definite.
@@ -63,7 +63,7 @@ def cholesky(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def root(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """A = Σ_C^½ Σ_S^-½ with symmetric roots: no channel comes before another.
+    """A = Σ_C^½ Σ_S^-½ with symmetric roots, which treats all channels alike.
 
     Args:
         source: Σ_S ``[3, 3]``, positive definite.
@@ -78,7 +78,7 @@ def root(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def transport(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """A = Σ_S^-½ (Σ_S^½ Σ_C Σ_S^½)^½ Σ_S^-½: of all A that do it, the one that moves colours least.
+    """A = Σ_S^-½ (Σ_S^½ Σ_C Σ_S^½)^½ Σ_S^-½: of all such A the one that changes colours least.
 
     It is the optimal transport between two normal distributions, symmetric and positive definite.
 
@@ -131,7 +131,7 @@ def match_luminance(style_y: np.ndarray, content_y: np.ndarray) -> np.ndarray:
     Reference: Gatys et al. 2017, luminance-only transfer.
     """
     style, content = style_y.astype(np.float64), content_y.astype(np.float64)
-    gain = content.std() / max(style.std(), FLAT)
+    gain = content.std() / max(style.std(), MIN_DEVIATION)
     return np.clip(gain * (style - style.mean()) + content.mean(), 0, 1).astype(np.float32)
 
 
@@ -168,7 +168,7 @@ def grey(y: np.ndarray) -> np.ndarray:
 
 
 def _moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean ``[3]`` and covariance ``[3, 3]`` of the colours, over n and not n - 1: one pixel has them too."""
+    """Mean ``[3]`` and covariance ``[3, 3]`` of the colours, divided by n, so that one pixel has them too."""
     pixels = image.reshape(-1, 3).astype(np.float64)
     mean = pixels.mean(0)
     centred = pixels - mean

@@ -1,4 +1,4 @@
-"""Reading and resizing pictures. Inside tfstyle a picture is float32 sRGB in 0..1.
+"""Reading and resizing images. Inside tfstyle an image is float32 sRGB in 0..1.
 
 Pillow reads; 16-bit colour, which it would cut to 8 bits, goes through TensorFlow's PNG
 codec and tifffile.
@@ -27,7 +27,7 @@ from tfstyle.errors import ImageError
 log = logging.getLogger(__name__)
 
 ORIENTATION = 0x0112  # EXIF and TIFF tag
-_pillow_limit = threading.Lock()
+_pillow_limit_lock = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class ImageArray:
     Attributes:
         rgb: float32 ``[height, width, 3]``, sRGB, 0..1.
         alpha: float32 ``[height, width]`` in 0..1, or None where all is opaque.
-        bits: 8 or 16, the depth that it came in and is best written with.
+        bits: 8 or 16 per channel, as in the file that it came from; `tfstyle.images.save` writes as many.
     """
 
     rgb: np.ndarray
@@ -45,7 +45,7 @@ class ImageArray:
     bits: int = 8
 
     def fitted(self, size: int, enlarge: bool = False) -> ImageArray:
-        """A copy whose longest side is ``size`` pixels; a smaller picture grows only if asked to."""
+        """A copy whose longest side is ``size`` pixels; a smaller image is enlarged only on request."""
         height, width = self.rgb.shape[:2]
         factor = size / max(height, width)
         if factor >= 1 and not enlarge:
@@ -63,13 +63,13 @@ class ImageArray:
         return ImageArray(rgb.astype(np.float32), alpha[..., 0], self.bits)
 
     def shrunk(self, factor: float, minimum: int = 1) -> ImageArray:
-        """A copy of a factor's size, 0..1, but no side below the minimum unless it is already."""
+        """A copy scaled by a factor in 0..1, no side below the minimum unless it is already."""
         height, width = self.rgb.shape[:2]
-        at = max(factor, min(1.0, minimum / min(height, width)))
-        return self.resized((max(1, round(height * at)), max(1, round(width * at))))
+        factor = max(factor, min(1.0, minimum / min(height, width)))
+        return self.resized((max(1, round(height * factor)), max(1, round(width * factor))))
 
     def on_white(self) -> np.ndarray:
-        """The colours as seen on white paper, float32 ``[height, width, 3]``."""
+        """The colours on a white background, float32 ``[height, width, 3]``."""
         if self.alpha is None:
             return self.rgb
         return self.rgb * self.alpha[..., None] + (1 - self.alpha[..., None])
@@ -97,28 +97,28 @@ def resize(array: np.ndarray, shape: tuple[int, int], clip: bool = True) -> np.n
 
 
 def find_images(places: Iterable[Path]) -> list[Path]:
-    """The picture files among files and, by their endings, anywhere below folders, in sorted order.
+    """The image files among the files given and, by suffix, anywhere below the folders, in sorted order.
 
     Raises:
-        ImageError: no such file or folder, or a folder without a picture.
+        ImageError: no such file or folder, or a folder without an image.
     """
-    endings = Image.registered_extensions()
-    found: list[Path] = []
+    suffixes = Image.registered_extensions()
+    images: list[Path] = []
     for place in places:
         if place.is_dir():
-            files = sorted(p for p in place.rglob("*") if p.suffix.lower() in endings and p.is_file())
+            files = sorted(p for p in place.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
             if not files:
                 raise ImageError(f"{place} has no picture in it")
-            found += files
+            images += files
         elif place.exists():
-            found.append(place)
+            images.append(place)
         else:
             raise ImageError(f"no such image or folder: {place}")
-    return found
+    return images
 
 
 def load(source: Any, max_pixels: int | None = None) -> ImageArray:
-    """Read a picture: upright, in sRGB, with its alpha apart.
+    """Read an image: upright, in sRGB, its alpha channel separate.
 
     Args:
         source: a path, a `PIL.Image.Image`, or an array ``[height, width]`` or ``[height, width, 1,
@@ -151,25 +151,25 @@ def _from_file(path: Path, max_pixels: int | None) -> ImageArray:
                     f"{path}: {image.width} x {image.height} pixels are more than the limit of {limit}; "
                     "raise it with max_pixels (--max-pixels) if you trust the file"
                 )
-            deep = _read_16_bit(path, image)
-            return _from_deep(deep, image) if deep is not None else _from_pillow(image, str(path))
+            array = _read_16_bit(path, image)
+            return _from_pillow(image, str(path)) if array is None else _from_16_bit(array, image)
     except ImageError:
         raise
     except PermissionError as error:
         raise ImageError(f"{path}: no permission to read it") from error
     except (OSError, SyntaxError, ValueError, struct.error, zlib.error, tf.errors.OpError) as error:
-        what = "not an image that can be read" if "cannot identify" in str(error) else "damaged or cut off"
-        raise ImageError(f"{path}: {what} ({first_line(error, path)})") from error
+        problem = "not an image that can be read" if "cannot identify" in str(error) else "damaged or cut off"
+        raise ImageError(f"{path}: {problem} ({first_line(error, path)})") from error
 
 
 def open_image(path: Path) -> Image.Image:
-    """Pillow's open without its size limit, which is checked by the caller against its own."""
-    with _pillow_limit:
-        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    """Open an image with Pillow, without Pillow's limit on its size: the caller checks its own."""
+    with _pillow_limit_lock:
+        previous_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             return Image.open(path)
         finally:
-            Image.MAX_IMAGE_PIXELS = before
+            Image.MAX_IMAGE_PIXELS = previous_limit
 
 
 def _read_16_bit(path: Path, image: Image.Image) -> np.ndarray | None:
@@ -193,13 +193,13 @@ def _read_16_bit(path: Path, image: Image.Image) -> np.ndarray | None:
     return None
 
 
-def _from_deep(array: np.ndarray, image: Image.Image) -> ImageArray:
-    """A 16-bit picture; an embedded profile other than sRGB is applied through an 8-bit lattice."""
-    picture = _from_array(_upright(array, image.getexif().get(ORIENTATION, 1)))
-    profile = image.info.get("icc_profile")
+def _from_16_bit(array: np.ndarray, pillow_image: Image.Image) -> ImageArray:
+    """An image from its 16-bit pixels, and the orientation and colour profile that Pillow read."""
+    image = _from_array(_upright(array, pillow_image.getexif().get(ORIENTATION, 1)))
+    profile = pillow_image.info.get("icc_profile")
     if profile and not _is_srgb(profile):
-        return ImageArray(_through_profile(picture.rgb, profile), picture.alpha, 16)
-    return picture
+        return ImageArray(_profile_to_srgb(image.rgb, profile), image.alpha, 16)
+    return image
 
 
 def _is_srgb(profile: bytes) -> bool:
@@ -246,17 +246,17 @@ def _to_srgb(image: Image.Image, name: str) -> Image.Image:
     return base.convert("RGB")
 
 
-def _through_profile(rgb: np.ndarray, profile: bytes) -> np.ndarray:
+def _profile_to_srgb(rgb: np.ndarray, profile: bytes) -> np.ndarray:
     """Convert floating-point colours from an ICC profile to sRGB.
 
-    LittleCMS works on 8 bits here, so that the change, not the colour, is taken from it: the
-    correction at the nearest 8-bit colour is added to the exact one.
+    LittleCMS works on 8 bits here: the change that it makes to the nearest 8-bit colour is added to the
+    exact colour.
     """
-    eight = np.round(rgb * 255).astype(np.uint8)
-    before = Image.fromarray(eight)
+    rounded = np.round(rgb * 255).astype(np.uint8)
+    before = Image.fromarray(rounded)
     before.info["icc_profile"] = profile
     after = np.asarray(_to_srgb(before, "16-bit image"), np.float32) / 255
-    return np.clip(rgb + (after - eight / np.float32(255)), 0, 1)
+    return np.clip(rgb + (after - rounded / np.float32(255)), 0, 1)
 
 
 def _from_array(array: np.ndarray) -> ImageArray:
@@ -290,6 +290,6 @@ def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def first_line(error: BaseException, path: Path | None = None) -> str:
-    """An error's message on one line, without the path that is said already."""
+    """The first line of an error's message, without the path."""
     line = str(error).split("\n")[0].replace(repr(str(path)), "it").strip()
     return line[:160] or type(error).__name__

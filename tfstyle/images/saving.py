@@ -1,4 +1,4 @@
-"""Writing pictures: atomically, with an sRGB profile and the settings that made them."""
+"""Writing images: atomically, with an sRGB profile and the settings that made them."""
 
 from __future__ import annotations
 
@@ -25,49 +25,50 @@ DESCRIPTION = 0x010E  # EXIF and TIFF tag
 
 
 def save(
-    path: Path, picture: ImageArray, settings: dict[str, Any] | None = None, overwrite: bool = False
+    path: Path, image: ImageArray, settings: dict[str, Any] | None = None, overwrite: bool = False
 ) -> None:
-    """Write a picture atomically, with an sRGB profile and the settings that made it.
+    """Write an image atomically, with an sRGB profile and the settings that made it.
 
     Args:
-        path: ``.png``, ``.tif`` (8 or 16 bits as `Picture.bits` says), ``.jpg`` (quality 95, 4:4:4,
+        path: ``.png``, ``.tif`` (8 or 16 bits as `ImageArray.bits` says), ``.jpg`` (quality 95, 4:4:4,
             flattened on white) or ``.webp``.
-        picture: what to write.
+        image: to write.
         settings: stored as JSON in a PNG text chunk ``tfstyle``, else in the image description.
-        overwrite: whether a file already there may be replaced.
+        overwrite: whether an existing file may be replaced.
 
     Raises:
-        ImageError: its format cannot hold the picture.
+        ImageError: the format cannot hold the image.
         OutputError: nothing can be written there, or a file is there.
         RunError: writing failed half way, for instance on a full disk; nothing is left behind.
     """
-    check_output(path, overwrite, picture.rgb.shape[:2])
+    check_output(path, overwrite, image.rgb.shape[:2])
     kind, _, transparent = IMAGE_FORMATS[path.suffix.lower()]
     text = json.dumps(settings or {})
-    if picture.alpha is not None and not transparent:
+    if image.alpha is not None and not transparent:
         log.warning("%s: %s has no transparency; flattened on white", path, kind)
-        picture = ImageArray(picture.on_white(), None, picture.bits)
-    planes = [picture.rgb] + ([picture.alpha[..., None]] if picture.alpha is not None else [])
-    deep = picture.bits == 16 and kind in ("PNG", "TIFF")
-    top, dtype = (65535, np.uint16) if deep else (255, np.uint8)
-    array = np.round(np.clip(np.concatenate(planes, -1), 0, 1) * top).astype(dtype)
-    encode = {"PNG": _encode_deep_png, "TIFF": _encode_deep_tiff}[kind] if deep else None
-    write_atomically(path, encode(array, text) if encode else _encode(array, kind, text))
+        image = ImageArray(image.on_white(), None, image.bits)
+    planes = [image.rgb] + ([image.alpha[..., None]] if image.alpha is not None else [])
+    use_16_bits = image.bits == 16 and kind in ("PNG", "TIFF")
+    maximum, dtype = (65535, np.uint16) if use_16_bits else (255, np.uint8)
+    array = np.round(np.clip(np.concatenate(planes, -1), 0, 1) * maximum).astype(dtype)
+    encode_16_bits = {"PNG": _encode_16_bit_png, "TIFF": _encode_16_bit_tiff}
+    data = encode_16_bits[kind](array, text) if use_16_bits else _encode(array, kind, text)
+    write_atomically(path, data)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings that `save` stored in a picture.
+    """The settings that `save` stored in an image.
 
     Raises:
-        ImageError: not an image, or none that tfstyle wrote.
+        ImageError: not an image, or not one that tfstyle wrote.
     """
     try:
         with open_image(path) as image:
-            found = image.info.get("tfstyle") or image.getexif().get(DESCRIPTION, "")
+            text = image.info.get("tfstyle") or image.getexif().get(DESCRIPTION, "")
     except (OSError, SyntaxError) as error:
         raise ImageError(f"{path}: not an image that can be read ({first_line(error, path)})") from error
     try:
-        settings = json.loads(found)
+        settings = json.loads(text)
     except ValueError:
         settings = None
     if not isinstance(settings, dict) or not isinstance(settings.get("options"), dict):
@@ -85,12 +86,12 @@ def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
         exif = Image.Exif()
         exif[DESCRIPTION] = text
         options["exif"] = exif
-    by_kind: dict[str, dict[str, Any]] = {
+    options_by_kind: dict[str, dict[str, Any]] = {
         "JPEG": {"quality": 95, "subsampling": 0},
         "WEBP": {"quality": 95},
         "TIFF": {"compression": "tiff_deflate"},
     }
-    options |= by_kind.get(kind, {})
+    options |= options_by_kind.get(kind, {})
     buffer = io.BytesIO()
     try:
         Image.fromarray(array).save(buffer, kind, **options)
@@ -99,7 +100,7 @@ def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
     return buffer.getvalue()
 
 
-def _encode_deep_png(array: np.ndarray, text: str) -> bytes:
+def _encode_16_bit_png(array: np.ndarray, text: str) -> bytes:
     """TensorFlow's encoder writes no profile and no text: both chunks go in behind the header."""
     encoded = tf.io.encode_png(array).numpy()
     header = 8 + 25  # signature, IHDR chunk
@@ -112,7 +113,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def _encode_deep_tiff(array: np.ndarray, text: str) -> bytes:
+def _encode_16_bit_tiff(array: np.ndarray, text: str) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -128,7 +129,7 @@ def _encode_deep_tiff(array: np.ndarray, text: str) -> bytes:
 
 
 def srgb_profile() -> bytes:
-    """An ICC profile of sRGB, without the time of its making: equal pictures are equal files."""
+    """An ICC profile of sRGB with a fixed time of creation, so that equal images make equal files."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    made = slice(24, 36)
-    return profile[: made.start] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[made.stop :]
+    created = slice(24, 36)
+    return profile[: created.start] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[created.stop :]

@@ -23,15 +23,15 @@ def gram_matrix(features: tf.Tensor) -> tf.Tensor:
     shape = tf.shape(features)
     flat = tf.reshape(features, [shape[0], shape[1] * shape[2], features.shape[-1]])
     positions = tf.cast(shape[1] * shape[2], tf.float32)
-    fixed = tf.stop_gradient(flat)
-    single = tf.cast(fixed, tf.float32)
-    gram = tf.matmul(single, single, transpose_a=True) / positions
+    constant = tf.stop_gradient(flat)
+    float32 = tf.cast(constant, tf.float32)
+    gram = tf.matmul(float32, float32, transpose_a=True) / positions
     # The gradient F (U + Uᵀ) / M is one product in the features' own type, where automatic differentiation
     # of the above would take two in float32: at 512 x 512 on a CPU with AMX this saves a sixth of the
-    # step. It comes by way of zeros: tf.custom_gradient keeps every graph that it is traced in, for ever
+    # step. It is attached to zeros: tf.custom_gradient never frees the graphs that it is traced in
     # (TensorFlow issue 97697).
     # In float16 the sums of products would overflow; those of zeros do not.
-    moving = flat - fixed if flat.dtype == tf.float16 else flat
-    product = tf.cast(tf.matmul(fixed, moving, transpose_a=True), tf.float32) / positions
+    variable = flat - constant if flat.dtype == tf.float16 else flat
+    product = tf.cast(tf.matmul(constant, variable, transpose_a=True), tf.float32) / positions
     zeros = product - tf.stop_gradient(product)
     return gram + (zeros + tf.linalg.matrix_transpose(zeros))

@@ -1,4 +1,4 @@
-"""Content and style losses, and the objective that is their weighted sum with the total variation."""
+"""The objective: the weighted sum of content loss, style losses and total variation, and its targets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,43 @@ from tfstyle.errors import ConfigError
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
 from tfstyle.losses.style import GRAM, StyleLoss, Summary
 from tfstyle.losses.variation import total_variation
+
+#: Layer -> tensor, or name of a loss -> scalar.
+Tensors = dict[str, tf.Tensor]
+#: Layer -> the summary that each style loss takes of it, in the order of the losses.
+Summaries = dict[str, tuple[Summary, ...]]
+
+
+class Region(NamedTuple):
+    """A region of the image that takes one style.
+
+    Attributes:
+        share: of the style loss that is this region's; all shares add up to 1.
+        weights: layer -> weight of each position, float32 ``[1, h, w, 1]`` of mean 1.
+    """
+
+    share: float
+    weights: Mapping[str, tf.Tensor]
+
+
+class Targets(NamedTuple):
+    """Targets of the objective for one scale; a structure of tensors.
+
+    Attributes:
+        content: layer -> features ``[1, h, w, N]``.
+        styles: for each region, layer -> the target of each style loss.
+        content_scale: layer -> factor of the layer's content loss.
+        style_scales: for each region, layer -> factor of each style loss.
+        weights: for each region, layer -> the weights of its positions; empty where all weigh the same.
+        kept_region: ``()``, or a mask ``[1, height, width, 1]`` and the image that is not changed there.
+    """
+
+    content: Tensors
+    styles: tuple[Summaries, ...]
+    content_scale: Tensors
+    style_scales: tuple[dict[str, tuple[tf.Tensor, ...]], ...]
+    weights: tuple[Tensors, ...] = ()
+    kept_region: tuple[tf.Tensor, ...] = ()
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -38,14 +75,14 @@ class Objective:
         content_layers: layer -> its weight v_l.
         style_layers: layer -> its weight w_l.
         content_weight, style_weight, tv_weight: α, β, γ.
-        normalization: what the layers' losses are multiplied by, such as `balanced_normalization`.
+        normalization: factors of the layers' losses, such as `balanced_normalization`.
         style_losses: pairs of a `StyleLoss` and its weight; E_l is their weighted sum.
-        variation: TV, a function of an image; for tiles one of `tfstyle.variation`.
+        variation: TV, a function of an image; for tiles a `tfstyle.losses.Variation`.
         unit_gradients: divide the gradient of each layer's loss with respect to its features by the sum
-            of its magnitudes, so that every layer pulls alike.
+            of its absolute values, so that every layer has the same influence.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7; unit gradients as in jcjohnson/neural-style.
-    Differs from Gatys: the total-variation term, and the units where they are balanced.
+    Differs from Gatys: the total-variation term, and the factors of a balanced normalization.
     """
 
     encoder: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
@@ -71,124 +108,135 @@ class Objective:
 
         Args:
             content: ``[1, height, width, 3]`` in 0..1, of the size of the image to be made.
-            styles: what `style_summary` made of each, now or at another time.
-            blend_weights: one number per style, all 1 by default; they weigh what is summarised.
-            regions: none: all styles everywhere, blended; one: the same in it; else one per style.
-            keep: mask ``[1, height, width, 1]``, 1 where the content stays as it is.
+            styles: the result of `style_summary` for each style image.
+            blend_weights: one number per style, the weight of its summaries in the blend; all 1 by default.
+            regions: none: the blend of all styles everywhere; one: the blend inside it; else one per style.
+            keep: mask ``[1, height, width, 1]``, 1 where the content image is not changed.
 
         Raises:
             ConfigError: no style, not one weight per style, or not one region per style.
         """
         features = self.encoder(content)
-        kept = {layer: features[layer] for layer in self.content_layers}
-        deepest = self._upwards(features)[-1] if self.style_layers else ""
-        own = self._summaries(features, {}) if any(loss.order for loss, _ in self.style_losses) else {}
-        goals = self.goals(styles, blend_weights, len(regions), own, deepest)
-        extents = {layer: _extent(target, content) for layer, target in kept.items()}
+        content_features = {layer: features[layer] for layer in self.content_layers}
+        deepest = self._style_layers_by_size(features)[-1] if self.style_layers else ""
+        assigned = any(loss.assign for loss, _ in self.style_losses)
+        content_summaries = self._summaries(features, {}) if assigned else {}
+        style_targets = self.style_targets(
+            styles, blend_weights, len(regions), content=content_summaries, deepest=deepest
+        )
+        extents = {layer: _extent(target, content) for layer, target in content_features.items()}
         return Targets(
-            kept,
-            goals,
-            {layer: self.normalization.content(extent) for layer, extent in extents.items()},
-            self.style_scales(goals, regions, features),
-            tuple(dict(region.weights) for region in regions),
-            () if keep is None else (keep, content),
+            content=content_features,
+            styles=style_targets,
+            content_scale={layer: self.normalization.content(extent) for layer, extent in extents.items()},
+            style_scales=self.style_scales(style_targets, regions, features),
+            weights=tuple(dict(region.weights) for region in regions),
+            kept_region=() if keep is None else (keep, content),
         )
 
-    def goals(
+    def style_targets(
         self,
         styles: Sequence[Summaries],
         blend_weights: Sequence[float] | None,
-        regions: int,
+        region_count: int,
         content: Summaries | None = None,
         deepest: str = "",
     ) -> tuple[Summaries, ...]:
-        """For each region what the style losses pull towards.
+        """Compute the targets of the style losses for each region.
 
         Args:
-            styles, blend_weights: as `targets`.
-            regions: how many there are.
-            content: the content's own summaries, and
-            deepest: the layer, in which a `StyleLoss.order` compares it with the styles.
+            styles, blend_weights: as for `targets`.
+            region_count: number of regions; 0 for the whole image.
+            content: the content image's summaries, for a `StyleLoss.assign`.
+            deepest: the layer whose summaries it compares.
 
         Raises:
-            ConfigError: as `targets`.
+            ConfigError: as for `targets`.
         """
-        shares = [1.0] * len(styles) if blend_weights is None else list(blend_weights)
-        if not styles or len(shares) != len(styles):
-            raise ConfigError(f"{len(styles)} styles with {len(shares)} blend weights")
-        if regions > 1 and regions != len(styles):
-            raise ConfigError(f"{len(styles)} styles with {regions} regions")
-        groups = [[i] for i in range(len(styles))] if regions > 1 else [range(len(styles))]
+        weights = [1.0] * len(styles) if blend_weights is None else list(blend_weights)
+        if not styles or len(weights) != len(styles):
+            raise ConfigError(f"{len(styles)} styles with {len(weights)} blend weights")
+        if region_count > 1 and region_count != len(styles):
+            raise ConfigError(f"{len(styles)} styles with {region_count} regions")
+        groups = [[i] for i in range(len(styles))] if region_count > 1 else [range(len(styles))]
         return tuple(
-            self._blended([styles[i] for i in g], [shares[i] for i in g], content or {}, deepest)
-            for g in groups
+            self._blend([styles[i] for i in group], [weights[i] for i in group], content or {}, deepest)
+            for group in groups
         )
 
     def style_summary(self, image: tf.Tensor, weights: Mapping[str, tf.Tensor] | None = None) -> Summaries:
-        """Layer -> what each style loss keeps of one image ``[1, height, width, 3]``.
+        """Layer -> the summary that each style loss takes of one image ``[1, height, width, 3]``.
 
         Args:
             image: float32 in 0..1.
-            weights: layer -> what each position counts, as in `Region`.
+            weights: layer -> the weights of its positions, as in `Region`.
         """
         return self._summaries(self.encoder(image), weights or {})
 
-    def _summaries(self, features: Mapping[str, tf.Tensor], where: Mapping[str, tf.Tensor]) -> Summaries:
+    def _summaries(self, features: Mapping[str, tf.Tensor], weights: Mapping[str, tf.Tensor]) -> Summaries:
         return {
             layer: tuple(
-                _summary(loss, self.parts(features, layer), where.get(layer)) for loss, _ in self.style_losses
+                _summary(loss, self.layer_features(features, layer), weights.get(layer))
+                for loss, _ in self.style_losses
             )
             for layer in self.style_layers
         }
 
-    def parts(self, features: Mapping[str, tf.Tensor], layer: str) -> list[tf.Tensor]:
-        """The layer's features, and those of deeper style layers that a style loss looks at with them."""
-        deeper = max((loss.deeper for loss, _ in self.style_losses), default=0)
+    def layer_features(self, features: Mapping[str, tf.Tensor], layer: str) -> list[tf.Tensor]:
+        """The layer's features, and those of the deeper style layers that any of the style losses needs."""
+        deeper = max((loss.deeper_layers for loss, _ in self.style_losses), default=0)
         if deeper == 0:
             return [features[layer]]
-        upwards = self._upwards(features)
-        at = upwards.index(layer)
-        return [features[name] for name in upwards[at : at + deeper + 1]]
+        layers = self._style_layers_by_size(features)
+        index = layers.index(layer)
+        return [features[name] for name in layers[index : index + deeper + 1]]
 
-    def _upwards(self, features: Mapping[str, tf.Tensor]) -> list[str]:
+    def _style_layers_by_size(self, features: Mapping[str, tf.Tensor]) -> list[str]:
         """The style layers, those with larger maps first."""
         return sorted(self.style_layers, key=lambda name: -(features[name].shape[1] or 0))
 
-    def _blended(
-        self, styles: Sequence[Summaries], shares: Sequence[float], content: Summaries, deepest: str
+    def _blend(
+        self, styles: Sequence[Summaries], weights: Sequence[float], content: Summaries, deepest: str
     ) -> Summaries:
-        blended = {}
+        blend = {}
         for layer in self.style_layers:
-            goals = []
+            targets = []
             for i, (loss, _) in enumerate(self.style_losses):
-                own = [style[layer][i] for style in styles]
-                if loss.order is not None:
-                    orders = [loss.order(style[deepest][i], content[deepest][i]) for style in styles]
-                    own = [_arranged(goal, order) for goal, order in zip(own, orders, strict=True)]
-                goals.append(loss.blend(own, shares))
-            blended[layer] = tuple(goals)
-        return blended
+                summaries = [style[layer][i] for style in styles]
+                if loss.assign is not None:
+                    parts = [loss.assign(style[deepest][i], content[deepest][i]) for style in styles]
+                    summaries = [_rearranged(s, indices) for s, indices in zip(summaries, parts, strict=True)]
+                targets.append(loss.blend(summaries, weights))
+            blend[layer] = tuple(targets)
+        return blend
 
     def style_scales(
-        self, goals: Sequence[Summaries], regions: Sequence[Region], features: Mapping[str, tf.Tensor]
+        self, styles: Sequence[Summaries], regions: Sequence[Region], features: Mapping[str, tf.Tensor]
     ) -> tuple[dict[str, tuple[tf.Tensor, ...]], ...]:
-        """For each region what its style losses are multiplied with; of the features only channels count."""
-        parts = [region.share for region in regions] or [1.0]
-        return tuple(self._scales(goal, part, features) for goal, part in zip(goals, parts, strict=True))
+        """For each region, layer -> the factor of each style loss.
 
-    def _scales(
-        self, goals: Summaries, share: float, features: Mapping[str, tf.Tensor]
+        Args:
+            styles: for each region, the targets of the style losses.
+            regions: as for `targets`.
+            features: of any image; only their numbers of channels and the order of their sizes count.
+        """
+        region_shares = [region.share for region in regions] or [1.0]
+        return tuple(
+            self._region_scales(targets, share, features)
+            for targets, share in zip(styles, region_shares, strict=True)
+        )
+
+    def _region_scales(
+        self, targets: Summaries, share: float, features: Mapping[str, tf.Tensor]
     ) -> dict[str, tuple[tf.Tensor, ...]]:
         scales = {}
-        for layer, targets in goals.items():
+        for layer, layer_targets in targets.items():
             channels = features[layer].shape[-1]
-            nothing = [tf.zeros([1, 1, 1, part.shape[-1]]) for part in self.parts(features, layer)]
+            zeros = [tf.zeros([1, 1, 1, f.shape[-1]]) for f in self.layer_features(features, layer)]
             scales[layer] = tuple(
                 share
-                * self.normalization.style(
-                    loss, loss.distance(_summary(loss, nothing, None), target), channels
-                )
-                for (loss, _), target in zip(self.style_losses, targets, strict=True)
+                * self.normalization.style(loss, loss.distance(_summary(loss, zeros, None), target), channels)
+                for (loss, _), target in zip(self.style_losses, layer_targets, strict=True)
             )
         return scales
 
@@ -205,48 +253,71 @@ class Objective:
         """
         image = restore_kept(image, targets)
         features = self.encoder(image)
-        content = [
-            weight * self._apply(self._content_term(targets, layer), [features[layer]])
+        content_terms = [
+            weight * self._evaluate(self._content_term(targets, layer), [features[layer]])
             for layer, weight in self.content_layers.items()
         ]
-        terms = {
+        style_terms = {
             f"style/{layer}": self.style_weight
             * weight
-            * self._apply(self._style_term(targets, layer), self.parts(features, layer))
+            * self._evaluate(self._layer_style_term(targets, layer), self.layer_features(features, layer))
             for layer, weight in self.style_layers.items()
         }
-        style = tf.add_n(list(terms.values())) if terms else tf.constant(0.0)
-        kept = self.content_weight * tf.add_n(content) if content else tf.constant(0.0)
-        smooth = self.tv_weight * self.variation(image) if self.tv_weight > 0 else tf.constant(0.0)
-        return {"total": kept + style + smooth, "content": kept, "style": style, "tv": smooth, **terms}
+        style = tf.add_n(list(style_terms.values())) if style_terms else tf.constant(0.0)
+        content = self.content_weight * tf.add_n(content_terms) if content_terms else tf.constant(0.0)
+        tv = self.tv_weight * self.variation(image) if self.tv_weight > 0 else tf.constant(0.0)
+        return {"total": content + style + tv, "content": content, "style": style, "tv": tv, **style_terms}
 
     def _content_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
+        """C_l, scaled, as a function of the layer's features."""
         scale, target = targets.content_scale[layer], targets.content[layer]
         return lambda features: scale * content_loss(features, target)
 
-    def _style_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
-        regions = [weights[layer] for weights in targets.weights] or [None]
+    def _layer_style_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
+        """E_l, scaled, as a function of `layer_features`."""
+        region_weights = [weights[layer] for weights in targets.weights] or [None]
 
-        def term(*parts: tf.Tensor) -> tf.Tensor:
-            found = [
-                tuple(_summary(loss, parts, weight) for loss, _ in self.style_losses) for weight in regions
+        def term(*features: tf.Tensor) -> tf.Tensor:
+            summaries = [
+                tuple(_summary(loss, features, weight) for loss, _ in self.style_losses)
+                for weight in region_weights
             ]
-            return self.compared(layer, found, targets)
+            return self.style_term(layer, summaries, targets)
 
         return term
 
-    def compared(self, layer: str, found: Sequence[tuple[Summary, ...]], targets: Targets) -> tf.Tensor:
-        """E_l, scaled, of what each style loss keeps of the image in each region."""
+    def style_term(self, layer: str, summaries: Sequence[tuple[Summary, ...]], targets: Targets) -> tf.Tensor:
+        """E_l, scaled, of the summaries that the style losses take of the image in each region."""
         terms = []
-        for summaries, goals, scales in zip(found, targets.styles, targets.style_scales, strict=True):
-            columns = zip(self.style_losses, summaries, goals[layer], scales[layer], strict=True)
+        for of_region, style, scales in zip(summaries, targets.styles, targets.style_scales, strict=True):
+            losses = zip(self.style_losses, of_region, style[layer], scales[layer], strict=True)
             terms += [
-                part * scale * loss.distance(summary, goal) for (loss, part), summary, goal, scale in columns
+                weight * scale * loss.distance(summary, target)
+                for (loss, weight), summary, target, scale in losses
             ]
         return tf.add_n(terms)
 
-    def _apply(self, loss: Callable[..., tf.Tensor], parts: Sequence[tf.Tensor]) -> tf.Tensor:
-        return _with_unit_gradient(loss, parts) if self.unit_gradients else loss(*parts)
+    def _evaluate(self, loss: Callable[..., tf.Tensor], features: Sequence[tf.Tensor]) -> tf.Tensor:
+        return _with_unit_gradient(loss, features) if self.unit_gradients else loss(*features)
+
+
+def restore_kept(image: tf.Tensor, targets: Targets) -> tf.Tensor:
+    """The image with the content image put back in the kept region."""
+    if not targets.kept_region:
+        return image
+    mask, content = targets.kept_region
+    return image + mask * (content - image)
+
+
+def shares(layers: Sequence[str], given: Sequence[float] | None) -> dict[str, float]:
+    """Layer -> its share of the loss; the shares add up to 1, as Gatys et al. have them.
+
+    Args:
+        layers: their names.
+        given: a weight for each layer; None for equal shares.
+    """
+    weights = given or [1.0] * len(layers)
+    return {layer: weight / sum(weights) for layer, weight in zip(layers, weights, strict=True)}
 
 
 def _extent(target: tf.Tensor, content: tf.Tensor) -> ContentExtent:
@@ -256,80 +327,31 @@ def _extent(target: tf.Tensor, content: tf.Tensor) -> ContentExtent:
     return ContentExtent(energy, height * width, channels, rows * columns)
 
 
-def _summary(loss: StyleLoss, parts: Sequence[tf.Tensor], weight: tf.Tensor | None) -> Summary:
-    return loss.summary(parts[: loss.deeper + 1] if loss.deeper else parts[0], weight)
+def _summary(loss: StyleLoss, features: Sequence[tf.Tensor], weight: tf.Tensor | None) -> Summary:
+    return loss.summary(features[: loss.deeper_layers + 1] if loss.deeper_layers else features[0], weight)
 
 
-def _arranged(goal: Summary, order: tf.Tensor) -> Summary:
-    return tf.nest.map_structure(lambda parts: tf.gather(parts, order), goal)
+def _rearranged(summary: Summary, indices: tf.Tensor) -> Summary:
+    """The parts of a style's summary in the order of the content's parts that they are the targets of."""
+    return tf.nest.map_structure(lambda parts: tf.gather(parts, indices), summary)
 
 
-def _with_unit_gradient(loss: Callable[..., tf.Tensor], parts: Sequence[tf.Tensor]) -> tf.Tensor:
-    """``loss(*parts)``, with its gradient divided by the sum of that gradient's magnitudes."""
-    fixed = [tf.stop_gradient(part) for part in parts]
+def _with_unit_gradient(loss: Callable[..., tf.Tensor], features: Sequence[tf.Tensor]) -> tf.Tensor:
+    """``loss(*features)``, with its gradient divided by the sum of that gradient's absolute values."""
+    constants = [tf.stop_gradient(x) for x in features]
     with tf.GradientTape() as tape:
-        tape.watch(fixed)
-        value = loss(*fixed)
-    found = tape.gradient(value, fixed, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    gradients = [tf.cast(gradient, tf.float32) for gradient in found]
+        tape.watch(constants)
+        value = loss(*constants)
+    gradients = [
+        tf.cast(gradient, tf.float32)
+        for gradient in tape.gradient(value, constants, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    ]
     total = tf.add_n([tf.reduce_sum(tf.abs(gradient)) for gradient in gradients])
-    scale = 1.0 / (total + 1e-8)  # the Torch program's own constant
+    scale = 1.0 / (total + 1e-8)  # the constant of jcjohnson/neural-style
     # Sums of zeros, whose gradients are the scaled ones.
     return tf.stop_gradient(value) + tf.add_n(
         [
-            tf.reduce_sum(tf.stop_gradient(scale * gradient) * tf.cast(part - still, tf.float32))
-            for gradient, part, still in zip(gradients, parts, fixed, strict=True)
+            tf.reduce_sum(tf.stop_gradient(scale * gradient) * tf.cast(x - constant, tf.float32))
+            for gradient, x, constant in zip(gradients, features, constants, strict=True)
         ]
     )
-
-
-Tensors = dict[str, tf.Tensor]
-
-#: Layer -> what each style loss keeps of it, in the order of the losses.
-Summaries = dict[str, tuple[Summary, ...]]
-
-
-class Region(NamedTuple):
-    """A part of the picture that a style is painted in.
-
-    Attributes:
-        share: of the style loss that is this region's; all shares add up to 1.
-        weights: layer -> float32 ``[1, h, w, 1]`` of mean 1, what each position counts.
-    """
-
-    share: float
-    weights: Mapping[str, tf.Tensor]
-
-
-class Targets(NamedTuple):
-    """What an `Objective` pulls towards, computed once per scale; a structure of tensors.
-
-    Attributes:
-        content: layer -> features ``[1, h, w, N]``.
-        styles: for each region, layer -> the target of each style loss.
-        content_scale: layer -> scalar that the layer's loss is multiplied with.
-        style_scales: for each region, layer -> the same for each style loss.
-        weights: for each region, layer -> what its positions count; empty where all count alike.
-        kept: ``()``, or a mask ``[1, height, width, 1]`` and the picture that stays as it is there.
-    """
-
-    content: Tensors
-    styles: tuple[Summaries, ...]
-    content_scale: Tensors
-    style_scales: tuple[dict[str, tuple[tf.Tensor, ...]], ...]
-    weights: tuple[Tensors, ...] = ()
-    kept: tuple[tf.Tensor, ...] = ()
-
-
-def restore_kept(image: tf.Tensor, targets: Targets) -> tf.Tensor:
-    """The image with the content put back where it is to stay as it is."""
-    if not targets.kept:
-        return image
-    mask, picture = targets.kept
-    return image + mask * (picture - image)
-
-
-def shares(layers: Sequence[str], given: Sequence[float] | None) -> dict[str, float]:
-    """Layer -> its share; the shares add up to 1, as Gatys et al. have them."""
-    numbers = given or [1.0] * len(layers)
-    return {layer: n / sum(numbers) for layer, n in zip(layers, numbers, strict=True)}

@@ -1,4 +1,4 @@
-"""Style losses that sort: all positions at once, so neither sums over tiles nor of products."""
+"""Style losses that sort the values at all positions, so that they cannot be summed over tiles."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import tensorflow as tf
 
 from tfstyle.losses.style import StyleLoss, weighted_mean
 
-#: Entries of a target's quantile table.
-LEVELS = 4096
+#: Number of quantiles in a target's table.
+QUANTILE_COUNT = 4096
 
 
 class Quantiles(NamedTuple):
-    """``[1, D, M]`` values in rising order along D directions, the share of all weight that lies below each,
-    and that of each; the shares are ``[1, 1, M]`` if all weigh the same. float32.
+    """Sorted values of an image's features along D directions, float32.
+
+    Attributes:
+        values: ``[1, D, M]``, in rising order.
+        below: the share of the total weight that lies below each value.
+        share: of the total weight, of each value; both are ``[1, 1, M]`` where all weigh the same.
     """
 
     values: tf.Tensor
@@ -32,21 +36,25 @@ def _rows(features: tf.Tensor) -> tf.Tensor:
 
 def _quantiles(rows: tf.Tensor, weight: tf.Tensor | None) -> Quantiles:
     positions = tf.shape(rows)[2]
-    negated, order = tf.math.top_k(-rows, positions)
-    share = tf.ones([1, 1, positions]) if weight is None else tf.gather(tf.reshape(weight, [-1]), order)
-    # A quarter of a million addends in float32 would leave errors of whole entries of a table.
+    negated, indices = tf.math.top_k(-rows, positions)
+    share = tf.ones([1, 1, positions]) if weight is None else tf.gather(tf.reshape(weight, [-1]), indices)
+    # Summed in float32, a quarter of a million shares would be wrong by whole entries of a table.
     below = tf.cumsum(tf.cast(share, tf.float64), axis=2, exclusive=True)
     total = below[:, :, -1:] + tf.cast(share[:, :, -1:], tf.float64)
     return Quantiles(-negated, tf.cast(below / total, tf.float32), share / tf.cast(total, tf.float32))
 
 
 def _barycentre(summaries: Sequence[Quantiles], weights: Sequence[float]) -> tf.Tensor:
-    """The mean quantile function, of the styles' Wasserstein barycentre on each line, at (k + ½)/`LEVELS`."""
-    levels = (tf.range(LEVELS, dtype=tf.float32) + 0.5) / LEVELS
+    """The mean of the styles' quantile functions, their Wasserstein barycentre on each line.
+
+    Returns:
+        Its values at (k + ½) / `QUANTILE_COUNT`, float32 ``[1, D, QUANTILE_COUNT]``.
+    """
+    levels = (tf.range(QUANTILE_COUNT, dtype=tf.float32) + 0.5) / QUANTILE_COUNT
     tables = []
     for values, below, share in summaries:
-        found = tf.searchsorted(below + share, tf.broadcast_to(levels, [1, below.shape[1], LEVELS]))
-        tables.append(_along_rows(values, tf.minimum(found, tf.shape(values)[2] - 1)))
+        indices = tf.searchsorted(below + share, tf.broadcast_to(levels, [1, below.shape[1], QUANTILE_COUNT]))
+        tables.append(_gather_rows(values, tf.minimum(indices, tf.shape(values)[2] - 1)))
     return weighted_mean(tables, weights)
 
 
@@ -71,21 +79,21 @@ def quantile_distance(quantiles: Quantiles, target: tf.Tensor) -> tf.Tensor:
 
 def _step_means(steps: tf.Tensor, low: tf.Tensor, high: tf.Tensor) -> tf.Tensor:
     """The mean of each row between low and high, both in 0..K, of steps ``[1, D, K]``."""
-    first, last = (tf.minimum(tf.cast(place, tf.int32), steps.shape[2] - 1) for place in (low, high))
+    first, last = (tf.minimum(tf.cast(bound, tf.int32), steps.shape[2] - 1) for bound in (low, high))
     longer, sums = last > first, tf.cumsum(steps, axis=2, exclusive=True)
     head = tf.maximum(tf.minimum(high, tf.cast(first + 1, tf.float32)) - low, 1e-6)
     tail = tf.where(longer, high - tf.cast(last, tf.float32), 0.0)
     whole = tf.cast(tf.maximum(last - first - 1, 0), tf.float32)
-    inner = tf.where(longer, _along_rows(sums, last) - _along_rows(sums, tf.minimum(first + 1, last)), 0.0)
-    ends = head * _along_rows(steps, first) + tail * _along_rows(steps, last)
+    inner = tf.where(longer, _gather_rows(sums, last) - _gather_rows(sums, tf.minimum(first + 1, last)), 0.0)
+    ends = head * _gather_rows(steps, first) + tail * _gather_rows(steps, last)
     return (ends + inner) / (head + whole + tail)
 
 
-def _along_rows(table: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-    """Entries ``[1, D, P]`` of ``[1, D, K]`` at places ``[1, D, P]``, or ``[1, 1, P]`` alike for all rows."""
-    if places.shape[1] == 1:
-        return tf.gather(table, places[0, 0], axis=2)
-    return tf.gather(table, places, axis=2, batch_dims=2)
+def _gather_rows(table: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+    """Entries ``[1, D, P]`` of ``[1, D, K]`` at indices ``[1, D, P]``, or ``[1, 1, P]`` for all rows."""
+    if indices.shape[1] == 1:
+        return tf.gather(table, indices[0, 0], axis=2)
+    return tf.gather(table, indices, axis=2, batch_dims=2)
 
 
 #: Every channel's values, compared by `quantile_distance`: the histogram loss of Risser, Wilmot, Barnes 2017
@@ -94,7 +102,7 @@ HISTOGRAM = StyleLoss(lambda f, w: _quantiles(_rows(f), w), quantile_distance, _
 
 
 def sliced_wasserstein(seed: int = 0) -> StyleLoss:
-    """The sliced Wasserstein distance: `quantile_distance` along as many random directions as channels.
+    """The sliced Wasserstein distance: `quantile_distance` along N random directions, N the channels.
 
     Reference: Heitz et al. 2021, A Sliced Wasserstein Loss for Neural Texture Synthesis.
     Differs from Heitz: the directions stay the same from one iteration to the next, as L-BFGS needs.

@@ -1,4 +1,7 @@
-"""Style losses beside the Gram matrices' own: each a pair of what is kept of features and how it compares."""
+"""Style losses as pairs of a summary of one layer's features and a distance between two summaries.
+
+The Gram matrix of Gatys et al., means and standard deviations, and the Wasserstein distance of Gaussians.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import tensorflow as tf
 from tfstyle.errors import ConfigError
 from tfstyle.losses.gram import gram_matrix
 
-#: What is kept of an image's features in one layer: a structure of tensors.
+#: Statistics of an image's features in one layer: a structure of tensors.
 Summary = Any
 
 
@@ -20,40 +23,44 @@ def weighted_mean(summaries: Sequence[Summary], weights: Sequence[float]) -> Sum
     total = float(sum(weights))
     shares = [weight / total for weight in weights]
     return tf.nest.map_structure(
-        lambda *tensors: tf.add_n([t * share for t, share in zip(tensors, shares, strict=True)]), *summaries
+        lambda *tensors: tf.add_n([x * share for x, share in zip(tensors, shares, strict=True)]), *summaries
     )
 
 
 class StyleLoss(NamedTuple):
-    """One layer's style loss: what is kept of features, and how two of these compare.
+    """One layer's style loss: a summary of features, and the distance between two summaries.
 
     Attributes:
-        summary: (features ``[1, h, w, N]`` of any float type, weight) -> what is kept of them. The weight
+        summary: (features ``[1, h, w, N]`` of any float type, weight) -> their statistics. The weight
             is float32 ``[1, h, w, 1]`` of mean 1, or None for all ones; every mean over positions is then
             that of ``w (...)``, as in the guided Gram matrices of Gatys et al. 2017.
         distance: (generated image's summary, target) -> float32 scalar, differentiable in the first.
-        blend: (summaries of one or more styles, non-negative numbers) -> the target, always its work.
-        of_products: whether what is compared are products of two features, so that the distance grows
+        blend: (summaries of one or more styles, non-negative weights) -> the target; called for a single
+            style too.
+        second_order: whether the summary holds products of two features, so that the distance grows
             with the fourth power of the features, not with their square.
-        deeper: how many deeper layers the summary sees too, in a list behind the layer's own.
-        order: (a style's summary, the content's), of the deepest layer -> int ``[parts]``: which part of the
-            style, along its tensors' first axis, is the target of each of the content's.
-        addend: (a part's summary, the whole's) -> what the part adds to it: the whole is the mean of these,
-            by the parts' weights; `blend` puts it together. None where all positions are needed at once.
+        deeper_layers: how many deeper style layers the summary needs as well; it then takes a list of
+            features, the layer's first.
+        assign: (a style's summary, the content's), of the deepest layer -> int ``[parts]``: which part of
+            the style, along the first axis of its tensors, is the target of each part of the content. None
+            where summaries have no parts.
+        contribution: (summary of a tile, summary of the whole image) -> what the tile adds to the latter,
+            which is the mean of the contributions, weighted by the tiles' areas; `blend` computes it. None
+            where the summary needs all positions at once.
     """
 
     summary: Callable[[Any, tf.Tensor | None], Summary]
     distance: Callable[[Summary, Summary], tf.Tensor]
     blend: Callable[[Sequence[Summary], Sequence[float]], Summary] = weighted_mean
-    of_products: bool = False
-    deeper: int = 0
-    order: Callable[[Summary, Summary], tf.Tensor] | None = None
-    addend: Callable[[Summary, Summary], Summary] | None = None
+    second_order: bool = False
+    deeper_layers: int = 0
+    assign: Callable[[Summary, Summary], tf.Tensor] | None = None
+    contribution: Callable[[Summary, Summary], Summary] | None = None
 
 
-def mean_contribution(part: Summary, whole: Summary) -> Summary:
-    """The `StyleLoss.addend` of summaries that are means over positions."""
-    return part
+def mean_contribution(tile: Summary, whole: Summary) -> Summary:
+    """The `StyleLoss.contribution` of summaries that are means over positions: the tile's summary itself."""
+    return tile
 
 
 def style_loss(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -71,7 +78,7 @@ def _guided_gram(features: tf.Tensor, weight: tf.Tensor | None) -> tf.Tensor:
 
 
 #: Gram matrices compared by `style_loss`: the style loss of Gatys, Ecker, Bethge 2016.
-GRAM = StyleLoss(_guided_gram, style_loss, of_products=True, addend=mean_contribution)
+GRAM = StyleLoss(_guided_gram, style_loss, second_order=True, contribution=mean_contribution)
 
 
 def shifted_gram(shift: float = -1.0) -> StyleLoss:
@@ -85,10 +92,10 @@ def shifted_gram(shift: float = -1.0) -> StyleLoss:
     def summary(features: tf.Tensor, weight: tf.Tensor | None) -> tf.Tensor:
         return _guided_gram(tf.cast(features, tf.float32) + shift, weight)
 
-    return StyleLoss(summary, style_loss, of_products=True, addend=mean_contribution)
+    return StyleLoss(summary, style_loss, second_order=True, contribution=mean_contribution)
 
 
-def _moments(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+def _mean_and_square(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
     """The channels' means and mean squares, float32 ``[1, N]``: sums over positions, so additive."""
     single = tf.cast(features, tf.float32)
     squares = tf.square(single)
@@ -101,40 +108,44 @@ def mean_deviation_distance(moments: Sequence[tf.Tensor], target: Sequence[tf.Te
     """``1/N Σ_i (μ_i - μ'_i)² + (σ_i - σ'_i)²``, of the channels' means and standard deviations.
 
     The squared Wasserstein-2 distance of normal distributions with these moments, were the channels
-    independent. σ² is the variance + 1e-6, so that the slope of σ is finite.
+    independent. σ² is the variance + 1e-6, so that the derivative of σ is finite.
 
     Reference: Li et al. 2017, Demystifying Neural Style Transfer; Galerne et al. 2024, Scaling Painting
     Style Transfer, who add it to the Gram loss.
     """
-    one, other = (tf.sqrt(tf.nn.relu(square - mean**2) + 1e-6) for mean, square in (moments, target))
-    return tf.reduce_mean((moments[0] - target[0]) ** 2 + (one - other) ** 2)
+    deviation, target_deviation = (
+        tf.sqrt(tf.nn.relu(square - mean**2) + 1e-6) for mean, square in (moments, target)
+    )
+    return tf.reduce_mean((moments[0] - target[0]) ** 2 + (deviation - target_deviation) ** 2)
 
 
 #: Means and standard deviations of the channels, compared by `mean_deviation_distance`.
-MEAN_DEVIATION = StyleLoss(_moments, mean_deviation_distance, addend=mean_contribution)
+MEAN_DEVIATION = StyleLoss(_mean_and_square, mean_deviation_distance, contribution=mean_contribution)
 
 
-def _gaussian(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
+def _mean_and_covariance(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
     """The channels' mean ``[1, N]`` and covariance ``[1, N, N]``, float32."""
     single = tf.cast(features, tf.float32)
     mean = tf.reduce_mean(single if weight is None else single * weight, [1, 2])
     # Centred first: second moments less μμᵀ would lose small variances, and not be positive semi-definite.
-    # The covariance does not depend on μ to first order, so that no gradient need go that way.
+    # The covariance does not depend on μ to first order, so that μ needs no gradient here.
     centred = single - tf.stop_gradient(mean)[:, tf.newaxis, tf.newaxis]
     return mean, _guided_gram(centred, weight)
 
 
-def _mixture(summaries: Sequence[Summary], weights: Sequence[float]) -> tuple[tf.Tensor, tf.Tensor]:
-    """The moments of all positions together; so tiles of one image, weighted by area, make the whole."""
+def _mixture_moments(summaries: Sequence[Summary], weights: Sequence[float]) -> tuple[tf.Tensor, tf.Tensor]:
+    """The moments of all positions together: of tiles of one image, weighted by area, the whole image's."""
     mean, within = weighted_mean(summaries, weights)
     offsets = [m - mean for m, _ in summaries]
     between = [offset[:, :, tf.newaxis] * offset[:, tf.newaxis] for offset in offsets]
     return mean, within + weighted_mean(between, weights)
 
 
-def _recentred(part: Sequence[tf.Tensor], whole: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-    """A part's moments, the second about the whole's mean."""
-    mean, covariance = part
+def _moments_contribution(
+    tile: Sequence[tf.Tensor], whole: Sequence[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """A tile's moments, the second about the mean of the whole image."""
+    mean, covariance = tile
     offset = mean - whole[0]
     return mean, covariance + offset[:, :, tf.newaxis] * offset[:, tf.newaxis]
 
@@ -161,14 +172,14 @@ def wasserstein(ridge: float = 1e-4) -> StyleLoss:
     if not 1e-4 <= ridge < math.inf:
         raise ConfigError(f"the Wasserstein loss has ridge {ridge}; it takes a number of at least 0.0001")
 
-    def ridged(c: tf.Tensor) -> tf.Tensor:
+    def add_ridge(c: tf.Tensor) -> tf.Tensor:
         return tf.linalg.set_diag(c, tf.linalg.diag_part(c) * (1.0 + ridge) + ridge)
 
     def distance(moments: Sequence[tf.Tensor], target: Sequence[tf.Tensor]) -> tf.Tensor:
         means = tf.reduce_mean((moments[0] - target[0]) ** 2)
-        return means + _bures(ridged(moments[1]), ridged(target[1]))
+        return means + _bures(add_ridge(moments[1]), add_ridge(target[1]))
 
-    return StyleLoss(_gaussian, distance, _mixture, addend=_recentred)
+    return StyleLoss(_mean_and_covariance, distance, _mixture_moments, contribution=_moments_contribution)
 
 
 def _bures(c: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -177,16 +188,16 @@ def _bures(c: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     Differentiable with respect to C.
     """
     both, channels = tf.stop_gradient(tf.concat([c, target], 0)), tf.cast(tf.shape(c)[-1], tf.float32)
-    # On a CPU a factorisation that fails is an error, and a loss that is not finite none.
+    # On a CPU a factorisation that fails raises an error, where a loss that is not finite must not.
     finite = tf.reduce_all(tf.math.is_finite(both))
     left, right = tf.split(tf.linalg.cholesky(tf.where(finite, both, tf.eye(tf.shape(c)[-1]))), 2)
     unitary = _polar_factor(tf.matmul(left, right, transpose_a=True))
     difference = left - tf.matmul(right, unitary, transpose_b=True)
 
-    # The gradient is I - T, where T = R Uᵀ L⁻¹ = C'^½ (C'^½ C C'^½)^-½ C'^½ is the transport of one to the
-    # other. It comes by way of a sum of zeros, as nothing need be kept of the iteration.
-    slope = tf.linalg.triangular_solve(left, tf.linalg.matrix_transpose(difference), adjoint=True)
-    value = (tf.reduce_sum(difference**2) + tf.reduce_sum(slope * (c - tf.stop_gradient(c)))) / channels
+    # The gradient is I - T, where T = R Uᵀ L⁻¹ = C'^½ (C'^½ C C'^½)^-½ C'^½ is the optimal transport map.
+    # It is attached to a sum of zeros, so that the iteration needs no backward pass.
+    gradient = tf.linalg.triangular_solve(left, tf.linalg.matrix_transpose(difference), adjoint=True)
+    value = (tf.reduce_sum(difference**2) + tf.reduce_sum(gradient * (c - tf.stop_gradient(c)))) / channels
     return tf.where(finite, value, math.nan)
 
 
@@ -199,12 +210,12 @@ def _polar_factor(matrix: tf.Tensor) -> tf.Tensor:
     Reference: Chen, Chow 2014, A Stable Scaling of Newton-Schulz.
     """
     x = tf.math.divide_no_nan(matrix, tf.norm(matrix, axis=(1, 2), keepdims=True))
-    for scale in _scales(1e-7):
+    for scale in _newton_schulz_scales(1e-7):
         x = 1.5 * scale * x - 0.5 * scale**3 * tf.matmul(x, tf.matmul(x, x, transpose_a=True))
     return x
 
 
-def _scales(smallest: float) -> list[float]:
+def _newton_schulz_scales(smallest: float) -> list[float]:
     """The a of each iteration that takes singular values in smallest..1 to 1."""
     lower, scales = smallest, []
     while lower < 0.9999:

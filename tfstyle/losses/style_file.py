@@ -1,4 +1,4 @@
-"""A style that is kept: Gram matrices at several sizes, for use with many contents."""
+"""Styles in files: Gram matrices at several sizes, extracted once and used with many content images."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 Grams = Mapping[str, np.ndarray]
 ENCODER_OPTIONS = ("pooling", "padding", "pixel_range", "feature_scale")
-#: What files that do not say so were made with.
-UNSAID = {"pixel_range": "255.0", "feature_scale": "1.0"}
-LEVELS = 9  # halvings of the size that are kept at most, the full one included
-NEAR = 0.05  # how far, relatively, a level's size may be from the one asked for, before that is said
+#: Encoder options of files that were written before these were stored.
+DEFAULT_OPTIONS = {"pixel_range": "255.0", "feature_scale": "1.0"}
+MAX_LEVELS = 9  # sizes of a style at most: the full one, half of it, a quarter, ...
+SIZE_TOLERANCE = 0.05  # relative difference of a level's size from the size asked for without a warning
 
 
 class StyleNumbers(dict[str, Any]):
-    """What `tfstyle.StyleExtractor` gives, a dict, and what it was made with.
+    """The dict of numbers that `tfstyle.StyleExtractor` gives, and the encoder that they were made with.
 
     Attributes:
-        made_with: what the encoder was, of `describe`.
+        made_with: the encoder's options and weights, as `describe_encoder` gives them.
     """
 
     def __init__(self, numbers: Mapping[str, Any], made_with: Mapping[str, str]) -> None:
@@ -44,22 +44,22 @@ class StyleNumbers(dict[str, Any]):
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """What `tfstyle.stylize` takes in place of a style image; `tfstyle.StyleExtractor.style` makes it.
+    """Gram matrices in place of a style image for `tfstyle.stylize`; `tfstyle.StyleExtractor.style` makes it.
 
     Attributes:
-        levels: layer -> float32 Gram matrix ``[N, N]``, of the picture at its full size, at half of it,
-            at a quarter, ... A run from coarse to fine takes from each scale the level that fits.
-        made_with: what the encoder was, of `describe`; empty if it is not known.
-        name: of the picture.
-        size: longest side of the picture in pixels at its full size; 0 if it is not known.
-        original: the same before it was shrunk to be extracted.
+        levels: layer -> float32 Gram matrix ``[N, N]``, of the image at its full size, at half of it,
+            at a quarter, ... Each scale of a run takes the level that fits.
+        made_with: the encoder's options and weights, as `describe_encoder` gives them; empty if unknown.
+        name: of the image.
+        size: longest side of the image in pixels at its full size; 0 if it is not known.
+        original_size: the same before it was shrunk to be extracted.
     """
 
     levels: Sequence[Grams]
     made_with: Mapping[str, str]
     name: str = ""
     size: int = 0
-    original: int = 0
+    original_size: int = 0
 
     def __post_init__(self) -> None:
         if not self.levels:
@@ -74,16 +74,16 @@ class Style:
                     )
 
     def at(self, longest: float) -> Grams:
-        """The Gram matrices of the picture with about that many pixels on its longest side.
+        """The Gram matrices of the image with about that many pixels on its longest side.
 
-        Where no level is within `NEAR` of that, the nearest is taken, and a line says so.
+        Where no level is within `SIZE_TOLERANCE` of that, the nearest is taken, and a warning logged.
         """
         if not self.size:
             return self.levels[0]
         sizes = [self.size / 2**level for level in range(len(self.levels))]
         nearest = min(sizes, key=lambda size: abs(np.log(size / longest)))
-        # Below the last there is none that the encoder could look at.
-        if abs(nearest / longest - 1) > NEAR and longest > sizes[-1]:
+        # An image smaller than the last level is too small for the encoder.
+        if abs(nearest / longest - 1) > SIZE_TOLERANCE and longest > sizes[-1]:
             log.warning(
                 "%s was extracted at %d pixels: for %d those of %d stand in; extract it at this size, or at "
                 "two or four times it",
@@ -94,14 +94,17 @@ class Style:
     def check(self, encoder: Encoder, layers: Sequence[str]) -> None:
         """Raise ConfigError unless these are Gram matrices of this encoder, with these layers."""
         name = self.name or "the style"
-        here = describe_encoder(encoder, [layer for layer in layers if layer in self.levels[0]])
+        available = [layer for layer in layers if layer in self.levels[0]]
+        expected = describe_encoder(encoder, available)
         differ = [
-            key for key in here if self.made_with and here[key] != self.made_with.get(key, UNSAID.get(key))
+            key
+            for key, value in expected.items()
+            if self.made_with and value != self.made_with.get(key, DEFAULT_OPTIONS.get(key))
         ]
         for key in ENCODER_OPTIONS:
             if key in differ:
                 raise ConfigError(
-                    f"{name} was extracted with {key} {self.made_with.get(key)}, not {here[key]}"
+                    f"{name} was extracted with {key} {self.made_with.get(key)}, not {expected[key]}"
                 )
         if differ:
             raise ConfigError(
@@ -110,32 +113,34 @@ class Style:
             )
         missing = [layer for layer in layers if layer not in self.levels[0]]
         if missing:
-            has = ",".join(self.levels[0])
-            raise ConfigError(f"{name} was extracted without {', '.join(missing)}; style_layers can be {has}")
+            choices = ",".join(self.levels[0])
+            raise ConfigError(
+                f"{name} was extracted without {', '.join(missing)}; style_layers can be {choices}"
+            )
 
     @classmethod
-    def of(cls, source: Any) -> Style | None:
-        """A style from whatever holds one, or None where that is something else, such as an image.
+    def from_source(cls, source: Any) -> Style | None:
+        """The style that a source holds, or None where it is something else, such as an image.
 
         Args:
             source: a `Style`; what `tfstyle.StyleExtractor` gave for one image, whose Gram matrices then
                 serve at all scales; or the path of an ``.npz`` file of one style, or of several with the
-            name of one behind it, ``styles.npz#scream.jpg``.
+                name of one behind it, ``styles.npz#scream.jpg``.
 
         Raises:
             ImageError, ConfigError: as `load`; a mapping without Gram matrices, or of several images.
         """
         if isinstance(source, (str, os.PathLike)):
-            file, mark, name = os.fspath(source).rpartition("#")
-            if mark and Path(file).suffix.lower() == ".npz":
+            file, separator, name = os.fspath(source).rpartition("#")
+            if separator and Path(file).suffix.lower() == ".npz":
                 return cls.load(file, name)
             return cls.load(source) if Path(source).suffix.lower() == ".npz" else None
         if not isinstance(source, Mapping):
             return source if isinstance(source, cls) else None
-        return cls._of_grams(source)
+        return cls._from_grams(source)
 
     @classmethod
-    def _of_grams(cls, source: Mapping[str, Any]) -> Style:
+    def _from_grams(cls, source: Mapping[str, Any]) -> Style:
         """A style of one size from Gram matrices by layer, with or without a batch axis of one."""
         grams = {str(k): np.asarray(v, np.float32) for k, v in source.items() if str(k) in layer_names()}
         if not grams:
@@ -161,7 +166,7 @@ class Style:
 
         Args:
             path: of the ``.npz`` file.
-            name: which, where the file holds several.
+            name: of the style, where the file holds several.
 
         Raises:
             ImageError: no such file, or not one of styles.
@@ -173,15 +178,15 @@ class Style:
         try:
             with np.load(path, allow_pickle=False) as file:
                 if "names" not in file.files and set(layer_names()) & set(file.files):
-                    return cls._of_grams(file)  # what an extractor gave, saved by the user
+                    return cls._from_grams(file)  # an extractor's Gram matrices, saved by the user
                 names, sizes = [str(n) for n in file["names"]], file["sizes"]
                 made_with = dict(json.loads(str(file["made_with"])))
                 layers = [key for key in file.files if key.startswith("conv") and "/" not in key]
-                index = _index(names, name, path)
+                index = _style_index(names, name, path)
                 levels = [
-                    {layer: file[_key(layer, level)][index] for layer in layers}
-                    for level in range(LEVELS)
-                    if layers and _key(layers[0], level) in file.files
+                    {layer: file[_array_key(layer, level)][index] for layer in layers}
+                    for level in range(MAX_LEVELS)
+                    if layers and _array_key(layers[0], level) in file.files
                 ]
                 if not levels:
                     raise ConfigError(f"{path}: it holds no Gram matrices; extract it with --grams")
@@ -193,10 +198,10 @@ class Style:
 
 
 def require_images(styles: Sequence[ImageArray | Style], option: str) -> list[ImageArray]:
-    """The styles, which are all images; an option that looks at pixels asks for them so.
+    """The styles, which must all be images, for an option that needs their pixels.
 
     Raises:
-        ConfigError: one is a kept style.
+        ConfigError: one of them is given by its Gram matrices.
     """
     images = [style for style in styles if isinstance(style, ImageArray)]
     if len(images) < len(styles):
@@ -204,17 +209,17 @@ def require_images(styles: Sequence[ImageArray | Style], option: str) -> list[Im
     return images
 
 
-def image_pyramid(picture: ImageArray, minimum: int) -> Iterator[ImageArray]:
-    """The picture, at half its size, at a quarter, ... down to the minimum in pixels a side."""
-    least = min(1.0, minimum / min(picture.rgb.shape[:2]))
-    for level in range(LEVELS):
-        yield picture.shrunk(0.5**level, minimum)
-        if 0.5**level <= least:
+def image_pyramid(image: ImageArray, minimum: int) -> Iterator[ImageArray]:
+    """Yield the image, then at half its size, at a quarter, ... down to the minimum in pixels a side."""
+    smallest_factor = min(1.0, minimum / min(image.rgb.shape[:2]))
+    for level in range(MAX_LEVELS):
+        yield image.shrunk(0.5**level, minimum)
+        if 0.5**level <= smallest_factor:
             return
 
 
 def describe_encoder(encoder: Encoder, layers: Sequence[str]) -> dict[str, str]:
-    """What Gram matrices of these layers depend on: the encoder's options, and the weights up to each."""
+    """The encoder's options and the digests of its weights, on which Gram matrices of these layers depend."""
     digests = encoder.weights.digests
     weights = {f"{layer} weights": digests[layer] for layer in layers}
     options = {name: str(getattr(encoder, name)) for name in ENCODER_OPTIONS}
@@ -224,11 +229,11 @@ def describe_encoder(encoder: Encoder, layers: Sequence[str]) -> dict[str, str]:
 def save_styles(
     path: Path, styles: Sequence[Style], overwrite: bool = False, embeddings: np.ndarray | None = None
 ) -> None:
-    """Write the styles of several pictures, all with the same layers.
+    """Write the styles of several images, all with the same layers.
 
     The file holds ``names``; ``sizes`` ``[styles, 2]``, the longest side as extracted and before;
     ``made_with`` as JSON; ``embedding`` ``[styles, size]`` where given; and for each layer ``conv1_1``
-    ``[styles, N, N]``, at half the size ``conv1_1/2``, and so on. A small picture, which has fewer sizes,
+    ``[styles, N, N]``, at half the size ``conv1_1/2``, and so on. A small image, which has fewer sizes,
     repeats its last.
     """
     if path.suffix != ".npz":
@@ -238,9 +243,9 @@ def save_styles(
     for level in range(max(len(style.levels) for style in styles)):
         for layer in styles[0].levels[0]:
             grams = [style.levels[min(level, len(style.levels) - 1)][layer] for style in styles]
-            arrays[_key(layer, level)] = np.stack(grams)
+            arrays[_array_key(layer, level)] = np.stack(grams)
     write_style_numbers(
-        path, [s.name for s in styles], [(s.size, s.original) for s in styles], styles[0].made_with,
+        path, [s.name for s in styles], [(s.size, s.original_size) for s in styles], styles[0].made_with,
         {**arrays, **({} if embeddings is None else {"embedding": embeddings})},
     )  # fmt: skip
 
@@ -254,16 +259,16 @@ def write_style_numbers(
 ) -> None:
     """Write an ``.npz`` file as `save_styles` describes it, with any of its arrays."""
     buffer = io.BytesIO()
-    described: dict[str, Any] = {"names": np.array(names), "sizes": np.array(sizes), **arrays}
-    np.savez_compressed(buffer, made_with=np.array(json.dumps(dict(made_with))), **described)
+    named_arrays: dict[str, Any] = {"names": np.array(names), "sizes": np.array(sizes), **arrays}
+    np.savez_compressed(buffer, made_with=np.array(json.dumps(dict(made_with))), **named_arrays)
     write_atomically(path, buffer.getvalue())
 
 
-def _key(layer: str, level: int) -> str:
+def _array_key(layer: str, level: int) -> str:
     return layer if level == 0 else f"{layer}/{2**level}"
 
 
-def _index(names: Sequence[str], name: str | None, path: Path) -> int:
+def _style_index(names: Sequence[str], name: str | None, path: Path) -> int:
     if name is None and len(names) > 1:
         raise ConfigError(f"{path} holds {len(names)} styles; name one: {path}#{names[0]}")
     if name is not None and name not in names:

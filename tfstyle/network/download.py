@@ -1,4 +1,4 @@
-"""Keras' weights files: the ImageNet ones, cached or downloaded with a time limit, and how any is read."""
+"""Keras' weights files: downloading the ImageNet ones with a time limit, and reading any of them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def imagenet_cache(network: str = "vgg19") -> Path:
 
 
 def imagenet_file(network: str = "vgg19") -> Path:
-    """Where the ImageNet weights lie on this machine, downloaded and their hash checked if need be.
+    """The path of the ImageNet weights on this machine; they are downloaded and checked if need be.
 
     Args:
         network: ``vgg19`` or ``vgg16``.
@@ -59,14 +59,14 @@ def imagenet_file(network: str = "vgg19") -> Path:
             _expect_answer(url, ANSWER_TIMEOUT)
             # Keras keeps the file in /tmp where this folder does not exist.
             cache.parent.mkdir(parents=True, exist_ok=True)
-        before = socket.getdefaulttimeout()
+        previous_timeout = socket.getdefaulttimeout()
         socket.setdefaulttimeout(ANSWER_TIMEOUT)  # Keras sets none, and a stalled download never ends
         try:
             path = keras.utils.get_file(
                 name, origin=url, file_hash=md5, cache_dir=cache.parents[1], cache_subdir="models"
             )
         finally:
-            socket.setdefaulttimeout(before)
+            socket.setdefaulttimeout(previous_timeout)
     except Exception as error:  # urllib, ssl, socket, Keras' own bare Exception: all mean the same
         raise WeightsError(
             f"the ImageNet weights could not be downloaded ({one_line(error)}); fetch {url} "
@@ -114,7 +114,7 @@ def read_h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
     Raises:
         OSError: not an HDF5 file, or a damaged one.
-        ValueError: a convolution is there twice.
+        ValueError: a convolution occurs twice.
     """
     import h5py
 

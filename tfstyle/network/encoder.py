@@ -28,7 +28,7 @@ IMAGENET_MEAN = (103.939, 116.779, 123.68)
 # Activations reach 10^4 and float16 ends at 65504. ReLU and pooling are homogeneous: an image and
 # biases divided by this give features divided by it, which are multiplied again in float32.
 FLOAT16_GAIN = 256.0
-#: What `Encoder.from_model` has for its network, pooling and padding.
+#: The network, pooling and padding of an `Encoder.from_model`.
 CUSTOM_MODEL = "model's own"
 
 
@@ -36,25 +36,25 @@ class Encoder:
     """VGG's convolutional part as a function from images to features.
 
     The network is `keras.applications.VGG19(include_top=False)` or VGG16, with its max pools swapped
-    for average pools, cut above the deepest layer asked for, and frozen. `from_model` takes another.
+    for average pools, cut above the deepest of the layers, and frozen. `from_model` takes another model.
 
     Args:
         layers: the papers' names, ``conv1_1`` .. ``conv5_4``; features are taken after the ReLU.
-        weights: a name or file as `tfstyle.weights.load` takes it, or `Weights`.
+        weights: a name or file as `tfstyle.network.load_weights` takes it, or `Weights`.
         pooling: ``avg`` (Gatys et al.), ``max`` (the network as trained) or ``rescaled``, twice the
             average, so that activations do not shrink.
         padding: ``zeros`` (as trained), ``reflect``, ``replicate`` or ``circular`` (the opposite
-            border, for pictures that tile), at every convolution, or ``first``: replicate at the first,
-            zeros at the others.
+            border, for images that tile), at every convolution, or ``replicate_first``: replicate at the
+            first convolution, zeros at the others.
         dtype: what the convolutions compute in: ``float32``, ``bfloat16`` or ``float16``. Features
             come out as float32.
         network: ``vgg19`` or ``vgg16``, which has no conv3_4, conv4_4 and conv5_4.
-        pixel_range: what white is before the ImageNet means are taken off. Torch's neural-style has 256.
-        feature_scale: what the features are multiplied by, in float32, to have another program's unit.
+        pixel_range: the value of white before the ImageNet means are subtracted; 256 in Torch's neural-style.
+        feature_scale: factor of the features, in float32, which gives them another program's scale.
 
     Attributes:
         model: the `keras.Model` inside; takes BGR less the ImageNet means.
-        minimum_size: the smallest height and width in pixels that it can look at.
+        minimum_size: the smallest height and width in pixels of an image.
 
     Raises:
         ConfigError: an unknown layer, pooling, padding, dtype or network, or a number not positive.
@@ -75,14 +75,14 @@ class Encoder:
         feature_scale: float = 1.0,
     ) -> None:
         check_backend()
-        self.network = _choice("network", network, NETWORKS)
+        self.network = _check_choice("network", network, NETWORKS)
         chosen = sorted({find_layer(name, network) for name in layers})
         self.layers = tuple(layer.name for layer in chosen)
-        self.pooling = _choice("pooling", pooling, POOLINGS)
-        self.padding = _choice("padding", padding, PADDINGS)
-        self.dtype = _choice("dtype", dtype, ("float32", "bfloat16", "float16"))
-        self.pixel_range = _positive("pixel_range", pixel_range)
-        self.feature_scale = _positive("feature_scale", feature_scale)
+        self.pooling = _check_choice("pooling", pooling, POOLINGS)
+        self.padding = _check_choice("padding", padding, PADDINGS)
+        self.dtype = _check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
+        self.pixel_range = _check_positive("pixel_range", pixel_range)
+        self.feature_scale = _check_positive("feature_scale", feature_scale)
         if not self.layers:
             raise ConfigError(f"an encoder needs at least one layer of {', '.join(layer_names(network))}")
         self.weights = load_weights(weights, network=network)
@@ -114,9 +114,9 @@ class Encoder:
 
         Args:
             model: channels last, with one input.
-            preprocess: from float32 images ``[batch, height, width, 3]`` in 0..1 to what it takes.
+            preprocess: from float32 images ``[batch, height, width, 3]`` in 0..1 to the model's input.
             layers: the model's own names; features come in this order.
-            minimum_size: the smallest height and width in pixels that the layers can look at.
+            minimum_size: the smallest height and width in pixels that the layers allow.
 
         Returns:
             An encoder whose ``weights`` hold the model's name and no arrays, and whose ``network``,
@@ -153,7 +153,7 @@ class Encoder:
         Raises:
             ImageError: not four axes with three channels last, or smaller than `minimum_size`.
         """
-        return {name: tf.cast(maps, tf.float32) for name, maps in self.features(images).items()}
+        return {name: tf.cast(features, tf.float32) for name, features in self.features(images).items()}
 
     def features(
         self, images: tf.Tensor, variables: Sequence[tf.Tensor] | None = None
@@ -167,22 +167,22 @@ class Encoder:
             variables: float32 values to be used in place of `model.variables`, in their order.
         """
         images = tf.convert_to_tensor(images, tf.float32)
-        self._check(images.shape)
-        inputs = self._input(images)
-        maps = apply_model(self.model, inputs, variables)
+        self._check_shape(images.shape)
+        inputs = self._model_input(images)
+        features = apply_model(self.model, inputs, variables)
         factor = self._gain * self.feature_scale
         if factor == 1:
-            return {name: maps[name] for name in self.layers}
-        return {name: tf.cast(maps[name], tf.float32) * factor for name in self.layers}
+            return {name: features[name] for name in self.layers}
+        return {name: tf.cast(features[name], tf.float32) * factor for name in self.layers}
 
-    def _input(self, images: tf.Tensor) -> tf.Tensor:
-        """What the model takes, in its type."""
+    def _model_input(self, images: tf.Tensor) -> tf.Tensor:
+        """The model's input, in its type."""
         inputs = tf.convert_to_tensor(self._preprocess(images))
         if self.network != CUSTOM_MODEL:
             return tf.cast(inputs / self._gain if self._gain != 1 else inputs, self.dtype)
-        wanted = tf.TensorShape(self.model.inputs[0].shape)
-        if not inputs.shape.is_compatible_with(wanted):
-            raise ImageError(f"{self.weights.source} takes {wanted}, and preprocess gives {inputs.shape}")
+        expected = tf.TensorShape(self.model.inputs[0].shape)
+        if not inputs.shape.is_compatible_with(expected):
+            raise ImageError(f"{self.weights.source} takes {expected}, and preprocess gives {inputs.shape}")
         return inputs
 
     def normalized(self, images: tf.Tensor | Sequence[tf.Tensor]) -> Encoder:
@@ -204,29 +204,31 @@ class Encoder:
         if self.network == CUSTOM_MODEL:
             raise ConfigError(f"{self.weights.source} cannot be normalized, only VGG-19 and VGG-16 can")
         means = self._mean_activations(images if isinstance(images, (list, tuple)) else [images])
-        below = np.ones(3)
+        input_scale = np.ones(3)  # of the filters that a layer reads
         arrays = {}
         for name, mean in means.items():
-            # One that hardly ever fires would drown all others in the first picture where it does.
+            # A filter that hardly ever fires would outweigh all others in the first image where it does.
             scale = np.where(mean > 1e-4 * mean.mean(), mean, 1.0)
             kernel, bias = (self.weights.arrays[f"{name}/{kind}"] for kind in ("kernel", "bias"))
-            arrays[f"{name}/kernel"] = (kernel * below[:, None] / scale).astype(np.float32)
+            arrays[f"{name}/kernel"] = (kernel * input_scale[:, None] / scale).astype(np.float32)
             arrays[f"{name}/bias"] = (bias / scale).astype(np.float32)
-            below = scale
+            input_scale = scale
         weights = replace(self.weights, arrays=arrays, source=f"{self.weights.source}, normalized")
-        return self._again(self.layers, weights, self.dtype, self.feature_scale)
+        return self._copy_with(self.layers, weights, self.dtype, self.feature_scale)
 
-    def _again(self, layers: Iterable[str], weights: Weights, dtype: str, feature_scale: float) -> Encoder:
-        """Another encoder that differs in these alone."""
+    def _copy_with(
+        self, layers: Iterable[str], weights: Weights, dtype: str, feature_scale: float
+    ) -> Encoder:
+        """A new encoder with these values and this one's other options."""
         return Encoder(
             layers, weights, pooling=self.pooling, padding=self.padding, dtype=dtype, network=self.network,
             pixel_range=self.pixel_range, feature_scale=feature_scale,
         )  # fmt: skip
 
     def _mean_activations(self, images: Sequence[tf.Tensor]) -> dict[str, np.ndarray]:
-        """Keras' name -> float64 ``[N]``, in float32 features whatever the encoder's own type."""
+        """Keras' name -> mean of each filter, float64 ``[N]``, of features computed in float32."""
         layers = [x for x in NETWORKS[self.network] if x <= Layer.parse(self.layers[-1])]
-        encoder = self._again([layer.name for layer in layers], self.weights, "float32", 1.0)
+        encoder = self._copy_with([layer.name for layer in layers], self.weights, "float32", 1.0)
         sums = [np.zeros(layer.filters) for layer in layers]
         counts = np.zeros(len(layers))
         for batch in images:
@@ -236,7 +238,7 @@ class Encoder:
                 counts[i] += count
         return {layer.keras_name: s / n for layer, s, n in zip(layers, sums, counts, strict=True)}
 
-    def _check(self, shape: tf.TensorShape) -> None:
+    def _check_shape(self, shape: tf.TensorShape) -> None:
         if shape.rank != 4 or shape[-1] not in (3, None):
             hint = "; channels come last" if shape.rank == 4 and shape[1] == 3 else ""
             raise ImageError(f"images have shape {shape}; expected [batch, height, width, 3]{hint}")
@@ -249,22 +251,22 @@ class Encoder:
 
 
 def network_input(images: tf.Tensor, pixel_range: float = 255.0) -> tf.Tensor:
-    """What `Encoder.model` takes: blue, green, red in 0..255, less the ImageNet means.
+    """The input of `Encoder.model`: blue, green, red in 0..255, less the ImageNet means.
 
     Args:
         images: float32 ``[batch, height, width, 3]``, sRGB in 0..1.
-        pixel_range: what white becomes.
+        pixel_range: the value of white.
     """
     return tf.reverse(images, [-1]) * pixel_range - tf.constant(IMAGENET_MEAN)
 
 
-def _choice(option: str, value: str, choices: Iterable[str]) -> str:
+def _check_choice(option: str, value: str, choices: Iterable[str]) -> str:
     if value not in choices:
         raise ConfigError(f"{option} is {value!r}; it can be {', '.join(choices)}")
     return value
 
 
-def _positive(option: str, value: float) -> float:
+def _check_positive(option: str, value: float) -> float:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not 0 < value < math.inf:
         raise ConfigError(f"{option} is {value!r}; it must be a number above 0")

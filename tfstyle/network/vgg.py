@@ -14,7 +14,7 @@ from tfstyle.backend import call_with, functional
 from tfstyle.errors import ConfigError
 from tfstyle.layers import Layer
 
-#: Network -> what makes it in Keras.
+#: Network -> the function that builds it in Keras.
 APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
     "vgg19": keras.applications.VGG19,
     "vgg16": keras.applications.VGG16,
@@ -22,7 +22,7 @@ APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
 
 
 class PaddedConv2D(keras.layers.Conv2D):
-    """A 3 x 3 convolution whose border is taken from the inside instead of zeros.
+    """A 3 x 3 convolution that pads its input with values from the inside instead of zeros.
 
     Args:
         mode: ``REFLECT`` or ``SYMMETRIC`` as in `tf.pad`; by one pixel, symmetric is replication. Or
@@ -36,22 +36,22 @@ class PaddedConv2D(keras.layers.Conv2D):
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Pad by one pixel on each side and convolve."""
-        return super().convolution_op(_padded(inputs, self.mode), kernel)
+        return super().convolution_op(_pad_border(inputs, self.mode), kernel)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         """The input's, with as many channels as there are filters."""
         return (*input_shape[:-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs."""
+        """The configuration, for `from_config`."""
         return {**super().get_config(), "mode": self.mode}
 
 
-def _padded(x: tf.Tensor, mode: str) -> tf.Tensor:
-    """One more pixel on each side: `tf.pad`, which has no ``WRAP``, where the opposite border is seen."""
+def _pad_border(x: tf.Tensor, mode: str) -> tf.Tensor:
+    """Pad by one pixel on each side: `tf.pad`, or with ``WRAP``, which it lacks, the opposite border."""
     if mode != "WRAP":
         return tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode)
-    for axis in (1, 2):  # tf.split as in `tfstyle.variation`: the gradient of x[:, -1:] is slower
+    for axis in (1, 2):  # tf.split, as the gradient of x[:, -1:] is slower
         x = tf.concat([tf.split(x, [-1, 1], axis)[1], x, tf.split(x, [1, -1], axis)[0]], axis)
     return x
 
@@ -59,8 +59,8 @@ def _padded(x: tf.Tensor, mode: str) -> tf.Tensor:
 class RescaledPooling2D(keras.layers.AveragePooling2D):
     """Twice the average over 2 x 2 positions.
 
-    The mean of four independent numbers deviates half as much as each of them; the factor makes up
-    for it, so that activations do not shrink with depth.
+    The mean of four independent numbers has half their standard deviation; the factor makes up for it,
+    so that activations do not shrink with depth.
 
     Reference: crowsonkb, style-transfer-pytorch, which scales its average pools by 2.
     """
@@ -75,8 +75,8 @@ POOLINGS = {
     "max": keras.layers.MaxPooling2D,
     "rescaled": RescaledPooling2D,
 }
-#: How convolutions see beyond the border -> `PaddedConv2D`'s mode at the first and at the others, None
-#: for Keras' own zeros.
+#: Padding of the convolutions -> `PaddedConv2D`'s mode at the first one and at the others; None stands for
+#: Keras' padding with zeros.
 PADDINGS: dict[str, tuple[str | None, str | None]] = {
     "zeros": (None, None),
     "reflect": ("REFLECT", "REFLECT"),
@@ -93,12 +93,12 @@ def build_vgg(
 
     Args:
         network: one of `APPLICATIONS`.
-        layers: whose features the model gives, the deepest last.
+        layers: those that the model outputs, the deepest last.
         pooling, padding: one of `POOLINGS` and `PADDINGS`.
-        dtype: what it computes in.
+        dtype: of its computation.
 
     Returns:
-        A model whose output is a dict by the papers' names of the layers; its weights are to be set.
+        A model whose output is a dict by the papers' names of the layers; `fill_vgg` sets its weights.
     """
 
     def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -119,7 +119,7 @@ def build_vgg(
 
 
 def fill_vgg(model: keras.Model, arrays: Mapping[str, np.ndarray], *, gain: float) -> None:
-    """Set the weights of `build`'s model, the biases divided by a gain."""
+    """Set the weights of a model of `build_vgg`, the biases divided by a gain."""
     for layer in model.layers:
         if layer.weights:
             kernel, bias = (arrays[f"{layer.name}/{kind}"] for kind in ("kernel", "bias"))
@@ -145,16 +145,16 @@ def submodel(model: keras.Model, layers: Sequence[str]) -> keras.Model:
     outputs = {}
     for name in layers:
         if name not in available:
-            near = ", ".join(difflib.get_close_matches(str(name), available, 3, 0))
+            closest = ", ".join(difflib.get_close_matches(str(name), available, 3, 0))
             raise ConfigError(
-                f"{model.name} has no layer {name!r}; nearest of its {len(available)} are {near}"
+                f"{model.name} has no layer {name!r}; nearest of its {len(available)} are {closest}"
             )
         outputs[name] = available[name].output
         shape = getattr(outputs[name], "shape", None)
         if shape is None or len(shape) != 4:
-            what = "several outputs" if shape is None else f"an output of shape {tuple(shape)}"
+            output = "several outputs" if shape is None else f"an output of shape {tuple(shape)}"
             raise ConfigError(
-                f"layer {name!r} of {model.name} has {what}; features are [batch, height, width, channels]"
+                f"layer {name!r} of {model.name} has {output}; features are [batch, height, width, channels]"
             )
     try:
         return functional(model.inputs, outputs)
@@ -169,7 +169,7 @@ def apply_model(
     """A model's outputs as in inference: no dropout, batch normalisation by the moving statistics.
 
     Args:
-        inputs: what the model takes.
+        inputs: of the model.
         variables: values in place of ``model.variables``, in their order.
     """
     if variables is None:

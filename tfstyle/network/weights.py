@@ -2,7 +2,7 @@
 
 Weights are a plain dict of float32 arrays keyed ``block1_conv1/kernel`` ``[3, 3, in, out]`` and
 ``block1_conv1/bias`` ``[out]``. They are checked here, once, so that an encoder never holds a half
-loaded network. A file may stop at any convolution: what lies above is then not available.
+loaded network. A file may stop at any convolution: the layers above are then not available.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from tfstyle.network.download import IMAGENET_URL, imagenet_cache, imagenet_file
 
 log = logging.getLogger(__name__)
 
-#: Made by data/make_embedded.py; data/PROVENANCE.md says from what.
+#: Made by data/make_embedded.py from the photographs listed in data/PROVENANCE.md.
 EMBEDDED = Path(__file__).parents[1] / "data" / "embedded.npz"
-EMBEDDED_PICTURES = 14
+EMBEDDED_IMAGE_COUNT = 14
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Weights:
 
     Attributes:
         arrays: ``block1_conv1/kernel`` and the like -> float32 array.
-        source: what they are, for the picture's metadata: ``imagenet``, ``embedded``, ``random``, a
-            file's name.
-        note: one line for the user where a choice was made for them, else empty.
+        source: their name in the metadata of images: ``imagenet``, ``embedded``, ``random``, or the name of
+            a file.
+        note: one line for the user where the weights were chosen for them, else empty.
         sha256: of the file they were read from, else empty.
-        network: whose they are, one of `tfstyle.layers.NETWORKS`.
+        network: that they belong to, one of `tfstyle.layers.NETWORKS`.
     """
 
     arrays: Mapping[str, np.ndarray] = field(repr=False)
@@ -73,12 +73,12 @@ class Weights:
         return digests
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False, half: bool = False) -> None:
-        """Write them to an ``.npz`` file that `load` reads.
+        """Write them to an ``.npz`` file that `load_weights` reads.
 
         Args:
             path: must end in ``.npz``.
-            overwrite: replace a file that is there.
-            half: as float16, in half the space. Learned filters lose nothing that can be seen.
+            overwrite: replace an existing file.
+            half: store float16, in half the space; the difference to float32 is not visible.
 
         Raises:
             WeightsError: another ending.
@@ -87,9 +87,9 @@ class Weights:
         """
         path = Path(path)
         check_weights_output(path, overwrite)
-        kind = np.float16 if half else np.float32
+        dtype = np.float16 if half else np.float32
         buffer = io.BytesIO()
-        arrays: dict[str, Any] = {key: array.astype(kind) for key, array in self.arrays.items()}
+        arrays: dict[str, Any] = {key: array.astype(dtype) for key, array in self.arrays.items()}
         np.savez_compressed(buffer, **arrays)
         write_atomically(path, buffer.getvalue())
 
@@ -113,7 +113,7 @@ def load_weights(
             of a ``.h5``, ``.weights.h5``, ``.npz`` or ``.safetensors`` file. `Weights` are returned
             as they are.
         seed: of the random generator, for ``random``.
-        network: whose weights are wanted: ``vgg19`` or ``vgg16``, which has no embedded ones.
+        network: that the weights are for: ``vgg19`` or ``vgg16``, which has no embedded ones.
 
     Raises:
         ConfigError: no such network.
@@ -127,28 +127,28 @@ def load_weights(
         name, source_network = str(source), "vgg19" if str(source) == "embedded" else network
     if source_network != network:
         raise WeightsError(
-            f"the weights {name} are {_title(source_network)}'s, not {_title(network)}'s; "
+            f"the weights {name} are {_network_title(source_network)}'s, not {_network_title(network)}'s; "
             "give imagenet, random or a file of its own"
         )
     if isinstance(source, Weights):
         return source
-    named: dict[str, Callable[[], Weights]] = {
+    by_name: dict[str, Callable[[], Weights]] = {
         "imagenet": lambda: imagenet_weights(network),
         "embedded": embedded_weights,
         "random": lambda: random_weights(seed, network),
         "auto": lambda: auto_weights(network),
     }
-    return named[name]() if name in named else read_weights(Path(name), network)
+    return by_name[name]() if name in by_name else read_weights(Path(name), network)
 
 
-def _title(network: str) -> str:
+def _network_title(network: str) -> str:
     return f"VGG-{network[3:]}" if network in NETWORKS else network
 
 
 def random_weights(seed: int = 0, network: str = "vgg19") -> Weights:
     """He-initialised kernels and zero biases for all convolutions.
 
-    Each filter's mean over its support is removed: filters that sum to zero answer to texture and
+    Each filter's mean over its support is removed: filters that sum to zero respond to texture and
     not to brightness.
 
     Reference: He et al. 2015, arXiv 1502.01852, section 2.2, for the standard deviation.
@@ -175,8 +175,8 @@ def imagenet_weights(network: str = "vgg19") -> Weights:
 
 def embedded_weights() -> Weights:
     """The filters inside the package, learned by `tfstyle.pretrain` without labels; blocks 1 to 3."""
-    _say_once(
-        f"using the embedded weights, learned from {EMBEDDED_PICTURES} photographs without labels; the "
+    _warn_once(
+        f"using the embedded weights, learned from {EMBEDDED_IMAGE_COUNT} photographs without labels; the "
         f"ImageNet weights paint better: --weights imagenet downloads them, or fetch {IMAGENET_URL} "
         f"elsewhere and put it at {imagenet_cache()}"
     )
@@ -204,7 +204,7 @@ def _read_embedded(note: str) -> Weights:
 
 
 @functools.cache
-def _say_once(line: str) -> None:
+def _warn_once(line: str) -> None:
     log.warning("%s", line)
 
 
@@ -213,7 +213,7 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
 
     Args:
         path: ``.h5`` (Keras' no-top file), ``.weights.h5``, ``.npz`` or ``.safetensors``.
-        network: whose they must be.
+        network: that the weights must belong to.
 
     Raises:
         WeightsError: no such file, unreadable, cut off, or not the network's convolutions.
@@ -236,12 +236,12 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
         raise
     except Exception as error:  # damaged files fail in every way that zlib, h5py and NumPy know
         raise WeightsError(f"{path}: not a readable {path.suffix} file ({one_line(error)})") from error
-    return Weights(_checked(raw, path, network), path.name, "", digest, network)
+    return Weights(_check_arrays(raw, path, network), path.name, "", digest, network)
 
 
-def _checked(raw: Mapping[str, np.ndarray], path: Path, network: str) -> dict[str, np.ndarray]:
-    """The convolutions from the first up to the first that is missing, as float32, all verified."""
-    title = _title(network)
+def _check_arrays(raw: Mapping[str, np.ndarray], path: Path, network: str) -> dict[str, np.ndarray]:
+    """The convolutions up to the first that is missing, as float32; their shapes and values are checked."""
+    title = _network_title(network)
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in NETWORKS[network]:
         name = layer.keras_name
@@ -278,12 +278,12 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def default_layers(weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Content and style layers where none are chosen: the paper's, or what of them the weights reach."""
+    """Content and style layers where none are chosen: the paper's, as far as the weights have them."""
     available = weights.layer_names
     content = CONTENT_LAYERS if set(CONTENT_LAYERS) <= set(available) else (available[-2:][0],)
     if weights.source == "embedded":
         return content, EMBEDDED_STYLE_LAYERS
     if set(STYLE_LAYERS) <= set(available):
         return content, STYLE_LAYERS
-    reached = [layer for layer in STYLE_LAYERS if layer in available]
-    return content, tuple(dict.fromkeys([*reached, available[-1]]))
+    reachable = [layer for layer in STYLE_LAYERS if layer in available]
+    return content, tuple(dict.fromkeys([*reachable, available[-1]]))

@@ -1,4 +1,10 @@
-"""What an optimiser of an image is: a pair of pure functions, `init` and `step`."""
+"""The interface of an optimiser of an image: pure functions of the image, the gradient and a state.
+
+An `Optimizer` is a set of functions on structures of tensors. ``init(x)`` gives the state;
+``step(evaluate, x, state)`` calls ``evaluate(x) -> (terms, gradient)`` once, where ``terms["total"]``
+is the loss, and returns the next x, the next state and the terms. So an iteration is one evaluation,
+whichever the method, and a run can be stopped, stored and continued between any two.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+#: Scalars by name, ``total`` among them: the loss that is minimised.
 Terms = dict[str, tf.Tensor]
-
+#: x -> (terms at x, gradient of the total with respect to x).
 Evaluate = Callable[[tf.Tensor], tuple[Terms, tf.Tensor]]
 
-#: What an image may hold; every optimiser here keeps within it.
+#: The range of an image's values, within which every optimiser here keeps it by default.
 LOW, HIGH = 0.0, 1.0
 
 
-def _put_back(state: Any, arrays: Sequence[np.ndarray]) -> Any:
-    """A state of the same structure, its leaves these arrays as tensors."""
+def _restore(state: Any, arrays: Sequence[np.ndarray]) -> Any:
+    """A state of the same structure that holds these arrays as tensors."""
     return tf.nest.pack_sequence_as(state, [tf.constant(array) for array in arrays])
 
 
@@ -27,15 +34,15 @@ class Optimizer(NamedTuple):
     Attributes:
         init: x -> state.
         step: (evaluate, x, state) -> (next x, next state, terms at x).
-        solution: (x, state) -> the best x known; a line search may be trying another one.
-        recovers: whether a loss that is not finite is taken back, not an end.
+        solution: (x, state) -> the best x so far; a line search may be trying another one.
+        recovers: whether `step` takes back a move to a loss that is not finite, so that the run goes on.
         elementwise: whether each component of x moves by itself, given the gradient.
-        compiled: whether `step` may be traced; False where it keeps variables of its own.
+        traceable: whether `step` may be traced by `tf.function`; False where it keeps variables.
         resize: (state, (height, width)) -> the state for the same image at that size; None where
-            another size means another start.
-        leaves: state -> its tensors or arrays, in an order of its own, which later steps leave alone.
-        put_back: (state that `init` gave, such arrays) -> the state with these values.
-        described: the method and its numbers; runs that differ in it are not continued by one another.
+            the method starts anew at another size.
+        flatten: state -> its tensors or arrays, in a fixed order; later steps do not change them.
+        restore: (state that `init` gave, such arrays) -> the state with these values.
+        description: the method and its parameters; a run is continued only by one with the same.
     """
 
     init: Callable[[tf.Tensor], Any]
@@ -43,8 +50,8 @@ class Optimizer(NamedTuple):
     solution: Callable[[tf.Tensor, Any], tf.Tensor] = lambda x, state: x
     recovers: bool = False
     elementwise: bool = False
-    compiled: bool = True
+    traceable: bool = True
     resize: Callable[[Any, tuple[int, int]], Any] | None = None
-    leaves: Callable[[Any], list[Any]] = tf.nest.flatten
-    put_back: Callable[[Any, Sequence[np.ndarray]], Any] = _put_back
-    described: str = "an optimizer of one's own"
+    flatten: Callable[[Any], list[Any]] = tf.nest.flatten
+    restore: Callable[[Any, Sequence[np.ndarray]], Any] = _restore
+    description: str = "an optimizer of one's own"

@@ -1,9 +1,6 @@
-"""Adam and L-BFGS as pure functions of image, gradient and state; their average.
+"""Adam, and the exponential moving average (EMA) of another optimiser's iterates.
 
-An `Optimizer` is a pair of functions on structures of tensors. ``init(x)`` gives the state;
-``step(evaluate, x, state)`` calls ``evaluate(x) -> (terms, gradient)`` once, where ``terms["total"]``
-is the loss, and returns the next x, the next state and the terms. So an iteration is one evaluation,
-whichever the method, and a run can be stopped, stored and continued between any two.
+Both move x by its gradient alone: no line search and no curvature. `averaged` goes around any `Optimizer`.
 """
 
 from __future__ import annotations
@@ -62,19 +59,19 @@ def adam(
         second = beta_2 * state.second + (1.0 - beta_2) * tf.square(gradient)
         correction = tf.sqrt(1.0 - beta_2**count)
         rate = learning_rate * correction / (1.0 - beta_1**count)
-        moved = x - rate * first / (tf.sqrt(second) + (epsilon * correction if corrected else epsilon))
-        return tf.clip_by_value(moved, low, high), AdamState(first, second, count), terms
+        moved_x = x - rate * first / (tf.sqrt(second) + (epsilon * correction if corrected else epsilon))
+        return tf.clip_by_value(moved_x, low, high), AdamState(first, second, count), terms
 
     def resize(state: AdamState, shape: tuple[int, int]) -> AdamState:
         first, second = (tf.image.resize(moment, shape) for moment in (state.first, state.second))
         return AdamState(first, tf.maximum(second, 0.0), state.count)
 
-    numbers = f"{learning_rate}, {beta_1}, {beta_2}, {epsilon}, {low}, {high}, {corrected}"
-    return Optimizer(init, step, resize=resize, elementwise=True, described=f"adam({numbers})")
+    parameters = f"{learning_rate}, {beta_1}, {beta_2}, {epsilon}, {low}, {high}, {corrected}"
+    return Optimizer(init, step, resize=resize, elementwise=True, description=f"adam({parameters})")
 
 
 class AveragedState(NamedTuple):
-    """``inner`` is the averaged optimiser's own; ``weight`` is 1 - dᵗ, 0 before the first step."""
+    """``inner`` is the averaged optimiser's state; ``weight`` is 1 - dᵗ, 0 before the first step."""
 
     inner: Any
     mean: tf.Tensor
@@ -82,14 +79,14 @@ class AveragedState(NamedTuple):
 
 
 def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
-    """An optimiser whose solution is the exponential moving average of another one's.
+    """An optimiser whose solution is the exponential moving average (EMA) of another one's.
 
     ``a ← d a + (1-d) x, from 0; solution = a / (1 - dᵗ)``, over the t solutions so far, the start
-    among them. The iterates themselves are the other's. `resize` carries the other's state over and
-    starts the average afresh, at the image then given.
+    included. The iterates themselves are the other optimiser's. `resize` carries that optimiser's state
+    over and starts the average afresh, at the image then given.
 
     Args:
-        optimizer: what moves x.
+        optimizer: the one that moves x.
         decay: d, from 0, which averages nothing, to below 1.
 
     Raises:
@@ -106,12 +103,12 @@ def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
     def step(
         evaluate: Evaluate, x: tf.Tensor, state: AveragedState
     ) -> tuple[tf.Tensor, AveragedState, Terms]:
-        before = solution(x, state)
+        previous = solution(x, state)
         x, inner, terms = optimizer.step(evaluate, x, state.inner)
         weight = decay * tf.maximum(state.weight, 1.0 - decay) + (1.0 - decay)
-        # The debiased mean itself is kept: a / (1 - dᵗ) would round worst where t is small.
+        # The state holds the debiased mean itself: a / (1 - dᵗ) would round worst where t is small.
         share = (1.0 - decay) / weight
-        mean = (1.0 - share) * before + share * optimizer.solution(x, inner)
+        mean = (1.0 - share) * previous + share * optimizer.solution(x, inner)
         return x, AveragedState(inner, mean, weight), terms
 
     def solution(x: tf.Tensor, state: AveragedState) -> tf.Tensor:
@@ -121,19 +118,19 @@ def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
         inner = optimizer.resize(state.inner, shape) if optimizer.resize else state.inner
         return AveragedState(inner, tf.image.resize(tf.zeros_like(state.mean), shape), tf.zeros([]))
 
-    def leaves(state: AveragedState) -> list[Any]:
-        return [*optimizer.leaves(state.inner), state.mean, state.weight]
+    def flatten(state: AveragedState) -> list[Any]:
+        return [*optimizer.flatten(state.inner), state.mean, state.weight]
 
-    def put_back(state: AveragedState, arrays: Sequence[np.ndarray]) -> AveragedState:
+    def restore(state: AveragedState, arrays: Sequence[np.ndarray]) -> AveragedState:
         *inner, mean, weight = arrays
-        return AveragedState(optimizer.put_back(state.inner, inner), tf.constant(mean), tf.constant(weight))
+        return AveragedState(optimizer.restore(state.inner, inner), tf.constant(mean), tf.constant(weight))
 
     return optimizer._replace(
         init=init,
         step=step,
         solution=solution,
         resize=resize if optimizer.resize else None,
-        leaves=leaves,
-        put_back=put_back,
-        described=f"the average by {decay} of {optimizer.described}",
+        flatten=flatten,
+        restore=restore,
+        description=f"the average by {decay} of {optimizer.description}",
     )

@@ -9,18 +9,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.backend import OPTIMIZERS, kept_average, optimizer_variables, start_optimizer
+from tfstyle.backend import OPTIMIZERS, averaged_value, optimizer_variables, start_optimizer
 from tfstyle.errors import ConfigError
 from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
 
 
 class KerasState(NamedTuple):
-    """Between two steps; the first two go on changing, the third is as it was then.
+    """State between two steps; later steps change the first two fields in place, not the third.
 
     Attributes:
-        optimizer: with its slots.
+        optimizer: the Keras optimiser, with its slots.
         variable: x, which it moves.
-        average: the mean of iterates that the optimiser keeps, where it does, or None.
+        average: the mean of iterates of an optimiser that averages them, else None.
     """
 
     optimizer: Any
@@ -34,7 +34,7 @@ def from_keras(
     """Drive any Keras optimiser, whose slots are variables, from Python: the loss alone is compiled.
 
     Args:
-        optimizer: its configuration is taken, and a fresh one made of it at every scale.
+        optimizer: its class and configuration, of which a fresh optimiser is made at every scale.
         low, high: the bounds that x is clipped to after every step.
         per_pixel: hand on the gradient times the number of pixels, so that an ε or a threshold means the
             same at every size.
@@ -44,36 +44,36 @@ def from_keras(
     """
     if not isinstance(optimizer, OPTIMIZERS):
         raise ConfigError(f"{optimizer!r} is neither a tfstyle Optimizer nor a keras.optimizers.Optimizer")
-    made_from = type(optimizer), optimizer.get_config()
+    kind, config = type(optimizer), optimizer.get_config()
 
     def init(x: tf.Tensor) -> KerasState:
-        return KerasState(*start_optimizer(*made_from, x), None)
+        return KerasState(*start_optimizer(kind, config, x), None)
 
     def step(evaluate: Evaluate, x: tf.Tensor, state: KerasState) -> tuple[tf.Tensor, KerasState, Terms]:
-        fresh, variable, _ = state
+        keras_optimizer, variable, _ = state
         variable.assign(x)
         terms, gradient = evaluate(x)
         pixels = float(x.shape[1] * x.shape[2]) if per_pixel else 1.0
-        fresh.apply_gradients([(gradient * pixels, variable)])
+        keras_optimizer.apply_gradients([(gradient * pixels, variable)])
         moved = tf.clip_by_value(tf.convert_to_tensor(variable), low, high)
-        return moved, KerasState(fresh, variable, kept_average(fresh, variable)), terms
+        return moved, KerasState(keras_optimizer, variable, averaged_value(keras_optimizer, variable)), terms
 
     def solution(x: tf.Tensor, state: KerasState) -> tf.Tensor:
         return x if state.average is None else tf.clip_by_value(state.average, low, high)
 
-    def leaves(state: KerasState) -> list[np.ndarray]:
-        fresh, variable, _ = state
-        return [np.array(tf.convert_to_tensor(v)) for v in (variable, *optimizer_variables(fresh))]
+    def flatten(state: KerasState) -> list[np.ndarray]:
+        keras_optimizer, variable, _ = state
+        return [np.array(tf.convert_to_tensor(v)) for v in (variable, *optimizer_variables(keras_optimizer))]
 
-    def put_back(state: KerasState, arrays: Sequence[np.ndarray]) -> KerasState:
-        fresh, variable, _ = state
-        for v, array in zip((variable, *optimizer_variables(fresh)), arrays, strict=True):
+    def restore(state: KerasState, arrays: Sequence[np.ndarray]) -> KerasState:
+        keras_optimizer, variable, _ = state
+        for v, array in zip((variable, *optimizer_variables(keras_optimizer)), arrays, strict=True):
             v.assign(array)
-        return KerasState(fresh, variable, kept_average(fresh, variable))
+        return KerasState(keras_optimizer, variable, averaged_value(keras_optimizer, variable))
 
     # Without the name, which counts the instances.
-    numbers = {key: value for key, value in made_from[1].items() if key != "name"}
-    described = f"{made_from[0].__name__}({numbers}, {low}, {high}, {per_pixel})"
+    parameters = {key: value for key, value in config.items() if key != "name"}
+    description = f"{kind.__name__}({parameters}, {low}, {high}, {per_pixel})"
     return Optimizer(
-        init, step, solution, compiled=False, leaves=leaves, put_back=put_back, described=described
+        init, step, solution, traceable=False, flatten=flatten, restore=restore, description=description
     )

@@ -25,11 +25,11 @@ def make_step(
     Args:
         objective: (image, targets) -> dict of float32 scalars with ``total``; `tfstyle.Objective` or a
             function of your own. ``targets`` is any structure of tensors, passed through the step.
-        optimizer: of `tfstyle.optimizers`.
+        optimizer: such as `tfstyle.adam` or `tfstyle.lbfgs`.
         compile: ``xla`` (`jit_compile=True`), ``graph``, ``eager``, or ``auto``: XLA on a GPU, the
             graph on a CPU.
-        steps: iterations inside one call; more than one spares an accelerator the wait for Python.
-            Terms then have a leading axis of that length.
+        steps: iterations inside one call; with more than one an accelerator does not wait for Python
+            between them. Terms then have a leading axis of that length.
 
     Returns:
         step(image, state, targets) -> (image, state, terms): the terms are those before the move.
@@ -37,32 +37,32 @@ def make_step(
     Raises:
         ConfigError: several steps per call of an optimiser that is driven from Python.
     """
-    how = choose_compile(compile, choose_device().value).value
+    mode = choose_compile(compile, choose_device().value).value
 
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        if how == "eager":
+    def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
+        if mode == "eager":
             return function
-        # Without autograph, an error raised while tracing stays what it was.
-        return tf.function(function, jit_compile=how == "xla", autograph=False)
+        # Autograph would wrap an error raised while tracing in one of another class.
+        return tf.function(function, jit_compile=mode == "xla", autograph=False)
 
-    if not optimizer.compiled:
+    if not optimizer.traceable:
         if steps != 1:
             raise ConfigError("steps_per_call must be 1 with an optimiser driven from Python")
-        evaluate = compiled(lambda image, targets: value_and_gradient(objective, image, targets))
+        evaluate = compile_function(lambda image, targets: value_and_gradient(objective, image, targets))
         return lambda image, state, targets: optimizer.step(lambda x: evaluate(x, targets), image, state)
 
-    def one(image: tf.Tensor, state: Any, targets: Any) -> tuple[tf.Tensor, Any, Terms]:
+    def one_step(image: tf.Tensor, state: Any, targets: Any) -> tuple[tf.Tensor, Any, Terms]:
         return optimizer.step(lambda x: value_and_gradient(objective, x, targets), image, state)
 
-    def several(image: tf.Tensor, state: Any, targets: Any) -> tuple[tf.Tensor, Any, Terms]:
-        image, state, first = one(image, state, targets)
+    def several_steps(image: tf.Tensor, state: Any, targets: Any) -> tuple[tf.Tensor, Any, Terms]:
+        image, state, first_terms = one_step(image, state, targets)
         record = {
             name: tf.TensorArray(term.dtype, steps, element_shape=[]).write(0, term)
-            for name, term in first.items()
+            for name, term in first_terms.items()
         }
 
         def body(i: tf.Tensor, image: tf.Tensor, state: Any, record: Any) -> tuple[Any, ...]:
-            image, state, terms = one(image, state, targets)
+            image, state, terms = one_step(image, state, targets)
             return i + 1, image, state, {name: record[name].write(i, term) for name, term in terms.items()}
 
         _, image, state, record = tf.while_loop(
@@ -73,7 +73,7 @@ def make_step(
         )
         return image, state, {name: array.stack() for name, array in record.items()}
 
-    return compiled(one if steps == 1 else several)
+    return compile_function(one_step if steps == 1 else several_steps)
 
 
 def value_and_gradient(
@@ -100,7 +100,7 @@ def value_and_gradient(
 
 def loss_scale(total: tf.Tensor) -> tf.Tensor:
     """The power of 2 that brings a total to about 2^16; 2^16 where it is zero or not finite."""
-    size = tf.abs(total)
-    usable = tf.math.is_finite(size) & (size > 1e-30)
-    exponent = 16.0 - tf.round(tf.math.log(tf.where(usable, size, 1.0)) / tf.math.log(2.0))
+    magnitude = tf.abs(total)
+    usable = tf.math.is_finite(magnitude) & (magnitude > 1e-30)
+    exponent = 16.0 - tf.round(tf.math.log(tf.where(usable, magnitude, 1.0)) / tf.math.log(2.0))
     return tf.pow(2.0, exponent)

@@ -287,7 +287,7 @@ class CheckpointWriter:
         """Remember a position, and write it at the end of a scale or when a checkpoint is due."""
         if self._checkpoints is None:
             return
-        state = self._optimizer.leaves(position.state)  # by value: an adapted optimiser changes its own
+        state = self._optimizer.flatten(position.state)  # by value: an adapted optimiser changes its own
         self._newest = position._replace(state=state), len(self._history.iteration)
         if position.ended or self._checkpoints.due():
             self._write()
@@ -363,7 +363,7 @@ def dependencies(inputs: TransferInputs, setup: TransferSetup) -> dict[str, Any]
             "arrays": digest(arrays),
         },
         "normalised": config.normalize_weights,
-        "optimizer": setup.optimizer.described,
+        "optimizer": setup.optimizer.description,
     }
 
 
@@ -436,13 +436,13 @@ def restore_run(
     image = arrays["image"] if in_place else tf.constant(arrays["image"])
     # Of large images not even the zeros of a first state: TensorFlow would keep that memory.
     state = optimizer.init(tf.zeros([1, 1, 1, image.shape[-1]]) if in_place else image)
-    leaves = optimizer.leaves(state)
+    leaves = optimizer.flatten(state)
     shapes = [image.shape if in_place and np.ndim(leaf) == 4 else np.shape(leaf) for leaf in leaves]
     stored = [arrays[f"state/{i}"] for i in range(sum(name.startswith("state/") for name in arrays))]
     if shapes != [array.shape for array in stored]:
         raise ConfigError(f"the optimizer keeps another state than that of the checkpoint; {HINT}")
     stored = [_typed(array, leaf) for array, leaf in zip(stored, leaves, strict=True)]
-    state = tf.nest.pack_sequence_as(state, stored) if in_place else optimizer.put_back(state, stored)
+    state = tf.nest.pack_sequence_as(state, stored) if in_place else optimizer.restore(state, stored)
     last_good = tf.constant(arrays["last_good"]) if "last_good" in arrays else image, None
     return RunPosition(about["scale"], about["done"], about["ended"], image, state, last_good)
 

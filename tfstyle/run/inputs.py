@@ -178,7 +178,7 @@ def read_inputs(
     )
     styles: list[ImageArray | Style] = []
     for number, source in enumerate(sources, 1):
-        loaded = Style.of(source) or load(source, max_pixels=config.max_pixels)
+        loaded = Style.from_source(source) or load(source, max_pixels=config.max_pixels)
         styles.append(record.add(f"style image {number}", loaded))
     styles = [
         image if isinstance(image, Style) else _fit_style(image, index, original, config)
@@ -370,7 +370,7 @@ class ScaleTargets:
         style, region = inputs.styles[index], inputs.style_regions[index]
         if isinstance(style, Style):
             size, _ = style_size(inputs.content, index, config)
-            longest = size if config.enlarge or not style.original else min(size, style.original)
+            longest = size if config.enlarge or not style.original_size else min(size, style.original_size)
             grams = style.at(scale.factor * longest)
             return {layer: (tf.constant(gram[None]),) for layer, gram in grams.items()}
         image = style.shrunk(scale.factor, minimum=self._setup.encoder.minimum_size)

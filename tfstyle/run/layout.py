@@ -55,7 +55,7 @@ def plan_layouts(
         return [Layout()] * len(scales)
     if config.tile != "auto":
         side = (int(config.tile), int(config.tile))
-        field = setup.tiled_objective(side).view
+        field = setup.tiled_objective(side).receptive_field
         tiles(scales[-1].shape, side, field)  # both raise where it cannot be tiled
         return [
             Layout(_side_if_needed(side, [scale.shape], field), _side_if_needed(side, shapes, field))
@@ -99,12 +99,12 @@ def smaller_layout(
         ConfigError: the options need the whole image at once.
     """
     if layout.side is None:
-        side = min(LARGEST_FALLBACK, max(memory.SMALLEST, max(shape) // 2))
+        side = min(LARGEST_FALLBACK, max(memory.MIN_TILE_SIDE, max(shape) // 2))
     else:
         side = max(layout.side) // 2
-    if side < memory.SMALLEST:
+    if side < memory.MIN_TILE_SIDE:
         return None
-    field = setup.tiled_objective((side, side)).view
+    field = setup.tiled_objective((side, side)).receptive_field
     even = even_tile_sides(shape, side, field)
     tiles(shape, even, field)
     return layout._replace(side=even, style_side=_side_if_needed(even, style_shapes, field))
@@ -115,7 +115,7 @@ def estimated_bytes(setup: TransferSetup, shape: Shape, layout: Layout) -> float
     optimizer, features = setup.optimizer_with(layout.lbfgs_pairs), _feature_bytes(setup)
     if layout.side is None:
         return memory.step_bytes(shape, *features, optimizer)
-    field = setup.tiled_objective(layout.side).view
+    field = setup.tiled_objective(layout.side).receptive_field
     return memory.step_bytes(shape, *features, optimizer, max(layout.side), field)
 
 
@@ -126,14 +126,14 @@ def describe_layout(setup: TransferSetup, shape: Shape, layout: Layout) -> str:
     if layout.side is None:
         return f"{about} {gigabytes:.1f} GB"
     height, width = layout.side
-    overhead = margin_overhead(shape, layout.side, setup.tiled_objective(layout.side).view) - 1
+    overhead = margin_overhead(shape, layout.side, setup.tiled_objective(layout.side).receptive_field) - 1
     tiling = f"tiles of {width} x {height}; their margins add {100 * overhead:.0f}% of work"
     return f"{about} {gigabytes:.1f} GB in {tiling}"
 
 
 def _side_if_needed(side: Shape, shapes: Sequence[Shape], field: ReceptiveField) -> Shape | None:
     """The side of tiles, if any of some images is larger than that, and if all of them can be tiled."""
-    if field.around and any(n % field.alignment for shape in shapes for n in shape):
+    if field.circular and any(n % field.alignment for shape in shapes for n in shape):
         return None
     return side if any(max(shape) > min(side) for shape in shapes) else None
 
@@ -150,8 +150,8 @@ def _fitting_layout(
     if features is None or not any(map(too_large, [shape, *style_shapes])):
         return Layout()
     try:
-        smallest = (memory.SMALLEST, memory.SMALLEST)
-        field = setup.tiled_objective(smallest).view
+        smallest = (memory.MIN_TILE_SIDE, memory.MIN_TILE_SIDE)
+        field = setup.tiled_objective(smallest).receptive_field
         tiles(shape, smallest, field)
     except ConfigError as error:
         log.warning("the step may not fit into memory, and cannot be tiled: %s", error)

@@ -201,7 +201,7 @@ class TransferSetup:
             limit: the most iterations in a call, by default 10 on a GPU and 1 elsewhere.
             pause_every: calls end at every multiple of it; 0: nowhere in particular.
         """
-        limit = limit or (10 if "GPU" in self.device and self.optimizer.compiled else 1)
+        limit = limit or (10 if "GPU" in self.device and self.optimizer.traceable else 1)
         common = math.gcd(*iterations, pause_every)
         per_call = max(d for d in range(1, min(limit, common) + 1) if common % d == 0)
         if per_call not in self.steps:

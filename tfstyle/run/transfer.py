@@ -156,7 +156,7 @@ def mix_styles(coarse: Any, fine: Any, config: StyleConfig, *, encoder: Encoder 
 
     Reference: Gatys et al. 2017, Controlling Perceptual Factors, section 6; which layers is our reading.
     """
-    if any(Style.of(style) is not None for style in (coarse, fine)):
+    if any(Style.from_source(style) is not None for style in (coarse, fine)):
         raise ConfigError("fine_style needs the style's image, not its Gram matrices")
     defaults = StyleConfig()
     unused = (

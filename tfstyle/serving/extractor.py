@@ -148,7 +148,7 @@ class StyleExtractor:
             self.describe(),
             name=name,
             size=max(style_image.rgb.shape),
-            original=max(original.rgb.shape),
+            original_size=max(original.rgb.shape),
         )
 
     def describe(self) -> dict[str, str]:

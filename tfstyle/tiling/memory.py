@@ -1,4 +1,4 @@
-"""How much memory a step takes, how much there is, and tiles that are small enough for it."""
+"""Estimates of the memory that a step needs, the memory that is free, and tiles small enough for it."""
 
 from __future__ import annotations
 
@@ -15,83 +15,88 @@ import tensorflow as tf
 from tfstyle.optim import Optimizer
 from tfstyle.tiling.geometry import ReceptiveField
 
-# Measured on a CPU, forth and back through VGG-19 at several depths, in maps as large as conv1_1's: those at
-# work at the peak, the share of all that are kept for the way back, and those that are float32 always.
-CHANNELS, AT_WORK, KEPT, SINGLE = 64, 3.2, 0.8, 0.9
-#: With tiles it is more: two passes are two programs, of which each leaves gaps in what the allocator keeps.
-IN_TILES = 1.2
-FIXED = 60e6  # bytes that the runtime takes for itself
-IMAGE = 12  # bytes of a pixel, three numbers in float32
-#: Images beside the optimiser's own: x, its gradient, and what is new or in between; tiles need no copies.
-BESIDE, BESIDE_IN_PLACE = 6, 2
-LARGEST, SMALLEST = 2048, 128  # sides of tiles in pixels
+CONV1_CHANNELS = 64
+# Measured on a CPU, forward and backward through VGG-19 at several depths, in maps of conv1_1's size:
+WORKING_MAPS = 3.2  # in use by an operation at the peak
+BACKWARD_SHARE = 0.8  # of all activations, stored for the backward pass
+FLOAT32_MAPS = 0.9  # in float32 whatever the precision
+#: Tiles need more per pixel of a crop: two passes are two programs, which fragment the allocator's memory.
+TILING_FACTOR = 1.2
+RUNTIME_BYTES = 60e6  # that the runtime takes for itself
+PIXEL_BYTES = 12  # three numbers in float32
+#: Arrays of the image's size beside the optimiser's state: x, its gradient, new and intermediate values.
+STEP_IMAGES, IN_PLACE_STEP_IMAGES = 6, 2
+MAX_TILE_SIDE, MIN_TILE_SIDE = 2048, 128  # in pixels
 
 
 def step_bytes(
     shape: Sequence[int],
-    working: float,
-    kept: float,
+    encoder_bytes: float,
+    content_bytes: float,
     optimizer: Optimizer,
     side: int | None = None,
-    view: ReceptiveField | None = None,
+    receptive_field: ReceptiveField | None = None,
 ) -> float:
-    """An estimate of what a step and its targets hold at most, in bytes.
+    """Estimate the peak memory of a step and its targets, in bytes.
 
     Args:
         shape: height and width of the image.
-        working: bytes for each pixel of what goes through the encoder, of `working_bytes`.
-        kept: the same of the content's features. Masks are not counted.
+        encoder_bytes: per pixel that passes through the encoder at once, of `working_bytes`.
+        content_bytes: per pixel of the image, of the content image's features. Masks are not counted.
         optimizer: whose state is counted.
-        side: of tiles in pixels; None: the whole image at once.
-        view: of the encoder, for the tiles' halo.
+        side: of tiles in pixels; None for the whole image at once.
+        receptive_field: of the encoder, for the tiles' margin.
     """
     pixels = float(shape[0] * shape[1])
-    beside = BESIDE if side is None or not optimizer.elementwise else BESIDE_IN_PLACE
-    whole = pixels * (IMAGE * (state_images(optimizer) + beside) + kept)
-    seen = pixels
-    if side is not None and view is not None:
-        seen = math.prod(min(side + 2 * view.halo + view.alignment, length) for length in shape)
-        seen *= IN_TILES
-    return FIXED + whole + seen * working
+    in_place = side is not None and optimizer.elementwise
+    images = state_images(optimizer) + (IN_PLACE_STEP_IMAGES if in_place else STEP_IMAGES)
+    image_bytes = pixels * (PIXEL_BYTES * images + content_bytes)
+    encoded_pixels = pixels
+    if side is not None and receptive_field is not None:
+        crop_side = side + 2 * receptive_field.margin + receptive_field.alignment
+        encoded_pixels = math.prod(min(crop_side, length) for length in shape)
+        encoded_pixels *= TILING_FACTOR
+    return RUNTIME_BYTES + image_bytes + encoded_pixels * encoder_bytes
 
 
 def working_bytes(maps: Sequence[tuple[int, int]], itemsize: int) -> float:
-    """What the encoder holds at the peak of a step, in bytes for each pixel of the image.
+    """Estimate the encoder's peak memory in a step, in bytes per pixel of its input.
 
     Args:
         maps: channels and stride of every layer up to the deepest.
         itemsize: bytes of a number in them, 2 or 4.
     """
-    held = sum(channels / CHANNELS / stride**2 for channels, stride in maps)
-    return CHANNELS * (itemsize * (AT_WORK + KEPT * held) + 4 * SINGLE)
+    activations = sum(channels / CONV1_CHANNELS / stride**2 for channels, stride in maps)
+    map_bytes = itemsize * (WORKING_MAPS + BACKWARD_SHARE * activations) + 4 * FLOAT32_MAPS
+    return CONV1_CHANNELS * map_bytes
 
 
 def state_images(optimizer: Optimizer) -> int:
-    """How many numbers an optimiser keeps for each of the image's."""
+    """Number of arrays of the image's size in an optimiser's state."""
     state = optimizer.init(tf.zeros([1, 2, 2, 3]))
-    return sum(int(np.ndim(leaf) == 4) for leaf in optimizer.leaves(state))
+    return sum(int(np.ndim(array) == 4) for array in optimizer.flatten(state))
 
 
 def free_bytes() -> float | None:
-    """What the system, or the container, would give to this process; None where it does not say."""
-    found = []
+    """Free memory in bytes, of the system or the container; None where it is not known."""
+    free = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        found.append(next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
+        free.append(next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
     except (OSError, StopIteration, ValueError):
         pass
     try:
         limit, used = (
             float(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
         )
-        found.append(max(limit - used + _reclaimable(), 0.0))
+        free.append(max(limit - used + _cached_bytes(), 0.0))
     except (OSError, ValueError):  # no such container, or no limit, which is spelt "max"
         pass
-    return min(found, default=None)
+    return min(free, default=None)
 
 
-def _reclaimable() -> float:
-    """What of a container's memory is but a cache of files."""
+def _cached_bytes() -> float:
+    """Memory of the container that caches files, and is given back on demand."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
             if line.startswith("inactive_file "):
@@ -100,13 +105,13 @@ def _reclaimable() -> float:
 
 
 @functools.cache
-def _held_at_first() -> float:
-    """What the process held when this was first asked. What steps have taken since serves later ones."""
-    return held_bytes()
+def _initial_bytes() -> float:
+    """Memory of the process at the first call. What steps have allocated since, later steps use again."""
+    return process_bytes()
 
 
-def held_bytes() -> float:
-    """What this process holds; 1 GB, about TensorFlow itself, where the system does not say."""
+def process_bytes() -> float:
+    """Memory of this process in bytes; where it is not known 1 GB, about that of TensorFlow itself."""
     try:
         return float(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
@@ -114,35 +119,46 @@ def held_bytes() -> float:
 
 
 def budget(memory: float | None, device: str) -> float | None:
-    """How many bytes a step may take; None where nobody knows.
+    """The memory in bytes that a step may use; None where it is not known.
 
     Args:
-        memory: in GB, of all that the process may hold, or a GPU; None: nine tenths of what is free. What
-            TensorFlow has kept of earlier runs is free, as it never gives that back but uses it again.
-        device: ``/CPU:0`` or the like. How much is free on a GPU is seen when there is too little.
+        memory: limit in GB of the whole process, or of a GPU; None for nine tenths of the free memory. What
+            TensorFlow has allocated for earlier runs counts as free: it uses that again.
+        device: such as ``/CPU:0``. A GPU's free memory is not known in advance.
     """
     if "GPU" in device:
         return None if memory is None else memory * 1e9
     if memory is not None:
-        return memory * 1e9 - _held_at_first()
+        return memory * 1e9 - _initial_bytes()
     free = free_bytes()
-    return None if free is None else 0.9 * (free + max(held_bytes() - _held_at_first(), 0.0))
+    return None if free is None else 0.9 * (free + max(process_bytes() - _initial_bytes(), 0.0))
 
 
 def largest_tile_side(
     shape: Sequence[int],
     limit: float,
-    working: float,
-    kept: float,
+    encoder_bytes: float,
+    content_bytes: float,
     optimizer: Optimizer,
-    view: ReceptiveField,
+    receptive_field: ReceptiveField,
 ) -> int:
-    """The largest side of tiles with which a step takes no more than a limit in bytes, or the smallest."""
-    sides = range(LARGEST, SMALLEST - 1, -view.alignment)
-    fits = (side for side in sides if step_bytes(shape, working, kept, optimizer, side, view) <= limit)
-    return next(fits, SMALLEST)
+    """The largest side of tiles with which `step_bytes` is within a limit, at least `MIN_TILE_SIDE`."""
+    for side in range(MAX_TILE_SIDE, MIN_TILE_SIDE - 1, -receptive_field.alignment):
+        needed = step_bytes(
+            shape, encoder_bytes, content_bytes=content_bytes,
+            optimizer=optimizer, side=side, receptive_field=receptive_field,
+        )  # fmt: skip
+        if needed <= limit:
+            return side
+    return MIN_TILE_SIDE
 
 
-def affordable_pairs(shape: Sequence[int], room: float, wanted: int) -> int:
-    """How many pairs of L-BFGS go into so many bytes and the first one's; at most those wanted."""
-    return max(1, min(wanted, 1 + int(room / (2 * IMAGE * shape[0] * shape[1]))))
+def affordable_pairs(shape: Sequence[int], free: float, history: int) -> int:
+    """The number of L-BFGS's curvature pairs that fit into memory, from 1 to `history`.
+
+    Args:
+        shape: height and width of the image.
+        free: bytes, beside those of the first pair.
+        history: number of pairs asked for.
+    """
+    return max(1, min(history, 1 + int(free / (2 * PIXEL_BYTES * shape[0] * shape[1]))))

@@ -1,4 +1,4 @@
-"""What happens to one tile: its features, what the style losses keep of its inside, and its gradient."""
+"""The computations on one tile: its features, the style losses' summaries of its inside, and its gradient."""
 
 from __future__ import annotations
 
@@ -10,54 +10,61 @@ import tensorflow as tf
 
 from tfstyle.losses import Objective, StyleLoss, Summaries, Summary, Tensors, content_loss
 
-#: For each region, layer -> of each style loss.
+#: For each region, layer -> the summary that each style loss takes.
 RegionSummaries = tuple[Summaries, ...]
-#: Layer, rows and columns of it inside a tile, and its positions in the whole picture.
-Size = tuple[str, int, int, int]
+
+
+class LayerSize(NamedTuple):
+    """A layer's name, its rows and columns inside a tile, and its positions in the whole image."""
+
+    layer: str
+    rows: int
+    columns: int
+    image_positions: int
 
 
 class TilePlace(NamedTuple):
     """Where a tile's inside lies in each layer.
 
     Attributes:
-        sizes: what a compiled function is made for.
+        sizes: of the inside in each layer; a function is compiled for each value of it.
         begins: layer -> first row and column in the crop.
-        whole: layer -> rows and columns in the whole picture.
+        slices: layer -> rows and columns in the whole image.
     """
 
-    sizes: tuple[Size, ...]
+    sizes: tuple[LayerSize, ...]
     begins: dict[str, tf.Tensor]
-    whole: dict[str, tuple[slice, slice]]
+    slices: dict[str, tuple[slice, slice]]
 
 
 class LossDerivatives(NamedTuple):
-    """What the second pass needs of the first: the total's derivatives, times a factor.
+    """Derivatives of the total that the first pass yields and the second needs, times a factor.
 
     Attributes:
-        content: layer -> by its ½ Σ (F - P)².
-        style: by the whole image's summaries.
-        found: those summaries.
+        content: layer -> derivative with respect to its ½ Σ (F - P)².
+        style: derivatives with respect to the whole image's summaries.
+        summaries: the whole image's summaries.
         factor: a power of 2.
     """
 
     content: Tensors
     style: RegionSummaries
-    found: RegionSummaries
+    summaries: RegionSummaries
     factor: tf.Tensor
 
 
 class TileStep:
-    """The part that a tile has in an `Objective`: functions compiled once for each size of crop and inside.
+    """A tile's contribution to an `Objective`, by functions compiled once for each size of crop and inside.
 
     Args:
         objective: of the whole image.
-        upwards: its style layers, those with larger maps first.
+        layers_by_size: its style layers, those with larger maps first.
         compile: ``xla``, ``graph`` or ``eager``.
     """
 
-    def __init__(self, objective: Objective, upwards: Sequence[str], compile: str) -> None:
-        self._objective, self._upwards, self._compile = objective, list(upwards), compile
-        self._made: dict[Any, Callable[..., Any]] = {}
+    def __init__(self, objective: Objective, layers_by_size: Sequence[str], compile: str) -> None:
+        self._objective, self._layers_by_size, self._compile = objective, list(layers_by_size), compile
+        self._functions: dict[Any, Callable[..., Any]] = {}
 
     def content(self, place: TilePlace, crop: tf.Tensor) -> tuple[Tensors, Tensors]:
         """The inside's features in the content layers, and ½ Σ F² of each."""
@@ -66,12 +73,12 @@ class TileStep:
     def terms(
         self, place: TilePlace, crop: tf.Tensor, weights: Sequence[Tensors], content: Tensors
     ) -> tuple[Tensors, RegionSummaries]:
-        """½ Σ (F - P)² of each content layer, and what the style losses keep of the inside.
+        """½ Σ (F - P)² of each content layer, and the style losses' summaries of the inside.
 
         Args:
             place: of the tile.
             crop: float32 ``[1, height, width, 3]`` in 0..1.
-            weights: for each region, layer -> what the inside's positions count, of mean 1; or none.
+            weights: for each region, layer -> weights of the inside's positions, of mean 1; or empty.
             content: layer -> the inside's target.
         """
         return self._compiled(self._terms, place.sizes)(crop, place.begins, weights, content)
@@ -83,31 +90,31 @@ class TileStep:
         weights: Sequence[Tensors],
         content: Tensors,
         shares: Sequence[Tensors],
-        slopes: LossDerivatives,
+        derivatives: LossDerivatives,
     ) -> tf.Tensor:
-        """The gradient with respect to the crop of what its inside adds to the whole image's total.
+        """The gradient of the inside's contribution to the whole image's total, with respect to the crop.
 
         Args:
-            place, crop, weights, content: as `terms`.
+            place, crop, weights, content: as for `terms`.
             shares: for each region, layer -> the inside's share of the whole.
-            slopes: the total's derivatives.
+            derivatives: of the total.
         """
         function = self._compiled(self._gradient, place.sizes)
-        return function(crop, place.begins, weights, content, shares, slopes)
+        return function(crop, place.begins, weights, content, shares, derivatives)
 
-    def _compiled(self, function: Callable[..., Any], sizes: tuple[Size, ...]) -> Callable[..., Any]:
+    def _compiled(self, function: Callable[..., Any], sizes: tuple[LayerSize, ...]) -> Callable[..., Any]:
         """The function for tiles whose insides have these sizes."""
         key = function.__name__, sizes
-        if key not in self._made:
+        if key not in self._functions:
             bound = functools.partial(function, sizes)
             xla = self._compile == "xla"
-            self._made[key] = (
+            self._functions[key] = (
                 bound if self._compile == "eager" else tf.function(bound, jit_compile=xla, autograph=False)
             )
-        return self._made[key]
+        return self._functions[key]
 
     def _inside(
-        self, sizes: Sequence[Size], crop: tf.Tensor, begins: Mapping[str, tf.Tensor]
+        self, sizes: Sequence[LayerSize], crop: tf.Tensor, begins: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """The features of a tile's inside."""
         features, inside = self._objective.encoder(crop), {}
@@ -120,15 +127,15 @@ class TileStep:
         return inside
 
     def _content(
-        self, sizes: Sequence[Size], crop: tf.Tensor, begins: Mapping[str, tf.Tensor]
+        self, sizes: Sequence[LayerSize], crop: tf.Tensor, begins: Mapping[str, tf.Tensor]
     ) -> tuple[Tensors, Tensors]:
         inside = self._inside(sizes, crop, begins)
-        kept = {layer: inside[layer] for layer in self._objective.content_layers}
-        return kept, {layer: tf.nn.l2_loss(tf.cast(f, tf.float32)) for layer, f in kept.items()}
+        content = {layer: inside[layer] for layer in self._objective.content_layers}
+        return content, {layer: tf.nn.l2_loss(tf.cast(f, tf.float32)) for layer, f in content.items()}
 
     def _terms(
         self,
-        sizes: Sequence[Size],
+        sizes: Sequence[LayerSize],
         crop: tf.Tensor,
         begins: Mapping[str, tf.Tensor],
         weights: Sequence[Tensors],
@@ -140,37 +147,45 @@ class TileStep:
 
     def _gradient(
         self,
-        sizes: Sequence[Size],
+        sizes: Sequence[LayerSize],
         crop: tf.Tensor,
         begins: Mapping[str, tf.Tensor],
         weights: Sequence[Tensors],
         content: Tensors,
         shares: Sequence[Tensors],
-        slopes: LossDerivatives,
+        derivatives: LossDerivatives,
     ) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(crop)
             inside = self._inside(sizes, crop, begins)
-            parts = self._summaries(sizes, inside, weights)
-            terms = [slopes.content[k] * content_loss(inside[k], target) for k, target in content.items()]
-            for part, whole, slope, share in zip(parts, slopes.found, slopes.style, shares, strict=True):
-                for layer in part:
-                    columns = zip(
-                        self._objective.style_losses, part[layer], whole[layer], slope[layer], strict=True
+            tile_summaries = self._summaries(sizes, inside, weights)
+            terms = [
+                derivatives.content[layer] * content_loss(inside[layer], target)
+                for layer, target in content.items()
+            ]
+            regions = zip(tile_summaries, derivatives.summaries, derivatives.style, shares, strict=True)
+            for tile, whole, derivative, share in regions:
+                for layer in tile:
+                    losses = zip(
+                        self._objective.style_losses,
+                        tile[layer],
+                        whole[layer],
+                        derivative[layer],
+                        strict=True,
                     )
                     terms += [
-                        share[layer] * _product(by, _addend(loss, one, all_of_it))
-                        for (loss, _), one, all_of_it, by in columns
+                        share[layer] * _dot(by_summary, _contribution(loss, tile_summary, whole_summary))
+                        for (loss, _), tile_summary, whole_summary, by_summary in losses
                     ]
             total = tf.add_n(terms)
-        found = tape.gradient(total, crop, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        return found / slopes.factor
+        gradient = tape.gradient(total, crop, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return gradient / derivatives.factor
 
     def _summaries(
-        self, sizes: Sequence[Size], inside: Mapping[str, tf.Tensor], weights: Sequence[Tensors]
+        self, sizes: Sequence[LayerSize], inside: Mapping[str, tf.Tensor], weights: Sequence[Tensors]
     ) -> RegionSummaries:
-        """What each style loss keeps of the inside; zero where a layer has no position in it."""
-        fractions = {layer: rows * columns / whole for layer, rows, columns, whole in sizes}
+        """The summaries of the inside; of zeros where a layer has no position in it."""
+        fractions = {size.layer: size.rows * size.columns / size.image_positions for size in sizes}
         regions = weights or ({},)
         return tuple(
             {
@@ -191,26 +206,29 @@ class TileStep:
         inside: Mapping[str, tf.Tensor],
         weight: tf.Tensor | None,
     ) -> Summary:
-        names = self._upwards[self._upwards.index(layer) :][: loss.deeper + 1]
-        nothing = [tf.zeros([1, 1, 1, inside[name].shape[-1]]) for name in names]
-        there = [name for name in names if fractions[name] > 0]
-        if not loss.deeper:
-            return loss.summary(inside[layer] if there else nothing[0], weight if there else None)
+        index = self._layers_by_size.index(layer)
+        names = self._layers_by_size[index : index + loss.deeper_layers + 1]
+        zeros = [tf.zeros([1, 1, 1, inside[name].shape[-1]]) for name in names]
+        present = [name for name in names if fractions[name] > 0]
+        if not loss.deeper_layers:
+            return loss.summary(inside[layer] if present else zeros[0], weight if present else None)
         # One matrix for each deeper layer: a mean over its positions, of which a tile may have another share.
-        matrices = list(loss.summary(nothing, None))
-        others = names[1:] or names
-        if layer in there and set(there) & set(others):
-            found = dict(zip(there[1:] or there, loss.summary([inside[name] for name in there], weight)))
-            for i, name in enumerate(others):
-                if name in found:
-                    matrices[i] = found[name] * (fractions[name] / fractions[layer])
+        matrices = list(loss.summary(zeros, None))
+        deeper = names[1:] or names
+        if layer in present and set(present) & set(deeper):
+            features = [inside[name] for name in present]
+            matrix_of = dict(zip(present[1:] or present, loss.summary(features, weight)))
+            for i, name in enumerate(deeper):
+                if name in matrix_of:
+                    matrices[i] = matrix_of[name] * (fractions[name] / fractions[layer])
         return tuple(matrices)
 
 
-def _product(slopes: Summary, summary: Summary) -> tf.Tensor:
-    pairs = zip(tf.nest.flatten(slopes), tf.nest.flatten(summary), strict=True)
-    return tf.add_n([tf.reduce_sum(slope * value) for slope, value in pairs])
+def _dot(derivatives: Summary, summary: Summary) -> tf.Tensor:
+    """The sum over all tensors of a summary of the products with their derivatives."""
+    pairs = zip(tf.nest.flatten(derivatives), tf.nest.flatten(summary), strict=True)
+    return tf.add_n([tf.reduce_sum(derivative * value) for derivative, value in pairs])
 
 
-def _addend(loss: StyleLoss, part: Summary, whole: Summary) -> Summary:
-    return part if loss.addend is None else loss.addend(part, whole)
+def _contribution(loss: StyleLoss, tile: Summary, whole: Summary) -> Summary:
+    return tile if loss.contribution is None else loss.contribution(tile, whole)
