@@ -8,10 +8,11 @@ import pytest
 
 from tfstyle import StyleConfig, preset
 from tfstyle.errors import ConfigError
-from tfstyle.papers import courses
+from tfstyle.papers import timed_runs
 from tfstyle.papers.comparison import compare
-from tfstyle.papers.courses import Course, course, judged, of_preset, preset_for
-from tfstyle.papers.judging import Judge, read_pair
+from tfstyle.papers.distances import DistanceMeasure
+from tfstyle.papers.image_pairs import read_images
+from tfstyle.papers.timed_runs import TimedRun, fit_preset, make_image_loss, run_optimizer, run_preset
 from tfstyle.presets import PRESETS
 from tfstyle.run import run as runs
 
@@ -21,65 +22,70 @@ CONFIG = StyleConfig(size=40, precision="float32", compile="graph", **LAYERS)
 
 @pytest.fixture
 def images(content, style):
-    return read_pair(content, style, 40)
+    return read_images(content, style, size=40)
 
 
 @pytest.fixture
-def judge(small_weights, images):
-    return judged(CONFIG, small_weights, images)
+def image_loss(small_weights, images):
+    return make_image_loss(CONFIG, small_weights, images=images)
+
+
+@pytest.fixture
+def compared(small_weights, images, image_loss):
+    """What every run of a comparison is given: the weights, the images and the loss."""
+    return {"vgg_weights": small_weights, "images": images, "image_loss": image_loss}
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """Clocks that go on by a second whenever they are looked at: an evaluation takes one."""
-    for module in (courses, runs):
+    for module in (timed_runs, runs):
         clocks = {"perf_counter": itertools.count(0.0).__next__, "monotonic": lambda: 0.0}
         monkeypatch.setattr(module, "time", SimpleNamespace(**clocks))
 
 
-def test_the_judge_adds_up_relative_distances(small_weights, images, judge):
-    """The objective by its parts, which the other experiments' judge and NumPy measure."""
-    picture = np.random.default_rng(0).uniform(size=images[0].shape).astype(np.float32)
-    found, apart = judge(picture), Judge(*images, small_weights, *LAYERS.values())(picture)
+def test_the_image_loss_adds_up_relative_distances(small_weights, images, image_loss):
+    """The objective by its parts, which the other experiments' measure and NumPy give too."""
+    image = np.random.default_rng(0).uniform(size=images[0].shape).astype(np.float32)
+    terms = image_loss(image)
+    distances = DistanceMeasure(*images, vgg_weights=small_weights, **LAYERS)(image)
     height, width = images[0].shape[:2]
     area = (height * width) / ((height // 2) * (width // 2))  # pixels of a position at conv2_1
-    down, right = np.diff(picture, axis=0), np.diff(picture, axis=1)
+    down, right = np.diff(image, axis=0), np.diff(image, axis=1)
     smooth = (down**2).mean() + (right**2).mean()
-    assert found["style"] == pytest.approx(apart.style, rel=1e-4)
-    assert found["content"] == pytest.approx(0.04 * area / 64 * apart.content, rel=1e-3)
-    assert found["tv"] == pytest.approx(0.3 * smooth, rel=1e-4)
-    assert found["total"] == pytest.approx(found["style"] + found["content"] + found["tv"], rel=1e-5)
+    assert terms["style"] == pytest.approx(distances.style, rel=1e-4)
+    assert terms["content"] == pytest.approx(0.04 * area / 64 * distances.content, rel=1e-3)
+    assert terms["tv"] == pytest.approx(0.3 * smooth, rel=1e-4)
+    assert terms["total"] == pytest.approx(terms["style"] + terms["content"] + terms["tv"], rel=1e-5)
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_course_counts_evaluations_and_seconds(small_weights, images, judge):
-    done = course(CONFIG.replace({"optimizer": "adam"}), small_weights, images, judge, 5, None)
-    assert done.seconds == [1, 2, 3, 4, 5]
-    assert done.losses[-1] == done.terms["total"] == judge(done.image)["total"]
-    assert done.losses == sorted(done.losses, reverse=True)
-    assert [done.evaluations(limit) for limit in (0.5, 2.0, 3.5, 99.0)] == [0, 2, 3, 5]
-    assert len(course(CONFIG, small_weights, images, judge, 2, 4.0).losses) == 4
+def test_a_run_counts_evaluations_and_seconds(compared):
+    run = run_optimizer(CONFIG.replace({"optimizer": "adam"}), **compared, iterations=5, limit=None)
+    assert run.seconds == [1, 2, 3, 4, 5]
+    assert run.losses[-1] == run.terms["total"] == compared["image_loss"](run.image)["total"]
+    assert run.losses == sorted(run.losses, reverse=True)
+    assert [run.evaluations_within(limit) for limit in (0.5, 2.0, 3.5, 99.0)] == [0, 2, 3, 5]
+    assert len(run_optimizer(CONFIG, **compared, iterations=2, limit=4.0).losses) == 4
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs", "lbfgs_fixed_step"])
-def test_every_optimiser_gets_somewhere(optimizer, small_weights, images, judge):
+def test_every_optimiser_gets_somewhere(optimizer, compared, images, image_loss):
     """Also that whose moves depend on the unit of the loss: with ours as it is, it stands still."""
-    done = course(CONFIG.replace({"optimizer": optimizer}), small_weights, images, judge, 20, None)
-    assert done.losses[-1] < 0.3 * judge(images[0])["total"]
+    run = run_optimizer(CONFIG.replace({"optimizer": optimizer}), **compared, iterations=20, limit=None)
+    assert run.losses[-1] < 0.3 * image_loss(images[0])["total"]
 
 
-def test_compile_modes_agree(small_weights, images, judge):
-    found = [
-        course(CONFIG.replace({"compile": how, "optimizer": "adam"}), small_weights, images, judge, 4, None)
-        for how in ("graph", "xla", "eager")
-    ]
-    for other in found[1:]:
-        np.testing.assert_allclose(other.losses, found[0].losses, rtol=1e-3)
+def test_compile_modes_agree(compared):
+    configs = [CONFIG.replace({"compile": mode, "optimizer": "adam"}) for mode in ("graph", "xla", "eager")]
+    first, *others = (run_optimizer(config, **compared, iterations=4, limit=None) for config in configs)
+    for other in others:
+        np.testing.assert_allclose(other.losses, first.losses, rtol=1e-3)
 
 
 def test_presets_keep_to_layers_that_are_there(small_weights):
     for name in PRESETS:
-        config = preset_for(preset(name), small_weights, 40)
+        config = fit_preset(preset(name), small_weights, size=40)
         assert set(config.content_layers + config.style_layers) <= {
             "conv1_1",
             "conv1_2",
@@ -88,31 +94,31 @@ def test_presets_keep_to_layers_that_are_there(small_weights):
         }
         assert (config.size, config.size_of, config.enlarge) == (40, "longest", False)
         assert config.optimizer == preset(name).optimizer
-    crowson = preset_for(preset("crowsonkb"), small_weights, 40)
+    crowson = fit_preset(preset("crowsonkb"), small_weights, size=40)
     assert crowson.style_layers == ("conv1_1", "conv2_1")
     assert crowson.style_layer_weights == (256.0, 64.0)
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_preset_ends_with_the_time(small_weights, images, judge):
+def test_a_preset_ends_with_the_time(small_weights, compared, images, image_loss):
     """One size: when the clock says so. Several: its evaluations shared out, 500 and 200 of them to 14."""
     for name, count in (("tensorflow-tutorial", 6), ("gatys-pytorch", 14)):
-        config = preset_for(preset(name), small_weights, 40)
-        done = of_preset(config, small_weights, images, judge, float(count))
-        assert len(done.seconds) == count
-        assert done.seconds[-1] == count
-        assert done.image.shape == images[0].shape
-        assert done.losses[-1] == done.terms["total"] == judge(done.image)["total"]
-        assert np.isnan(done.losses[:-1]).all()
+        config = fit_preset(preset(name), small_weights, size=40)
+        run = run_preset(config, **compared, limit=float(count))
+        assert len(run.seconds) == count
+        assert run.seconds[-1] == count
+        assert run.image.shape == images[0].shape
+        assert run.losses[-1] == run.terms["total"] == image_loss(run.image)["total"]
+        assert np.isnan(run.losses[:-1]).all()
 
 
 @pytest.mark.usefixtures("clock")
-def test_a_preset_that_runs_away_has_its_last_good_picture(small_weights, images, judge):
-    config = preset_for(preset("tensorflow-tutorial"), small_weights, 40)
+def test_a_preset_that_runs_away_has_its_last_finite_image(small_weights, compared, images):
+    config = fit_preset(preset("tensorflow-tutorial"), small_weights, size=40)
     wild = config.replace({"learning_rate": 1e30, "clamp": False})
-    done = of_preset(wild, small_weights, images, judge, 5.0)
-    np.testing.assert_allclose(done.image, images[0], atol=1e-6)
-    assert np.isfinite(done.losses[-1])
+    run = run_preset(wild, **compared, limit=5.0)
+    np.testing.assert_allclose(run.image, images[0], atol=1e-6)
+    assert np.isfinite(run.losses[-1])
 
 
 @pytest.mark.usefixtures("clock")
@@ -126,6 +132,8 @@ def test_compare_puts_all_into_one_table(small_file, content, style):
     ways = [f"{o} {c} float32" for o in ("adam", "lbfgs") for c in ("graph", "eager")]
     assert [line["way"] for line in study.table] == [*ways, "preset default", "preset anishathalye"]
     assert len(said) == 6
+    assert said[0].startswith(f"{ways[0]}: loss ")
+    assert "\n" not in "".join(said)
     assert study.facts["seconds"] == 6  # an evaluation takes one, whichever the way
     lines, start = {line["way"]: line for line in study.table}, study.facts["start"]["total"]
     for way in ways:
@@ -134,7 +142,7 @@ def test_compare_puts_all_into_one_table(small_file, content, style):
     for first, second in (ways[:2], ways[2:]):
         one, other = (lines[way]["loss after equal evaluations"] for way in (first, second))
         assert one == pytest.approx(other, rel=1e-3)
-    # What does not minimise the judge's objective does not get as low as what does.
+    # What does not minimise the default objective does not get as low as what does.
     assert (
         lines["preset default"]["loss after equal seconds"]
         < lines["preset anishathalye"]["loss after equal seconds"]
@@ -145,6 +153,9 @@ def test_compare_puts_all_into_one_table(small_file, content, style):
     assert (
         timed[0].series["eager float32"][1][-1] == lines["adam eager float32"]["loss after equal evaluations"]
     )
+    assert study.facts["pooling"] == "avg"
+    assert "average pooling" in study.caption
+    assert "over conv1_1, conv2_1, conv2_2;" in study.caption
     for words in ("Our reading", "Left out, as", "conv5_1, conv4_2", f"{start:.3g}"):
         assert words in study.caption
     lowest = min(ways, key=lambda way: lines[way]["loss after equal evaluations"])
@@ -182,6 +193,6 @@ def test_what_cannot_be_compared_is_refused(option, words, small_file, content, 
         compare(content, style, weights=str(small_file), **option)
 
 
-def test_a_course_tells_its_evaluations():
-    done = Course(np.zeros((1, 1, 3)), {}, [0.5, 1.0, 1.5], [3.0, 2.0, 1.0], 0.0)
-    assert [done.evaluations(limit) for limit in (0.4, 0.5, 1.4, 2.0)] == [0, 1, 2, 3]
+def test_a_run_tells_its_evaluations():
+    run = TimedRun(np.zeros((1, 1, 3)), {}, [0.5, 1.0, 1.5], [3.0, 2.0, 1.0], 0.0)
+    assert [run.evaluations_within(limit) for limit in (0.4, 0.5, 1.4, 2.0)] == [0, 1, 2, 3]

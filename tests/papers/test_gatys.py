@@ -12,29 +12,33 @@ from tests.conftest import make_picture
 from tfstyle.cli.parser import main
 from tfstyle.errors import ConfigError
 from tfstyle.papers import recipe
-from tfstyle.papers.descent import white_noise
+from tfstyle.papers.descent import lowest_so_far, white_noise
+from tfstyle.papers.distances import DistanceMeasure
 from tfstyle.papers.gatys import layers, photo, starts, tradeoff
-from tfstyle.papers.judging import Judge
-from tfstyle.papers.pairs import read
+from tfstyle.papers.image_pairs import read_image_pair
 from tfstyle.papers.reconstruction import reconstruct
 from tfstyle.papers.study import Panel
-from tfstyle.papers.textures import seam, texture, texture_shape
+from tfstyle.papers.textures import measure_seam, texture, texture_shape
 
 NAMES = ("conv1_1", "conv1_2", "conv2_1", "conv2_2")
 
 
 @pytest.fixture(scope="module")
-def painting():
-    """A picture with edges at all angles, as a style."""
+def style_image():
+    """An image with edges at all angles."""
     y, x = np.mgrid[0:32, 0:40] / 40
-    picture = make_picture(32, 40, seed=5)
+    image = make_picture(32, 40, seed=5)
     stripes = (5 * x + 3 * y + np.sin(6 * y) / 2) % 1 < 0.4
-    return np.where(stripes[..., None], 1 - picture, 0.6 * picture).astype(np.float32)
+    return np.where(stripes[..., None], 1 - image, 0.6 * image).astype(np.float32)
 
 
 @pytest.mark.parametrize("name", ["reconstruct", "texture", "tradeoff", "layers", "starts", "photo"])
 def test_each_is_found_by_its_name(name):
     assert recipe(name).__name__ == name
+
+
+def test_the_lowest_loss_so_far_skips_what_is_not_a_number():
+    assert lowest_so_far([3.0, 4.0, float("nan"), 1.0, 2.0]) == [3.0, 3.0, 3.0, 1.0, 1.0]
 
 
 # Reconstructions
@@ -55,7 +59,7 @@ def test_low_layers_give_the_pixels_back(small_weights, content):
     assert "our reading" in study.caption.lower()
     assert len(said) == 2
     assert max(original.image.shape) == 32
-    start = white_noise(*original.image.shape[:2], 0, 0.15)
+    start = white_noise(*original.image.shape[:2], seed=0, deviation=0.15)
     features = [reference.features(image, small_weights.arrays, 4) for image in (original.image, start)]
     for panel, row, at in zip(made, study.table, (0, 3), strict=True):
         after = reference.features(panel.image, small_weights.arrays, 4)[at]
@@ -116,16 +120,16 @@ def distance(texture, source, weights, at, padding):
     [(False, (0, 1), (41, 50), (41, 50, 3)), (True, (0, 2), (27, 37), (28, 38, 3))],
 )
 def test_textures_of_any_size_have_the_sources_gram_matrices(
-    small_weights, painting, seamless, at, wanted, shape
+    small_weights, style_image, seamless, at, wanted, shape
 ):
     """Nearly, where a picture has more numbers than they do, as the first has and the second has not."""
     study = texture(
-        painting, layers=[NAMES[i] for i in at], height=wanted[0], width=wanted[1], seamless=seamless,
+        style_image, layers=[NAMES[i] for i in at], height=wanted[0], width=wanted[1], seamless=seamless,
         iterations=60 if seamless else 250, weights=small_weights,
     )  # fmt: skip
     source, *made = study.panels
     assert [panel.image.shape for panel in made[:2]] == [shape] * 2
-    start, padding = white_noise(*shape[:2], 0, 0.05), "circular" if seamless else "reflect"
+    start, padding = white_noise(*shape[:2], seed=0, deviation=0.05), "circular" if seamless else "reflect"
     for panel, row, count in zip(made[:2], study.table, (1, 2), strict=True):
         before, after = (
             distance(image, source.image, small_weights, at[:count], padding)
@@ -140,18 +144,20 @@ def test_textures_of_any_size_have_the_sources_gram_matrices(
         assert np.array_equal(made[2].image[10:38, 13:51], np.roll(made[1].image, (-10, -13), (0, 1)))
 
 
-def test_the_seam_of_a_tiled_texture_is_not_seen(painting):
+def test_the_seam_of_a_tiled_texture_is_not_seen(style_image):
     """Steps across the edge are like those inside, and without the option they are not."""
     edges = {}
     for flag in (True, False):
         options = {"layers": ("conv2_1",), "iterations": 60, "seamless": flag, "weights": "embedded"}
-        edges[flag] = [seam(texture(painting, seed=seed, **options).panels[1].image) for seed in (0, 1)]
+        edges[flag] = [
+            measure_seam(texture(style_image, seed=seed, **options).panels[1].image) for seed in (0, 1)
+        ]
     for edge in edges[True]:
-        assert 0.75 < edge.across / edge.inside < 1.25
-        assert abs(edge.deviations) < 3
+        assert 0.75 < edge.edge_difference / edge.inner_difference < 1.25
+        assert abs(edge.standard_deviations) < 3
     for edge in edges[False]:
-        assert edge.across / edge.inside > 1.25
-        assert edge.deviations > 3
+        assert edge.edge_difference / edge.inner_difference > 1.25
+        assert edge.standard_deviations > 3
 
 
 def test_the_seam_of_known_pictures():
@@ -162,15 +168,15 @@ def test_the_seam_of_known_pictures():
         [np.abs(np.diff(np.concatenate([periodic, periodic[:, :1]], 1), axis=1)).mean(),
          np.abs(np.diff(whole, axis=0)).mean()]
     )  # fmt: skip
-    even = seam(periodic)
-    assert even.inside == pytest.approx(truth, rel=0.03)
-    assert even.across == pytest.approx(truth, rel=0.4)
-    assert abs(even.deviations) < 2
+    even = measure_seam(periodic)
+    assert even.inner_difference == pytest.approx(truth, rel=0.03)
+    assert even.edge_difference == pytest.approx(truth, rel=0.4)
+    assert abs(even.standard_deviations) < 2
     ramp = np.linspace(0, 1, 11)[:, None, None] * np.ones((11, 8, 3))
-    edge = seam(ramp + 0.001 * np.random.default_rng(0).normal(size=ramp.shape))
-    assert edge.across == pytest.approx(0.5, abs=0.01)  # 1 from top to bottom, 0 from side to side
-    assert edge.inside == pytest.approx(0.05, abs=0.01)
-    assert edge.deviations > 100
+    edge = measure_seam(ramp + 0.001 * np.random.default_rng(0).normal(size=ramp.shape))
+    assert edge.edge_difference == pytest.approx(0.5, abs=0.01)  # 1 from top to bottom, 0 from side to side
+    assert edge.inner_difference == pytest.approx(0.05, abs=0.01)
+    assert edge.standard_deviations > 100
 
 
 @pytest.mark.parametrize(
@@ -185,13 +191,13 @@ def test_the_seam_of_known_pictures():
     ],
 )
 def test_sides_of_textures(wanted, layer, seamless, shape):
-    assert texture_shape((33, 50), wanted, ("conv1_1", layer), seamless) == shape
+    assert texture_shape((33, 50), wanted, layers=("conv1_1", layer), seamless=seamless) == shape
 
 
 @pytest.mark.parametrize(("wanted", "words"), [((15, None), "height is 15"), ((None, 0), "width is 0")])
 def test_sides_too_short_are_refused(wanted, words):
     with pytest.raises(ConfigError, match=f"{words}; conv4_1 needs at least 16 pixels"):
-        texture_shape((33, 50), wanted, ("conv4_1", "conv1_1"), True)
+        texture_shape((33, 50), wanted, layers=("conv4_1", "conv1_1"), seamless=True)
 
 
 @pytest.mark.slow
@@ -209,8 +215,8 @@ def test_a_tile_by_the_real_network(data):
     assert max(row["above inside, in deviations"] for row in study.table) < 3
 
 
-def test_a_tile_on_the_command_line(tmp_path, painting, small_file):
-    Image.fromarray((painting * 255).astype(np.uint8)).save(tmp_path / "style.png")
+def test_a_tile_on_the_command_line(tmp_path, style_image, small_file):
+    Image.fromarray((style_image * 255).astype(np.uint8)).save(tmp_path / "style.png")
     flags = ["--seamless", "--layers", "conv1_1,conv2_1", "--width", "21", "--iterations", "3"]
     folder = tmp_path / "out"
     given = ["texture", str(tmp_path / "style.png"), "--weights", str(small_file), "-o", str(folder), *flags]
@@ -241,25 +247,38 @@ def test_along_the_trade_off_content_falls_and_style_rises(small_weights, conten
     assert column(study, "α/β") == list(ratios)
     assert rising(column(study, "style distance"))
     assert rising(column(study, "content distance")[::-1])
-    pair = read(content, style, 40, small_weights)
-    judge = Judge(pair.content, pair.style, small_weights, pair.content_layers, pair.style_layers)
+    pair = read_image_pair(content, style, size=40, weights=small_weights)
+    measure = DistanceMeasure(
+        pair.content,
+        pair.style,
+        vgg_weights=small_weights,
+        content_layers=pair.content_layers,
+        style_layers=pair.style_layers,
+    )
     for panel, row in zip(study.panels[2:], study.table, strict=True):
-        assert judge(panel.image).style == pytest.approx(row["style distance"], rel=1e-5)
-        assert judge(panel.image).content == pytest.approx(row["content distance"], rel=1e-5)
+        assert measure(panel.image).style == pytest.approx(row["style distance"], rel=1e-5)
+        assert measure(panel.image).content == pytest.approx(row["content distance"], rel=1e-5)
     assert "conv4_2" in study.caption
     assert "our reading" in study.caption.lower()
 
 
 def test_layers_that_the_weights_lack_are_named_and_replaced(small_weights, content, style):
-    pair = read(content, style, 40, small_weights)
+    pair = read_image_pair(content, style, size=40, weights=small_weights)
     assert pair.content_layers == ("conv2_1",)
     assert pair.style_layers == ("conv1_1", "conv2_1", "conv2_2")
-    assert "Left out, as small stops at conv2_2: conv4_2, conv3_1, conv4_1, conv5_1." in pair.words
-    assert pair.words.endswith("Instead: conv2_1 for the content, conv2_2 for the style.")
-    whole = read(content, style, 40, small_weights, ("conv2_2", "conv1_2"), ("conv2_1", "conv1_1"))
+    assert "Left out, as small stops at conv2_2: conv4_2, conv3_1, conv4_1, conv5_1." in pair.network_note
+    assert pair.network_note.endswith("Instead: conv2_1 for the content, conv2_2 for the style.")
+    whole = read_image_pair(
+        content,
+        style,
+        size=40,
+        weights=small_weights,
+        content_layers=("conv2_2", "conv1_2"),
+        style_layers=("conv2_1", "conv1_1"),
+    )
     assert whole.content_layers == ("conv2_2", "conv1_2")
     assert whole.style_layers == ("conv2_1", "conv1_1")
-    assert "Left out" not in whole.words
+    assert "Left out" not in whole.network_note
 
 
 def test_layers_by_ratio(small_weights, content, style):
@@ -304,8 +323,8 @@ def test_photographs_with_less_noise(small_weights, content, style):
     for panel, row in zip(study.panels[2:], study.table, strict=True):
         assert isinstance(panel, Panel)
         assert row["mean squared step"] == pytest.approx(reference.total_variation(panel.image), rel=1e-4)
-    pair = read(content, style, 40, small_weights)
-    assert study.table[0]["style distance"] < pair.judge(pair.content).style / 2
+    pair = read_image_pair(content, style, size=40, weights=small_weights)
+    assert study.table[0]["style distance"] < pair.measure(pair.content).style / 2
     loose = photo(
         content, style, content_weight=0.004, tv_weights=(0.0,), size=40, iterations=25, weights=small_weights
     )

@@ -13,9 +13,16 @@ from tfstyle.images import load
 from tfstyle.papers.descent import white_noise
 from tfstyle.papers.gram_entries import gram_entry
 from tfstyle.papers.gram_maps import show
-from tfstyle.papers.gram_textures import gram_mimic, random_picture
+from tfstyle.papers.gram_textures import gram_mimic, random_patches
 from tfstyle.papers.heat_maps import heat_map
-from tfstyle.papers.random_grams import drawn, ks_distance, likeness, remapped, semi_definite, shuffled
+from tfstyle.papers.random_grams import (
+    compare_grams,
+    ks_distance,
+    match_values,
+    nearest_semidefinite,
+    sample_gram,
+    shuffle_entries,
+)
 from tfstyle.papers.study import Curves
 
 
@@ -44,8 +51,8 @@ def entry(image, pair, encoder):
 @pytest.mark.parametrize("kind", ["shuffled", "ordered"])
 def test_a_drawn_matrix_has_the_values_and_is_no_permutation(kind):
     target = a_gram()
-    order = shuffled(target, 3) if kind == "shuffled" else a_gram(seed=5)
-    found = drawn(target, order, 100)
+    ranking = shuffle_entries(target, 3) if kind == "shuffled" else a_gram(seed=5)
+    found = sample_gram(target, ranking, rounds=100)
     # The numbers, by NumPy and SciPy alone.
     np.testing.assert_allclose(found, found.T, atol=1e-9 * abs(found).max())
     eigenvalues = np.linalg.eigvalsh(found)
@@ -62,28 +69,31 @@ def test_a_drawn_matrix_has_the_values_and_is_no_permutation(kind):
 
 def test_one_projection_is_not_enough_and_rounds_help():
     target = a_gram(96)
-    once, often = (ks_distance(drawn(target, shuffled(target, 0), n), target) for n in (1, 60))
+    once, often = (
+        ks_distance(sample_gram(target, shuffle_entries(target, 0), rounds=rounds), target)
+        for rounds in (1, 60)
+    )
     assert often < 0.05 < once
 
 
 def test_another_seed_draws_another_matrix():
     target = a_gram()
-    first, second = (drawn(target, shuffled(target, seed), 30) for seed in (0, 1))
-    assert likeness(first, second, 0.1).matched > 0.1
-    np.testing.assert_array_equal(first, drawn(target, shuffled(target, 0), 30))
+    first, second = (sample_gram(target, shuffle_entries(target, seed), rounds=30) for seed in (0, 1))
+    assert compare_grams(first, second, threshold=0.1).sorted_distance > 0.1
+    np.testing.assert_array_equal(first, sample_gram(target, shuffle_entries(target, 0), rounds=30))
 
 
 def test_shuffling_and_remapping_keep_every_value_and_the_order():
-    target, order = a_gram(), a_gram(seed=8)
+    target, ranking = a_gram(), a_gram(seed=8)
     upper = np.triu_indices(len(target), 1)
-    for found in (shuffled(target, 0), remapped(order, target)):
+    for found in (shuffle_entries(target, 0), match_values(ranking, target)):
         np.testing.assert_array_equal(found, found.T)
         np.testing.assert_array_equal(np.sort(np.diag(found)), np.sort(np.diag(target)))
         np.testing.assert_array_equal(np.sort(found[upper]), np.sort(target[upper]))
-    found = remapped(order, target)
-    assert stats.spearmanr(found[upper], order[upper]).statistic == pytest.approx(1)
-    assert stats.spearmanr(np.diag(found), np.diag(order)).statistic == pytest.approx(1)
-    assert reference.relative_error(shuffled(target, 0), target) > 0.3
+    found = match_values(ranking, target)
+    assert stats.spearmanr(found[upper], ranking[upper]).statistic == pytest.approx(1)
+    assert stats.spearmanr(np.diag(found), np.diag(ranking)).statistic == pytest.approx(1)
+    assert reference.relative_error(shuffle_entries(target, 0), target) > 0.3
 
 
 def test_the_projection_is_the_nearest():
@@ -91,28 +101,28 @@ def test_the_projection_is_the_nearest():
     generator = np.random.default_rng(0)
     matrix = generator.normal(size=(12, 12))
     matrix += matrix.T
-    found = semi_definite(matrix)
+    found = nearest_semidefinite(matrix)
     assert np.linalg.eigvalsh(found)[0] > -1e-12
     # The obtuse angle that marks a projection onto a convex cone: <M - P, P> = 0, <M - P, Q> <= 0.
     assert np.sum((matrix - found) * found) == pytest.approx(0, abs=1e-9)
     for _ in range(20):
         other = generator.normal(size=(12, 12))
         assert np.sum((matrix - found) * (other @ other.T)) < 1e-9
-    np.testing.assert_allclose(semi_definite(found), found, atol=1e-12)
+    np.testing.assert_allclose(nearest_semidefinite(found), found, atol=1e-12)
 
 
-def test_likeness_sees_through_a_permutation():
+def test_a_comparison_sees_through_a_permutation():
     target = a_gram()
-    same = likeness(permuted(target), target, 0.1)
-    assert same.spectrum < 1e-9
-    assert same.matched < 1e-9
-    assert same.distribution == 0
-    assert same.sparsity == same.wanted == (target < 0.1 * target.mean()).mean()
+    same = compare_grams(permuted(target), target, threshold=0.1)
+    assert same.spectrum_distance < 1e-9
+    assert same.sorted_distance < 1e-9
+    assert same.ks_distance == 0
+    assert same.sparsity == same.target_sparsity == (target < 0.1 * target.mean()).mean()
     # The spectrum alone does not tell all: a rotation has it too.
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=target.shape))[0]
-    turned = likeness(rotation @ target @ rotation.T, target, 0.1)
-    assert turned.spectrum < 1e-9
-    assert turned.matched > 0.1
+    turned = compare_grams(rotation @ target @ rotation.T, target, threshold=0.1)
+    assert turned.spectrum_distance < 1e-9
+    assert turned.sorted_distance > 0.1
 
 
 @pytest.mark.parametrize("sizes", [(30, 30), (17, 40)])
@@ -130,7 +140,7 @@ def test_entries_become_ten_times_the_noises(small_weights):
     study = gram_entry(count=2, size=32, iterations=40, tv_weight=3.0, weights=small_weights, seed=1)
     assert study.facts["layer"] == "conv2_2"  # the deepest: the weights stop below conv3_1
     encoder = Encoder(("conv2_2",), small_weights, padding="reflect")
-    noise = white_noise(32, 32, 1)
+    noise = white_noise(32, 32, seed=1)
     pairs = [tuple(map(int, row["entry"][2:-1].split(","))) for row in study.table]
     assert [i == j for i, j in pairs] == [True, True, False, False]
     assert len({i for pair in pairs for i in pair}) == 6
@@ -185,10 +195,10 @@ def test_mimicked_textures(small_weights, style):
     assert "stops at conv2_2: conv3_1" in study.caption
     assert [row["layer"] for row in study.table] == [*layers] * 4
     for row in study.table:
-        assert abs(row["sparsity"] - row["wanted"]) < 0.02
-        assert row["distribution"] < 0.05
-        assert row["smallest"] > -1e-9
-        assert min(row["spectrum"], row["matched"]) > 0.02
+        assert abs(row["sparsity"] - row["target sparsity"]) < 0.02
+        assert row["ks distance"] < 0.05
+        assert row["smallest eigenvalue"] > -1e-9
+        assert min(row["spectrum distance"], row["sorted distance"]) > 0.02
     # Textures: the painting's, then two seeds of each kind, and no two alike in their Gram matrices.
     images = [panel.image for panel in study.panels[1:6]]
     encoder = Encoder(layers, small_weights, padding="reflect")
@@ -217,8 +227,8 @@ def test_the_textures_own_matrices_are_nearer_than_the_noises(small_weights, sty
     assert len(study.rows) == 2
 
 
-def test_random_pictures_are_patches_and_differ():
-    pictures = [random_picture(48, seed) for seed in range(6)]
+def test_random_images_are_patches_and_differ():
+    pictures = [random_patches(48, seed) for seed in range(6)]
     for one, other in itertools.pairwise(pictures):
         assert one.shape == (48, 48, 3)
         assert one.dtype == np.float32
@@ -293,6 +303,8 @@ def test_a_study_of_each_is_saved(small_weights, content, tmp_path):
         ),
         "show": show(content, layers=("conv1_1",), weights=small_weights),
     }.items():
+        assert study.facts["pooling"] == "avg"
+        assert "average pooling" in study.caption
         written = study.save(tmp_path / name)
         assert len(written) == 3 + len(study.panels)
         assert all(path.stat().st_size > 0 for path in written)
@@ -324,12 +336,12 @@ def test_matrices_drawn_like_a_real_paintings(data, kind):
     layers = ("conv1_1", "conv2_1")
     encoder = Encoder(layers, data / "weights" / "vgg19_imagenet_block1-3.npz", padding="reflect")
     painting = load(data / "images" / "starry_night_google.jpg").fitted(128).rgb
-    orders = encoder(random_picture(128, 0)[None])
+    orders = encoder(random_patches(128, 0)[None])
     for layer, features in encoder(painting[None]).items():
         target = gram_matrix(features)[0].numpy()
-        order = shuffled(target, 0) if kind == "shuffled" else gram_matrix(orders[layer])[0].numpy()
-        found = likeness(drawn(target, order, 60), target, 0.1)
-        assert abs(found.sparsity - found.wanted) < 0.02
-        assert found.distribution < 0.05
-        assert found.smallest > -1e-9
-        assert min(found.spectrum, found.matched) > 0.02
+        ranking = shuffle_entries(target, 0) if kind == "shuffled" else gram_matrix(orders[layer])[0].numpy()
+        found = compare_grams(sample_gram(target, ranking, rounds=60), target, threshold=0.1)
+        assert abs(found.sparsity - found.target_sparsity) < 0.02
+        assert found.ks_distance < 0.05
+        assert found.smallest_eigenvalue > -1e-9
+        assert min(found.spectrum_distance, found.sorted_distance) > 0.02

@@ -34,6 +34,8 @@ def test_local_styles_are_nearer_by_place_and_the_global_one_as_a_whole(small_fi
     assert swapped["by place"] > 5 * swapped["global"]
     assert "stops at conv2_2: conv3_1, conv4_1, conv5_1" in study.caption
     assert "Our reading" in study.caption
+    assert study.facts["pooling"] == "avg"
+    assert "average pooling" in study.caption
     images = [panel.image for panel in study.panels]
     assert len(images) == 3 + len(REPRESENTATIONS)
     assert all(np.abs(a - b).max() > 0.01 for a, b in itertools.pairwise(images[3:]))

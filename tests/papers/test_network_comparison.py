@@ -8,11 +8,13 @@ import pytest
 
 from tfstyle import Encoder
 from tfstyle.errors import ConfigError, WeightsError
-from tfstyle.network import weights
-from tfstyle.papers.applications import APPLICATIONS, network
-from tfstyle.papers.judging import Judge, in_rows, read_pair, there
+from tfstyle.network import load_weights
+from tfstyle.papers.applications import APPLICATIONS, load_network
+from tfstyle.papers.distances import DistanceMeasure
+from tfstyle.papers.image_pairs import read_images
 from tfstyle.papers.network_comparison import networks, partition
-from tfstyle.papers.study import Panel
+from tfstyle.papers.study import Panel, panel_rows
+from tfstyle.papers.vgg_encoders import available_layers
 
 SMALL = {"size": 48, "iterations": 12}
 
@@ -40,69 +42,76 @@ def relative(found, target):
     return ((found - target) ** 2).sum() / (target**2).sum()
 
 
-def test_the_judge_measures_relative_gram_and_feature_distances(small_weights, content, style):
-    judge = Judge(content, style, small_weights, ("conv1_2", "conv2_2"), ("conv1_1", "conv2_1"))
-    picture = np.random.default_rng(0).uniform(size=content.shape).astype(np.float32)
-    found = judge(picture)
-    encoder = Encoder(
-        ("conv1_1", "conv1_2", "conv2_1", "conv2_2"), small_weights, pooling="max", padding="reflect"
+def test_the_measure_has_relative_gram_and_feature_distances(small_weights, content, style):
+    measure = DistanceMeasure(
+        content,
+        style,
+        vgg_weights=small_weights,
+        content_layers=("conv1_2", "conv2_2"),
+        style_layers=("conv1_1", "conv2_1"),
     )
-    seen = {name: encoder(image[None]) for name, image in zip("pcs", (picture, content, style), strict=True)}
-    for layer, value in found.styles.items():
+    image = np.random.default_rng(0).uniform(size=content.shape).astype(np.float32)
+    found = measure(image)
+    encoder = Encoder(
+        ("conv1_1", "conv1_2", "conv2_1", "conv2_2"), small_weights, pooling="avg", padding="reflect"
+    )
+    seen = {name: encoder(array[None]) for name, array in zip("pcs", (image, content, style), strict=True)}
+    for layer, value in found.style_by_layer.items():
         grams = []
         for name in "ps":
             rows = seen[name][layer].numpy().astype(np.float64).reshape(-1, seen[name][layer].shape[-1])
             grams.append(rows.T @ rows / len(rows))
         assert value == pytest.approx(relative(*grams), rel=1e-4)
-    for layer, value in found.contents.items():
+    for layer, value in found.content_by_layer.items():
         assert value == pytest.approx(relative(seen["p"][layer], seen["c"][layer]), rel=1e-4)
-    assert found.style == pytest.approx(np.mean(list(found.styles.values())))
-    assert judge(content).content == 0
-    assert Judge(style, style, small_weights, ("conv1_1",), ("conv1_1",))(style).style == 0
+    assert found.style == pytest.approx(np.mean(list(found.style_by_layer.values())))
+    assert measure(content).content == 0
+    layers = {"content_layers": ("conv1_1",), "style_layers": ("conv1_1",)}
+    assert DistanceMeasure(style, style, vgg_weights=small_weights, **layers)(style).style == 0
 
 
 def test_layers_that_the_weights_do_not_reach_are_named(small_weights):
-    assert there(small_weights, ("conv1_1", "conv2_2")) == (("conv1_1", "conv2_2"), "")
-    kept, words = there(small_weights, ("conv1_1", "conv4_2", "conv5_1"))
-    assert kept == ("conv1_1",)
+    assert available_layers(small_weights, ("conv1_1", "conv2_2")) == (("conv1_1", "conv2_2"), "")
+    available, words = available_layers(small_weights, ("conv1_1", "conv4_2", "conv5_1"))
+    assert available == ("conv1_1",)
     assert words == "Left out, as small stops at conv2_2: conv4_2, conv5_1."
     with pytest.raises(ConfigError, match="stops at conv2_2"):
-        there(small_weights, ("conv4_2",))
+        available_layers(small_weights, ("conv4_2",))
     with pytest.raises(ConfigError, match="no layer 'conv9_1'"):
-        there(small_weights, ("conv9_1",))
+        available_layers(small_weights, ("conv9_1",))
 
 
 def test_both_images_come_at_the_size(content, style):
-    one, other = read_pair(content, style, 28)
+    one, other = read_images(content, style, size=28)
     assert one.shape == (20, 28, 3)
     assert max(other.shape) == 28
 
 
 def test_rows_are_filled_with_blanks():
     panel = Panel(np.zeros((1, 1, 3)), "a")
-    assert in_rows([panel] * 5, 3) == ((panel, panel, panel), (panel, panel, None))
+    assert panel_rows([panel] * 5, 3) == ((panel, panel, panel), (panel, panel, None))
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_layers_of_other_networks_have_the_strides_of_vggs_blocks(name):
-    found = network(name, "random", 5)
+    found = load_network(name, "random", blocks=5)
     features = found.encoder(np.zeros((1, 64, 96, 3), np.float32))
     assert [tuple(f.shape[1:3]) for f in features.values()] == [(64 // s, 96 // s) for s in (2, 4, 8, 16)]
     assert found.content_layers == (found.style_layers[2],)  # stride 8, as conv4_2
-    assert network(name, "random", 3).style_layers == found.style_layers[:2]
-    assert network(name, "random", 3).content_layers == found.style_layers[1:2]
+    assert load_network(name, "random", blocks=3).style_layers == found.style_layers[:2]
+    assert load_network(name, "random", blocks=3).content_layers == found.style_layers[1:2]
 
 
 def test_random_weights_are_the_same_every_time():
     image = np.random.default_rng(0).uniform(size=(1, 32, 32, 3)).astype(np.float32)
-    one, other = (network("mobilenet_v3_small", "random", 3).encoder(image) for _ in range(2))
+    one, other = (load_network("mobilenet_v3_small", "random", blocks=3).encoder(image) for _ in range(2))
     for layer, features in one.items():
         np.testing.assert_array_equal(features, other[layer])
         assert features.numpy().std() > 0
 
 
 def test_vgg16_looks_no_deeper_than_vgg19s_weights():
-    found = network("vgg16", "random", 2)
+    found = load_network("vgg16", "random", blocks=2)
     assert found.encoder.layers == ("conv1_1", "conv2_1", "conv2_2")
     assert found.encoder.network == "vgg16"
     assert found.style_layers == ("conv1_1", "conv2_1", "conv2_2")
@@ -110,14 +119,14 @@ def test_vgg16_looks_no_deeper_than_vgg19s_weights():
 
 @pytest.mark.usefixtures("offline")
 def test_only_auto_falls_back_on_random_weights(small_weights):
-    assert network("mobilenet_v3_small", "auto", 3).weights == "random"
+    assert load_network("mobilenet_v3_small", "auto", blocks=3).weights_source == "random"
     with pytest.raises(WeightsError, match="no network here"):
-        network("mobilenet_v3_small", "imagenet", 3)
+        load_network("mobilenet_v3_small", "imagenet", blocks=3)
     with pytest.raises(ConfigError, match="keras_weights is 'mine'"):
-        network("mobilenet_v3_small", "mine", 3)
+        load_network("mobilenet_v3_small", "mine", blocks=3)
     with pytest.raises(ConfigError, match="no network 'alexnet'"):
-        network("alexnet", "auto", 3)
-    assert network("vgg19", small_weights, 2).weights == "small"
+        load_network("alexnet", "auto", blocks=3)
+    assert load_network("vgg19", small_weights, blocks=2).weights_source == "small"
 
 
 @pytest.mark.usefixtures("offline")
@@ -140,16 +149,22 @@ def test_networks_beside_each_other(small_file, content, style):
     for name in names:
         assert lines[name]["own loss, lowest"] < 0.5 * lines[name]["own loss, first"]
         assert lines[name]["seconds"] > 0
-    # The table says of the pictures what the judge does.
-    loaded = weights.load_weights(small_file)
-    images = read_pair(content, style, SMALL["size"])
-    judge = Judge(*images, loaded, ("conv2_1",), ("conv1_1", "conv2_1", "conv2_2"))
-    found = judge({panel.title: panel.image for panel in study.panels}["vgg16"])
+    # The table says of the images what the measure does.
+    loaded = load_weights(small_file)
+    images = read_images(content, style, size=SMALL["size"])
+    measure = DistanceMeasure(
+        *images,
+        vgg_weights=loaded,
+        content_layers=("conv2_1",),
+        style_layers=("conv1_1", "conv2_1", "conv2_2"),
+    )
+    found = measure({panel.title: panel.image for panel in study.panels}["vgg16"])
     assert found.style == pytest.approx(lines["vgg16"]["style distance"], rel=1e-4)
     assert found.content == pytest.approx(lines["vgg16"]["content distance"], rel=1e-4)
     for words in (
         "Our reading",
         "Left out",
+        "average pooling",
         "conv5_1",
         "Weights are random in vgg16, mobilenet_v3_small, as no",
     ):
@@ -182,7 +197,7 @@ def test_a_partition_is_a_grid_of_content_and_style_layers(small_file, content, 
             assert line["style distance"] == pytest.approx(mean)
             assert line["content distance"] > 0
             assert line["seconds"] > 0
-    for words in ("Our reading", "Left out, as", "conv3_1, conv4_1, conv5_1, conv4_2"):
+    for words in ("Our reading", "average pooling", "Left out, as", "conv3_1, conv4_1, conv5_1, conv4_2"):
         assert words in study.caption
     # The curves are the table's numbers.
     fitted, paid = study.rows[-1][2:]
@@ -217,4 +232,4 @@ def test_weights_of_one_block_have_no_stride_of_another_networks(small_weights):
     loaded = dataclasses.replace(small_weights, arrays=first)
     assert loaded.layers[-1].block == 1
     with pytest.raises(ConfigError, match="block 1"):
-        network("resnet50", "random", 1)
+        load_network("resnet50", "random", blocks=1)

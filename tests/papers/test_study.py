@@ -92,14 +92,14 @@ def test_a_table_without_lines_is_none():
     assert markdown_table(()) == []
 
 
-@pytest.mark.parametrize("there", ["figure.png", "captions.md", "numbers.json", "03_other.png"])
-def test_nothing_of_another_experiment_is_replaced_unless_asked(study, tmp_path, there):
-    (tmp_path / there).write_text("mine")
-    with pytest.raises(OutputError, match=re.escape(there)):
+@pytest.mark.parametrize("existing", ["figure.png", "captions.md", "numbers.json", "03_other.png"])
+def test_nothing_of_another_experiment_is_replaced_unless_asked(study, tmp_path, existing):
+    (tmp_path / existing).write_text("mine")
+    with pytest.raises(OutputError, match=re.escape(existing)):
         check_folder(tmp_path)
-    with pytest.raises(OutputError, match=re.escape(there)):
+    with pytest.raises(OutputError, match=re.escape(existing)):
         study.save(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [there]
+    assert [path.name for path in tmp_path.iterdir()] == [existing]
     study.save(tmp_path, overwrite=True)
     study.save(tmp_path, overwrite=True)
 
@@ -118,7 +118,7 @@ def test_without_matplotlib_one_line_says_what_to_do(monkeypatch, study, tmp_pat
 
 
 @pytest.fixture
-def drawn(monkeypatch, tmp_path):
+def render(monkeypatch, tmp_path):
     """A function that draws a study and returns matplotlib's figure, drawn, and the PNG's pixels."""
     from matplotlib.figure import Figure
 
@@ -146,11 +146,11 @@ def extents(figure):
 
 @pytest.mark.parametrize("columns", [1, 2, 5])
 @pytest.mark.parametrize("shape", [(40, 60), (60, 20)])
-def test_long_words_are_wrapped_and_overlap_nothing(drawn, columns, shape):
+def test_long_words_are_wrapped_and_overlap_nothing(render, columns, shape):
     panel = Panel(plain(*shape, 0.5), "a title that is longer than a picture of the figure is wide", LONG)
     curves = Curves({"a": ([1, 2], [1.0, 2.0])}, "a diagram", "seconds", "loss", caption=LONG)
     rows = ((panel,) * columns, (curves, *[panel] * (columns - 1)))
-    figure, pixels = drawn(Study(f"A long title. {LONG}", rows, LONG * 4))
+    figure, pixels = render(Study(f"A long title. {LONG}", rows, LONG * 4))
     height, width = pixels.shape[:2]
     boxes = extents(figure)
     assert len(boxes) == 2 + 4 * columns  # the figure's title and caption; two for each panel
@@ -164,12 +164,12 @@ def test_long_words_are_wrapped_and_overlap_nothing(drawn, columns, shape):
     assert " ".join(figure.texts[-1].get_text().split()) == (LONG * 4).strip()
 
 
-def test_the_figure_has_every_picture_and_a_sensible_size(drawn):
+def test_the_figure_has_every_picture_and_a_sensible_size(render):
     colours = [(200, 30, 30), (30, 160, 30), (30, 30, 200)]
     panels = [
         Panel(np.full((30, 40, 3), np.array(c) / 255, np.float32), f"{i}") for i, c in enumerate(colours)
     ]
-    _, pixels = drawn(Study("Title", (tuple(panels),), "Caption."))
+    _, pixels = render(Study("Title", (tuple(panels),), "Caption."))
     height, width = pixels.shape[:2]
     assert 3 * 300 <= width <= 3 * 400
     assert 250 <= height <= 600  # no taller than pictures of 3 : 4 need, with their words
@@ -178,12 +178,12 @@ def test_the_figure_has_every_picture_and_a_sensible_size(drawn):
         assert share > 0.12  # a third of the figure less its words and margins
 
 
-def test_words_are_no_mathematics(drawn):
-    figure, _ = drawn(Study("a $x_1$", ((Panel(plain(9, 9, 0), "$t$", "cost $5, $6_"),),), "from $HOME/$x"))
+def test_words_are_no_mathematics(render):
+    figure, _ = render(Study("a $x_1$", ((Panel(plain(9, 9, 0), "$t$", "cost $5, $6_"),),), "from $HOME/$x"))
     assert {"a $x_1$", "$t$", "cost $5, $6_", "from $HOME/$x"} <= {text for text, _ in extents(figure)}
 
 
-def test_axes_are_logarithmic_where_there_is_a_decade_to_show(drawn):
+def test_axes_are_logarithmic_where_there_is_a_decade_to_show(render):
     wide, narrow, signed = [1.0, 50.0], [1.0, 2.0], [-1.0, 50.0]
     for y, log, scale in (
         (wide, True, "log"),
@@ -191,5 +191,5 @@ def test_axes_are_logarithmic_where_there_is_a_decade_to_show(drawn):
         (narrow, True, "linear"),
         (signed, True, "linear"),
     ):
-        figure, _ = drawn(Study("t", ((Curves({"a": ([1, 2], y)}, "c", "x", "y", log),),), "c"))
+        figure, _ = render(Study("t", ((Curves({"a": ([1, 2], y)}, "c", "x", "y", log),),), "c"))
         assert figure.axes[0].get_yscale() == scale

@@ -1,4 +1,4 @@
-"""Keras' own networks as encoders, with layers that stand for VGG's: those of the same strides."""
+"""VGG and networks of `keras.applications` as encoders, with layers of the same strides as VGG's."""
 
 from __future__ import annotations
 
@@ -14,9 +14,16 @@ import tensorflow as tf
 from tfstyle.backend import application_layers
 from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.layers import Layer
-from tfstyle.network import ANSWER_TIMEOUT, Encoder, Weights, default_layers, one_line
-from tfstyle.network import weights as sources
-from tfstyle.papers.judging import vgg
+from tfstyle.network import (
+    ANSWER_TIMEOUT,
+    Encoder,
+    Weights,
+    default_layers,
+    load_weights,
+    one_line,
+    random_weights,
+)
+from tfstyle.papers.vgg_encoders import vgg_encoder
 
 VGG = ("vgg19", "vgg16")
 SEED = 0  # of random weights
@@ -26,9 +33,9 @@ class Application(NamedTuple):
     """A network of `keras.applications`.
 
     Attributes:
-        make: as Keras has it.
-        preprocess: what Keras gives with it, from 0..255.
-        layers: the last of strides 2, 4, 8 and 16, as VGG-19's conv2, conv3, conv4 and conv5 have them.
+        make: constructor of the Keras model.
+        preprocess: Keras' preprocessing of images in 0..255.
+        layers: the last layers of strides 2, 4, 8 and 16, which are those of VGG-19's conv2 to conv5.
     """
 
     make: Callable[..., keras.Model]
@@ -36,7 +43,7 @@ class Application(NamedTuple):
     layers: tuple[str, ...]
 
 
-#: Name -> network. None of them sees with stride 1, as conv1_1 does.
+#: Name -> network. None of them has a layer of stride 1, as conv1_1 is.
 APPLICATIONS: Mapping[str, Application] = {
     "resnet50": Application(
         keras.applications.ResNet50,
@@ -64,24 +71,30 @@ APPLICATIONS: Mapping[str, Application] = {
 }
 
 
-class Network(NamedTuple):
-    """An encoder, the layers to be read, and whose weights it has: imagenet, random or a file's."""
+class ComparedNetwork(NamedTuple):
+    """A network of the comparison.
+
+    Attributes:
+        encoder: the network.
+        content_layers, style_layers: layers of the losses.
+        weights_source: imagenet, random or the name of a file.
+    """
 
     encoder: Encoder
     content_layers: tuple[str, ...]
     style_layers: tuple[str, ...]
-    weights: str
+    weights_source: str
 
 
-def network(name: str, source: str | Weights, blocks: int) -> Network:
-    """A network by name, down to the stride of one of VGG's blocks.
+def load_network(name: str, source: str | Weights, *, blocks: int) -> ComparedNetwork:
+    """Load a network by name, down to the stride of one of VGG's blocks.
 
     Args:
         name: of `VGG` or `APPLICATIONS`.
-        source: for VGG as `tfstyle.weights.load` takes it, else auto, imagenet or random. Where auto has no
-            ImageNet weights to give to another network than VGG-19, it gives random ones.
-        blocks: 2 to 5, of stride 1, 2, 4, 8, 16; what lies above is not looked at. The content is compared at
-            stride 8, or the widest below it.
+        source: for VGG as `tfstyle.network.load_weights` takes it, else auto, imagenet or random. Where auto
+            has no ImageNet weights to give to another network than VGG-19, it gives random ones.
+        blocks: 2 to 5, of stride 1, 2, 4, 8, 16; layers of later blocks are not used. The content is compared
+            at stride 8, or the widest below it.
 
     Raises:
         ConfigError: no such network, or fewer blocks.
@@ -90,43 +103,48 @@ def network(name: str, source: str | Weights, blocks: int) -> Network:
     if name not in (*VGG, *APPLICATIONS):
         raise ConfigError(f"no network {name!r}; there are {', '.join((*VGG, *APPLICATIONS))}")
     if name in APPLICATIONS:
-        return _application(APPLICATIONS[name], str(source), blocks)
+        return _load_application(APPLICATIONS[name], str(source), blocks=blocks)
     try:
-        loaded = sources.load_weights(source, network=name)
+        vgg_weights = load_weights(source, network=name)
     except WeightsError:
         if source != "auto":
             raise
-        loaded = sources.random_weights(SEED, name)
+        vgg_weights = random_weights(SEED, name)
     # Below VGG-19's last layer, so that both see as much.
-    arrays = {k: a for k, a in loaded.arrays.items() if Layer.parse(k.partition("/")[0]).block <= blocks}
-    loaded = replace(loaded, arrays=arrays)
-    content, style = default_layers(loaded)
-    return Network(vgg(loaded, (*content, *style)), content, style, loaded.source)
+    arrays = {
+        key: array
+        for key, array in vgg_weights.arrays.items()
+        if Layer.parse(key.partition("/")[0]).block <= blocks
+    }
+    vgg_weights = replace(vgg_weights, arrays=arrays)
+    content, style = default_layers(vgg_weights)
+    encoder = vgg_encoder(vgg_weights, (*content, *style))
+    return ComparedNetwork(encoder, content, style, vgg_weights.source)
 
 
-def _application(application: Application, source: str, blocks: int) -> Network:
+def _load_application(application: Application, source: str, *, blocks: int) -> ComparedNetwork:
     if blocks < 2:
         raise ConfigError("VGG-19's weights stop in block 1, of whose stride other networks have no layer")
     if source not in ("auto", "imagenet", "random"):
         raise ConfigError(f"keras_weights is {source!r}; it can be auto, imagenet, random")
-    whose, model = source, None
+    weights_source, model = source, None
     if source != "random":
         try:
-            model, whose = _trained(application), "imagenet"
+            model, weights_source = _pretrained_model(application), "imagenet"
         except WeightsError:
             if source != "auto":
                 raise
     if model is None:
-        model, whose = _random(application), "random"
+        model, weights_source = _random_model(application), "random"
     style = application.layers[: blocks - 1]
     encoder = Encoder.from_model(
         model, lambda images: application.preprocess(255.0 * images), layers=style, minimum_size=32
     )
-    return Network(encoder, style[:3][-1:], style, whose)
+    return ComparedNetwork(encoder, style[:3][-1:], style, weights_source)
 
 
-def _trained(application: Application) -> keras.Model:
-    before = socket.getdefaulttimeout()
+def _pretrained_model(application: Application) -> keras.Model:
+    default_timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(ANSWER_TIMEOUT)  # Keras sets none, and a stalled download never ends
     try:
         return application.make(include_top=False, weights="imagenet", input_shape=(None, None, 3))
@@ -135,11 +153,11 @@ def _trained(application: Application) -> keras.Model:
             f"Keras' ImageNet weights could not be downloaded ({one_line(error)}); give random"
         ) from error
     finally:
-        socket.setdefaulttimeout(before)
+        socket.setdefaulttimeout(default_timeout)
 
 
-def _random(application: Application) -> keras.Model:
-    """Seeded kernels as `tfstyle.weights.random` has them; batch normalisation as Keras starts it."""
+def _random_model(application: Application) -> keras.Model:
+    """Make a model with kernels like `tfstyle.network.random_weights`; the rest is as Keras starts it."""
     model = application.make(include_top=False, weights=None, input_shape=(None, None, 3))
     generator = np.random.default_rng(SEED)
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""Numbers as colours, for matrices and feature maps in a figure."""
+"""Heat maps of matrices and feature maps."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ from tfstyle.papers.study import NO_MATPLOTLIB
 
 
 def heat_map(values: np.ndarray, top: float | None = None, decades: float | None = None) -> np.ndarray:
-    """A picture of an array, dark for nothing and bright for the top.
+    """Colour an array, dark for 0 and bright for the top.
 
     Args:
         values: ``[height, width]``.
-        top: what is brightest; by default the largest value. Give one for pictures to be compared.
-        decades: how many powers of ten below the top are told apart, on a logarithmic scale; None
-            for a linear one.
+        top: the brightest value; by default the largest. Give one for images that are to be compared.
+        decades: powers of ten below the top that a logarithmic scale shows; None for a linear scale.
 
     Returns:
         float32 ``[height, width, 3]`` in 0..1.
 
     Raises:
-        ConfigError: matplotlib, whose colour map it is, is not installed.
+        ConfigError: matplotlib, which has the colour map, is not installed.
     """
     highest = float(np.max(values)) if top is None else top
     if not highest > 0:
-        return _coloured(np.zeros(values.shape))
+        return _apply_color_map(np.zeros(values.shape))
     share = np.maximum(values, 0) / highest
     if decades is not None:
         share = 1 + np.log10(np.maximum(share, 10**-decades)) / decades
-    return _coloured(share)
+    return _apply_color_map(share)
 
 
-def _coloured(share: np.ndarray) -> np.ndarray:
-    colours: Any = _maps()["magma"](share.clip(0, 1))
-    return colours[..., :3].astype(np.float32)
+def _apply_color_map(share: np.ndarray) -> np.ndarray:
+    colors: Any = _color_maps()["magma"](share.clip(0, 1))
+    return colors[..., :3].astype(np.float32)
 
 
-def _maps() -> Any:
+def _color_maps() -> Any:
     try:
         from matplotlib import colormaps
     except ImportError as error:

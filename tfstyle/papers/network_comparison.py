@@ -6,24 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
-from tfstyle.network import Weights, default_layers
-from tfstyle.network import weights as sources
-from tfstyle.papers.applications import APPLICATIONS, VGG, Network, network
-from tfstyle.papers.judging import (
-    Distances,
-    Judge,
-    Painting,
-    in_rows,
-    inputs_of,
-    measures,
-    painted,
-    read_pair,
-    there,
-    vgg,
+from tfstyle.network import Weights, default_layers, load_weights
+from tfstyle.papers.applications import APPLICATIONS, VGG, ComparedNetwork, load_network
+from tfstyle.papers.distances import Distances, describe_distances
+from tfstyle.papers.image_pairs import TimedTransfer, read_image_pair
+from tfstyle.papers.study import Curves, Panel, Progress, Study, panel_rows, report_progress
+from tfstyle.papers.vgg_encoders import (
+    available_layers,
+    describe_network,
+    layer_range,
+    network_facts,
+    vgg_encoder,
 )
-from tfstyle.papers.study import Curves, Panel, Progress, Study
-
-Row = tuple[Panel | Curves | None, ...]
 
 
 def networks(
@@ -41,14 +35,14 @@ def networks(
 ) -> Study:
     """The same pair through VGG-19, VGG-16 and other Keras networks.
 
-    Every network minimises its own losses in balanced units from the content image, in float32, at one size.
-    All pictures are then measured by one judge, VGG-19 with the weights given: ``Σ (G - A)² / Σ A²`` and
-    ``Σ (F - P)² / Σ P²``. VGG-19 minimises what it is judged by; the others do not.
+    Every network minimises its own balanced losses from the content image, in float32, at one size.
+    All images are then measured by one network, VGG-19 with the weights given: ``Σ (G - A)² / Σ A²`` and
+    ``Σ (F - P)² / Σ P²``. VGG-19 minimises what it is measured by; the others do not.
 
     Args:
         content: image whose forms are kept.
         style: image whose look is taken.
-        weights: of VGG-19, and so of the judge: auto, imagenet, embedded, random or a file.
+        weights: of VGG-19, and so of the measure: auto, imagenet, embedded, random or a file.
         vgg16_weights: of VGG-16: auto (imagenet if it can be had, else random), imagenet, random or a file.
         keras_weights: of the other networks: auto, imagenet or random.
         names: of the networks, separated by commas.
@@ -58,7 +52,7 @@ def networks(
         progress: called with a line when a part is done.
 
     Returns:
-        the pictures side by side, with a table of both distances and of the seconds.
+        the images side by side, with a table of both distances and of the seconds.
 
     Raises:
         ConfigError: no such network.
@@ -67,63 +61,75 @@ def networks(
     Reference: Nikulin, Novak 2016, arXiv 1602.07188, who vary the recognition network. Our reading of it:
     which networks, and that layers of one stride correspond, up to the deepest that VGG-19's weights reach.
     """
-    loaded = sources.load_weights(weights)
-    own: dict[str, str | Weights] = {"vgg19": loaded, "vgg16": vgg16_weights}
-    blocks = loaded.layers[-1].block
-    chosen = {name: network(name, own.get(name, keras_weights), blocks) for name in dict.fromkeys(names)}
-    images = read_pair(content, style, size)
-    content_layers, style_layers = default_layers(loaded)
-    judge = Judge(*images, loaded, content_layers, style_layers)
+    vgg_weights = load_weights(weights)
+    sources: dict[str, str | Weights] = {"vgg19": vgg_weights, "vgg16": vgg16_weights}
+    blocks = vgg_weights.layers[-1].block
+    compared = {
+        name: load_network(name, sources.get(name, keras_weights), blocks=blocks)
+        for name in dict.fromkeys(names)
+    }
+    content_layers, style_layers = default_layers(vgg_weights)
+    pair = read_image_pair(
+        content,
+        style,
+        size=size,
+        weights=vgg_weights,
+        content_layers=content_layers,
+        style_layers=style_layers,
+    )
     config = StyleConfig(size=size, iterations=iterations, precision="float32", content_weight=content_weight)
-    panels, table = [*inputs_of(judge, *images)], []
-    for name, one in chosen.items():
-        painting = painted(*images, config, one.encoder, one.content_layers, one.style_layers)
-        after = judge(painting.image)
-        table.append(_network_line(name, one, after, painting))
-        words = f"{after}; {painting.seconds:.1f} s"
-        panels.append(Panel(painting.image, name, f"{words}\n{one.weights} weights"))
-        if progress is not None:
-            progress(f"{name}: {words}")
-    table.append(_network_line("the content itself", None, judge(images[0]), None))
-    unhad = "auto" in (vgg16_weights, keras_weights)
+    panels, table = [*pair.panels()], []
+    for name, network in compared.items():
+        transfer = pair.timed_transfer(
+            config,
+            network.encoder,
+            content_layers=network.content_layers,
+            style_layers=network.style_layers,
+        )
+        table.append(_network_line(name, network, transfer))
+        numbers = f"{transfer.distances}; {transfer.seconds:.1f} s"
+        panels.append(Panel(transfer.image, name, f"{numbers}\n{network.weights_source} weights"))
+        report_progress(progress, name, numbers)
+    table.append(_distance_columns("the content itself", pair.measure(pair.content)))
+    fell_back = "auto" in (vgg16_weights, keras_weights)
     caption = [
         "Our reading of Nikulin & Novak (2016): the same losses in several networks, on layers of the same "
-        f"strides, in float32 from the content image. Judged in VGG-19 ({loaded.source}), which alone "
-        f"minimises what it is judged by: {measures(content_layers, style_layers)}.",
-        _random_ones(chosen, unhad),
-        there(loaded, (*STYLE_LAYERS, *CONTENT_LAYERS))[1],
+        f"strides, in float32 from the content image. Judged in VGG-19, which alone minimises what it "
+        f"is judged by: {describe_distances(content_layers, style_layers)}.",
+        describe_network(vgg_weights.source),
+        _describe_random_networks(compared, fell_back),
+        available_layers(vgg_weights, (*STYLE_LAYERS, *CONTENT_LAYERS))[1],
     ]
     return Study(
         f"One pair through several networks, {iterations} evaluations at {size} px",
-        in_rows(panels, 4),
+        panel_rows(panels, 4),
         " ".join(filter(None, caption)),
         tuple(table),
-        {"weights": loaded.source, "size": size, "iterations": iterations, "content_weight": content_weight},
+        network_facts(vgg_weights.source, size=size, iterations=iterations, content_weight=content_weight),
     )
 
 
-def _network_line(
-    name: str, one: Network | None, after: Distances, painting: Painting | None
-) -> dict[str, Any]:
-    measured = {"network": name, "style distance": after.style, "content distance": after.content}
-    if one is None or painting is None:
-        return measured
+def _distance_columns(name: str, distances: Distances) -> dict[str, Any]:
+    return {"network": name, "style distance": distances.style, "content distance": distances.content}
+
+
+def _network_line(name: str, network: ComparedNetwork, transfer: TimedTransfer) -> dict[str, Any]:
     return {
-        **measured,
-        "seconds": painting.seconds,
-        "own loss, first": painting.first,
-        "own loss, lowest": painting.lowest,
-        "weights": one.weights,
-        "content layers": " ".join(one.content_layers),
-        "style layers": " ".join(one.style_layers),
+        **_distance_columns(name, transfer.distances),
+        "seconds": transfer.seconds,
+        "own loss, first": transfer.first_loss,
+        "own loss, lowest": transfer.lowest_loss,
+        "weights": network.weights_source,
+        "content layers": " ".join(network.content_layers),
+        "style layers": " ".join(network.style_layers),
     }
 
 
-def _random_ones(chosen: Mapping[str, Network], unhad: bool) -> str:
-    """Which networks have random weights, for a caption, and why if nobody asked for them."""
-    names = [name for name, one in chosen.items() if one.weights == "random"]
-    why = ", as no ImageNet weights could be had" if unhad else ""
-    return f"Weights are random in {', '.join(names)}{why}." if names else ""
+def _describe_random_networks(compared: Mapping[str, ComparedNetwork], fell_back: bool) -> str:
+    """Name the networks that have random weights, for a caption, and the reason if nobody asked for them."""
+    names = [name for name, network in compared.items() if network.weights_source == "random"]
+    reason = ", as no ImageNet weights could be had" if fell_back else ""
+    return f"Weights are random in {', '.join(names)}{reason}." if names else ""
 
 
 def partition(
@@ -142,8 +148,8 @@ def partition(
     """Which layers carry the style and which the content: a grid of both, with losses and times.
 
     Rows are content layers, columns sets of style layers: each by itself, then nested, the first two, three,
-    and so on. Every picture is measured in float32 at all the layers, so that the table says what fitting
-    some does to the others. What is minimised is in balanced units, so that one weight serves all layers.
+    and so on. Every image is measured in float32 at all the layers, so that the table says what fitting
+    some does to the others. What is minimised is balanced, so that one weight serves all layers.
 
     Args:
         content: image whose forms are kept.
@@ -166,90 +172,109 @@ def partition(
     Reference: Nikulin, Novak 2016, arXiv 1602.07188, who vary the partition into style and content layers.
     Our reading of it: which layers, and the measures.
     """
-    loaded = sources.load_weights(weights)
-    (rows, _), (base, _) = there(loaded, content_layers), there(loaded, style_layers)
-    images = read_pair(content, style, size)
-    judge = Judge(*images, loaded, rows, base)
+    vgg_weights = load_weights(weights)
+    available_content, _ = available_layers(vgg_weights, content_layers)
+    available_style, _ = available_layers(vgg_weights, style_layers)
+    pair = read_image_pair(
+        content,
+        style,
+        size=size,
+        weights=vgg_weights,
+        content_layers=available_content,
+        style_layers=available_style,
+    )
     config = StyleConfig(size=size, iterations=iterations, content_weight=content_weight)
-    sets = [(layer,) for layer in base] + [base[:n] for n in range(2, len(base) + 1)]
-    grid: list[Row] = []
+    style_sets: list[tuple[str, ...]] = [(layer,) for layer in available_style]
+    style_sets += [available_style[:count] for count in range(2, len(available_style) + 1)]
+    grid: list[tuple[Panel, ...]] = []
     table: list[dict[str, Any]] = []
-    for row in rows:
-        cells: list[Panel] = []
-        for columns in sets:
-            encoder = vgg(loaded, (row, *columns), precision)
-            painting = painted(*images, config, encoder, (row,), columns)
-            after = judge(painting.image)
-            table.append(_cell_line(row, " ".join(columns), after, painting.seconds))
-            title = f"{row} | {_named(columns)}"
-            cells.append(Panel(painting.image, title, f"{after}; {painting.seconds:.1f} s"))
-            if progress is not None:
-                progress(f"{title}: {cells[-1].caption}")
-        grid.append(tuple(cells))
-    table.append(_cell_line("the content itself", "", judge(images[0]), ""))
-    last: Row = (*inputs_of(judge, *images), *_curves(table, rows, base))
+    for content_layer in available_content:
+        row: list[Panel] = []
+        for style_set in style_sets:
+            encoder = vgg_encoder(vgg_weights, (content_layer, *style_set), precision)
+            transfer = pair.timed_transfer(
+                config, encoder, content_layers=(content_layer,), style_layers=style_set
+            )
+            table.append(
+                _partition_line(
+                    content_layer, style_set, distances=transfer.distances, seconds=transfer.seconds
+                )
+            )
+            title = f"{content_layer} | {layer_range(style_set)}"
+            row.append(Panel(transfer.image, title, f"{transfer.distances}; {transfer.seconds:.1f} s"))
+            report_progress(progress, title, row[-1].caption)
+        grid.append(tuple(row))
+    table.append(_partition_line("the content itself", (), distances=pair.measure(pair.content), seconds=""))
+    last_row = (*pair.panels(), *_partition_diagrams(table, available_content, style_layers=available_style))
     caption = [
         "Our reading of Nikulin & Novak (2016): content layer (rows) | style layers (columns), single and "
-        f"nested, from the content image with VGG-19 ({loaded.source}): {measures(rows, base)}, in float32.",
-        _found(table, rows, base),
-        there(loaded, (*style_layers, *content_layers))[1],
+        "nested, from the content image with VGG-19: "
+        f"{describe_distances(available_content, available_style)}, in float32.",
+        describe_network(vgg_weights.source),
+        _describe_best_layers(table, available_style),
+        available_layers(vgg_weights, (*style_layers, *content_layers))[1],
     ]
     return Study(
         f"Partition into content and style layers, {iterations} evaluations at {size} px",
-        (*grid, last),
+        (*grid, last_row),
         " ".join(filter(None, caption)),
         tuple(table),
-        {"weights": loaded.source, "size": size, "iterations": iterations, "content_weight": content_weight},
+        network_facts(vgg_weights.source, size=size, iterations=iterations, content_weight=content_weight),
     )
 
 
-def _cell_line(row: str, columns: str, after: Distances, seconds: float | str) -> dict[str, Any]:
+def _partition_line(
+    content_layer: str, style_set: Sequence[str], *, distances: Distances, seconds: float | str
+) -> dict[str, Any]:
     return {
-        "content layer": row,
-        "style layers": columns,
-        "style distance": after.style,
-        "content distance": after.content,
-        **{f"style at {layer}": value for layer, value in after.styles.items()},
-        **{f"content at {layer}": value for layer, value in after.contents.items()},
+        "content layer": content_layer,
+        "style layers": " ".join(style_set),
+        "style distance": distances.style,
+        "content distance": distances.content,
+        **{f"style at {layer}": value for layer, value in distances.style_by_layer.items()},
+        **{f"content at {layer}": value for layer, value in distances.content_by_layer.items()},
         "seconds": seconds,
     }
 
 
-def _found(table: Sequence[Mapping[str, Any]], rows: Sequence[str], base: Sequence[str]) -> str:
-    """Which single layer serves best, in words."""
-    singles = [line for line in table if line["style layers"] in base]
-    nearest = min(singles, key=lambda line: line["style distance"])
-    whole = [line for line in table if line["style layers"] == " ".join(base)]
-    kept = min(whole, key=lambda line: line["content distance"])
+def _describe_best_layers(table: Sequence[Mapping[str, Any]], style_layers: Sequence[str]) -> str:
+    """Name the single layer that serves best."""
+    single_layers = [line for line in table if line["style layers"] in style_layers]
+    nearest = min(single_layers, key=lambda line: line["style distance"])
+    all_layers = [line for line in table if line["style layers"] == " ".join(style_layers)]
+    best_content = min(all_layers, key=lambda line: line["content distance"])
     return (
         f"Of single style layers {nearest['style layers']} brings the style nearest "
-        f"({nearest['style distance']:.2g}); with all of them {kept['content layer']} keeps most of the "
-        f"content ({kept['content distance']:.2g} at a style distance of {kept['style distance']:.2g})."
+        f"({nearest['style distance']:.2g}); with all of them {best_content['content layer']} keeps most of "
+        f"the content ({best_content['content distance']:.2g} at a style distance of "
+        f"{best_content['style distance']:.2g})."
     )
 
 
-def _named(layers: Sequence[str]) -> str:
-    """``conv1_1 .. conv3_1`` for three of them."""
-    return layers[0] if len(layers) == 1 else f"{layers[0]} .. {layers[-1]}"
-
-
-def _curves(
-    table: Sequence[Mapping[str, Any]], rows: Sequence[str], base: Sequence[str]
+def _partition_diagrams(
+    table: Sequence[Mapping[str, Any]], content_layers: Sequence[str], *, style_layers: Sequence[str]
 ) -> tuple[Curves, Curves]:
-    """What fitting a set does at every style layer, and what the rows pay for it in content."""
-    deepest = [line for line in table if line["content layer"] == rows[-1]]
-    places = range(1, len(base) + 1)
-    at = {
-        _named(line["style layers"].split()): (places, [line[f"style at {layer}"] for layer in base])
-        for line in [*deepest[: len(base)], *deepest[len(base) :][-1:]]
+    """Draw the style distances after fitting a set, and what they cost in content at each content layer."""
+    count, last_content = len(style_layers), content_layers[-1]
+    last_lines = [line for line in table if line["content layer"] == last_content]
+    numbers = range(1, count + 1)
+    by_style_layer = {
+        layer_range(line["style layers"].split()): (
+            numbers,
+            [line[f"style at {layer}"] for layer in style_layers],
+        )
+        for line in [*last_lines[:count], *last_lines[count:][-1:]]
     }
-    paid = {}
-    for row in rows:
-        lines = [line for line in table if line["content layer"] == row]
-        nested = [lines[0], *lines[len(base) :]]
-        paid[row] = ([x["content distance"] for x in nested], [x["style distance"] for x in nested])
-    numbered = ", ".join(f"{i} {layer}" for i, layer in zip(places, base, strict=True))
+    by_content_layer = {}
+    for content_layer in content_layers:
+        lines = [line for line in table if line["content layer"] == content_layer]
+        nested = [lines[0], *lines[count:]]
+        by_content_layer[content_layer] = (
+            [line["content distance"] for line in nested],
+            [line["style distance"] for line in nested],
+        )
+    axis_label = ", ".join(f"{i} {layer}" for i, layer in zip(numbers, style_layers, strict=True))
     return (
-        Curves(at, f"fitted, with {rows[-1]}", numbered, "style distance there"),
-        Curves(paid, "nested sets, by content layer", "content distance", "style distance"),
+        Curves(by_style_layer, f"fitted, with {last_content}", axis_label, "style distance there"),
+        Curves(by_content_layer, "nested sets, by content layer", "content distance", "style distance"),
     )

@@ -1,4 +1,4 @@
-"""Matrices drawn like a given Gram matrix, and how like it they are. NumPy alone, float64."""
+"""Random matrices with the values of a given Gram matrix, and their comparison with it, in NumPy float64."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import NamedTuple
 import numpy as np
 
 
-def drawn(target: np.ndarray, order: np.ndarray, rounds: int) -> np.ndarray:
-    """A positive semi-definite matrix with the target's values, in about another matrix' order.
+def sample_gram(target: np.ndarray, ranking: np.ndarray, *, rounds: int) -> np.ndarray:
+    """Make a positive semi-definite matrix with the target's values, ranked about as another matrix.
 
-    From ``order`` on, turn about: give the entries the target's values by their ranks (`remapped`), and
-    take the nearest positive semi-definite matrix. The last is the projection, so that what comes out is
-    semi-definite exactly and has the target's values nearly.
+    From ``ranking`` on it alternates between two projections: give the entries the target's values by their
+    ranks (`match_values`), and take the nearest positive semi-definite matrix. The last is the latter, so
+    that the result is semi-definite exactly and has the target's values nearly.
 
     Args:
         target: ``[N, N]``, a Gram matrix.
-        order: ``[N, N]``, symmetric; only the ranks of its entries count.
-        rounds: of both. One leaves a Kolmogorov-Smirnov distance of some 0.2 from `shuffled`, sixty
-            some 0.02, two hundred some 0.015.
+        ranking: ``[N, N]``, symmetric; only the ranks of its entries count.
+        rounds: of both projections. One leaves a Kolmogorov-Smirnov distance of some 0.2 from
+            `shuffle_entries`, sixty some 0.02, two hundred some 0.015.
 
     Returns:
         float64 ``[N, N]``.
@@ -26,14 +26,14 @@ def drawn(target: np.ndarray, order: np.ndarray, rounds: int) -> np.ndarray:
     Reference: alternating projections, von Neumann 1950; for matrices Higham 2002, Computing the nearest
     correlation matrix. The values of a given histogram are not a convex set: it need not converge.
     """
-    matrix = np.asarray(order, np.float64)
+    matrix = np.asarray(ranking, np.float64)
     for _ in range(rounds):
-        matrix = semi_definite(remapped(matrix, target))
+        matrix = nearest_semidefinite(match_values(matrix, target))
     return matrix
 
 
-def shuffled(target: np.ndarray, seed: int) -> np.ndarray:
-    """The target's entries anywhere, float64 ``[N, N]``; symmetric, its diagonal on the diagonal."""
+def shuffle_entries(target: np.ndarray, seed: int) -> np.ndarray:
+    """Permute the target's entries, float64 ``[N, N]``; symmetric, its diagonal stays on the diagonal."""
     generator, size = np.random.default_rng(seed), len(target)
     upper = np.triu_indices(size, 1)
     matrix = np.diag(generator.permutation(np.diag(target).astype(np.float64)))
@@ -41,74 +41,79 @@ def shuffled(target: np.ndarray, seed: int) -> np.ndarray:
     return matrix + np.triu(matrix, 1).T
 
 
-def remapped(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The target's values in the order of a symmetric matrix' own, on the diagonal and off it apart."""
+def match_values(matrix: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Give a symmetric matrix the target's values by rank, on the diagonal and off it separately."""
     upper = np.triu_indices(len(matrix), 1)
     result = np.zeros(matrix.shape)
-    result[upper] = _ranked(matrix[upper], target[upper])
-    return result + result.T + np.diag(_ranked(np.diag(matrix), np.diag(target)))
+    result[upper] = _assign_by_rank(matrix[upper], target[upper])
+    return result + result.T + np.diag(_assign_by_rank(np.diag(matrix), np.diag(target)))
 
 
-def semi_definite(matrix: np.ndarray) -> np.ndarray:
-    """The nearest positive semi-definite matrix of a symmetric one: its negative eigenvalues set to 0."""
+def nearest_semidefinite(matrix: np.ndarray) -> np.ndarray:
+    """Project a symmetric matrix to the nearest positive semi-definite one: set negative eigenvalues to 0."""
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.maximum(values, 0)) @ vectors.T
 
 
-class Likeness(NamedTuple):
-    """How a matrix compares with a Gram matrix that it was drawn like.
+class GramComparison(NamedTuple):
+    """Differences between a matrix and the Gram matrix whose values it was given.
 
     Attributes:
-        sparsity, wanted: share of entries below a part of the target's mean entry, of both.
-        distribution: Kolmogorov-Smirnov distance of all entries.
-        smallest: eigenvalue, as a part of the largest.
-        spectrum: ``|λ - λ*| / |λ*|`` of the eigenvalues in order; 0 for the target's channels permuted.
-        matched: ``|G - A| / |A|`` with the channels of both in the order of their diagonals; also 0 then,
+        sparsity, target_sparsity: share of entries below a part of the target's mean entry.
+        ks_distance: Kolmogorov-Smirnov distance of all entries.
+        smallest_eigenvalue: as a part of the largest.
+        spectrum_distance: ``|λ - λ*| / |λ*|`` of the sorted eigenvalues; 0 for the target's channels
+            permuted.
+        sorted_distance: ``|G - A| / |A|`` with the channels of both sorted by their diagonals; also 0 then,
             since a permutation must take equal diagonals to each other.
     """
 
     sparsity: float
-    wanted: float
-    distribution: float
-    smallest: float
-    spectrum: float
-    matched: float
+    target_sparsity: float
+    ks_distance: float
+    smallest_eigenvalue: float
+    spectrum_distance: float
+    sorted_distance: float
 
 
-def likeness(matrix: np.ndarray, target: np.ndarray, threshold: float) -> Likeness:
+def compare_grams(matrix: np.ndarray, target: np.ndarray, *, threshold: float) -> GramComparison:
     """Compare a matrix with its target.
 
     Args:
         matrix, target: ``[N, N]``, symmetric.
-        threshold: a part of the target's mean entry, below which one counts as empty.
+        threshold: a part of the target's mean entry, below which an entry counts as empty.
     """
     matrix, target = np.asarray(matrix, np.float64), np.asarray(target, np.float64)
-    values, goal = np.linalg.eigvalsh(matrix), np.linalg.eigvalsh(target)
-    empty = threshold * target.mean()
-    return Likeness(
-        float((matrix < empty).mean()),
-        float((target < empty).mean()),
-        ks_distance(matrix, target),
-        float(values[0] / values[-1]),
-        float(np.linalg.norm(values - goal) / np.linalg.norm(goal)),
-        float(np.linalg.norm(_by_diagonal(matrix) - _by_diagonal(target)) / np.linalg.norm(target)),
+    eigenvalues, target_eigenvalues = np.linalg.eigvalsh(matrix), np.linalg.eigvalsh(target)
+    limit = threshold * target.mean()
+    spectrum_difference = np.linalg.norm(eigenvalues - target_eigenvalues)
+    sorted_difference = np.linalg.norm(_sort_channels(matrix) - _sort_channels(target))
+    return GramComparison(
+        sparsity=float((matrix < limit).mean()),
+        target_sparsity=float((target < limit).mean()),
+        ks_distance=ks_distance(matrix, target),
+        smallest_eigenvalue=float(eigenvalues[0] / eigenvalues[-1]),
+        spectrum_distance=float(spectrum_difference / np.linalg.norm(target_eigenvalues)),
+        sorted_distance=float(sorted_difference / np.linalg.norm(target)),
     )
 
 
-def ks_distance(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest difference of two samples' cumulative distributions, 0 to 1 (Kolmogorov, Smirnov)."""
-    first, second = np.sort(one, None), np.sort(other, None)
-    places = np.concatenate([first, second])
-    below = [np.searchsorted(sample, places, "right") / len(sample) for sample in (first, second)]
-    return float(np.abs(below[0] - below[1]).max())
+def ks_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Compute the Kolmogorov-Smirnov distance, the largest difference of two cumulative distributions."""
+    samples = np.sort(first, None), np.sort(second, None)
+    values = np.concatenate(samples)
+    cumulative = [np.searchsorted(sample, values, "right") / len(sample) for sample in samples]
+    return float(np.abs(cumulative[0] - cumulative[1]).max())
 
 
-def _ranked(order: np.ndarray, values: np.ndarray) -> np.ndarray:
-    result = np.empty(len(order))
-    result[np.argsort(order, kind="stable")] = np.sort(values)
+def _assign_by_rank(ranking: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Sort the values as the entries of ``ranking`` are sorted."""
+    result = np.empty(len(ranking))
+    result[np.argsort(ranking, kind="stable")] = np.sort(values)
     return result
 
 
-def _by_diagonal(matrix: np.ndarray) -> np.ndarray:
-    order = np.argsort(np.diag(matrix), kind="stable")
-    return matrix[np.ix_(order, order)]
+def _sort_channels(matrix: np.ndarray) -> np.ndarray:
+    """Sort rows and columns by the diagonal."""
+    channels = np.argsort(np.diag(matrix), kind="stable")
+    return matrix[np.ix_(channels, channels)]

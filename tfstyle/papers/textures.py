@@ -1,10 +1,10 @@
-"""A style drawn from white noise by nested sets of layers: textures of any size, also such that tile."""
+"""Textures of a style from white noise by nested sets of layers, of any size, also seamless."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +15,18 @@ from tfstyle.config import STYLE_LAYERS
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
 from tfstyle.layers import Layer
-from tfstyle.losses import gram_matrix
-from tfstyle.network import Encoder
-from tfstyle.network import weights as sources
-from tfstyle.papers.descent import Descent, descend, white_noise
-from tfstyle.papers.judging import there
-from tfstyle.papers.reconstruction import HISTORY, check_descent, course, fall, times
-from tfstyle.papers.study import Curves, Panel, Progress, Study
+from tfstyle.network import Encoder, Weights, load_weights
+from tfstyle.papers.descent import (
+    CURVATURE_PAIRS,
+    Descent,
+    check_descent,
+    descend,
+    format_factor,
+    white_noise,
+)
+from tfstyle.papers.image_grams import gram_matrices
+from tfstyle.papers.study import Curves, Panel, Progress, Study, report_progress
+from tfstyle.papers.vgg_encoders import available_layers, describe_network, layer_range, network_facts
 
 
 def texture(
@@ -61,7 +66,7 @@ def texture(
 
     Returns:
         source and textures, with how far the distance of the Gram matrices fell; where seamless, the last one
-        tiled; the losses on the way; and the `seam` of each.
+        tiled; the losses on the way; and the `Seam` of each.
 
     Raises:
         ConfigError: no such layer, the weights reach none of them, a side too short, or no iteration.
@@ -72,22 +77,30 @@ def texture(
     the texture alone: a style's opposite borders do not meet).
     """
     check_descent(iterations, noise)
-    loaded = sources.load_weights(weights)
-    kept, missing = there(loaded, layers)
+    vgg_weights = load_weights(weights)
+    available, left_out = available_layers(vgg_weights, layers)
     source = load(style).fitted(size).on_white()
-    shape = texture_shape(source.shape[:2], (height, width), kept, seamless)
-    start = white_noise(*shape, seed, noise)
+    shape = texture_shape(source.shape[:2], (height, width), layers=available, seamless=seamless)
+    start = white_noise(*shape, seed=seed, deviation=noise)
     panels, curves, table = [Panel(source, "source")], {}, []
-    for count in range(1, len(kept) + 1):
-        made = _drawn(source, start, kept[:count], loaded, pooling, seamless, iterations)
-        name = kept[0] if count == 1 else f"{kept[0]} .. {kept[count - 1]}"
-        panels.append(Panel(made.image, name, _numbers(made)))
-        curves[name] = course(made.losses)
-        table.append(_line(kept[:count], made))
-        if progress is not None:
-            progress(f"{name}: {panels[-1].caption}".replace("\n", ", "))
+    for count in range(1, len(available) + 1):
+        descent = _synthesise(
+            source,
+            start,
+            layers=available[:count],
+            vgg_weights=vgg_weights,
+            pooling=pooling,
+            seamless=seamless,
+            iterations=iterations,
+        )
+        name = layer_range(available[:count])
+        panels.append(Panel(descent.image, name, _describe_descent(descent)))
+        curves[name] = descent.relative_curve()
+        table.append(_table_line(available[:count], descent))
+        report_progress(progress, name, panels[-1].caption)
     if seamless:
-        panels.append(Panel(np.tile(panels[-1].image, (2, 2, 1)), "the last, tiled", _of_edge(made.image)))
+        tiled = np.tile(panels[-1].image, (2, 2, 1))
+        panels.append(Panel(tiled, "the last, tiled", _describe_seam(descent.image)))
     diagram = Curves(curves, "style distance, of that at the start", "evaluations", "mean |G-A|²/|A|²")
     sides = "multiples of the deepest layer's stride and computed as on a torus, so that they tile"
     caption = (
@@ -95,52 +108,64 @@ def texture(
         "until the Gram matrices of nested sets of layers were those of the source; structures grow with the "
         f"sets. {iterations} evaluations of the mean of |G-A|²/|A|² over the layers. Our reading of: the "
         f"noise (deviation {noise:g}), the number of evaluations, distances relative to the source's. "
-        f"Textures have {shape[1]} x {shape[0]} pixels{', ' + sides if seamless else ''}. Weights: "
-        f"{loaded.source}; pooling: {pooling}. {missing}"
+        f"Textures have {shape[1]} x {shape[0]} pixels{', ' + sides if seamless else ''}. "
+        f"{describe_network(vgg_weights.source, pooling)} {left_out}"
     )
-    facts = {"weights": loaded.source, "pooling": pooling, "seed": seed, "noise": noise, "seamless": seamless,
-             "iterations": iterations, "height": shape[0], "width": shape[1]}  # fmt: skip
+    facts = network_facts(
+        vgg_weights.source,
+        pooling,
+        seed=seed,
+        noise=noise,
+        seamless=seamless,
+        iterations=iterations,
+        height=shape[0],
+        width=shape[1],
+    )
     title = "A style from white noise, by nested sets of layers"
     return Study(title, ((*panels, diagram),), caption.strip(), tuple(table), facts)
 
 
 class Seam(NamedTuple):
-    """How a tiled picture goes on across its edges, as against how it goes on inside.
+    """Differences across the edges of a tiled image, as against those inside it.
 
     Attributes:
-        across: mean magnitude of the differences between opposite borders, over both axes.
-        inside: the same of neighbouring lines.
-        deviations: how many standard deviations of the neighbouring lines' means the edge lies above them,
-            on the axis where that is more.
+        edge_difference: mean magnitude of the differences between opposite borders, over both axes.
+        inner_difference: the same of neighbouring lines.
+        standard_deviations: how many standard deviations of the neighbouring lines' means the edge lies above
+            them, on the axis where that is more.
     """
 
-    across: float
-    inside: float
-    deviations: float
+    edge_difference: float
+    inner_difference: float
+    standard_deviations: float
 
 
-def seam(image: np.ndarray) -> Seam:
-    """Measure the edges of a picture that is tiled, float ``[height, width, 3]``, no side below three."""
-    across, inside, deviations = [], [], []
+def measure_seam(image: np.ndarray) -> Seam:
+    """Measure the edges of an image that is tiled, float ``[height, width, 3]``, no side below three."""
+    edge, inner, deviations = [], [], []
     for axis in (0, 1):
         lines = np.moveaxis(image.astype(np.float64), axis, 0)
         steps = np.abs(np.diff(lines, axis=0)).mean((1, 2))
-        across.append(np.abs(lines[0] - lines[-1]).mean())
-        inside.append(steps.mean())
-        deviations.append((across[-1] - inside[-1]) / max(steps.std(), 1e-12))
-    return Seam(float(np.mean(across)), float(np.mean(inside)), float(max(deviations)))
+        edge.append(np.abs(lines[0] - lines[-1]).mean())
+        inner.append(steps.mean())
+        deviations.append((edge[-1] - inner[-1]) / max(steps.std(), 1e-12))
+    return Seam(float(np.mean(edge)), float(np.mean(inner)), float(max(deviations)))
 
 
 def texture_shape(
-    source: tuple[int, int], wanted: tuple[int | None, int | None], layers: Sequence[str], seamless: bool
+    source_shape: tuple[int, int],
+    requested: tuple[int | None, int | None],
+    *,
+    layers: Sequence[str],
+    seamless: bool,
 ) -> tuple[int, int]:
-    """Height and width of a texture.
+    """Compute the height and width of a texture.
 
     A pool drops an odd last line: a texture tiles only if its sides are multiples of the deepest stride.
 
     Args:
-        source: height and width of the style.
-        wanted: height and width asked for, or None for the source's.
+        source_shape: height and width of the style.
+        requested: height and width of the texture, or None for the source's.
         layers: the papers' names.
         seamless: round up to multiples of the deepest layer's stride.
 
@@ -150,62 +175,63 @@ def texture_shape(
     deepest = max(layers)
     stride = Layer.parse(deepest).stride
     sides = []
-    for name, own, given in zip(("height", "width"), source, wanted, strict=True):
-        side = own if given is None else given
+    for name, source_side, requested_side in zip(("height", "width"), source_shape, requested, strict=True):
+        side = source_side if requested_side is None else requested_side
         if side < 2 * stride:
             raise ConfigError(f"{name} is {side}; {deepest} needs at least {2 * stride} pixels")
         sides.append(math.ceil(side / stride) * stride if seamless else side)
     return sides[0], sides[1]
 
 
-def _drawn(
+def _synthesise(
     source: np.ndarray,
     start: np.ndarray,
+    *,
     layers: Sequence[str],
-    loaded: sources.Weights,
+    vgg_weights: Weights,
     pooling: str,
     seamless: bool,
     iterations: int,
 ) -> Descent:
     """Minimise the mean relative distance of the layers' Gram matrices."""
-    encoder = functools.partial(Encoder, layers, loaded, pooling=pooling, network=loaded.network)
-    outside, inside = encoder(padding="reflect"), encoder(padding="circular" if seamless else "reflect")
-    targets = _grams(outside, tf.constant(source[None]))
+    make_encoder = functools.partial(
+        Encoder, layers, vgg_weights, pooling=pooling, network=vgg_weights.network
+    )
+    source_encoder = make_encoder(padding="reflect")
+    texture_encoder = make_encoder(padding="circular" if seamless else "reflect")
+    source_grams = gram_matrices(source_encoder, tf.constant(source[None]))
 
-    def objective(image: tf.Tensor, wanted: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        found = _grams(inside, image)
-        return {"total": tf.add_n([_relative(found[x], wanted[x]) for x in layers]) / len(layers)}
+    def objective(image: tf.Tensor, targets: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        grams = gram_matrices(texture_encoder, image)
+        distances = [_relative_distance(grams[layer], targets[layer]) for layer in layers]
+        return {"total": tf.add_n(distances) / len(layers)}
 
-    return descend(objective, start, iterations, targets, tfstyle.lbfgs(HISTORY))
-
-
-def _grams(encoder: Callable[[tf.Tensor], Mapping[str, tf.Tensor]], image: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {layer: gram_matrix(features) for layer, features in encoder(image).items()}
-
-
-def _relative(found: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    """``|G - A|² / |A|²``, or where A is zero ``½ |G|²``."""
-    energy = tf.nn.l2_loss(wanted)
-    return tf.nn.l2_loss(found - wanted) / tf.where(energy > 0, energy, 1.0)
+    optimizer = tfstyle.lbfgs(CURVATURE_PAIRS)
+    return descend(objective, start, iterations=iterations, targets=source_grams, optimizer=optimizer)
 
 
-def _line(layers: Sequence[str], made: Descent) -> dict[str, Any]:
-    """Of the table."""
-    edge = seam(made.image)
+def _relative_distance(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """Compute ``|G - A|² / |A|²``, or where A is zero ``½ |G|²``."""
+    energy = tf.nn.l2_loss(target)
+    return tf.nn.l2_loss(gram - target) / tf.where(energy > 0, energy, 1.0)
+
+
+def _table_line(layers: Sequence[str], descent: Descent) -> dict[str, Any]:
+    seam = measure_seam(descent.image)
     return {
         "layers": " ".join(layers),
-        "distance at the start": made.losses[0],
-        "lowest distance": float(np.nanmin(made.losses)),
-        "fell by": fall(made.losses),
-        "across the edge, of inside": edge.across / max(edge.inside, 1e-12),
-        "above inside, in deviations": edge.deviations,
+        "distance at the start": descent.losses[0],
+        "lowest distance": descent.lowest_loss,
+        "fell by": descent.reduction,
+        "across the edge, of inside": seam.edge_difference / max(seam.inner_difference, 1e-12),
+        "above inside, in deviations": seam.standard_deviations,
     }
 
 
-def _numbers(made: Descent) -> str:
-    return f"distance {np.nanmin(made.losses):.2g}\ndown {times(fall(made.losses))}"
+def _describe_descent(descent: Descent) -> str:
+    return f"distance {descent.lowest_loss:.2g}\ndown {format_factor(descent.reduction)}"
 
 
-def _of_edge(image: np.ndarray) -> str:
-    edge = seam(image)
-    return f"mean step across the edge {edge.across:.3f}, inside {edge.inside:.3f}"
+def _describe_seam(image: np.ndarray) -> str:
+    seam = measure_seam(image)
+    return f"mean step across the edge {seam.edge_difference:.3f}, inside {seam.inner_difference:.3f}"
