@@ -23,6 +23,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from tfstyle.errors import ImageError
+from tfstyle.files import check_image_file, check_image_or_folder
 
 log = logging.getLogger(__name__)
 
@@ -105,15 +106,14 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     suffixes = Image.registered_extensions()
     images: list[Path] = []
     for place in places:
+        check_image_or_folder(place)
         if place.is_dir():
             files = sorted(p for p in place.rglob("*") if p.suffix.lower() in suffixes and p.is_file())
             if not files:
                 raise ImageError(f"{place} has no picture in it")
             images += files
-        elif place.exists():
-            images.append(place)
         else:
-            raise ImageError(f"no such image or folder: {place}")
+            images.append(place)
     return images
 
 
@@ -139,10 +139,7 @@ def load(source: Any, max_pixels: int | None = None) -> ImageArray:
 
 
 def _from_file(path: Path, max_pixels: int | None) -> ImageArray:
-    if not path.exists():
-        raise ImageError(f"no such image: {path}")
-    if path.is_dir():
-        raise ImageError(f"{path} is a folder, not an image")
+    check_image_file(path)
     try:
         with open_image(path) as image:
             limit = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or 2**40)

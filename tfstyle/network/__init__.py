@@ -6,7 +6,6 @@ from tfstyle.network.pretraining import pretrain
 from tfstyle.network.weights import (
     EMBEDDED,
     Weights,
-    check_weights_output,
     default_layers,
     load_weights,
     random_weights,
@@ -19,7 +18,6 @@ __all__ = [
     "IMAGENET_MEAN",
     "Encoder",
     "Weights",
-    "check_weights_output",
     "default_layers",
     "imagenet_cache",
     "load_weights",

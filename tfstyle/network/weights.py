@@ -21,7 +21,7 @@ import numpy as np
 
 from tfstyle.config import CONTENT_LAYERS, EMBEDDED_STYLE_LAYERS, STYLE_LAYERS
 from tfstyle.errors import ConfigError, WeightsError
-from tfstyle.files import check_writable, write_atomically
+from tfstyle.files import check_weights_file, check_weights_output, write_atomically
 from tfstyle.layers import NETWORKS, Layer
 from tfstyle.network.download import IMAGENET_URL, imagenet_cache, imagenet_file, one_line, read_h5
 
@@ -92,13 +92,6 @@ class Weights:
         arrays: dict[str, Any] = {key: array.astype(dtype) for key, array in self.arrays.items()}
         np.savez_compressed(buffer, **arrays)
         write_atomically(path, buffer.getvalue())
-
-
-def check_weights_output(path: Path, overwrite: bool = False) -> None:
-    """Raise an InputError unless `Weights.save` can write there."""
-    if path.suffix != ".npz":
-        raise WeightsError(f"cannot write {path}: learned weights are written as .npz")
-    check_writable(path, overwrite)
 
 
 def load_weights(
@@ -223,12 +216,7 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
         ".npz": _read_npz,
         ".safetensors": _read_safetensors,
     }
-    if not path.is_file():
-        raise WeightsError(
-            f"no weights file {path}; give imagenet, embedded, random, auto or a {', '.join(readers)} file"
-        )
-    if path.suffix not in readers:
-        raise WeightsError(f"{path}: weights files end in {', '.join(readers)}")
+    check_weights_file(path)
     try:
         raw = readers[path.suffix](path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

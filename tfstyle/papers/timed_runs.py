@@ -99,7 +99,7 @@ def run_optimizer(
         config.replace({name: factor * getattr(config, name) for name in loss_weights}), vgg_weights
     )
     targets, optimizer = _make_targets(setup, images), setup.optimizer
-    _, step = setup.step([1], 1, 0)
+    _, step = setup.step([1], 1)
     image = tf.constant(images[0][None])
     state = optimizer.init(image)
     began = time.perf_counter()
@@ -121,7 +121,7 @@ def run_optimizer(
 
 
 def _make_setup(config: StyleConfig, vgg_weights: Weights) -> TransferSetup:
-    return make_setup(config, choose_device().value, [], encoder=config_encoder(config, vgg_weights))
+    return make_setup(config, choose_device().value, encoder=config_encoder(config, vgg_weights))
 
 
 def _make_targets(setup: TransferSetup, images: Images) -> object:
@@ -185,8 +185,8 @@ def _run_until(
 ) -> np.ndarray:
     """Give the image at the limit; the end of every evaluation is added to the seconds."""
     pilot_seconds = pilot.history.seconds
-    costs = [pilot_seconds[2 * k + 1] - pilot_seconds[2 * k] for k in range(len(pilot.shapes))]
-    run = Run(*images, _share_iterations(config, costs, limit=limit), preparation=pilot.preparation)
+    costs = [pilot_seconds[2 * k + 1] - pilot_seconds[2 * k] for k in range(len(pilot.scales))]
+    run = Run(*images, _share_iterations(config, costs, limit=limit), setup=pilot.setup)
     clock, last = 0.0, time.perf_counter()
     for step in run:
         # The first of each scale is traced.

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,7 +17,7 @@ import tensorflow as tf
 
 from tfstyle import __version__
 from tfstyle.errors import ConfigError, OutputError, RunError
-from tfstyle.files import make_folder
+from tfstyle.files import check_model_name, make_folder
 from tfstyle.network import EMBEDDED
 from tfstyle.serving.signatures import Signatures
 
@@ -56,8 +55,7 @@ def write_saved_model(
 
     Returns, Raises: as `tfstyle.StyleExtractor.export`.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
-        raise ConfigError(f"name is {name!r}; a model's name has letters, digits, '_', '-' and '.'")
+    check_model_name(name)
     if version is not None and (not isinstance(version, int) or version < 1):
         raise ConfigError(f"version is {version!r}; it must be a whole number from 1")
     folder = make_folder(path / name)
