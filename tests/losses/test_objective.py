@@ -195,7 +195,7 @@ def test_unit_gradients_have_the_weights_as_their_sum_of_magnitudes(kind):
             **weights,
         )
         targets = objective.targets(content, [objective.style_summary(style)])
-        found.append(gradient(lambda x: objective(x, targets)["total"], image))  # noqa: B023
+        found.append(gradient(lambda x: objective(x, targets)["total"], image))
     assert np.abs(found[0]).sum() == pytest.approx(3, rel=1e-4)
     assert reference.relative_error(found[0] * np.abs(found[1]).sum() / 3, found[1]) < 1e-4
 
@@ -291,5 +291,5 @@ def test_losses_and_gradients_agree_with_another_framework(data, pooling):
         name = "content_loss/conv3_3" if kind == "content" else "style_loss"
         expected = float(truth[f"{pooling}/{name}"])
         assert float(objective(generated, goal)["total"]) == pytest.approx(expected, rel=1e-4)
-        found = gradient(lambda x: objective(x, goal)["total"], generated)[0, ::8, ::8]  # noqa: B023
+        found = gradient(lambda x: objective(x, goal)["total"], generated)[0, ::8, ::8]
         assert reference.relative_error(found, truth[f"{pooling}/{kind}_gradient"]) < 1e-3
