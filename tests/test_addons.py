@@ -233,7 +233,7 @@ def test_instance_normalization_is_theirs():
 
 def steps_of(optimizer, x, number=6):
     """A Keras optimiser's way down Σ (x - 0.3)⁴, a loss that is no quadratic."""
-    adapted = from_keras(optimizer, -10.0, 10.0)
+    adapted = from_keras(optimizer, low=-10.0, high=10.0)
     image, state = tf.constant(x), adapted.init(tf.constant(x))
     for _ in range(number):
         image, state, _ = adapted.step(
@@ -326,7 +326,7 @@ def test_by_name_in_a_run(name, small_weights, content, style, tmp_path):
 @pytest.mark.parametrize("name", USABLE)
 def test_a_state_goes_through_its_leaves(name):
     """Three steps, their state into a fresh one, three more: as six, bit for bit."""
-    adapted = from_keras(addons.optimizer(name, 0.05), -10.0, 10.0)
+    adapted = from_keras(addons.optimizer(name, 0.05), low=-10.0, high=10.0)
 
     def evaluate(z):
         return {"total": tf.reduce_sum((z - 0.3) ** 4)}, 4 * (z - 0.3) ** 3
@@ -362,7 +362,7 @@ def test_a_moving_averages_picture_is_the_average():
 @pytest.mark.parametrize("name", ["movingaverage", "swa"])
 def test_an_averages_old_state_is_not_spoilt_by_what_comes_after(name):
     """The picture before a loss that is not finite is still there."""
-    adapted = from_keras(addons.optimizer(name, 0.05), -10.0, 10.0)
+    adapted = from_keras(addons.optimizer(name, 0.05), low=-10.0, high=10.0)
     x = tf.constant(images()[:1])
     x, state, _ = adapted.step(lambda z: ({"total": tf.reduce_sum(z)}, z), x, adapted.init(x))
     before = adapted.solution(x, state).numpy()
@@ -387,7 +387,7 @@ def test_numbers_that_keras_means_otherwise_are_refused(without_addons):
 def test_the_gradient_of_the_losss_pixels_is_handed_on():
     """Times height x width, so that ε and thresholds do not depend on the size."""
     x = tf.constant(images()[:1])
-    adapted = from_keras(keras.optimizers.SGD(0.001), -10.0, 10.0, per_pixel=True)
+    adapted = from_keras(keras.optimizers.SGD(0.001), low=-10.0, high=10.0, per_pixel=True)
     moved, _, _ = adapted.step(lambda z: ({"total": tf.reduce_sum(z)}, z), x, adapted.init(x))
     assert reference.relative_error(moved, x * (1 - 0.001 * 9 * 12)) < 1e-6
 

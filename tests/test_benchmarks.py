@@ -29,7 +29,12 @@ def program(request, small_weights, tmp_path_factory):
         pytest.skip("TensorFlow 2.15 writes no StableHLO")
     encoder = Encoder(("conv1_1", "conv2_1", "conv2_2"), small_weights, dtype=request.param)
     objective = Objective(
-        encoder.features, {"conv2_2": 1.0}, {"conv1_1": 0.5, "conv2_1": 0.5}, 0.04, 1.0, 0.1
+        encoder.features,
+        {"conv2_2": 1.0},
+        style_layers={"conv1_1": 0.5, "conv2_1": 0.5},
+        content_weight=0.04,
+        style_weight=1.0,
+        tv_weight=0.1,
     )
     content, style = (tf.constant(make_picture(32, 32, seed)[None]) for seed in (2, 3))
     targets = objective.targets(content, [objective.style_summary(style)])

@@ -121,7 +121,7 @@ class StyleOptions(TransferOptions, total=False):
     masks: Sequence[str | os.PathLike[str]] | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StyleConfig:
     """The options of one run. Immutable; `replace` makes a changed copy.
 

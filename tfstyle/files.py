@@ -47,7 +47,7 @@ def check_writable(path: Path, overwrite: bool = False) -> None:
         raise OutputError(f"{path} exists; replace it with overwrite (--overwrite) or choose another name")
 
 
-def check_output(path: Path, overwrite: bool = False, shape: tuple[int, int] | None = None) -> None:
+def check_output(path: Path, *, overwrite: bool = False, shape: tuple[int, int] | None = None) -> None:
     """Raise an InputError unless an image can be written there, before hours are spent on it.
 
     Args:

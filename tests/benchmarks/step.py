@@ -42,7 +42,14 @@ def make_problem(size, dtype="bfloat16", padding="reflect"):
     from tfstyle import Encoder, Objective
 
     encoder = Encoder((*STYLE, *CONTENT), "random", dtype=dtype, padding=padding)
-    objective = Objective(encoder.features, {CONTENT[0]: 1.0}, dict.fromkeys(STYLE, 0.2), 0.04, 1.0, 0.1)
+    objective = Objective(
+        encoder.features,
+        {CONTENT[0]: 1.0},
+        style_layers=dict.fromkeys(STYLE, 0.2),
+        content_weight=0.04,
+        style_weight=1.0,
+        tv_weight=0.1,
+    )
     generator = np.random.default_rng(0)
     content, style = (tf.constant(generator.random((1, size, size, 3)), tf.float32) for _ in range(2))
     targets = tf.function(lambda: objective.targets(content, [objective.style_summary(style)]))()
@@ -55,7 +62,7 @@ def make_call(size, dtype="bfloat16", compile="graph", padding="reflect", optimi
 
     objective, content, targets = make_problem(size, dtype, padding)
     optimizer = optimizer or lbfgs()
-    step = make_step(objective, optimizer, compile)
+    step = make_step(objective, optimizer, compile=compile)
     state = [content, optimizer.init(content)]
 
     def call():

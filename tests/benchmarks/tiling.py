@@ -55,7 +55,7 @@ def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dic
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     return {
         "seconds": statistics.median(b - a for a, b in itertools.pairwise(ends)),
-        "halo": 1.0 if view is None else margin_overhead((size, size), side, view),
+        "halo": 1.0 if view is None else margin_overhead((size, size), side, receptive_field=view),
         "side": 0 if side is None else side[0],
         "peak": peak * 1024 / 1e9,
     }

@@ -32,8 +32,8 @@ from tests.conftest import DATA
 
 # What of a preset is its objective; the rest is how it is minimised.
 OBJECTIVE = (
-    "padding", "pooling", "pixel_range", "loss_normalization", "content_weight", "style_weight", "tv_form", "tv_weight",
-    "enlarge",
+    "padding", "pooling", "pixel_range", "loss_normalization", "content_weight", "style_weight", "tv_form",
+    "tv_weight", "enlarge",
 )  # fmt: skip
 LAYERS = {
     "style_layers": ("conv1_1", "conv2_1", "conv3_1", "conv3_4"),

@@ -78,7 +78,7 @@ def write(folder: Path, size: int, objective, content, targets) -> Path:
 
     optimizer = lbfgs()
     state = optimizer.init(content)
-    step = make_step(objective, optimizer, "xla")
+    step = make_step(objective, optimizer, compile="xla")
     given = (content, state, targets)
     program = step.experimental_get_compiler_ir(*given)(stage="stablehlo")
     traced = step.get_concrete_function(*given)
@@ -142,7 +142,7 @@ def processor_losses(objective, optimizer, image, state, targets) -> list[float]
 
     losses = []
     with tf.device("/CPU:0"):
-        step = make_step(objective, optimizer, "graph")
+        step = make_step(objective, optimizer, compile="graph")
         for _ in range(LOSSES):
             image, state, terms = step(image, state, targets)
             losses.append(float(terms["total"]))

@@ -19,7 +19,7 @@ def test_every_public_name_is_there_and_documented():
 
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'paint'"):
-        tfstyle.paint
+        tfstyle.paint  # noqa: B018
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def target():
 
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 def test_matched_colours_have_the_targets_moments(image, target, method):
-    found = match_colors(image, target, method)
+    found = match_colors(image, target, method=method)
     assert found.shape == image.shape
     assert found.dtype == np.float32
     assert found.min() > 0
@@ -73,9 +73,9 @@ def test_every_matrix_turns_one_covariance_into_the_other(method, seed):
 
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 def test_equal_images_stay_as_they_are(image, method):
-    assert match_colors(image, image, method) == pytest.approx(image, abs=1e-6)
+    assert match_colors(image, image, method=method) == pytest.approx(image, abs=1e-6)
     shuffled = np.random.default_rng(5).permutation(image.reshape(-1, 3)).reshape(32, 8, 3)
-    assert match_colors(image, shuffled, method) == pytest.approx(image, abs=1e-6)
+    assert match_colors(image, shuffled, method=method) == pytest.approx(image, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -103,9 +103,11 @@ def test_transport_moves_colours_least(seed):
 
 
 def test_transport_moves_an_images_colours_least(image, target):
-    moved = {name: np.square(match_colors(image, target, name) - image).mean() for name in COLOR_MATCHING}
+    moved = {
+        name: np.square(match_colors(image, target, method=name) - image).mean() for name in COLOR_MATCHING
+    }
     assert min(moved, key=moved.__getitem__) == "transport"
-    assert np.array_equal(match_colors(image, target), match_colors(image, target, "transport"))
+    assert np.array_equal(match_colors(image, target), match_colors(image, target, method="transport"))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -145,7 +147,7 @@ def test_matching_equals_a_loop_over_pixels(image, method):
         for x in range(16):
             expected[y, x] = np.clip(matrix @ image[y, x].astype(np.float64) + offset, 0, 1)
     assert {0, 1} <= set(expected.ravel())
-    assert match_colors(image, target, method) == pytest.approx(expected, abs=1e-6)
+    assert match_colors(image, target, method=method) == pytest.approx(expected, abs=1e-6)
 
 
 def singular(kind):
@@ -166,19 +168,19 @@ FLAT = ["black", "white", "colour", "one pixel"]
 def test_singular_covariances_stay_finite(image, method, kind):
     odd = singular(kind)
     for first, second in ((image, odd), (odd, image), (odd, odd)):
-        found = match_colors(first, second, method)
+        found = match_colors(first, second, method=method)
         assert found.shape == first.shape
         assert np.isfinite(found).all()
         assert found.min() >= 0
         assert found.max() <= 1
-    assert match_colors(odd, odd, method) == pytest.approx(odd, abs=1e-6)
+    assert match_colors(odd, odd, method=method) == pytest.approx(odd, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 @pytest.mark.parametrize("kind", FLAT)
 def test_a_target_of_one_colour_leaves_nearly_that_colour(image, method, kind):
     flat = singular(kind)
-    found = match_colors(image, flat, method)
+    found = match_colors(image, flat, method=method)
     assert found.std((0, 1)).max() < 1e-5**0.5 + 1e-6  # the root of the ridge, less than a step of 8 bits
     assert np.abs(found - flat[0, 0]).max() < 0.015
 
@@ -186,21 +188,21 @@ def test_a_target_of_one_colour_leaves_nearly_that_colour(image, method, kind):
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 @pytest.mark.parametrize("kind", FLAT)
 def test_an_image_of_one_colour_takes_the_targets_mean(target, method, kind):
-    found = match_colors(singular(kind), target, method)
+    found = match_colors(singular(kind), target, method=method)
     assert found.reshape(-1, 3) - moments(target)[0] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 def test_a_grey_target_leaves_hardly_any_colour(image, method):
     grey_target = singular("grey")
-    found = match_colors(image, grey_target, method)
+    found = match_colors(image, grey_target, method=method)
     assert (found.max(-1) - found.min(-1)).max() < 0.02
     assert luminance(found).std() == pytest.approx(grey_target.std(), rel=0.01)
 
 
 def test_unknown_methods_are_refused(image):
     with pytest.raises(ConfigError, match=r"'pca'.*transport, cholesky, root"):
-        match_colors(image, image, "pca")
+        match_colors(image, image, method="pca")
 
 
 @pytest.mark.parametrize(

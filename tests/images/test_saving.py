@@ -30,7 +30,7 @@ def transparent():
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "tif", "tiff", "PNG"])
 def test_8_bit_formats(tmp_path, picture, suffix):
     path = tmp_path / f"a.{suffix}"
-    save(path, picture, SETTINGS)
+    save(path, picture, settings=SETTINGS)
     found = load(path)
     # WebP halves the colours' resolution, JPEG at 4:4:4 rounds, the others keep all 8 bits.
     tolerance = {"webp": 0.15, "jpg": 0.06, "jpeg": 0.06}.get(suffix, 0.5 / 255 + 1e-6)
@@ -46,9 +46,9 @@ def test_8_bit_formats(tmp_path, picture, suffix):
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("with_alpha", [False, True])
 def test_16_bit_formats(tmp_path, transparent, suffix, with_alpha):
-    deep = ImageArray(transparent.rgb, transparent.alpha if with_alpha else None, 16)
+    deep = ImageArray(transparent.rgb, transparent.alpha if with_alpha else None, bits=16)
     path = tmp_path / f"a.{suffix}"
-    save(path, deep, SETTINGS)
+    save(path, deep, settings=SETTINGS)
     found = load(path)
     assert found.bits == 16
     assert np.abs(found.rgb - deep.rgb).max() < 0.5 / 65535 + 1e-7
@@ -145,7 +145,7 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch, f
 def test_pictures_without_settings_are_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"no picture")
-    save(tmp_path / "c.png", ImageArray(make_picture(4, 4)), {"options": 5})
+    save(tmp_path / "c.png", ImageArray(make_picture(4, 4)), settings={"options": 5})
     for name in ("a.png", "b.png", "c.png"):
         with pytest.raises(ImageError, match=name):
             read_settings(tmp_path / name)

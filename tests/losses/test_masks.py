@@ -32,7 +32,7 @@ def test_layer_shapes_are_those_of_the_features(shapes):
 
 @pytest.mark.parametrize("guidance", ["average", "dilate", "erode"])
 def test_weights_have_the_layers_shape_and_mean_one(mask, shapes, guidance):
-    weights = position_weights(mask, shapes, guidance, "mask 1")
+    weights = position_weights(mask, shapes, guidance=guidance, name="mask 1")
     for layer, shape in shapes.items():
         assert weights[layer].shape == (1, *shape, 1)
         assert float(np.mean(weights[layer])) == pytest.approx(1, rel=1e-5)
@@ -41,7 +41,9 @@ def test_weights_have_the_layers_shape_and_mean_one(mask, shapes, guidance):
 
 def test_a_mask_of_ones_counts_all_alike(shapes):
     for guidance in ("average", "dilate", "erode"):
-        for weight in position_weights(np.ones(SHAPE, np.float32), shapes, guidance, "it").values():
+        for weight in position_weights(
+            np.ones(SHAPE, np.float32), shapes, guidance=guidance, name="it"
+        ).values():
             assert np.array_equal(weight, np.ones_like(weight))
 
 
@@ -65,13 +67,17 @@ def test_all_and_inside_are_what_the_encoder_sees(layer, shapes, small_weights, 
     """Truth by changing pixels and looking which features change."""
     sees_some, sees_only = seen(layer, small_weights, mask)
     for guidance, truth in (("dilate", sees_some), ("erode", sees_only)):
-        weight = position_weights(mask, {layer: shapes[layer]}, guidance, "it")[layer][0, ..., 0].numpy()
+        weight = position_weights(mask, {layer: shapes[layer]}, guidance=guidance, name="it")[layer][
+            0, ..., 0
+        ].numpy()
         assert np.array_equal(weight > 0, truth), guidance
 
 
 def test_soft_edges_are_squared(shapes):
     soft = np.tile(np.linspace(0, 1, SHAPE[1], dtype=np.float32), (SHAPE[0], 1))
-    weight = position_weights(soft, {"conv1_1": SHAPE}, "average", "it")["conv1_1"][0, ..., 0].numpy()
+    weight = position_weights(soft, {"conv1_1": SHAPE}, guidance="average", name="it")["conv1_1"][
+        0, ..., 0
+    ].numpy()
     assert np.allclose(weight, soft**2 / np.mean(soft**2), rtol=1e-4)
 
 
@@ -79,8 +85,8 @@ def test_nothing_left_is_an_error(mask):
     thin = np.zeros(SHAPE, np.float32)
     thin[5, 5] = 1
     with pytest.raises(ConfigError, match="mask 2: nothing is left of it at conv2_2, 26 x 18"):
-        position_weights(thin, {"conv2_2": (18, 26)}, "erode", "mask 2")
-    position_weights(thin, {"conv2_2": (18, 26)}, "average", "mask 2")
+        position_weights(thin, {"conv2_2": (18, 26)}, guidance="erode", name="mask 2")
+    position_weights(thin, {"conv2_2": (18, 26)}, guidance="average", name="mask 2")
 
 
 def test_reading(tmp_path):

@@ -83,7 +83,9 @@ def test_total_variation_of_a_single_pixel_is_zero():
 def make_objective(encoder, normalization, **weights):
     numbers = {"content_weight": 2.0, "style_weight": 3.0, "tv_weight": 5.0} | weights
     layers = {"conv1_1": 0.25, "conv2_1": 0.75}
-    return Objective(encoder.features, {"conv2_2": 1.0}, layers, normalization=normalization, **numbers)
+    return Objective(
+        encoder.features, {"conv2_2": 1.0}, style_layers=layers, normalization=normalization, **numbers
+    )
 
 
 def test_the_objective_is_the_weighted_sum(small_encoder):
@@ -141,7 +143,13 @@ def test_balanced_normalization_does_not_depend_on_the_scale_of_the_weights(smal
     totals = []
     for arrays in (small_weights.arrays, larger):
         encoder = Encoder(("conv2_1",), Weights(arrays, "w"))
-        objective = Objective(encoder.features, {"conv2_1": 1.0}, {"conv2_1": 1.0}, 0.5, 1.0)
+        objective = Objective(
+            encoder.features,
+            {"conv2_1": 1.0},
+            style_layers={"conv2_1": 1.0},
+            content_weight=0.5,
+            style_weight=1.0,
+        )
         totals.append(
             float(
                 objective(tf.constant(image), objective.targets(content, [objective.style_summary(style)]))[
@@ -156,7 +164,13 @@ def test_balanced_normalization_does_not_depend_on_the_scale_of_the_weights(smal
 def test_a_black_content_does_not_divide_by_zero():
     arrays = {"block1_conv1/kernel": np.ones((3, 3, 3, 64), "f4"), "block1_conv1/bias": np.zeros(64, "f4")}
     encoder = Encoder(("conv1_1",), Weights(arrays, "w"))  # black is below the mean: no filter fires
-    objective = Objective(encoder.features, {"conv1_1": 1.0}, {"conv1_1": 1.0}, 1.0, 1.0)
+    objective = Objective(
+        encoder.features,
+        {"conv1_1": 1.0},
+        style_layers={"conv1_1": 1.0},
+        content_weight=1.0,
+        style_weight=1.0,
+    )
     black = np.zeros((1, 4, 4, 3), np.float32)
     terms = objective(tf.ones_like(black), objective.targets(black, [objective.style_summary(black)]))
     assert np.isfinite(float(terms["total"]))
@@ -166,7 +180,9 @@ def test_a_black_content_does_not_divide_by_zero():
 def test_several_styles_are_blended_on_their_gram_matrices(small_encoder):
     content, one, two = (make_picture(8, 8, s)[None] for s in (1, 2, 3))
     objective = make_objective(small_encoder, paper_normalization)
-    targets = objective.targets(content, [objective.style_summary(s) for s in (one, two)], [1, 3])
+    targets = objective.targets(
+        content, [objective.style_summary(s) for s in (one, two)], blend_weights=[1, 3]
+    )
     (blended,) = targets.styles[0]["conv1_1"]
     arrays = small_encoder.weights.arrays
     grams = [reference.gram(reference.features(s[0], arrays, 1, padding="reflect")[0]) for s in (one, two)]
@@ -189,13 +205,13 @@ def test_unit_gradients_have_the_weights_as_their_sum_of_magnitudes(kind):
         objective = Objective(
             identity,
             {"conv1_1": 1.0},
-            {"conv1_1": 1.0},
+            style_layers={"conv1_1": 1.0},
             normalization=paper_normalization,
             unit_gradients=unit,
             **weights,
         )
         targets = objective.targets(content, [objective.style_summary(style)])
-        found.append(gradient(lambda x: objective(x, targets)["total"], image))
+        found.append(gradient(lambda x: objective(x, targets)["total"], image))  # noqa: B023
     assert np.abs(found[0]).sum() == pytest.approx(3, rel=1e-4)
     assert reference.relative_error(found[0] * np.abs(found[1]).sum() / 3, found[1]) < 1e-4
 
@@ -211,7 +227,14 @@ def test_unit_gradients_have_the_weights_as_their_sum_of_magnitudes(kind):
 )
 def test_normalizations(normalization, content_factor, style_factor):
     content, style, image = (make_picture(6, 7, s)[None] for s in (1, 2, 3))
-    objective = Objective(identity, {"conv1_1": 1.0}, {"conv1_1": 1.0}, 1.0, 1.0, normalization=normalization)
+    objective = Objective(
+        identity,
+        {"conv1_1": 1.0},
+        style_layers={"conv1_1": 1.0},
+        content_weight=1.0,
+        style_weight=1.0,
+        normalization=normalization,
+    )
     terms = objective(tf.constant(image), objective.targets(content, [objective.style_summary(style)]))
     assert float(terms["content"]) == pytest.approx(content_factor * ((image - content) ** 2).sum(), rel=1e-4)
     grams = [reference.gram(x[0]) for x in (image, style)]
@@ -224,7 +247,12 @@ def test_regions_are_pictures_of_their_own():
     """With features that see one pixel, a region's loss is that of the cut-out region."""
     content, style, other, image = (make_picture(6, 8, s)[None] for s in (1, 2, 3, 4))
     objective = Objective(
-        identity, {"conv1_1": 1.0}, {"conv1_1": 1.0}, 0.0, 1.0, normalization=paper_normalization
+        identity,
+        {"conv1_1": 1.0},
+        style_layers={"conv1_1": 1.0},
+        content_weight=0.0,
+        style_weight=1.0,
+        normalization=paper_normalization,
     )
     left = np.zeros((1, 6, 8, 1), np.float32)
     left[:, :, :2] = 4  # a quarter of the picture, of mean 1
@@ -242,7 +270,14 @@ def test_regions_are_pictures_of_their_own():
 
 def test_what_is_kept_has_no_gradient_and_is_seen_as_the_content():
     content, style, image = (make_picture(6, 8, s)[None] for s in (1, 2, 3))
-    objective = Objective(identity, {"conv1_1": 1.0}, {"conv1_1": 1.0}, 1.0, 1.0, 1.0)
+    objective = Objective(
+        identity,
+        {"conv1_1": 1.0},
+        style_layers={"conv1_1": 1.0},
+        content_weight=1.0,
+        style_weight=1.0,
+        tv_weight=1.0,
+    )
     keep = np.zeros((1, 6, 8, 1), np.float32)
     keep[:, :3] = 1
     targets = objective.targets(content, [objective.style_summary(style)], keep=tf.constant(keep))
@@ -259,7 +294,7 @@ def test_blend_weights_must_match_the_styles(small_encoder):
     objective, image = make_objective(small_encoder, paper_normalization), make_picture(8, 8)[None]
     for styles, weights in (([], None), ([objective.style_summary(image)], [1, 2])):
         with pytest.raises(ConfigError, match="blend weights"):
-            objective.targets(image, styles, weights)
+            objective.targets(image, styles, blend_weights=weights)
 
 
 @pytest.mark.weights
@@ -284,12 +319,12 @@ def test_losses_and_gradients_agree_with_another_framework(data, pooling):
     for kind in ("content", "style"):
         shares = dict.fromkeys(style_layers, 1 / 3)
         objective = Objective(
-            encoder.features, {content_layer: 1.0}, shares,
-            float(kind == "content"), float(kind == "style"), normalization=paper_normalization,
+            encoder.features, {content_layer: 1.0}, style_layers=shares,
+            content_weight=float(kind == "content"), style_weight=float(kind == "style"), normalization=paper_normalization,
         )  # fmt: skip
         goal = objective.targets(content, [objective.style_summary(style)])
         name = "content_loss/conv3_3" if kind == "content" else "style_loss"
         expected = float(truth[f"{pooling}/{name}"])
         assert float(objective(generated, goal)["total"]) == pytest.approx(expected, rel=1e-4)
-        found = gradient(lambda x: objective(x, goal)["total"], generated)[0, ::8, ::8]
+        found = gradient(lambda x: objective(x, goal)["total"], generated)[0, ::8, ::8]  # noqa: B023
         assert reference.relative_error(found, truth[f"{pooling}/{kind}_gradient"]) < 1e-3

@@ -111,7 +111,11 @@ def test_another_encoders_is_refused(run, picture, small_weights):
 
 def test_files_of_several_styles(kept, tmp_path, run):
     second = Style(
-        [{k: 2 * v for k, v in level.items()} for level in kept.levels[:3]], kept.made_with, "b", 64, 64
+        [{k: 2 * v for k, v in level.items()} for level in kept.levels[:3]],
+        kept.made_with,
+        name="b",
+        size=64,
+        original_size=64,
     )
     save_styles(tmp_path / "two.npz", [kept, second], embeddings=np.eye(2))
     found = Style.load(tmp_path / "two.npz", "b")

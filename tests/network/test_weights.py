@@ -183,7 +183,7 @@ def test_random_weights_are_seeded_and_scaled_as_he_et_al_say():
 
 
 def check_random(network):
-    one, again, other = (weights.load_weights("random", seed, network) for seed in (3, 3, 4))
+    one, again, other = (weights.load_weights("random", seed=seed, network=network) for seed in (3, 3, 4))
     assert one.layers == NETWORKS[network]
     for key, array in one.arrays.items():
         assert np.array_equal(array, again.arrays[key])

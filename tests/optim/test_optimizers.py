@@ -21,7 +21,7 @@ def evaluation(function):
     """(terms, gradient) of a function of a tensor."""
 
     def evaluate(x):
-        return value_and_gradient(lambda x, _: {"total": function(x)}, x, None)
+        return value_and_gradient(lambda x, _: {"total": function(x)}, x, targets=None)
 
     return evaluate
 
@@ -122,7 +122,7 @@ def test_lbfgs_solves_rosenbrock_like_scipy(n, history):
         return scipy.optimize.rosen(x), scipy.optimize.rosen_der(x)
 
     most = 1.5 * scipy_evaluations(truth, start, 1e-6, history)
-    optimizer = lbfgs(history, -math.inf, math.inf)
+    optimizer = lbfgs(history, low=-math.inf, high=math.inf)
     assert evaluations(optimizer, rosenbrock, start, 1e-6, 500) <= most
 
 
@@ -130,7 +130,7 @@ def test_lbfgs_solves_rosenbrock_like_scipy(n, history):
 def test_lbfgs_solves_an_ill_conditioned_quadratic_like_scipy(n):
     ours, truth = quadratic(n)
     most = 1.5 * scipy_evaluations(truth, np.zeros(n), 1e-6, 10)
-    assert evaluations(lbfgs(10, -math.inf, math.inf), ours, np.zeros(n), 1e-6, 800) <= most
+    assert evaluations(lbfgs(10, low=-math.inf, high=math.inf), ours, np.zeros(n), 1e-6, 800) <= most
 
 
 def test_lbfgs_finds_a_minimum_on_the_bounds():
@@ -251,7 +251,7 @@ def bowl(x):
 def trajectory(optimizer, function, start, steps, compile="graph"):
     x = tf.constant(start, tf.float32)
     state, iterates = optimizer.init(x), []
-    step = make_step(lambda x, _: {"total": function(x)}, optimizer, compile)
+    step = make_step(lambda x, _: {"total": function(x)}, optimizer, compile=compile)
     for _ in range(steps):
         x, state, _ = step(x, state, 0)
         iterates.append(x.numpy())
@@ -519,7 +519,10 @@ def test_steps_are_the_same_however_compiled(make):
         x = tf.constant(start)
         state = optimizer.init(x)
         step = make_step(
-            lambda x, target: {"total": tf.reduce_sum((x - target) ** 4)}, optimizer, compile, chunk
+            lambda x, target: {"total": tf.reduce_sum((x - target) ** 4)},
+            optimizer,
+            compile=compile,
+            steps=chunk,
         )
         for _ in range(8 // chunk):
             x, state, _ = step(x, state, tf.constant(target))
@@ -614,9 +617,16 @@ def test_lbfgs_keeps_up_with_scipy_on_style_transfer(data):
     ]
     layers = ("conv1_1", "conv2_1", "conv3_1", "conv3_4")
     encoder = Encoder((*layers, "conv3_3"), data / "weights" / "vgg19_imagenet_block1-3.npz")
-    objective = Objective(encoder.features, {"conv3_3": 1.0}, dict.fromkeys(layers, 0.25), 0.03, 1.0, 0.1)
+    objective = Objective(
+        encoder.features,
+        {"conv3_3": 1.0},
+        style_layers=dict.fromkeys(layers, 0.25),
+        content_weight=0.03,
+        style_weight=1.0,
+        tv_weight=0.1,
+    )
     targets = objective.targets(images[0], [objective.style_summary(image) for image in images[1:]])
-    evaluate = tf.function(lambda x: value_and_gradient(objective, x, targets))
+    evaluate = tf.function(lambda x: value_and_gradient(objective, x, targets=targets))
 
     optimizer = lbfgs(10)
     step = tf.function(lambda x, state: optimizer.step(evaluate, x, state))

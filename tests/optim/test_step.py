@@ -16,7 +16,12 @@ from tfstyle.optim import from_keras, value_and_gradient
 @pytest.fixture(scope="module")
 def objective(small_encoder):
     return Objective(
-        small_encoder.features, {"conv2_2": 1.0}, {"conv1_1": 0.5, "conv2_1": 0.5}, 0.1, 1.0, 0.1
+        small_encoder.features,
+        {"conv2_2": 1.0},
+        style_layers={"conv1_1": 0.5, "conv2_1": 0.5},
+        content_weight=0.1,
+        style_weight=1.0,
+        tv_weight=0.1,
     )
 
 
@@ -48,7 +53,7 @@ def test_it_is_traced_once_per_shape(objective, start, targets):
         return objective(image, targets)
 
     optimizer = lbfgs(3)
-    step = make_step(counted, optimizer, "graph")
+    step = make_step(counted, optimizer, compile="graph")
     run(step, optimizer, start, targets, 6)
     assert traces == [start.shape]
     smaller = tf.constant(make_picture(8, 8)[None])
@@ -60,7 +65,7 @@ def test_it_is_traced_once_per_shape(objective, start, targets):
 @pytest.mark.parametrize("optimizer", [adam(), lbfgs(4)], ids=["adam", "lbfgs"])
 def test_eager_graph_and_xla_agree(objective, start, targets, optimizer):
     found = {
-        how: run(make_step(objective, optimizer, how), optimizer, start, targets)
+        how: run(make_step(objective, optimizer, compile=how), optimizer, start, targets)
         for how in ("eager", "graph", "xla")
     }
     image, losses = found["eager"]
@@ -72,7 +77,7 @@ def test_eager_graph_and_xla_agree(objective, start, targets, optimizer):
 
 def test_gradients_agree_however_compiled(objective, start, targets):
     def evaluate(image, targets):
-        return value_and_gradient(objective, image, targets)
+        return value_and_gradient(objective, image, targets=targets)
 
     _, truth = evaluate(start, targets)
     for jit in (False, True):
@@ -84,8 +89,8 @@ def test_gradients_agree_however_compiled(objective, start, targets):
 @pytest.mark.parametrize("optimizer", [adam(), lbfgs(4)], ids=["adam", "lbfgs"])
 @pytest.mark.parametrize("how", ["graph", "xla"])
 def test_several_steps_in_one_call_are_the_same_steps(objective, start, targets, optimizer, how):
-    one = run(make_step(objective, optimizer, how), optimizer, start, targets, 6)
-    three = run(make_step(objective, optimizer, how, steps=3), optimizer, start, targets, 2)
+    one = run(make_step(objective, optimizer, compile=how), optimizer, start, targets, 6)
+    three = run(make_step(objective, optimizer, compile=how, steps=3), optimizer, start, targets, 2)
     assert three[1] == pytest.approx(one[1], rel=1e-4)
     assert reference.relative_error(three[0], one[0]) < 1e-3
 
@@ -101,7 +106,7 @@ def test_an_objective_of_ones_own():
 
 def test_an_objective_that_ignores_the_image_is_refused():
     optimizer = adam()
-    step = make_step(lambda image, targets: {"total": tf.constant(1.0)}, optimizer, "eager")
+    step = make_step(lambda image, targets: {"total": tf.constant(1.0)}, optimizer, compile="eager")
     with pytest.raises(ConfigError, match="does not depend on the image"):
         step(tf.zeros([1, 2, 2, 3]), optimizer.init(tf.zeros([1, 2, 2, 3])), ())
 
@@ -134,9 +139,16 @@ def test_half_precision_gradients_are_usable(data, dtype, units):
     for kind in ("float32", dtype):
         encoder = Encoder((*layers, "conv3_3"), data / "weights" / "vgg19_imagenet_block1-3.npz", dtype=kind)
         shares = dict.fromkeys(layers, 1 / 3)
-        objective = Objective(encoder.features, {"conv3_3": 1.0}, shares, 0.03, 1.0, normalization=units)
+        objective = Objective(
+            encoder.features,
+            {"conv3_3": 1.0},
+            style_layers=shares,
+            content_weight=0.03,
+            style_weight=1.0,
+            normalization=units,
+        )
         targets = objective.targets(content, [objective.style_summary(style)])
-        terms, gradient = value_and_gradient(objective, content, targets)
+        terms, gradient = value_and_gradient(objective, content, targets=targets)
         assert np.isfinite(float(terms["total"]))
         gradients.append(gradient)
     assert reference.relative_error(*gradients[::-1]) < 0.1

@@ -155,8 +155,8 @@ def test_long_words_are_wrapped_and_overlap_nothing(render, columns, shape):
     boxes = extents(figure)
     assert len(boxes) == 2 + 4 * columns  # the figure's title and caption; two for each panel
     for text, box in boxes:
-        assert box.x0 >= 0 and box.x1 <= width, text
-        assert box.y0 >= 0 and box.y1 <= height, text
+        assert box.x0 >= 0 and box.x1 <= width, text  # noqa: PT018
+        assert box.y0 >= 0 and box.y1 <= height, text  # noqa: PT018
     for i, (text, box) in enumerate(boxes):
         for other, second in boxes[i + 1 :]:
             apart = box.x1 <= second.x0 or second.x1 <= box.x0 or box.y1 <= second.y0 or second.y1 <= box.y0

@@ -620,7 +620,7 @@ def test_a_full_disk_leaves_the_run_and_the_last_checkpoint_alone(
     seen = []
     result = stylize(
         content, style, **options, checkpoint=tmp_path, checkpoint_every=0.0,
-        callback=lambda step: seen.append([read_checkpoint(path).about["done"] for path in files_of(tmp_path)]),
+        callback=lambda step: seen.append([read_checkpoint(p).about["done"] for p in files_of(tmp_path)]),
     )  # fmt: skip
     assert_same(result, whole)
     assert seen[:4] == [[1], [1, 2], [2, 3], [2, 3]]

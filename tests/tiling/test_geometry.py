@@ -10,11 +10,11 @@ from tfstyle.network import weights
 from tfstyle.tiling import (
     ReceptiveField,
     even_tile_sides,
-    layer_positions,
     margin_overhead,
     receptive_field,
     tiles,
 )
+from tfstyle.tiling.geometry import layer_positions
 
 FIELD = ReceptiveField({"conv1_1": 1, "conv3_1": 4}, 24, False)
 
@@ -33,7 +33,7 @@ def test_insides_cover_the_picture_once_and_crops_hold_the_margin(shape, side, c
         shape = tuple(4 * (length // 4) for length in shape)
     field = FIELD._replace(circular=circular)
     count = np.zeros(shape, int)
-    for tile in tiles(shape, side, field):
+    for tile in tiles(shape, side, receptive_field=field):
         rows, columns = tile
         count[rows.begin : rows.end, columns.begin : columns.end] += 1
         for span, length in zip(tile, shape, strict=True):
@@ -50,7 +50,7 @@ def test_insides_cover_the_picture_once_and_crops_hold_the_margin(shape, side, c
 
 
 def test_crops_have_few_sizes():
-    spans = [(t.rows.crop_end - t.rows.crop_begin) for t in tiles((1001, 90), 64, FIELD)]
+    spans = [(t.rows.crop_end - t.rows.crop_begin) for t in tiles((1001, 90), 64, receptive_field=FIELD)]
     assert len(spans) > 30
     assert len(set(spans)) == 2
 
@@ -60,7 +60,7 @@ def test_adding_is_the_adjoint_of_cutting(circular):
     """Σ cut(x) y = Σ x add(y), for every tile: what makes the sum of the tiles' gradients the gradient."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(1, 96, 60, 3))
-    for tile in tiles((96, 60), 16, FIELD._replace(circular=circular, margin=8)):
+    for tile in tiles((96, 60), 16, receptive_field=FIELD._replace(circular=circular, margin=8)):
         crop = tile.cut(x)
         y, total = generator.normal(size=crop.shape), np.zeros_like(x)
         tile.add(y, total)
@@ -87,15 +87,15 @@ def test_the_margin_is_what_the_network_sees(network, layer):
 
 def test_a_layer_has_as_many_positions_in_all_tiles_as_in_the_picture():
     for length in (129, 130, 131, 132, 133):
-        spans = [tile.rows for tile in tiles((length, 8), 32, FIELD)]
-        found = [layer_positions(span, length, 4) for span in spans]
+        spans = [tile.rows for tile in tiles((length, 8), 32, receptive_field=FIELD)]
+        found = [layer_positions(span, length, stride=4) for span in spans]
         assert sum(count for _, count, _ in found) == length // 4
         assert {whole for *_, whole in found} == {length // 4}
 
 
 def test_joined_borders_need_whole_strides():
     with pytest.raises(ConfigError, match=r"multiples of 4 pixels, not 98; use another size or tile=off"):
-        tiles((96, 98), 16, FIELD._replace(circular=True, margin=8))
+        tiles((96, 98), 16, receptive_field=FIELD._replace(circular=True, margin=8))
 
 
 def test_a_network_of_ones_own_has_no_known_margin(whole_network):
@@ -106,10 +106,10 @@ def test_a_network_of_ones_own_has_no_known_margin(whole_network):
 
 def test_even_sides_leave_no_small_last_tile():
     for length in (1000, 1025, 2050, 4096):
-        down, across = even_tile_sides((length, 300), 512, FIELD)
+        down, across = even_tile_sides((length, 300), 512, receptive_field=FIELD)
         assert down <= 512
         assert down % 4 == 0
-        cut = tiles((length, 300), (down, across), FIELD)
+        cut = tiles((length, 300), (down, across), receptive_field=FIELD)
         assert len({tile.columns for tile in cut}) == 1
         heights = [tile.rows.end - tile.rows.begin for tile in cut]
         assert min(heights) > 0.8 * max(heights)
@@ -117,5 +117,5 @@ def test_even_sides_leave_no_small_last_tile():
 
 
 def test_the_margins_share():
-    assert margin_overhead((64, 64), 64, FIELD) == 1
-    assert margin_overhead((640, 640), 64, FIELD) == pytest.approx((64 + 2 * 24) ** 2 / 64**2)
+    assert margin_overhead((64, 64), 64, receptive_field=FIELD) == 1
+    assert margin_overhead((640, 640), 64, receptive_field=FIELD) == pytest.approx((64 + 2 * 24) ** 2 / 64**2)

@@ -38,13 +38,13 @@ def make_objective(found, layers=SHALLOW, losses=("gram",), dtype="float32", **o
     objective = Objective(
         encoder.features,
         dict.fromkeys(content, 1.0),
-        {layer: 0.1 * (i + 1) for i, layer in enumerate(style)},
-        0.5,
-        1.0,
-        0.3,
-        LOSS_NORMALIZATIONS[normalization],
-        [(STYLE_LOSSES[name], 1.0 + i) for i, name in enumerate(losses)],
-        VARIATIONS[tv],
+        style_layers={layer: 0.1 * (i + 1) for i, layer in enumerate(style)},
+        content_weight=0.5,
+        style_weight=1.0,
+        tv_weight=0.3,
+        normalization=LOSS_NORMALIZATIONS[normalization],
+        style_losses=[(STYLE_LOSSES[name], 1.0 + i) for i, name in enumerate(losses)],
+        variation=VARIATIONS[tv],
         **options,
     )
     return objective, encoder
@@ -63,13 +63,15 @@ def both(objective, encoder, shape, side, compile="eager", styles=1, regions=(),
     whole = objective.targets(
         tf.constant(content),
         [objective.style_summary(tf.constant(painting)) for painting in paintings],
-        blend,
-        regions,
-        keep,
+        blend_weights=blend,
+        regions=regions,
+        keep=keep,
     )
-    expected = value_and_gradient(objective, tf.constant(image), whole)
-    tiled = TiledObjective(objective, encoder, side, compile)
-    targets = tiled.targets(content, [tiled.style_summary(p) for p in paintings], blend, regions, keep)
+    expected = value_and_gradient(objective, tf.constant(image), targets=whole)
+    tiled = TiledObjective(objective, encoder, side=side, compile=compile)
+    targets = tiled.targets(
+        content, [tiled.style_summary(p) for p in paintings], blend_weights=blend, regions=regions, keep=keep
+    )
     return expected, tiled.value_and_gradient(image, targets), tiled
 
 
@@ -160,7 +162,7 @@ def test_any_compiler_and_few_compilations(small_weights, compile):
     # Of the content's features, the style, and the two passes.
     assert 4 <= programs <= 4 * 9
     if compile == "graph":
-        assert len(tiles(shape, side, tiled.receptive_field)) == 130
+        assert len(tiles(shape, side, receptive_field=tiled.receptive_field)) == 130
 
 
 @pytest.mark.slow
@@ -202,7 +204,7 @@ def assert_no_seam(gradient, side=16):
 def test_a_tile_that_sees_too_little_would_be_noticed(small_weights, monkeypatch):
     """The checks above can fail: with a third of a margin both do."""
     made = make_objective(small_weights)
-    field = TiledObjective(*made, 16).receptive_field
+    field = TiledObjective(*made, side=16).receptive_field
     monkeypatch.setattr("tfstyle.tiling.objective.receptive_field", lambda encoder: field._replace(margin=2))
     expected, found, _ = both(*made, (128, 128), 16)
     assert np.linalg.norm(found[1] - expected[1]) > 1e-3 * np.linalg.norm(expected[1])
@@ -213,12 +215,12 @@ def test_a_tile_that_sees_too_little_would_be_noticed(small_weights, monkeypatch
 @pytest.mark.parametrize("loss", OTHERS)
 def test_losses_that_need_all_positions_refuse(small_weights, loss):
     with pytest.raises(ConfigError, match="need the whole picture at once; use tile=off, or gram"):
-        TiledObjective(*make_objective(small_weights, losses=(loss,)), 16)
+        TiledObjective(*make_objective(small_weights, losses=(loss,)), side=16)
 
 
 def test_unit_gradients_refuse(small_weights):
     with pytest.raises(ConfigError, match="normalize_gradients needs all of a layer at once; use tile=off"):
-        TiledObjective(*make_objective(small_weights, unit_gradients=True), 16)
+        TiledObjective(*make_objective(small_weights, unit_gradients=True), side=16)
 
 
 # The step
@@ -236,11 +238,11 @@ def test_optimisers_move_an_image_in_host_memory_as_any(optimizer, monkeypatch):
         return {"total": tf.reduce_sum((x - targets) ** 4)}
 
     def evaluate(image, targets):
-        terms, gradient = value_and_gradient(loss, tf.constant(image), targets)
+        terms, gradient = value_and_gradient(loss, tf.constant(image), targets=targets)
         return terms, gradient.numpy()
 
     x = tf.constant(make_picture(10, 9, 2)[None])
-    one, other = make_step(loss, optimizer, "graph"), make_host_step(evaluate, optimizer)
+    one, other = make_step(loss, optimizer, compile="graph"), make_host_step(evaluate, optimizer)
     state = optimizer.init(x)
     y, other_state = in_host_memory((x, state)) if optimizer.elementwise else (x, state)
     for _ in range(6):
@@ -286,7 +288,7 @@ def test_tiles_go_with_everything_at_once(options, content, style):
     """Masks, two styles, several scales, Adam's state and average carried over, a start from noise."""
     mask = np.zeros((40, 56))
     mask[:, :30] = 1
-    masks = Masks([mask, 1 - mask], [np.ones((5, 5)), np.eye(4)], np.eye(40, 56))
+    masks = Masks([mask, 1 - mask], [np.ones((5, 5)), np.eye(4)], keep=np.eye(40, 56))
     many = options | {
         "optimizer": "adam", "warm_start": True, "ema_decay": 0.5, "scales": 2, "init": "noise",
         "color": "luminance", "tv_form": "nine_point", "style_scale": (1.0, 0.7),

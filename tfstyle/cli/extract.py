@@ -276,7 +276,10 @@ def _write_npz(
 
     embeddings = np.stack([style.embedding for style in styles])
     if styles[0].levels:
-        with_grams = [Style(s.levels, made_with, s.name, s.size, s.original_size) for s in styles]
+        with_grams = [
+            Style(s.levels, made_with, name=s.name, size=s.size, original_size=s.original_size)
+            for s in styles
+        ]
         save_styles(output, with_grams, overwrite=overwrite, embeddings=embeddings)
         return
     names = [style.name for style in styles]

@@ -29,7 +29,7 @@ def run_pretrain(options: argparse.Namespace) -> int:
     with count_display(sys.stderr) as show:
         learned = pretrain(
             options.images,
-            options.blocks,
+            blocks=options.blocks,
             base=options.base,
             seed=options.seed,
             patches=options.patches,

@@ -60,7 +60,7 @@ def run_stylize(options: argparse.Namespace) -> int:
     styles = apply_fine_style(options.styles, config, checkpoints=checkpoints)
     run = Run(options.content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
     outputs.check(run)
-    layout = describe_layout(run.setup, run.scales[-1].shape, run.layouts[-1])
+    layout = describe_layout(run.setup, run.scales[-1].shape, layout=run.layouts[-1])
     print(f"tfstyle: {layout}", file=sys.stderr, flush=True)
     run_error: RunError | None = None
     save_error = ""

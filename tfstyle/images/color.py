@@ -16,7 +16,7 @@ MIN_DEVIATION = 1e-4  # a luminance with a smaller standard deviation has no con
 LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G and B
 
 
-def match_colors(image: np.ndarray, target: np.ndarray, method: str = "transport") -> np.ndarray:
+def match_colors(image: np.ndarray, target: np.ndarray, *, method: str = "transport") -> np.ndarray:
     """Give an image the mean and the covariance of another one's colours.
 
     x' = A x + b for every pixel x, where A (Σ_S + ε I) Aᵀ = Σ_C + ε I, b = μ_C - A μ_S and ε = 1e-5; S is

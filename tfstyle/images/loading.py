@@ -13,7 +13,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ class ImageArray:
 
     rgb: np.ndarray
     alpha: np.ndarray | None = None
+    _: KW_ONLY
     bits: int = 8
 
     def fitted(self, size: int, enlarge: bool = False) -> ImageArray:
@@ -56,12 +57,12 @@ class ImageArray:
     def resized(self, shape: tuple[int, int]) -> ImageArray:
         """A copy of ``(height, width)`` pixels; transparent pixels' colours do not bleed into others'."""
         if self.alpha is None:
-            return ImageArray(resize(self.rgb, shape), None, self.bits)
+            return ImageArray(resize(self.rgb, shape), None, bits=self.bits)
         alpha = resize(self.alpha[..., None], shape)
         weighted = resize(self.rgb * self.alpha[..., None], shape)
         visible = weighted / np.maximum(alpha, 1e-3)
         rgb = np.where(alpha > 1e-3, np.clip(visible, 0, 1), resize(self.rgb, shape))
-        return ImageArray(rgb.astype(np.float32), alpha[..., 0], self.bits)
+        return ImageArray(rgb.astype(np.float32), alpha[..., 0], bits=self.bits)
 
     def shrunk(self, factor: float, minimum: int = 1) -> ImageArray:
         """A copy scaled by a factor in 0..1, no side below the minimum unless it is already."""
@@ -76,7 +77,7 @@ class ImageArray:
         return self.rgb * self.alpha[..., None] + (1 - self.alpha[..., None])
 
 
-def resize(array: np.ndarray, shape: tuple[int, int], clip: bool = True) -> np.ndarray:
+def resize(array: np.ndarray, shape: tuple[int, int], *, clip: bool = True) -> np.ndarray:
     """Antialiased (Lanczos) resampling in floating point.
 
     Args:
@@ -195,7 +196,7 @@ def _from_16_bit(array: np.ndarray, pillow_image: Image.Image) -> ImageArray:
     image = _from_array(_upright(array, pillow_image.getexif().get(ORIENTATION, 1)))
     profile = pillow_image.info.get("icc_profile")
     if profile and not _is_srgb(profile):
-        return ImageArray(_profile_to_srgb(image.rgb, profile), image.alpha, 16)
+        return ImageArray(_profile_to_srgb(image.rgb, profile), image.alpha, bits=16)
     return image
 
 
@@ -273,7 +274,7 @@ def _from_array(array: np.ndarray) -> ImageArray:
     channels = values.shape[-1]
     colour = values[..., :3] if channels >= 3 else np.repeat(values[..., :1], 3, -1)
     alpha = values[..., -1] if channels in (2, 4) and values[..., -1].min() < 1 else None
-    return ImageArray(np.ascontiguousarray(colour), alpha, 16 if array.dtype == np.uint16 else 8)
+    return ImageArray(np.ascontiguousarray(colour), alpha, bits=16 if array.dtype == np.uint16 else 8)
 
 
 def _upright(array: np.ndarray, orientation: int) -> np.ndarray:

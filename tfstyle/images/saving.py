@@ -25,7 +25,7 @@ DESCRIPTION = 0x010E  # EXIF and TIFF tag
 
 
 def save(
-    path: Path, image: ImageArray, settings: dict[str, Any] | None = None, overwrite: bool = False
+    path: Path, image: ImageArray, *, settings: dict[str, Any] | None = None, overwrite: bool = False
 ) -> None:
     """Write an image atomically, with an sRGB profile and the settings that made it.
 
@@ -41,12 +41,12 @@ def save(
         OutputError: nothing can be written there, or a file is there.
         RunError: writing failed half way, for instance on a full disk; nothing is left behind.
     """
-    check_output(path, overwrite, image.rgb.shape[:2])
+    check_output(path, overwrite=overwrite, shape=image.rgb.shape[:2])
     kind, _, transparent = IMAGE_FORMATS[path.suffix.lower()]
     text = json.dumps(settings or {})
     if image.alpha is not None and not transparent:
         log.warning("%s: %s has no transparency; flattened on white", path, kind)
-        image = ImageArray(image.on_white(), None, image.bits)
+        image = ImageArray(image.on_white(), None, bits=image.bits)
     planes = [image.rgb] + ([image.alpha[..., None]] if image.alpha is not None else [])
     use_16_bits = image.bits == 16 and kind in ("PNG", "TIFF")
     maximum, dtype = (65535, np.uint16) if use_16_bits else (255, np.uint8)

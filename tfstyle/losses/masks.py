@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import numpy as np
@@ -31,15 +31,16 @@ class Masks:
 
     content: Sequence[Any] = ()
     styles: Sequence[Any] = ()
+    _: KW_ONLY
     keep: Any = None
 
 
-def load_mask(source: Any, what: str) -> np.ndarray:
+def load_mask(source: Any, name: str) -> np.ndarray:
     """Read a mask as float32 ``[height, width]`` in 0..1: the mean of R, G and B, times alpha.
 
     Args:
         source: a path, a PIL image or an array.
-        what: its name in errors.
+        name: of the mask, for errors.
 
     Raises:
         ImageError: it cannot be read.
@@ -48,7 +49,7 @@ def load_mask(source: Any, what: str) -> np.ndarray:
     image = load(source)
     mask = image.rgb.mean(-1) if image.alpha is None else image.rgb.mean(-1) * image.alpha
     if not mask.max() > 0:
-        raise ConfigError(f"{what} is empty: it is black all over")
+        raise ConfigError(f"{name} is empty: it is black all over")
     return mask.astype(np.float32)
 
 
@@ -80,8 +81,9 @@ def blur_mask(mask: np.ndarray, blur: float) -> np.ndarray:
 def position_weights(
     mask: np.ndarray,
     shapes: Mapping[str, tuple[int, int]],
+    *,
     guidance: str,
-    what: str,
+    name: str,
     network: str = "vgg19",
 ) -> dict[str, tf.Tensor]:
     """The weight of each position of each layer, ``w = T² / mean(T²)`` of the guidance channel T.
@@ -94,7 +96,7 @@ def position_weights(
         guidance: how the mask goes through the network: ``average`` takes the mean over what a position
             covers; ``dilate`` keeps positions whose receptive field meets the region; ``erode`` those whose
             receptive field lies inside it.
-        what: the mask's name in errors.
+        name: of the mask, for errors.
         network: ``vgg19`` or ``vgg16``; for any other network the mask is averaged.
 
     Returns:
@@ -112,7 +114,7 @@ def position_weights(
         squares = np.square(channel, dtype=np.float64)
         if not squares.mean() > 1e-8:
             raise ConfigError(
-                f"{what}: nothing is left of it at {layer}, {shape[1]} x {shape[0]}; use a larger region or "
+                f"{name}: nothing is left of it at {layer}, {shape[1]} x {shape[0]}; use a larger region or "
                 "size, lower layers, or guidance average"
             )
         weights[layer] = tf.constant((squares / squares.mean()).astype(np.float32)[None, :, :, None])

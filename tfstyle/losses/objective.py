@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -87,6 +87,7 @@ class Objective:
 
     encoder: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
     content_layers: Mapping[str, float]
+    _: KW_ONLY
     style_layers: Mapping[str, float]
     content_weight: float
     style_weight: float
@@ -100,6 +101,7 @@ class Objective:
         self,
         content: tf.Tensor,
         styles: Sequence[Summaries],
+        *,
         blend_weights: Sequence[float] | None = None,
         regions: Sequence[Region] = (),
         keep: tf.Tensor | None = None,
@@ -122,14 +124,14 @@ class Objective:
         assigned = any(loss.assign for loss, _ in self.style_losses)
         content_summaries = self._summaries(features, {}) if assigned else {}
         style_targets = self.style_targets(
-            styles, blend_weights, len(regions), content=content_summaries, deepest=deepest
+            styles, blend_weights, region_count=len(regions), content=content_summaries, deepest=deepest
         )
         extents = {layer: _extent(target, content) for layer, target in content_features.items()}
         return Targets(
             content=content_features,
             styles=style_targets,
             content_scale={layer: self.normalization.content(extent) for layer, extent in extents.items()},
-            style_scales=self.style_scales(style_targets, regions, features),
+            style_scales=self.style_scales(style_targets, regions, features=features),
             weights=tuple(dict(region.weights) for region in regions),
             kept_region=() if keep is None else (keep, content),
         )
@@ -138,6 +140,7 @@ class Objective:
         self,
         styles: Sequence[Summaries],
         blend_weights: Sequence[float] | None,
+        *,
         region_count: int,
         content: Summaries | None = None,
         deepest: str = "",
@@ -211,7 +214,7 @@ class Objective:
         return blend
 
     def style_scales(
-        self, styles: Sequence[Summaries], regions: Sequence[Region], features: Mapping[str, tf.Tensor]
+        self, styles: Sequence[Summaries], regions: Sequence[Region], *, features: Mapping[str, tf.Tensor]
     ) -> tuple[dict[str, tuple[tf.Tensor, ...]], ...]:
         """For each region, layer -> the factor of each style loss.
 
@@ -282,11 +285,13 @@ class Objective:
                 tuple(_summary(loss, features, weight) for loss, _ in self.style_losses)
                 for weight in region_weights
             ]
-            return self.style_term(layer, summaries, targets)
+            return self.style_term(layer, summaries, targets=targets)
 
         return term
 
-    def style_term(self, layer: str, summaries: Sequence[tuple[Summary, ...]], targets: Targets) -> tf.Tensor:
+    def style_term(
+        self, layer: str, summaries: Sequence[tuple[Summary, ...]], *, targets: Targets
+    ) -> tf.Tensor:
         """E_l, scaled, of the summaries that the style losses take of the image in each region."""
         terms = []
         for of_region, style, scales in zip(summaries, targets.styles, targets.style_scales, strict=True):

@@ -8,7 +8,7 @@ import logging
 import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Style:
 
     levels: Sequence[Grams]
     made_with: Mapping[str, str]
+    _: KW_ONLY
     name: str = ""
     size: int = 0
     original_size: int = 0
@@ -158,7 +159,7 @@ class Style:
             OutputError: nothing can be written there, or a file is there.
             RunError: writing failed half way.
         """
-        save_styles(Path(path), [self], overwrite)
+        save_styles(Path(path), [self], overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], name: str | None = None) -> Style:
@@ -190,7 +191,9 @@ class Style:
                 ]
                 if not levels:
                     raise ConfigError(f"{path}: it holds no Gram matrices; extract it with --grams")
-                return cls(levels, made_with, name or names[index], *(int(n) for n in sizes[index]))
+                size, original_size = (int(n) for n in sizes[index])
+                name = name or names[index]
+                return cls(levels, made_with, name=name, size=size, original_size=original_size)
         except ConfigError:
             raise
         except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
@@ -227,7 +230,7 @@ def describe_encoder(encoder: Encoder, layers: Sequence[str]) -> dict[str, str]:
 
 
 def save_styles(
-    path: Path, styles: Sequence[Style], overwrite: bool = False, embeddings: np.ndarray | None = None
+    path: Path, styles: Sequence[Style], *, overwrite: bool = False, embeddings: np.ndarray | None = None
 ) -> None:
     """Write the styles of several images, all with the same layers.
 
@@ -245,14 +248,15 @@ def save_styles(
             grams = [style.levels[min(level, len(style.levels) - 1)][layer] for style in styles]
             arrays[_array_key(layer, level)] = np.stack(grams)
     write_style_numbers(
-        path, [s.name for s in styles], [(s.size, s.original_size) for s in styles], styles[0].made_with,
-        {**arrays, **({} if embeddings is None else {"embedding": embeddings})},
+        path, [s.name for s in styles], sizes=[(s.size, s.original_size) for s in styles], made_with=styles[0].made_with,
+        arrays={**arrays, **({} if embeddings is None else {"embedding": embeddings})},
     )  # fmt: skip
 
 
 def write_style_numbers(
     path: Path,
     names: Sequence[str],
+    *,
     sizes: Sequence[tuple[int, int]],
     made_with: Mapping[str, str],
     arrays: Mapping[str, np.ndarray],

@@ -39,6 +39,7 @@ Progress = Callable[[str, int, int], None]
 
 def pretrain(
     images: Any,
+    *,
     blocks: int = 3,
     base: str | os.PathLike[str] | Weights | None = None,
     seed: int = 0,
@@ -104,7 +105,7 @@ def pretrain(
             f"{layer.keras_name}/kernel": kernel.reshape(layer.kernel_shape),
             f"{layer.keras_name}/bias": bias,
         }
-    return Weights(arrays, "learned without labels", collection.summary())
+    return Weights(arrays, "learned without labels", note=collection.summary())
 
 
 class _ImageCollection:

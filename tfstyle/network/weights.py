@@ -13,7 +13,7 @@ import io
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Weights:
 
     arrays: Mapping[str, np.ndarray] = field(repr=False)
     source: str
+    _: KW_ONLY
     note: str = ""
     sha256: str = ""
     network: str = "vgg19"
@@ -72,7 +73,7 @@ class Weights:
             digests[layer.name] = running.hexdigest()[:16]
         return digests
 
-    def save(self, path: str | os.PathLike[str], overwrite: bool = False, half: bool = False) -> None:
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False) -> None:
         """Write them to an ``.npz`` file that `load_weights` reads.
 
         Args:
@@ -95,7 +96,7 @@ class Weights:
 
 
 def load_weights(
-    source: str | os.PathLike[str] | Weights = "imagenet", seed: int = 0, network: str = "vgg19"
+    source: str | os.PathLike[str] | Weights = "imagenet", *, seed: int = 0, network: str = "vgg19"
 ) -> Weights:
     """Get weights by name or from a file.
 
@@ -224,7 +225,7 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
         raise
     except Exception as error:  # damaged files fail in every way that zlib, h5py and NumPy know
         raise WeightsError(f"{path}: not a readable {path.suffix} file ({one_line(error)})") from error
-    return Weights(_check_arrays(raw, path, network), path.name, "", digest, network)
+    return Weights(_check_arrays(raw, path, network), path.name, note="", sha256=digest, network=network)
 
 
 def _check_arrays(raw: Mapping[str, np.ndarray], path: Path, network: str) -> dict[str, np.ndarray]:

@@ -29,7 +29,7 @@ class KerasState(NamedTuple):
 
 
 def from_keras(
-    optimizer: keras.optimizers.Optimizer, low: float = LOW, high: float = HIGH, per_pixel: bool = False
+    optimizer: keras.optimizers.Optimizer, *, low: float = LOW, high: float = HIGH, per_pixel: bool = False
 ) -> Optimizer:
     """Drive any Keras optimiser, whose slots are variables, from Python: the loss alone is compiled.
 

@@ -21,7 +21,7 @@ ARMIJO = 1e-4  # share of the decrease that the gradient predicts which a trial 
 History = tuple[tf.Tensor, ...]
 
 
-def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
+def lbfgs(history: int = 10, *, low: float = LOW, high: float = HIGH) -> Optimizer:
     """L-BFGS with projection onto bounds and a backtracking line search, one evaluation per step.
 
     A trial that lowers the loss enough is accepted, its curvature pair (s, y) stored where s·y is
@@ -57,6 +57,7 @@ def lbfgs(history: int = 10, low: float = LOW, high: float = HIGH) -> Optimizer:
 def lbfgs_fixed_step(
     history: int = 100,
     learning_rate: float = 1.0,
+    *,
     low: float = -math.inf,
     high: float = math.inf,
     unit: float = 1.0,

@@ -18,7 +18,7 @@ Step = Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any, Terms]]
 
 
 def make_step(
-    objective: ObjectiveFunction, optimizer: Optimizer, compile: str = "auto", steps: int = 1
+    objective: ObjectiveFunction, optimizer: Optimizer, *, compile: str = "auto", steps: int = 1
 ) -> Step:
     """Make a pure function that moves an image one iteration, traced once per shape.
 
@@ -48,11 +48,13 @@ def make_step(
     if not optimizer.traceable:
         if steps != 1:
             raise ConfigError("steps_per_call must be 1 with an optimiser driven from Python")
-        evaluate = compile_function(lambda image, targets: value_and_gradient(objective, image, targets))
+        evaluate = compile_function(
+            lambda image, targets: value_and_gradient(objective, image, targets=targets)
+        )
         return lambda image, state, targets: optimizer.step(lambda x: evaluate(x, targets), image, state)
 
     def one_step(image: tf.Tensor, state: Any, targets: Any) -> tuple[tf.Tensor, Any, Terms]:
-        return optimizer.step(lambda x: value_and_gradient(objective, x, targets), image, state)
+        return optimizer.step(lambda x: value_and_gradient(objective, x, targets=targets), image, state)
 
     def several_steps(image: tf.Tensor, state: Any, targets: Any) -> tuple[tf.Tensor, Any, Terms]:
         image, state, first_terms = one_step(image, state, targets)
@@ -77,7 +79,7 @@ def make_step(
 
 
 def value_and_gradient(
-    objective: ObjectiveFunction, image: tf.Tensor, targets: Any
+    objective: ObjectiveFunction, image: tf.Tensor, *, targets: Any
 ) -> tuple[Terms, tf.Tensor]:
     """The objective's terms and the total's gradient with respect to the image, both float32.
 

@@ -68,7 +68,7 @@ def local(
     2^(D - d) for the d-th of D layers, activation shift, chained, blurred and inter-layer Gram matrices. The
     losses are balanced here (`tfstyle.losses.balanced_normalization`), unlike in the paper.
     """
-    vgg_weights = load_weights(weights, seed)
+    vgg_weights = load_weights(weights, seed=seed)
     content_layers, style_layers = default_layers(vgg_weights)
     pair = read_image_pair(
         content,

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Job:
 
     content: Path
     styles: tuple[Path, ...]
+    _: KW_ONLY
     output: Path
     config: StyleConfig
 
@@ -85,7 +87,7 @@ def plan_jobs(
                     "rename one"
                 )
             style_config = config if blended else _config_of_style(config, index, len(styles))
-            jobs[output] = Job(content, group, output, style_config)
+            jobs[output] = Job(content, group, output=output, config=style_config)
     return list(jobs.values())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -70,6 +70,7 @@ class TransferInputs:
 
     config: StyleConfig
     original: ImageArray
+    _: KW_ONLY
     content: ImageArray
     styles: Sequence[ImageArray | Style]
     regions: Sequence[np.ndarray]
@@ -211,12 +212,12 @@ def read_inputs(
     return TransferInputs(
         config,
         original,
-        seen_content,
-        styles,
-        regions,
-        style_regions or [None] * len(styles),
-        keep,
-        record.digests,
+        content=seen_content,
+        styles=styles,
+        regions=regions,
+        style_regions=style_regions or [None] * len(styles),
+        keep=keep,
+        digests=record.digests,
     )
 
 
@@ -285,7 +286,7 @@ def _merge_masks(masks: Masks | Sequence[Any] | None, config: StyleConfig) -> Ma
     return Masks(
         given.content if len(given.content) else config.masks or (),
         given.styles if len(given.styles) else config.style_masks or (),
-        config.content_mask if given.keep is None else given.keep,
+        keep=config.content_mask if given.keep is None else given.keep,
     )
 
 
@@ -398,6 +399,6 @@ class ScaleTargets:
             mask,
             layer_shapes(encoder, mask.shape[:2], layers=self._setup.style_layers),
             guidance=self._inputs.config.guidance,
-            what=name,
+            name=name,
             network=encoder.network,
         )

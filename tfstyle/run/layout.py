@@ -56,7 +56,7 @@ def plan_layouts(
     if config.tile != "auto":
         side = (int(config.tile), int(config.tile))
         field = setup.tiled_objective(side).receptive_field
-        tiles(scales[-1].shape, side, field)  # both raise where it cannot be tiled
+        tiles(scales[-1].shape, side, receptive_field=field)  # both raise where it cannot be tiled
         return [
             Layout(_side_if_needed(side, [scale.shape], field), _side_if_needed(side, shapes, field))
             for scale, shapes in zip(scales, style_shapes, strict=True)
@@ -105,8 +105,8 @@ def smaller_layout(
     if side < memory.MIN_TILE_SIDE:
         return None
     field = setup.tiled_objective((side, side)).receptive_field
-    even = even_tile_sides(shape, side, field)
-    tiles(shape, even, field)
+    even = even_tile_sides(shape, side, receptive_field=field)
+    tiles(shape, even, receptive_field=field)
     return layout._replace(side=even, style_side=_side_if_needed(even, style_shapes, field))
 
 
@@ -119,14 +119,19 @@ def estimated_bytes(setup: TransferSetup, shape: Shape, layout: Layout) -> float
     return memory.step_bytes(shape, *features, optimizer, max(layout.side), field)
 
 
-def describe_layout(setup: TransferSetup, shape: Shape, layout: Layout) -> str:
+def describe_layout(setup: TransferSetup, shape: Shape, *, layout: Layout) -> str:
     """Say in one line how much memory a step of a scale takes, and how it is tiled."""
     about = f"a step at {shape[1]} x {shape[0]} pixels takes about"
     gigabytes = estimated_bytes(setup, shape, layout) / 1e9
     if layout.side is None:
         return f"{about} {gigabytes:.1f} GB"
     height, width = layout.side
-    overhead = margin_overhead(shape, layout.side, setup.tiled_objective(layout.side).receptive_field) - 1
+    overhead = (
+        margin_overhead(
+            shape, layout.side, receptive_field=setup.tiled_objective(layout.side).receptive_field
+        )
+        - 1
+    )
     tiling = f"tiles of {width} x {height}; their margins add {100 * overhead:.0f}% of work"
     return f"{about} {gigabytes:.1f} GB in {tiling}"
 
@@ -152,7 +157,7 @@ def _fitting_layout(
     try:
         smallest = (memory.MIN_TILE_SIDE, memory.MIN_TILE_SIDE)
         field = setup.tiled_objective(smallest).receptive_field
-        tiles(shape, smallest, field)
+        tiles(shape, smallest, receptive_field=field)
     except ConfigError as error:
         log.warning("the step may not fit into memory, and cannot be tiled: %s", error)
         return Layout()
@@ -161,11 +166,13 @@ def _fitting_layout(
         pairs = _affordable_pairs(setup, shape, limit, field)
         optimizer = setup.optimizer_with(pairs)
         largest = memory.largest_tile_side(shape, limit, *features, optimizer, field)
-        side = even_tile_sides(shape, largest, field)
+        side = even_tile_sides(shape, largest, receptive_field=field)
     if any(map(too_large, style_shapes)):
         style = max(style_shapes, key=lambda image: image[0] * image[1])
         largest = memory.largest_tile_side(style, limit, *features, setup.optimizer, field)
-        style_side = _side_if_needed(even_tile_sides(style, largest, field), style_shapes, field)
+        style_side = _side_if_needed(
+            even_tile_sides(style, largest, receptive_field=field), style_shapes, field
+        )
     return Layout(side, style_side, pairs)
 
 

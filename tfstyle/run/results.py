@@ -21,7 +21,7 @@ from tfstyle.files import check_writable, write_atomically
 from tfstyle.images import ImageArray, save
 
 
-@dataclass
+@dataclass(kw_only=True)
 class History:
     """The loss at every iteration; lists of equal length.
 

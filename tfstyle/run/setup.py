@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
 import keras
@@ -176,6 +176,7 @@ class TransferSetup:
 
     encoder: Encoder
     content_layers: tuple[str, ...]
+    _: KW_ONLY
     style_layers: tuple[str, ...]
     objective: Objective
     optimizer: Optimizer
@@ -276,11 +277,11 @@ def make_setup(
     return TransferSetup(
         encoder,
         content_layers,
-        style_layers,
-        _make_objective(config, encoder, content_layers, style_layers),
-        _make_optimizer(config, optimizer),
-        device,
-        compiler,
+        style_layers=style_layers,
+        objective=_make_objective(config, encoder, content_layers, style_layers),
+        optimizer=_make_optimizer(config, optimizer),
+        device=device,
+        compiler=compiler,
         lbfgs_pairs=config.lbfgs_history if has_lbfgs else None,
         make_lbfgs=lambda pairs: _make_optimizer(config.replace({"lbfgs_history": pairs}), None),
     )

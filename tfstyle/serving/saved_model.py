@@ -133,8 +133,8 @@ def _holds(signature: str, name: str, signatures: Signatures) -> str:
             "the bytes of JPEG, PNG, BMP (24 or 32 bits per pixel), GIF (its first frame, which must fill "
             "its screen) or, where the server's TensorFlow reads it, still WebP files, each of at most "
             f"{limits.max_file_bytes} bytes and {limits.max_pixels} pixels, and resized to {signatures.size} "
-            f"on its longest side; at least {minimum} pixels a side before and after; EXIF orientation, colour "
-            "profile and transparency are not read"
+            f"on its longest side; at least {minimum} pixels a side before and after; EXIF orientation, "
+            "colour profile and transparency are not read"
         )
     words = {
         "images": pixels.format(limits.max_pixels) + (" of the batch" if signature == "content" else ""),

@@ -25,7 +25,7 @@ PRECISIONS = {"float32": "float32", "float16": "float32", "bfloat16": "bfloat16"
 PIXELS_AT_ONCE = 2**20  # of a batch; a larger batch is encoded in parts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What one request may ask for.
 

@@ -95,7 +95,7 @@ def _split_crop(span: Span, length: int) -> Iterator[tuple[slice, slice]]:
             yield slice(begin, end), slice(begin + offset, end + offset)
 
 
-def tiles(shape: Sequence[int], side: int | Sequence[int], receptive_field: ReceptiveField) -> list[Tile]:
+def tiles(shape: Sequence[int], side: int | Sequence[int], *, receptive_field: ReceptiveField) -> list[Tile]:
     """Cut an image into tiles, row by row.
 
     Crops have the same size but for the last ones, which end at the image's border: at most two different
@@ -144,7 +144,7 @@ def _spans(length: int, side: int, receptive_field: ReceptiveField) -> list[Span
     return spans
 
 
-def layer_positions(span: Span, length: int, stride: int) -> tuple[int, int, int]:
+def layer_positions(span: Span, length: int, *, stride: int) -> tuple[int, int, int]:
     """The positions of a tile's inside in a layer, along one axis.
 
     Args:
@@ -161,17 +161,17 @@ def layer_positions(span: Span, length: int, stride: int) -> tuple[int, int, int
 
 
 def margin_overhead(
-    shape: Sequence[int], side: int | Sequence[int], receptive_field: ReceptiveField
+    shape: Sequence[int], side: int | Sequence[int], *, receptive_field: ReceptiveField
 ) -> float:
     """The pixels of all crops divided by those of the image: how much more work the tiles' margins make."""
     area = sum(
         (t.rows.crop_end - t.rows.crop_begin) * (t.columns.crop_end - t.columns.crop_begin)
-        for t in tiles(shape, side, receptive_field)
+        for t in tiles(shape, side, receptive_field=receptive_field)
     )
     return area / (shape[0] * shape[1])
 
 
-def even_tile_sides(shape: Sequence[int], side: int, receptive_field: ReceptiveField) -> tuple[int, int]:
+def even_tile_sides(shape: Sequence[int], side: int, *, receptive_field: ReceptiveField) -> tuple[int, int]:
     """Sides down and across, no larger than this, with which all tiles have about the same size."""
     alignment = receptive_field.alignment
     down, across = (-(-length // (math.ceil(length / side) * alignment)) * alignment for length in shape)

@@ -45,7 +45,7 @@ class TiledObjective:
     """
 
     def __init__(
-        self, objective: Objective, encoder: Encoder, side: int | Sequence[int], compile: str = "graph"
+        self, objective: Objective, encoder: Encoder, *, side: int | Sequence[int], compile: str = "graph"
     ) -> None:
         self.side, self.receptive_field = side, receptive_field(encoder)
         self._objective = objective
@@ -58,7 +58,7 @@ class TiledObjective:
             )
         strides = self.receptive_field.strides
         layers_by_size = sorted(objective.style_layers, key=lambda layer: strides[layer])
-        self.tile_step = TileStep(objective, layers_by_size, compile)
+        self.tile_step = TileStep(objective, layers_by_size, compile=compile)
         self._compiled_band_variation = tf.function(self._band_variation, autograph=False)
 
     def style_summary(self, image: np.ndarray, weights: Mapping[str, Any] | None = None) -> Summaries:
@@ -71,6 +71,7 @@ class TiledObjective:
         self,
         content: np.ndarray,
         styles: Sequence[Summaries],
+        *,
         blend_weights: Sequence[float] | None = None,
         regions: Sequence[Region] = (),
         keep: np.ndarray | None = None,
@@ -80,7 +81,7 @@ class TiledObjective:
         # Features of any image: only the layers' order and channels count.
         side = 4 * self.receptive_field.alignment
         any_features = objective.encoder(tf.zeros([1, side, side, 3]))
-        style_targets = objective.style_targets(styles, blend_weights, len(regions))
+        style_targets = objective.style_targets(styles, blend_weights, region_count=len(regions))
         features, extents = self._content_targets(content)
         return Targets(
             content=features,
@@ -88,7 +89,7 @@ class TiledObjective:
             content_scale={
                 layer: objective.normalization.content(extent) for layer, extent in extents.items()
             },
-            style_scales=objective.style_scales(style_targets, regions, any_features),
+            style_scales=objective.style_scales(style_targets, regions, features=any_features),
             weights=tuple({k: np.asarray(w) for k, w in region.weights.items()} for region in regions),
             kept_region=() if keep is None else (np.asarray(keep), content),
         )
@@ -112,7 +113,7 @@ class TiledObjective:
             terms = {
                 f"style/{layer}": objective.style_weight
                 * weight
-                * objective.style_term(layer, [region[layer] for region in summaries], targets)
+                * objective.style_term(layer, [region[layer] for region in summaries], targets=targets)
                 for layer, weight in objective.style_layers.items()
             }
             style = tf.add_n(list(terms.values())) if terms else tf.constant(0.0)
@@ -160,14 +161,14 @@ class TiledObjective:
         _, height, width, _ = image.shape
         return [
             (tile, self._place(tile, height, width))
-            for tile in tiles((height, width), self.side, self.receptive_field)
+            for tile in tiles((height, width), self.side, receptive_field=self.receptive_field)
         ]
 
     def _place(self, tile: Tile, height: int, width: int) -> TilePlace:
         sizes, begins, slices = [], {}, {}
         for layer, stride in self.receptive_field.strides.items():
-            top, rows, all_rows = layer_positions(tile.rows, height, stride)
-            left, columns, all_columns = layer_positions(tile.columns, width, stride)
+            top, rows, all_rows = layer_positions(tile.rows, height, stride=stride)
+            left, columns, all_columns = layer_positions(tile.columns, width, stride=stride)
             sizes.append(LayerSize(layer, rows, columns, all_rows * all_columns))
             begins[layer] = tf.constant([top, left])
             row, column = tile.rows.begin // stride, tile.columns.begin // stride

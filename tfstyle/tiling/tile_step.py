@@ -62,7 +62,7 @@ class TileStep:
         compile: ``xla``, ``graph`` or ``eager``.
     """
 
-    def __init__(self, objective: Objective, layers_by_size: Sequence[str], compile: str) -> None:
+    def __init__(self, objective: Objective, layers_by_size: Sequence[str], *, compile: str) -> None:
         self._objective, self._layers_by_size, self._compile = objective, list(layers_by_size), compile
         self._functions: dict[Any, Callable[..., Any]] = {}
 
@@ -71,7 +71,7 @@ class TileStep:
         return self._compiled(self._content, place.sizes)(crop, place.begins)
 
     def terms(
-        self, place: TilePlace, crop: tf.Tensor, weights: Sequence[Tensors], content: Tensors
+        self, place: TilePlace, crop: tf.Tensor, *, weights: Sequence[Tensors], content: Tensors
     ) -> tuple[Tensors, RegionSummaries]:
         """½ Σ (F - P)² of each content layer, and the style losses' summaries of the inside.
 
@@ -87,6 +87,7 @@ class TileStep:
         self,
         place: TilePlace,
         crop: tf.Tensor,
+        *,
         weights: Sequence[Tensors],
         content: Tensors,
         shares: Sequence[Tensors],
