@@ -104,7 +104,9 @@ def blurred(image, shape, sigma, mode, constant=0.0):
 )
 def test_gaussian_filter2d(shape, padding, mode):
     """Within 1e-6, the project's tolerance for float32 sums of this size."""
-    found = addons.gaussian_filter2d(tf.constant(images()), shape, (1.3, 0.7), padding, 0.25)
+    found = addons.gaussian_filter2d(
+        tf.constant(images()), shape, sigma=(1.3, 0.7), padding=padding, constant_values=0.25
+    )
     truth = blurred(images(), shape, (1.3, 0.7), mode, 0.25)
     assert reference.relative_error(found, truth) < 1e-6
 
@@ -119,14 +121,16 @@ def test_gaussian_filter2d_is_theirs_and_so_is_what_stands_in(padding, monkeypat
     for hidden in (False, True):
         if hidden:
             monkeypatch.setattr(addons, "_load", lambda: (None, "hidden"))
-        found = addons.gaussian_filter2d(tf.constant(images()), (5, 3), (1.5, 0.8), padding, 0.5)
+        found = addons.gaussian_filter2d(
+            tf.constant(images()), (5, 3), sigma=(1.5, 0.8), padding=padding, constant_values=0.5
+        )
         assert reference.relative_error(found, theirs) < 1e-6
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_gaussian_filter2d_keeps_type_and_shape_in_a_graph(dtype):
     image = tf.cast(images(), dtype)
-    function = tf.function(lambda x: addons.gaussian_filter2d(x, (3, 3), 1.0), autograph=False)
+    function = tf.function(lambda x: addons.gaussian_filter2d(x, (3, 3), sigma=1.0), autograph=False)
     spec = tf.TensorSpec([None, None, 12, 3], dtype)
     assert function.get_concrete_function(spec).structured_outputs.shape.as_list() == [None, None, 12, 3]
     found = function(image)
@@ -141,7 +145,7 @@ def test_gaussian_filter2d_has_its_adjoint_for_gradient():
     with tf.GradientTape() as tape:
         x = tf.constant(images())
         tape.watch(x)
-        total = tf.reduce_sum(u * addons.gaussian_filter2d(x, (5, 5), 1.2, "CONSTANT"))
+        total = tf.reduce_sum(u * addons.gaussian_filter2d(x, (5, 5), sigma=1.2, padding="CONSTANT"))
     truth = blurred(u.numpy(), (5, 5), (1.2, 1.2), "constant")
     assert reference.relative_error(tape.gradient(total, x), truth) < 1e-6
 
@@ -149,7 +153,7 @@ def test_gaussian_filter2d_has_its_adjoint_for_gradient():
 @pytest.mark.parametrize(("shape", "sigma"), [((0, 3), 1.0), ((3, 3), 0.0), ((3, 3), (1.0, -1.0))])
 def test_gaussian_filter2d_refuses(shape, sigma):
     with pytest.raises(ConfigError, match="all must be above 0"):
-        addons.gaussian_filter2d(tf.constant(images()), shape, sigma)
+        addons.gaussian_filter2d(tf.constant(images()), shape, sigma=sigma)
 
 
 def warped(image, flow):

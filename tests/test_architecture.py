@@ -169,7 +169,12 @@ def positional(function):
 
 def public_functions():
     """Every public function and class, and every public method of a public class."""
-    seen = {}
+    seen = {
+        f"tfstyle.{name}.{function.__name__}": function
+        for name in ("addons", "device", "files", "layers")
+        for function in vars(importlib.import_module(f"tfstyle.{name}")).values()
+        if inspect.isfunction(function) and not function.__name__.startswith("_")
+    }
     for folder in [None, *sorted(BELOW)]:
         module = tfstyle if folder is None else importlib.import_module(f"tfstyle.{folder}")
         for name in module.__all__:

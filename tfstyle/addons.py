@@ -88,6 +88,7 @@ def _load() -> tuple[Any, str]:
 def gaussian_filter2d(
     image: tf.Tensor,
     filter_shape: tuple[int, int] = (3, 3),
+    *,
     sigma: tuple[float, float] | float = 1.0,
     padding: str = "REFLECT",
     constant_values: float = 0.0,
@@ -190,7 +191,7 @@ def instance_normalization(**options: Any) -> keras.layers.Layer:
 
 
 def optimizer(
-    name: str, learning_rate: float = 0.02, beta_1: float = 0.9, beta_2: float = 0.999, **numbers: Any
+    name: str, learning_rate: float = 0.02, *, beta_1: float = 0.9, beta_2: float = 0.999, **numbers: Any
 ) -> Any:
     """One of tensorflow-addons' optimisers by its name in `CLASSES`, or the same one of Keras.
 

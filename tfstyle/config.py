@@ -41,11 +41,11 @@ ADDONS = (
 
 
 def _option(
-    default: Any, words: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf
+    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf
 ) -> Any:
     """A dataclass field with what the check and the command line need to know about it."""
     return dataclasses.field(
-        default=default, metadata={"help": words, "choices": choices, "low": low, "high": high}
+        default=default, metadata={"help": help, "choices": choices, "low": low, "high": high}
     )
 
 
@@ -134,7 +134,7 @@ class StyleConfig:
     stayed a tenth above that of L-BFGS, and stars and swirls came out fainter).
 
     Where the options come from: ``color``, ``masks``, ``guidance`` and ``fine_style`` from Gatys et al. 2017,
-    Controlling Perceptual Factors; ``style_losses`` as `tfstyle.style_losses` and its kin say of each;
+    Controlling Perceptual Factors; ``style_losses`` as their functions in `tfstyle.losses` say;
     ``normalize_gradients`` and ``style_scale`` from jcjohnson/neural-style; ``ema_decay``, ``warm_start``,
     ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and ``replicate_first``
     from crowsonkb/style-transfer-pytorch; ``content_mask`` as in inpainting: pixels that stay take no part.

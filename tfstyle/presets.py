@@ -20,12 +20,12 @@ class Preset(NamedTuple):
     """A set of options.
 
     Attributes:
-        words: whose it is.
+        summary: the paper or program that it is of.
         options: what differs from the defaults.
         differs: in what its pictures or losses are not the program's own; empty: in nothing known.
     """
 
-    words: str
+    summary: str
     options: Mapping[str, Any]
     differs: str = ""
 

@@ -2,8 +2,8 @@
 
 For a network cut at conv3_4 and at full depth: seconds per pixel of an Adam step at the large size in tiles,
 over those of the untiled step at 1024 x 1024, both from runs as users start them; the same as it would be
-without any halo; and the peak of the resident memory, against what was allowed. Each run has a process of its
-own, and they take turns. Two passes instead of one cost 1.5 times before any halo.
+without any margin; and the peak of the resident memory, against what was allowed. Each run has a process of
+its own, and they take turns. Two passes instead of one cost 1.5 times before any margin.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SMALL = 1024
 
 
 def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dict[str, float]:
-    """Seconds of a step (median, the first left out), the halo's share, and GB held at the peak."""
+    """Seconds of a step (median, the first left out), the margins' share, and GB held at the peak."""
     import numpy as np
 
     from tfstyle import StyleConfig
@@ -49,13 +49,13 @@ def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dic
     for _ in run:
         ends.append(time.perf_counter())
     side = run.layouts[-1].side
-    view = None if side is None else run.setup.tiled_objective(side).view
+    view = None if side is None else run.setup.tiled_objective(side).receptive_field
     # Not ru_maxrss, which a child inherits from a larger parent.
     status = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     return {
         "seconds": statistics.median(b - a for a, b in itertools.pairwise(ends)),
-        "halo": 1.0 if view is None else margin_overhead((size, size), side, receptive_field=view),
+        "overhead": 1.0 if view is None else margin_overhead((size, size), side, receptive_field=view),
         "side": 0 if side is None else side[0],
         "peak": peak * 1024 / 1e9,
     }
@@ -80,10 +80,10 @@ def main() -> None:
     options = parser.parse_args()
     print(machine.line())
     print(
-        f"| deepest layer | tiles | halo | time per pixel, tiled {options.large} / whole {SMALL} | goal | ",
+        f"| deepest layer | tiles | margins | time per pixel, tiled {options.large} / whole {SMALL} ",
         end="",
     )
-    print("without halo | peak |\n|---|---|---|---|---|---|---|")
+    print("| goal | without margins | peak |\n|---|---|---|---|---|---|---|")
     for depth in options.depths:
         before = in_a_process(SMALL, depth, None, 9)
         large = in_a_process(options.large, depth, options.memory, options.iterations)
@@ -91,8 +91,8 @@ def main() -> None:
         small = (before["seconds"] + after["seconds"]) / 2
         ratio = large["seconds"] / small / (options.large / SMALL) ** 2
         print(
-            f"| {depth} | {large['side']:.0f} px | {large['halo']:.2f} | {ratio:.2f} | {DEPTHS[depth][2]} | "
-            f"{ratio / large['halo']:.2f} | {large['peak']:.2f} GB |",
+            f"| {depth} | {large['side']:.0f} px | {large['overhead']:.2f} | {ratio:.2f} "
+            f"| {DEPTHS[depth][2]} | {ratio / large['overhead']:.2f} | {large['peak']:.2f} GB |",
             flush=True,
         )
 

@@ -163,7 +163,7 @@ def test_presets_are_listed(capsys):
     assert cli.main(["presets"]) == 0
     said = capsys.readouterr().out
     for name, preset in PRESETS.items():
-        assert f"{name}: {preset.words}" in said
+        assert f"{name}: {preset.summary}" in said
         assert preset.differs in said
         for option in preset.options:
             assert re.search(rf"^    {option} ", said, re.M)

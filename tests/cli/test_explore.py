@@ -90,7 +90,7 @@ def test_every_experiment_is_listed_with_what_it_shows(capsys):
     assert stopped("explore", "--help") == 0
     words = capsys.readouterr().out
     for name, entry in RECIPES.items():
-        assert any(line.split(maxsplit=1) == [name, entry.words] for line in words.splitlines()), name
+        assert any(line.split(maxsplit=1) == [name, entry.summary] for line in words.splitlines()), name
 
 
 def test_help_is_the_docstrings(capsys):

@@ -320,7 +320,8 @@ def test_losses_and_gradients_agree_with_another_framework(data, pooling):
         shares = dict.fromkeys(style_layers, 1 / 3)
         objective = Objective(
             encoder.features, {content_layer: 1.0}, style_layers=shares,
-            content_weight=float(kind == "content"), style_weight=float(kind == "style"), normalization=paper_normalization,
+            content_weight=float(kind == "content"), style_weight=float(kind == "style"),
+            normalization=paper_normalization,
         )  # fmt: skip
         goal = objective.targets(content, [objective.style_summary(style)])
         name = "content_loss/conv3_3" if kind == "content" else "style_loss"

@@ -136,9 +136,9 @@ def test_with_unit_gradients_the_unit_of_a_loss_does_not_matter(name, small_enco
 
     def gradient(normalization, unit_gradients):
         objective = Objective(
-            small_encoder.features, {}, style_layers={"conv1_1": 1.0, "conv2_1": 1.0}, content_weight=0.0, style_weight=1.0,
-            normalization=normalization, style_losses=((STYLE_LOSSES[name], 1.0),),
-            unit_gradients=unit_gradients,
+            small_encoder.features, {}, style_layers={"conv1_1": 1.0, "conv2_1": 1.0},
+            content_weight=0.0, style_weight=1.0, normalization=normalization,
+            style_losses=((STYLE_LOSSES[name], 1.0),), unit_gradients=unit_gradients,
         )  # fmt: skip
         targets = objective.targets(picture, [objective.style_summary(other)])
         with tf.GradientTape() as tape:

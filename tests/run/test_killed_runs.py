@@ -124,14 +124,14 @@ WATCHED = """
 import json, os, sys
 from tests.conftest import make_picture
 from tfstyle import StyleConfig
-from tfstyle.checkpoint import Checkpoints
-from tfstyle.runs import Run
+from tfstyle.run import CheckpointFolder, Run
 
 folder, weights, optimizer, leaked = sys.argv[1:]
 options = {"weights": weights, "size": 32, "scales": 1, "iterations": 2500, "optimizer": optimizer}
 config = StyleConfig().replace(options)
 page, resident, kept = os.sysconf("SC_PAGE_SIZE"), [], []
-run = Run(make_picture(40, 56, 2), make_picture(48, 44, 3), config, checkpoints=Checkpoints(folder, 0.2))
+checkpoints = CheckpointFolder(folder, every=0.2)
+run = Run(make_picture(40, 56, 2), make_picture(48, 44, 3), config, checkpoints=checkpoints)
 for step in run:
     if step.iteration % 10 == 0:
         with open("/proc/self/statm") as file:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfstyle import Encoder, StyleConfig, adam, cli, lbfgs, stylize
 from tfstyle.images import read_settings
 from tfstyle.optim import averaged, from_keras
-from tfstyle.run import layout, make_setup
+from tfstyle.run import Scale, layout, make_setup
 from tfstyle.tiling import ReceptiveField, memory
 
 FIELD = ReceptiveField({"conv1_1": 1, "conv3_1": 4}, 24, False)
@@ -31,7 +31,7 @@ def held(what):
 options = json.loads(sys.argv[1])
 pixels = np.random.default_rng(0).integers(0, 256, (options["size"], options["size"], 3), np.uint8)
 run = Run(pixels, pixels[:256, :256], StyleConfig(weights="random", scales=1, **options))
-before, estimate = held("VmRSS"), estimated_bytes(run.preparation, run.shapes[-1], run.layouts[-1])
+before, estimate = held("VmRSS"), estimated_bytes(run.setup, run.scales[-1].shape, run.layouts[-1])
 for _ in run:
     pass
 print(json.dumps([estimate, held("VmHWM") - before]))
@@ -75,21 +75,27 @@ def test_what_an_optimiser_keeps_for_each_number():
 
 
 def test_smaller_tiles_take_less_and_the_largest_that_fits_is_found():
-    shape, features = (3000, 2000), (1000.0, 32.0)
-    sizes = [memory.step_bytes(shape, *features, adam(), side, FIELD) for side in (128, 512, 1024, 2048)]
+    shape, features = (3000, 2000), memory.FeatureBytes(1000.0, 32.0)
+
+    def largest(limit):
+        return memory.largest_tile_side(shape, adam(), limit=limit, features=features, receptive_field=FIELD)
+
+    sizes = [
+        memory.step_bytes(shape, adam(), features=features, side=side, receptive_field=FIELD)
+        for side in (128, 512, 1024, 2048)
+    ]
     assert sizes == sorted(sizes)
-    assert sizes[-1] < 1.5 * memory.step_bytes(shape, *features, adam())
-    side = memory.largest_tile_side(shape, sizes[1], *features, adam(), FIELD)
-    assert side == 512
-    assert memory.largest_tile_side(shape, 1e12, *features, adam(), FIELD) == memory.MAX_TILE_SIDE
-    assert memory.largest_tile_side(shape, 1.0, *features, adam(), FIELD) == memory.MIN_TILE_SIDE
+    assert sizes[-1] < 1.5 * memory.step_bytes(shape, adam(), features=features)
+    assert largest(sizes[1]) == 512
+    assert largest(1e12) == memory.MAX_TILE_SIDE
+    assert largest(1.0) == memory.MIN_TILE_SIDE
 
 
 def test_pairs_that_fit():
     each = 2 * 12 * 100 * 100
-    assert memory.affordable_pairs((100, 100), 3.5 * each, 10) == 4  # and the first
-    assert memory.affordable_pairs((100, 100), -1e9, 10) == 1
-    assert memory.affordable_pairs((100, 100), 1e12, 10) == 10
+    assert memory.affordable_pairs((100, 100), 3.5 * each, wanted=10) == 4  # and the first
+    assert memory.affordable_pairs((100, 100), -1e9, wanted=10) == 1
+    assert memory.affordable_pairs((100, 100), 1e12, wanted=10) == 10
 
 
 def test_the_budget(monkeypatch):
@@ -140,7 +146,7 @@ def test_too_little_memory_is_said_with_the_tiles(painted):
     assert "GB at 48 x 34 pixels, and" in said.err
     assert "in tiles too it takes more than there is: a smaller size may be needed" in said.err
     assert re.search(
-        r"a step at 48 x 34 pixels takes about [\d.]+ GB in tiles of \d+ x \d+; their halo", said.err
+        r"a step at 48 x 34 pixels takes about [\d.]+ GB in tiles of \d+ x \d+; their margins", said.err
     )
 
 
@@ -227,16 +233,17 @@ def test_64_megapixels_are_planned_within_what_there_is(small_weights, monkeypat
     config = StyleConfig(optimizer=optimizer, precision="bfloat16", tile="auto")
     encoder = Encoder(("conv1_1", "conv2_1", "conv2_2"), small_weights, dtype="bfloat16")
     chosen = config.replace({"style_layers": ("conv1_1", "conv2_1"), "content_layers": ("conv2_2",)})
-    prepared = make_setup(chosen, "/CPU:0", [], encoder)
+    prepared = make_setup(chosen, "/CPU:0", encoder=encoder)
     # Of the content's features, 2 bytes for 128 channels at a quarter of the positions.
     monkeypatch.setattr(memory, "budget", lambda gigabytes, device: limit + 64 * 8192**2)
-    (plan,) = layout.plan_layouts(config, prepared, [(8192, 8192)], [[(900, 600)]])
+    scales = [Scale(1, (8192, 8192), 1.0, 1)]
+    (plan,) = layout.plan_layouts(config, prepared, scales=scales, style_shapes=[[(900, 600)]])
     assert max(plan.side) <= memory.MAX_TILE_SIDE
     assert plan.style_side is None
     assert layout.estimated_bytes(prepared, (8192, 8192), plan) <= limit + 64 * 8192**2
     if optimizer != "adam":
-        assert 1 <= plan.history < 10
-        images = memory.state_images(prepared.optimizer_keeping(plan.history)) * 12 * 8192**2
+        assert 1 <= plan.lbfgs_pairs < 10
+        images = memory.state_images(prepared.optimizer_with(plan.lbfgs_pairs)) * 12 * 8192**2
         assert images < limit < images + 8 * 12 * 8192**2  # one pair more would not fit
 
 

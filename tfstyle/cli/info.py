@@ -15,7 +15,7 @@ from tfstyle.presets import PRESETS
 def run_presets(options: argparse.Namespace) -> int:
     """``tfstyle presets``: what there is, and what each sets."""
     for name, preset in PRESETS.items():
-        print(f"{name}: {preset.words}{preset.differs and f' ({preset.differs})'}")
+        print(f"{name}: {preset.summary}{preset.differs and f' ({preset.differs})'}")
         for option, value in preset.options.items():
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             print(f"    {option:22}{'default' if value is None else shown}")

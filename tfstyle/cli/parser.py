@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_export(add("export", help="write a SavedModel for TensorFlow Serving"))
     _add_explore(add("explore", help="rebuild the papers' experiments, and vary them"))
     for name in SHORTCUTS:
-        add(name, help=RECIPES[name].words)
+        add(name, help=RECIPES[name].summary)
     add("presets", help="the named sets of options").set_defaults(command=run_presets)
     info = add("info", help="versions, device, and what auto would choose")
     info.set_defaults(command=run_info)
@@ -220,7 +220,7 @@ def _add_batch(command: argparse.ArgumentParser) -> None:
 def _add_explore(command: argparse.ArgumentParser) -> None:
     """The experiment's name; the rest is the experiment's own."""
     command.set_defaults(command=run_explore)
-    names = "\n".join(f"  {name:14}{recipe.words}" for name, recipe in RECIPES.items())
+    names = "\n".join(f"  {name:14}{recipe.summary}" for name, recipe in RECIPES.items())
     command.formatter_class = argparse.RawDescriptionHelpFormatter
     command.epilog = f"experiments:\n{names}\n\ntfstyle explore NAME --help lists the options of one."
     command.add_argument("name", metavar="NAME", choices=tuple(RECIPES), help="which experiment")

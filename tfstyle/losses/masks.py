@@ -75,7 +75,9 @@ def blur_mask(mask: np.ndarray, blur: float) -> np.ndarray:
     radii = [min(math.ceil(3 * sigma), side) for side in mask.shape]
     shape = (2 * radii[0] + 1, 2 * radii[1] + 1)
     with tf.device("/CPU:0"):  # before a device is chosen
-        return gaussian_filter2d(mask[None, :, :, None], shape, sigma, "SYMMETRIC").numpy()[0, :, :, 0]
+        return gaussian_filter2d(mask[None, :, :, None], shape, sigma=sigma, padding="SYMMETRIC").numpy()[
+            0, :, :, 0
+        ]
 
 
 def position_weights(

@@ -187,12 +187,12 @@ class Objective:
 
     def layer_features(self, features: Mapping[str, tf.Tensor], layer: str) -> list[tf.Tensor]:
         """The layer's features, and those of the deeper style layers that any of the style losses needs."""
-        deeper = max((loss.deeper_layers for loss, _ in self.style_losses), default=0)
-        if deeper == 0:
+        deeper_layers = max((loss.deeper_layers for loss, _ in self.style_losses), default=0)
+        if deeper_layers == 0:
             return [features[layer]]
         layers = self._style_layers_by_size(features)
         index = layers.index(layer)
-        return [features[name] for name in layers[index : index + deeper + 1]]
+        return [features[name] for name in layers[index : index + deeper_layers + 1]]
 
     def _style_layers_by_size(self, features: Mapping[str, tf.Tensor]) -> list[str]:
         """The style layers, those with larger maps first."""

@@ -247,10 +247,15 @@ def save_styles(
         for layer in styles[0].levels[0]:
             grams = [style.levels[min(level, len(style.levels) - 1)][layer] for style in styles]
             arrays[_array_key(layer, level)] = np.stack(grams)
+    if embeddings is not None:
+        arrays["embedding"] = embeddings
     write_style_numbers(
-        path, [s.name for s in styles], sizes=[(s.size, s.original_size) for s in styles], made_with=styles[0].made_with,
-        arrays={**arrays, **({} if embeddings is None else {"embedding": embeddings})},
-    )  # fmt: skip
+        path,
+        [style.name for style in styles],
+        sizes=[(style.size, style.original_size) for style in styles],
+        made_with=styles[0].made_with,
+        arrays=arrays,
+    )
 
 
 def write_style_numbers(

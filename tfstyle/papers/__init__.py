@@ -25,11 +25,11 @@ class Recipe(NamedTuple):
 
     Attributes:
         module: name of the module in this package.
-        words: one line of help.
+        summary: one line of help.
     """
 
     module: str
-    words: str
+    summary: str
 
 
 #: Name of the command and, with underscores, of the function -> its module and its line of help.

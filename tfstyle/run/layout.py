@@ -10,6 +10,7 @@ from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError
 from tfstyle.layers import NETWORKS, Layer
 from tfstyle.network import CUSTOM_MODEL
+from tfstyle.optim import Optimizer
 from tfstyle.run.setup import Scale, Shape, TransferSetup
 from tfstyle.tiling import ReceptiveField, even_tile_sides, margin_overhead, memory, tiles
 
@@ -114,9 +115,10 @@ def estimated_bytes(setup: TransferSetup, shape: Shape, layout: Layout) -> float
     """Estimate how many bytes a step of a scale takes at most, beside what the process holds already."""
     optimizer, features = setup.optimizer_with(layout.lbfgs_pairs), _feature_bytes(setup)
     if layout.side is None:
-        return memory.step_bytes(shape, *features, optimizer)
+        return memory.step_bytes(shape, optimizer, features=features)
     field = setup.tiled_objective(layout.side).receptive_field
-    return memory.step_bytes(shape, *features, optimizer, max(layout.side), field)
+    side = max(layout.side)
+    return memory.step_bytes(shape, optimizer, features=features, side=side, receptive_field=field)
 
 
 def describe_layout(setup: TransferSetup, shape: Shape, *, layout: Layout) -> str:
@@ -147,12 +149,14 @@ def _fitting_layout(
     setup: TransferSetup, shape: Shape, style_shapes: Sequence[Shape], limit: float
 ) -> Layout:
     """The layout with which a step takes no more than a limit in bytes, if there is one."""
-    features = None if setup.encoder.network == CUSTOM_MODEL else _feature_bytes(setup)
-
-    def too_large(image: Shape) -> bool:
-        return features is not None and memory.step_bytes(image, *features, setup.optimizer) > limit
-
-    if features is None or not any(map(too_large, [shape, *style_shapes])):
+    if setup.encoder.network == CUSTOM_MODEL:  # its memory is not known
+        return Layout()
+    features = _feature_bytes(setup)
+    too_large = [
+        memory.step_bytes(image, setup.optimizer, features=features) > limit
+        for image in (shape, *style_shapes)
+    ]
+    if not any(too_large):
         return Layout()
     try:
         smallest = (memory.MIN_TILE_SIDE, memory.MIN_TILE_SIDE)
@@ -161,18 +165,20 @@ def _fitting_layout(
     except ConfigError as error:
         log.warning("the step may not fit into memory, and cannot be tiled: %s", error)
         return Layout()
-    side = style_side = pairs = None
-    if too_large(shape):
-        pairs = _affordable_pairs(setup, shape, limit, field)
-        optimizer = setup.optimizer_with(pairs)
-        largest = memory.largest_tile_side(shape, limit, *features, optimizer, field)
-        side = even_tile_sides(shape, largest, receptive_field=field)
-    if any(map(too_large, style_shapes)):
-        style = max(style_shapes, key=lambda image: image[0] * image[1])
-        largest = memory.largest_tile_side(style, limit, *features, setup.optimizer, field)
-        style_side = _side_if_needed(
-            even_tile_sides(style, largest, receptive_field=field), style_shapes, field
+
+    def fitting_side(image: Shape, optimizer: Optimizer) -> Shape:
+        side = memory.largest_tile_side(
+            image, optimizer, limit=limit, features=features, receptive_field=field
         )
+        return even_tile_sides(image, side, receptive_field=field)
+
+    side = style_side = pairs = None
+    if too_large[0]:
+        pairs = _affordable_pairs(setup, shape, limit, field)
+        side = fitting_side(shape, setup.optimizer_with(pairs))
+    if any(too_large[1:]):
+        largest = max(style_shapes, key=lambda image: image[0] * image[1])
+        style_side = _side_if_needed(fitting_side(largest, setup.optimizer), style_shapes, field)
     return Layout(side, style_side, pairs)
 
 
@@ -181,18 +187,25 @@ def _affordable_pairs(setup: TransferSetup, shape: Shape, limit: float, field: R
     if setup.lbfgs_pairs is None:
         return None
     with_one = setup.optimizer_with(1)
-    fixed = memory.step_bytes(shape, *_feature_bytes(setup), with_one, LBFGS_TILE_SIDE, field)
-    return memory.affordable_pairs(shape, limit - fixed, setup.lbfgs_pairs)
+    needed = memory.step_bytes(
+        shape,
+        with_one,
+        features=_feature_bytes(setup),
+        side=LBFGS_TILE_SIDE,
+        receptive_field=field,
+    )
+    return memory.affordable_pairs(shape, limit - needed, wanted=setup.lbfgs_pairs)
 
 
-def _feature_bytes(setup: TransferSetup) -> tuple[float, float]:
-    """Bytes per pixel of the image: of VGG's features at work, and of the content targets."""
+def _feature_bytes(setup: TransferSetup) -> memory.FeatureBytes:
+    """Memory of VGG's features at work and of the content targets."""
     encoder = setup.encoder
     itemsize = 4 if encoder.dtype == "float32" else 2
     layers = [x for x in NETWORKS[encoder.network] if x <= Layer.parse(encoder.layers[-1])]
     content = [Layer.parse(name) for name in setup.content_layers]
     target_bytes = sum(itemsize * layer.filters / layer.stride**2 for layer in content)
-    return memory.working_bytes([(layer.filters, layer.stride) for layer in layers], itemsize), target_bytes
+    maps = [(layer.filters, layer.stride) for layer in layers]
+    return memory.FeatureBytes(memory.working_bytes(maps, itemsize), target_bytes)
 
 
 def _log_layout(setup: TransferSetup, shape: Shape, layout: Layout, limit: float) -> None:

@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -29,11 +30,23 @@ STEP_IMAGES, IN_PLACE_STEP_IMAGES = 6, 2
 MAX_TILE_SIDE, MIN_TILE_SIDE = 2048, 128  # in pixels
 
 
+class FeatureBytes(NamedTuple):
+    """Memory of features in bytes per pixel.
+
+    Attributes:
+        encoder: per pixel that passes through the encoder at once, of `working_bytes`.
+        content: per pixel of the image, of the content targets.
+    """
+
+    encoder: float
+    content: float
+
+
 def step_bytes(
     shape: Sequence[int],
-    encoder_bytes: float,
-    content_bytes: float,
     optimizer: Optimizer,
+    *,
+    features: FeatureBytes,
     side: int | None = None,
     receptive_field: ReceptiveField | None = None,
 ) -> float:
@@ -41,22 +54,21 @@ def step_bytes(
 
     Args:
         shape: height and width of the image.
-        encoder_bytes: per pixel that passes through the encoder at once, of `working_bytes`.
-        content_bytes: per pixel of the image, of the content image's features. Masks are not counted.
         optimizer: whose state is counted.
+        features: of the encoder. Masks are not counted.
         side: of tiles in pixels; None for the whole image at once.
         receptive_field: of the encoder, for the tiles' margin.
     """
     pixels = float(shape[0] * shape[1])
     in_place = side is not None and optimizer.elementwise
     images = state_images(optimizer) + (IN_PLACE_STEP_IMAGES if in_place else STEP_IMAGES)
-    image_bytes = pixels * (PIXEL_BYTES * images + content_bytes)
+    image_bytes = pixels * (PIXEL_BYTES * images + features.content)
     encoded_pixels = pixels
     if side is not None and receptive_field is not None:
         crop_side = side + 2 * receptive_field.margin + receptive_field.alignment
         encoded_pixels = math.prod(min(crop_side, length) for length in shape)
         encoded_pixels *= TILING_FACTOR
-    return RUNTIME_BYTES + image_bytes + encoded_pixels * encoder_bytes
+    return RUNTIME_BYTES + image_bytes + encoded_pixels * features.encoder
 
 
 def working_bytes(maps: Sequence[tuple[int, int]], itemsize: int) -> float:
@@ -136,29 +148,31 @@ def budget(memory: float | None, device: str) -> float | None:
 
 def largest_tile_side(
     shape: Sequence[int],
-    limit: float,
-    encoder_bytes: float,
-    content_bytes: float,
     optimizer: Optimizer,
+    *,
+    limit: float,
+    features: FeatureBytes,
     receptive_field: ReceptiveField,
 ) -> int:
-    """The largest side of tiles with which `step_bytes` is within a limit, at least `MIN_TILE_SIDE`."""
+    """The largest side of tiles with which `step_bytes` is within a limit, at least `MIN_TILE_SIDE`.
+
+    Args:
+        shape, optimizer, features, receptive_field: as `step_bytes`.
+        limit: in bytes.
+    """
     for side in range(MAX_TILE_SIDE, MIN_TILE_SIDE - 1, -receptive_field.alignment):
-        needed = step_bytes(
-            shape, encoder_bytes, content_bytes=content_bytes,
-            optimizer=optimizer, side=side, receptive_field=receptive_field,
-        )  # fmt: skip
+        needed = step_bytes(shape, optimizer, features=features, side=side, receptive_field=receptive_field)
         if needed <= limit:
             return side
     return MIN_TILE_SIDE
 
 
-def affordable_pairs(shape: Sequence[int], free: float, history: int) -> int:
-    """The number of L-BFGS's curvature pairs that fit into memory, from 1 to `history`.
+def affordable_pairs(shape: Sequence[int], free: float, *, wanted: int) -> int:
+    """Number of L-BFGS's curvature pairs that fit into memory beside the first pair, from 1 to those wanted.
 
     Args:
         shape: height and width of the image.
-        free: bytes, beside those of the first pair.
-        history: number of pairs asked for.
+        free: memory in bytes that a step with one pair leaves.
+        wanted: the most pairs.
     """
-    return max(1, min(history, 1 + int(free / (2 * PIXEL_BYTES * shape[0] * shape[1]))))
+    return max(1, min(wanted, 1 + int(free / (2 * PIXEL_BYTES * shape[0] * shape[1]))))

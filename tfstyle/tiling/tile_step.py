@@ -215,11 +215,11 @@ class TileStep:
             return loss.summary(inside[layer] if present else zeros[0], weight if present else None)
         # One matrix for each deeper layer: a mean over its positions, of which a tile may have another share.
         matrices = list(loss.summary(zeros, None))
-        deeper = names[1:] or names
-        if layer in present and set(present) & set(deeper):
+        deep_layers = names[1:] or names
+        if layer in present and set(present) & set(deep_layers):
             features = [inside[name] for name in present]
             matrix_of = dict(zip(present[1:] or present, loss.summary(features, weight)))
-            for i, name in enumerate(deeper):
+            for i, name in enumerate(deep_layers):
                 if name in matrix_of:
                     matrices[i] = matrix_of[name] * (fractions[name] / fractions[layer])
         return tuple(matrices)
