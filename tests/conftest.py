@@ -12,10 +12,11 @@ DATA = Path(os.environ.get("TFSTYLE_TEST_DATA", Path(__file__).parents[2] / "sha
 
 #: Test modules that every supported stack must pass (`pytest -m core`), but for their slow tests.
 CORE = """
-    test_addons images.test_color images.test_loading losses.test_gram losses.test_masks losses.test_objective
-    losses.test_style losses.test_variation losses.test_windowed network.test_encoder network.test_weights
-    optim.test_optimizers optim.test_step run.test_checkpoints run.test_transfer serving.test_extractor
-    serving.test_numbers serving.test_saved_model serving.test_serving tiling.test_objective
+    test_addons test_layers images.test_color images.test_loading losses.test_gram losses.test_masks
+    losses.test_objective losses.test_style losses.test_variation losses.test_windowed network.test_encoder
+    network.test_weights optim.test_optimizers optim.test_step run.test_checkpoints run.test_inputs
+    run.test_setup run.test_transfer serving.test_extractor serving.test_numbers serving.test_saved_model
+    serving.test_serving tiling.test_objective
 """
 
 

@@ -113,7 +113,7 @@ def test_an_unknown_one():
 )
 def test_sizes_and_iterations(name, full, shapes, iterations):
     config = preset(name)
-    assert scale_shapes(full, 16, config) == shapes
+    assert scale_shapes(full, config, minimum=16) == shapes
     assert iterations_per_scale(config, len(shapes)) == iterations
 
 
@@ -130,6 +130,6 @@ def test_noise_starts_lie_around_imagenets_mean(name, centre, spread):
     centre = np.array([123.68, 116.779, 103.939]) / 255 if centre is None else centre
     config = preset(name).replace({"size": 64})
     picture = make_picture(64, 64)
-    start = read_inputs(picture, picture, config).start(config, (64, 64))
+    start = read_inputs(picture, picture, config).start_image((64, 64))
     assert np.allclose(start.mean((0, 1)), centre, atol=1e-3)
     assert (start - centre).std() == pytest.approx(spread, rel=0.1)

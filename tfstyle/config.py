@@ -339,6 +339,13 @@ class StyleConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
+def check_single_image_options(config: StyleConfig) -> None:
+    """Raise ConfigError where a config has an option that only makes sense for one content image."""
+    for option in ("masks", "style_masks", "content_mask"):
+        if getattr(config, option) is not None:
+            raise ConfigError(f"{option} belongs to one image; batch cannot take it")
+
+
 def _plain(value: Any) -> Any:
     """Paths as strings, NumPy's numbers as Python's, lists as tuples."""
     if isinstance(value, os.PathLike):

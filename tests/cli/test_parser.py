@@ -107,7 +107,7 @@ PRETRAIN = ["pretrain", "content.png", "-o", "new.npz"]
         ([*STYLIZE, "--checkpoint-every", "9"], "--checkpoint-every needs --checkpoint DIR"),
         ([*STYLIZE, "--interpolate", "3"], "--interpolate goes between two styles, not 1"),
         ([*STYLIZE, "--interpolate", "3", "--save-every", "2"], "--save-every is of one picture"),
-        ([*BATCH, "--masks", "style.png"], "masks belongs to one picture; batch cannot take it"),
+        ([*BATCH, "--masks", "style.png"], "masks belongs to one image; batch cannot take it"),
         ([*BATCH, "--format", "gif"], "invalid choice: 'gif'"),
         ([*BATCH, "--device", "tpu"], "device is 'tpu'"),
         (["batch", "gone", *BATCH[2:]], "no such image or folder: gone"),

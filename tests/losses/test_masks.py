@@ -16,7 +16,7 @@ LAYERS = ("conv1_1", "conv2_1", "conv2_2")
 
 @pytest.fixture(scope="module")
 def shapes(small_weights):
-    return layer_shapes(Encoder(LAYERS, small_weights), SHAPE, LAYERS)
+    return layer_shapes(Encoder(LAYERS, small_weights), SHAPE, layers=LAYERS)
 
 
 @pytest.fixture

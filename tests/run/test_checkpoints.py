@@ -252,10 +252,10 @@ def test_the_state_of_every_keras_optimizer_goes_into_arrays_and_back(name):
     state = made.init(x)
     for _ in range(4):
         x, state, _ = made.step(evaluate, x, state)
-    middle, kept = x, made.leaves(state)
+    middle, kept = x, made.flatten(state)
     for _ in range(4):
         x, state, _ = made.step(evaluate, x, state)
-    again, other = middle, made.put_back(made.init(middle), kept)
+    again, other = middle, made.restore(made.init(middle), kept)
     for _ in range(4):
         again, other, _ = made.step(evaluate, again, other)
     assert np.array_equal(again, x)

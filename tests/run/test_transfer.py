@@ -264,7 +264,7 @@ def poison(optimizer, after):
         calls.append(1)
         return (x * float("nan") if len(calls) == after else x), state, terms
 
-    return Optimizer(optimizer.init, step, compiled=False)
+    return Optimizer(optimizer.init, step, traceable=False)
 
 
 @pytest.mark.parametrize("after", [1, 3, 6])
@@ -301,7 +301,7 @@ def test_running_out_of_memory_is_one_line(run, error):
         raise error
 
     with pytest.raises(RunError, match="out of memory at 32 x 23 pixels; use a smaller size") as caught:
-        run(optimizer=Optimizer(lambda x: (), step, compiled=False))
+        run(optimizer=Optimizer(lambda x: (), step, traceable=False))
     assert "\n" not in str(caught.value)
 
 

@@ -343,15 +343,15 @@ def test_auto_tiles_where_memory_is_short_and_says_so(options, content, style, m
 
 def test_auto_takes_pictures_whole_where_there_is_room(options, content, style):
     run = Run(content, style, StyleConfig(**options))
-    assert run.layouts == [layout.Layout()] * len(run.shapes)
+    assert run.layouts == [layout.Layout()] * len(run.scales)
 
 
 def test_the_history_of_lbfgs_is_shortened_to_what_fits(options, content, style, monkeypatch, caplog):
     monkeypatch.setattr("tfstyle.tiling.memory.budget", lambda memory, device: 60e6 + 56 * 40 * 1600)
     monkeypatch.setattr("tfstyle.tiling.memory.MIN_TILE_SIDE", 8)
-    monkeypatch.setattr("tfstyle.run.layout.ROOM", 8)
+    monkeypatch.setattr("tfstyle.run.layout.LBFGS_TILE_SIDE", 8)
     run = Run(content, style, StyleConfig(**options, lbfgs_history=100))
-    pairs = run.layouts[-1].history
+    pairs = run.layouts[-1].lbfgs_pairs
     assert 1 <= pairs < 100
     assert f"L-BFGS keeps {pairs} pairs in place of 100" in caplog.text
     for _ in run:
@@ -367,7 +367,7 @@ def out_of_memory(*arguments, **options):
 def test_running_out_of_memory_turns_into_tiles(options, content, style, monkeypatch, caplog):
     monkeypatch.setattr("tfstyle.tiling.memory.MIN_TILE_SIDE", 8)
     run = Run(content, style, StyleConfig(**options, scales=1))
-    monkeypatch.setitem(run.preparation.steps, 1, out_of_memory)
+    monkeypatch.setattr(run, "_step", out_of_memory)
     assert len(list(run)) == 4
     assert run.layouts[0].side is not None
     assert "out of memory at 56 x 40 pixels: tiles of" in caplog.text
@@ -379,7 +379,7 @@ def test_tiles_that_do_not_fit_become_smaller(options, content, style, monkeypat
     monkeypatch.setattr("tfstyle.tiling.memory.MIN_TILE_SIDE", 8)
     run = Run(content, style, StyleConfig(**options, optimizer="adam", scales=1))
     run.layouts[0] = layout.Layout((32, 32), None)
-    large = run.preparation.tiled((32, 32))
+    large = run.setup.tiled_objective((32, 32))
     monkeypatch.setattr(large.tile_step, "gradient", out_of_memory)
     assert len(list(run)) == 4
     assert max(run.layouts[0].side) <= 16
@@ -392,7 +392,7 @@ def test_running_out_of_memory_is_one_line_where_tiles_were_not_left_to_tfstyle(
 ):
     monkeypatch.setattr("tfstyle.tiling.tile_step.TileStep.gradient", out_of_memory)
     run = Run(content, style, StyleConfig(**options, tile=tile, scales=1))
-    monkeypatch.setitem(run.preparation.steps, 1, out_of_memory)
+    monkeypatch.setattr(run, "_step", out_of_memory)
     with pytest.raises(
         RunError, match="out of memory at 56 x 40 pixels; use a smaller size or smaller tiles"
     ):

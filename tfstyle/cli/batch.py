@@ -17,15 +17,14 @@ from tfstyle.cli.common import (
     load_tensorflow,
     run_config,
 )
+from tfstyle.config import check_single_image_options
 from tfstyle.errors import ConfigError, OutputError, TfstyleError
 
 
 def run_batch(options: argparse.Namespace) -> int:
     """``tfstyle batch``."""
     config, folder = run_config(options), Path(options.output)
-    for option in ("masks", "style_masks", "content_mask"):
-        if getattr(config, option) is not None:
-            raise ConfigError(f"{option} belongs to one picture; batch cannot take it")
+    check_single_image_options(config)
     check_images_or_folders([options.contents, *options.styles])
 
     load_tensorflow()

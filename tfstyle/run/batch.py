@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfstyle.config import StyleConfig
+from tfstyle.config import StyleConfig, check_single_image_options
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
 from tfstyle.images import ImageArray, contact_sheet, load, read_settings
@@ -69,9 +69,7 @@ def plan_jobs(
         ConfigError: the config has masks, which belong to one image, or numbers that do not go with the
             styles; or two results would have one name.
     """
-    for option in ("masks", "style_masks", "content_mask"):
-        if getattr(config, option) is not None:
-            raise ConfigError(f"{option} belongs to one image; batch cannot take it")
+    check_single_image_options(config)
     blended = config.style_blend is not None
     groups = [tuple(styles)] if blended else [(style,) for style in styles]
     content_names, style_names = _short_names(contents), _short_names(styles)
