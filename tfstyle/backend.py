@@ -59,7 +59,7 @@ def start_optimizer(kind: Any, config: dict[str, Any], x: tf.Tensor) -> tuple[An
     """
     # Keras 2.15: the optimisers take TensorFlow's own variables, and it has no others.
     variable = tf.Variable(x) if KERAS_2 else keras.Variable(x)
-    # A copy, as tensorflow-addons 0.23 takes the inner optimiser out of what it is values_by_id.
+    # A copy, as tensorflow-addons 0.23 removes the inner optimiser from the configuration that it is given.
     optimizer = kind.from_config(copy.deepcopy(config))
     # Keras 2.15: legacy optimisers have no build().
     if issubclass(kind, _LEGACY):

@@ -52,7 +52,7 @@ def _option(
 class TransferOptions(TypedDict, total=False):
     """The fields of `StyleConfig` as keyword arguments, for editors and type checkers.
 
-    Without ``optimizer`` and ``masks``, which `tfstyle.stylize` takes as arguments of its own.
+    It leaves out ``optimizer`` and ``masks``, which are arguments of `tfstyle.stylize` itself.
     """
 
     size: int
@@ -143,141 +143,210 @@ class StyleConfig:
         ConfigError: an option has a value it cannot have; the message says which would be right.
     """
 
-    size: int = _option(512, "longest side of the picture in pixels", low=1, high=100_000)
+    size: int = _option(512, "size of the result in pixels, measured as --size-of says", low=1, high=100_000)
     size_of: str = _option(
         "longest",
-        "what --size counts: a side, or the root of the area",
+        "what --size measures: the longest side, the shortest side, or the square root of the area",
         choices=("longest", "shortest", "area"),
     )
-    enlarge: bool = _option(False, "let images grow to --size; else they only shrink")
+    enlarge: bool = _option(False, "enlarge images that are smaller than --size")
     style_scale: tuple[float, ...] | None = _option(
-        None, "size of the styles over that of the picture, one number or one per style [1]", low=0.01
+        None,
+        "size of the style images relative to the content image, one number or one per style [1]",
+        low=0.01,
     )
     style_size: tuple[int, ...] | None = _option(
-        None, "longest side of the styles in pixels, one number or one per style [the picture's]", low=1
+        None,
+        "longest side of the style images in pixels, one number or one per style [the content image's size]",
+        low=1,
     )
-    weights: str = _option("imagenet", "imagenet, embedded, auto, random, or a .npz, .h5, .safetensors file")
+    weights: str = _option(
+        "imagenet",
+        "weights of the encoder: imagenet (downloaded), embedded (in the package), auto (imagenet, else "
+        "embedded), random, or a .npz, .h5 or .safetensors file",
+    )
     network: str = _option("vgg19", "the encoder", choices=("vgg19", "vgg16"))
     pooling: str = _option(
-        "avg", "pooling of the encoder; rescaled: average times 2", choices=("avg", "max", "rescaled")
+        "avg",
+        "pooling of the encoder; rescaled: average pooling multiplied by 2",
+        choices=("avg", "max", "rescaled"),
     )
     padding: str = _option(
         "reflect",
-        "padding of the encoder's convolutions; replicate_first: replicate at the first one, zeros at the "
-        "others; circular: the opposite border",
+        "padding of the encoder's convolutions; replicate_first: replicate in the first one, zeros in "
+        "the others; circular: wraps around",
         choices=("zeros", "reflect", "replicate", "replicate_first", "circular"),
     )
-    pixel_range: float = _option(255.0, "what white is to the encoder; Torch's program had 256", low=1)
-    feature_scale: float = _option(1.0, "what the encoder's features are multiplied by", low=1e-6)
-    normalize_weights: bool = _option(False, "scale every filter to mean activation 1 on content and styles")
-    content_layers: tuple[str, ...] | None = _option(None, "layers that keep the content [conv4_2]")
-    style_layers: tuple[str, ...] | None = _option(None, "layers that carry the style [conv1_1 .. conv5_1]")
-    content_layer_weights: tuple[float, ...] | None = _option(
-        None, "one number per content layer [equal]", low=0
+    pixel_range: float = _option(
+        255.0, "value of white at the encoder's input; jcjohnson/neural-style uses 256", low=1
     )
-    style_layer_weights: tuple[float, ...] | None = _option(None, "one number per style layer [equal]", low=0)
+    feature_scale: float = _option(1.0, "factor that the encoder's features are multiplied by", low=1e-6)
+    normalize_weights: bool = _option(
+        False,
+        "rescale the weights so that each filter's mean activation over the content and style images is 1",
+    )
+    content_layers: tuple[str, ...] | None = _option(None, "layers of the content loss [conv4_2]")
+    style_layers: tuple[str, ...] | None = _option(None, "layers of the style loss [conv1_1 .. conv5_1]")
+    content_layer_weights: tuple[float, ...] | None = _option(
+        None, "weights of the content layers, one number per layer [equal]", low=0
+    )
+    style_layer_weights: tuple[float, ...] | None = _option(
+        None, "weights of the style layers, one number per layer [equal]", low=0
+    )
     content_weight: float = _option(0.04, "weight of the content loss", low=0)
     style_weight: float = _option(1.0, "weight of the style loss", low=0)
     style_losses: tuple[str, ...] = _option(
-        ("gram",), "what of a style is matched", choices=tuple(STYLE_LOSSES)
+        ("gram",),
+        "style losses to add up, such as gram (Gram matrices) or mean_deviation (means and standard "
+        "deviations)",
+        choices=tuple(STYLE_LOSSES),
     )
-    style_loss_weights: tuple[float, ...] | None = _option(None, "one number per style loss [1]", low=0)
+    style_loss_weights: tuple[float, ...] | None = _option(
+        None, "weights of the style losses, one number per loss [1]", low=0
+    )
     tv_weight: float = _option(0.3, "weight of the total variation", low=0)
     tv_form: str = _option(
         "mean_squared",
-        "total variation: the mean of squared differences, half their sum, the sum of absolute ones, or the "
-        "mean over all eight neighbours",
+        "form of the total variation: mean_squared: the mean of the squared differences of neighbouring "
+        "pixels; sum_squared: half their sum; sum_absolute: the sum of absolute differences; nine_point: "
+        "the mean over all eight neighbours",
         choices=("mean_squared", "sum_squared", "sum_absolute", "nine_point"),
     )
     normalize_gradients: bool = _option(
-        False, "let every layer's loss pull alike; with adam or lbfgs_fixed_step"
+        False,
+        "divide the gradient of each layer's loss by its L1 norm; with --optimizer adam or lbfgs_fixed_step",
     )
-    style_blend: tuple[float, ...] | None = _option(None, "one number per style image [equal]", low=0)
-    fine_style: str | None = _option(None, "an image whose brushwork is first put onto the style")
+    style_blend: tuple[float, ...] | None = _option(
+        None, "weights of the style images in the blend, one number per style [equal]", low=0
+    )
+    fine_style: str | None = _option(
+        None, "image whose fine-scale style is first transferred to the style image"
+    )
     loss_normalization: str = _option(
         "balanced",
-        "what the losses are divided by: balanced: their targets' size; paper: nothing; mean: their entries; "
-        "channels: those and the channels; root: the roots of both",
+        "how each layer's losses are normalized: balanced: relative to the target; paper: sums as in "
+        "Gatys et al.; mean: means over all entries; channels: means, with Gram matrices also divided by "
+        "the number of channels; root: content losses divided by the square roots of channels and "
+        "positions",
         choices=("balanced", "paper", "mean", "channels", "root"),
     )
     color: str = _option(
         "style",
-        "colours of the style; or of the content: only the luminance is transferred; the style's colours are "
-        "matched first (cholesky, root, transport); the result's are matched (transport_result); or the "
-        "result's luminance gets the content's chroma (content_chroma)",
+
+        "style: the style's colours. The others keep the content's: luminance transfers the luminance "
+        "only; cholesky, root and transport first match the style image's colours to the content; "
+        "transport_result matches the result's; content_chroma gives the result the content's chroma",
         choices=(
             "style", "luminance", "cholesky", "root", "transport", "transport_result", "content_chroma",
         ),
     )  # fmt: skip
-    masks: tuple[str, ...] | None = _option(None, "for each style an image of its region in the content")
-    style_masks: tuple[str, ...] | None = _option(
-        None, "for each style an image of the region it is taken from"
+    masks: tuple[str, ...] | None = _option(
+        None, "for each style, a mask image of its region in the content image (white is inside)"
     )
-    content_mask: str | None = _option(None, "an image of what stays as it is in the content")
+    style_masks: tuple[str, ...] | None = _option(
+        None, "for each style, a mask image of the region of the style image that is used"
+    )
+    content_mask: str | None = _option(
+        None, "mask image of the region in which the content image is not changed"
+    )
     mask_blur: float = _option(
-        0.0, "soften masks: deviation of a blur, in parts of their picture's longer side", low=0, high=0.25
+        0.0,
+        "standard deviation of a Gaussian blur of the masks, as a fraction of the image's longer side",
+        low=0,
+        high=0.25,
     )
     guidance: str = _option(
         "average",
-        "how masks are brought to a layer's size: average; dilate: positions that see any of the region; "
-        "erode: those that see nothing else",
+        "how masks are resized to a layer: average: the mean over each position; dilate: positions whose "
+        "receptive field meets the region; erode: positions whose receptive field lies inside it",
         choices=("average", "dilate", "erode"),
     )
     init: str = _option(
-        "content", "content, noise, style, grey, uniform, mean, style_stats, or an image file to start from"
+        "content",
+        "image to start from: content, noise, style, grey, uniform, mean, style_stats, or an image file",
     )
-    init_noise: float = _option(0.25, "deviation of noise, on 0..1", low=0)
+    init_noise: float = _option(
+        0.25, "standard deviation of the noise for --init noise and mean, in the 0..1 range", low=0
+    )
     optimizer: str = _option(
         "lbfgs",
-        "optimiser; lbfgs_fixed_step: without line search; addons:lamb and others: of tensorflow-addons",
+
+        "optimiser: lbfgs has a line search, lbfgs_fixed_step has none; addons:NAME is one of "
+        "tensorflow-addons",
         choices=("adam", "lbfgs", "lbfgs_fixed_step", *(f"addons:{name}" for name in ADDONS)),
     )  # fmt: skip
-    learning_rate: float = _option(0.02, "Adam's step, and addons', in units of the 0..1 range", low=1e-9)
-    beta_1: float = _option(0.9, "Adam's memory of gradients", low=0, high=0.999999)
+    learning_rate: float = _option(
+        0.02, "learning rate of adam and of addons:NAME, for pixels in 0..1", low=1e-9
+    )
+    beta_1: float = _option(0.9, "decay rate of Adam's first moment", low=0, high=0.999999)
     # 0.99 as in crowsonkb's program; after 100 iterations at each of two sizes the loss was 1.4% below that
     # with 0.999.
-    beta_2: float = _option(0.99, "Adam's memory of squared gradients", low=0, high=0.999999)
+    beta_2: float = _option(0.99, "decay rate of Adam's second moment", low=0, high=0.999999)
     # A mean's gradient falls with the number of pixels: at 768 x 576 a twentieth of it is below 1e-8, and
     # with Keras' 1e-7 the loss was 2% higher after 40 iterations at each size.
-    epsilon: float = _option(1e-10, "added to the root that Adam divides by", low=1e-20)
-    epsilon_corrected: bool = _option(False, "add it after Adam's bias correction, as PyTorch does")
-    lbfgs_history: int = _option(10, "curvature pairs that L-BFGS keeps", low=1, high=100)
-    clamp: bool = _option(True, "keep the picture within 0..1 at every step, not only at the end")
+    epsilon: float = _option(1e-10, "added to the square root of Adam's second moment", low=1e-20)
+    epsilon_corrected: bool = _option(
+        False, "add epsilon after the bias correction of the second moment, as PyTorch does"
+    )
+    lbfgs_history: int = _option(10, "number of curvature pairs that L-BFGS stores", low=1, high=100)
+    clamp: bool = _option(True, "clip the image to 0..1 at every step, not only at the end")
     ema_decay: float = _option(
         0.0, "EMA decay of the output image; 0 returns the last iterate", low=0, high=0.999999
     )
-    warm_start: bool = _option(False, "start each scale with Adam's state of the scale before")
-    iterations: int = _option(100, "evaluations of the loss per scale", low=1)
-    first_iterations: int | None = _option(None, "the same at the first scale [--iterations]", low=1)
+    warm_start: bool = _option(False, "carry Adam's moments over from each scale to the next")
+    iterations: int = _option(100, "iterations per scale; each evaluates the loss once", low=1)
+    first_iterations: int | None = _option(None, "iterations at the first scale [--iterations]", low=1)
     iteration_decay: float | None = _option(
-        None, "from scale to scale --first-iterations are divided by this, down to --iterations", low=1
+        None,
+        "divide the iterations by this at each further scale, starting from --first-iterations, never "
+        "below --iterations",
+        low=1,
     )
     scales: int | None = _option(
-        None, "number of sizes, coarse to fine [down to --min-scale]", low=1, high=20
+        None, "number of scales, coarse to fine [as many as --min-scale allows]", low=1, high=20
     )
-    scale_factor: float = _option(2.0, "size of a scale over that before it", low=1.01)
-    min_scale: int = _option(91, "the first scale has at least so many pixels on its --size-of side", low=1)
+    scale_factor: float = _option(
+        2.0, "ratio of the size of each scale to that of the scale before", low=1.01
+    )
+    min_scale: int = _option(
+        91,
+        "minimum size of the first scale in pixels, measured as --size-of says; unused with --scales",
+        low=1,
+    )
     tolerance: float = _option(
-        0.0, "end a scale when the loss fell by less than this part in 10 iterations; 0: never", low=0, high=1
+        0.0,
+        "stop a scale early when the loss falls by less than this fraction within 10 iterations; 0: never",
+        low=0,
+        high=1,
     )
-    seed: int = _option(0, "of noise starts and random weights", low=0, high=2**32 - 1)
+    seed: int = _option(0, "seed of the initial noise and of random weights", low=0, high=2**32 - 1)
     compile: str = _option(
-        "auto", "how the step is compiled: XLA on a GPU", choices=("auto", "xla", "graph", "eager")
+        "auto",
+        "how the step is compiled; auto: xla on a GPU, graph on a CPU",
+        choices=("auto", "xla", "graph", "eager"),
     )
     device: str = _option("auto", "auto, cpu, or gpu:N")
     precision: str = _option(
-        "auto", "type of the features", choices=("auto", "float32", "bfloat16", "float16")
+        "auto",
+        "data type of the encoder's features; auto: 16 bits where the hardware supports it",
+        choices=("auto", "float32", "bfloat16", "float16"),
     )
     steps_per_call: int | None = _option(
-        None, "iterations in one call of the step, in tiles always 1 [1; 10 on a GPU]", low=1
+        None,
+        "maximum number of iterations per call of the compiled step; always 1 in tiles [10 on a GPU, else 1]",
+        low=1,
     )
     tile: int | str = _option(
-        "auto", "side of tiles in pixels, or off; auto: tiles where the step would not fit into --memory"
+        "auto",
+        "side of tiles in pixels; off: the whole image at once; auto: tiles if a step does not fit into "
+        "--memory",
     )
     memory: float | None = _option(
-        None, "what the process, on a GPU the device, may hold in GB (10^9 bytes) [what is free]", low=1e-3
+        None, "memory limit in GB (10^9 bytes) of the process, or of the GPU [what is free]", low=1e-3
     )
-    max_pixels: int | None = _option(None, "largest image file read, in pixels [Pillow's limit]", low=1)
+    max_pixels: int | None = _option(
+        None, "largest image file that is read, in pixels [Pillow's limit]", low=1
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -315,14 +384,14 @@ class StyleConfig:
     def replace(
         self, changes: Mapping[str, Any] | StyleOptions | None = None, /, **options: Unpack[StyleOptions]
     ) -> StyleConfig:
-        """A copy with some options changed.
+        """Return a copy with some options changed.
 
         Args:
-            changes: options by name, for changes that are not known when the call is written.
-            **options: options as keyword arguments; they win over ``changes``.
+            changes: a mapping from option names to values, for names that are only known at run time.
+            **options: options as keyword arguments; they take precedence over ``changes``.
 
         Raises:
-            ConfigError: no such option, or a value it cannot have.
+            ConfigError: an option does not exist, or its value is not allowed.
 
         Example:
             >>> StyleConfig().replace(size=1024, scales=3).size

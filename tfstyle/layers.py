@@ -85,7 +85,7 @@ NETWORKS: Mapping[str, tuple[Layer, ...]] = {
 
 
 def layer_names(network: str = "vgg19") -> tuple[str, ...]:
-    """The papers' names of a network's layers, ``conv1_1`` .. ``conv5_4`` or ``conv5_3``.
+    """Return the papers' names of a network's layers, ``conv1_1`` .. ``conv5_4`` or ``conv5_3``.
 
     Args:
         network: a key of `NETWORKS`; any other network has no layers that are known here.
@@ -94,7 +94,7 @@ def layer_names(network: str = "vgg19") -> tuple[str, ...]:
 
 
 def find_layer(name: str, network: str = "vgg19") -> Layer:
-    """The layer of that name.
+    """Find a layer by its name.
 
     Args:
         name: such as ``conv4_2``.

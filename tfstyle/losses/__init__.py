@@ -1,4 +1,4 @@
-"""The losses of content, style and total variation, their targets, and their sum, the objective."""
+"""The content, style and total-variation losses, and the objective: their weighted sum and its targets."""
 
 from tfstyle.losses.cross_layer import cross_layer_gram
 from tfstyle.losses.gram import gram_matrix

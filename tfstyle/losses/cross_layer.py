@@ -25,7 +25,8 @@ def cross_layer_gram(deeper_layers: int = 1, blurred: bool = False) -> StyleLoss
     The loss is the mean over k of ``1/(4 N_l N_k) Σ (G - A)²``.
 
     Args:
-        deeper_layers: how many layers above l: 1 is the paper's chain; with many, every pair.
+        deeper_layers: number of deeper style layers that are paired with l: 1 gives the paper's chain; a
+            large number gives every pair.
         blurred: blur up(F^k) before it is multiplied with F^l, by a Gaussian whose standard deviation is
             half of the side that one position of F^k covers, so that channels which fire near each other
             count too.

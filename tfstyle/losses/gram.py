@@ -6,7 +6,7 @@ import tensorflow as tf
 
 
 def gram_matrix(features: tf.Tensor) -> tf.Tensor:
-    """How often pairs of channels fire together, wherever in the image that happens.
+    """Compute the Gram matrix: the correlations of feature channels, averaged over all positions.
 
     ``G_ij = (1/M) Σ_k F_ki F_kj``, the mean over the M = height x width positions k.
 

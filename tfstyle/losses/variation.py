@@ -71,8 +71,8 @@ def summed_differences(image: tf.Tensor, band: Band | None = None) -> tf.Tensor:
 def nine_point_variation(image: tf.Tensor, band: Band | None = None) -> tf.Tensor:
     """Mean squared differences with all eight neighbours, the border pixels replicated beyond the border.
 
-    ``2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↗²⟩/12)``, the same in all directions; a checkerboard too is not
-    smooth in this form. Args as `total_variation`.
+    ``2 (⟨dx²⟩/3 + ⟨dy²⟩/3 + ⟨d↘²⟩/12 + ⟨d↗²⟩/12)``, which is nearly isotropic. Args as
+    `total_variation`.
 
     Reference: crowsonkb/style-transfer-pytorch.
     """

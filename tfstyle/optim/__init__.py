@@ -1,4 +1,4 @@
-"""Optimisers of an image as pairs of pure functions, and the compiled training step."""
+"""Optimisers of an image, as sets of functions, and the compiled training step."""
 
 from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
 from tfstyle.optim.first_order import adam, averaged

@@ -1,9 +1,9 @@
-"""The interface of an optimiser of an image: pure functions of the image, the gradient and a state.
+"""The interface of an optimiser of an image: functions of the image, the gradient and a state.
 
-An `Optimizer` is a set of functions on structures of tensors. ``init(x)`` gives the state;
-``step(evaluate, x, state)`` calls ``evaluate(x) -> (terms, gradient)`` once, where ``terms["total"]``
-is the loss, and returns the next x, the next state and the terms. So an iteration is one evaluation,
-whichever the method, and a run can be stopped, stored and continued between any two.
+An `Optimizer` is a set of functions on structures of tensors; they are pure except in the Keras adapter.
+``init(x)`` gives the state; ``step(evaluate, x, state)`` calls ``evaluate(x) -> (terms, gradient)`` once,
+where ``terms["total"]`` is the loss, and returns the next x, the next state and the terms. So an iteration
+is one evaluation, whichever the method, and a run can be stopped, stored and continued between any two.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Adam, and the exponential moving average (EMA) of another optimiser's iterates.
 
-Both move x by its gradient alone: no line search and no curvature. `averaged` goes around any `Optimizer`.
+Adam uses the gradient alone, without line search or curvature. `averaged` can wrap any `Optimizer`.
 """
 
 from __future__ import annotations

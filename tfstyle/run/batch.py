@@ -171,7 +171,7 @@ def _make_run(job: Job, styles: list[Any], setup: TransferSetup | None) -> tuple
 
 
 def _pad_to_multiple(image: ImageArray, multiple: int) -> ImageArray:
-    """The image mirrored at its right and lower border up to multiples of so many pixels."""
+    """Pad the image at its right and bottom border by reflection, to multiples of ``multiple`` pixels."""
     height, width = image.rgb.shape[:2]
     padding = [(0, -height % multiple), (0, -width % multiple)]
     rgb = np.pad(image.rgb, [*padding, (0, 0)], mode="symmetric")

@@ -1,4 +1,4 @@
-"""The images and masks of a run, at the size of the run, and the targets that each scale gets from them."""
+"""The images and masks of a run at its full size, and the targets of each scale."""
 
 from __future__ import annotations
 
@@ -168,8 +168,8 @@ def read_inputs(
 
     Raises:
         ImageError: an image cannot be read.
-        ConfigError: numbers or masks that do not go with the styles, or an option that a style extracted
-            before cannot serve.
+        ConfigError: the number of masks, weights or sizes does not match the number of styles, or an option
+            needs the pixels of a style that is given by its Gram matrices.
     """
     sources = list(style) if isinstance(style, (list, tuple)) else [style]
     _check_counts(config, len(sources))
@@ -366,7 +366,7 @@ class ScaleTargets:
         return regions, None if keep is None else tf.constant(keep[None, :, :, None])
 
     def _style_summary(self, index: int, scale: Scale, layout: Layout) -> Summaries:
-        """What the style losses keep of one style at a scale."""
+        """Compute the summaries of one style at a scale."""
         inputs, config = self._inputs, self._inputs.config
         style, region = inputs.styles[index], inputs.style_regions[index]
         if isinstance(style, Style):

@@ -1,4 +1,4 @@
-"""How each scale of a run is evaluated: the whole image at once or in tiles, by the memory there is."""
+"""The layout of each scale of a run: the whole image at once, or tiles that fit into the memory."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class History:
         """Write JSON.
 
         Raises:
-            ImageError: the path cannot be written or exists.
+            OutputError: the file cannot be written, or it exists and `overwrite` is not set.
             RunError: the disk failed.
         """
         check_writable(Path(path), overwrite=overwrite)
@@ -135,7 +135,8 @@ class Result:
             bits: 8 or 16 per channel, by default the content's; .jpg and .webp have 8.
 
         Raises:
-            ImageError: the path cannot be written, exists, or its format cannot hold the image.
+            ImageError: the format cannot hold the image.
+            OutputError: the file cannot be written, or it exists and `overwrite` is not set.
             RunError: the disk failed.
         """
         image = ImageArray(self.image, self.alpha, bits=self.bits if bits is None else bits)

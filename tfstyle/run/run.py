@@ -52,12 +52,12 @@ class _Progress(NamedTuple):
 
 
 class Run:
-    """One style transfer: iterate over it once, and take `result` whenever you like.
+    """One style transfer. Iterate over it once; `result` can be called at any time.
 
     Args:
         content, style, config, encoder, optimizer, masks: as `tfstyle.stylize`.
-        pause_every: where the device does several iterations in one call, calls end at every multiple of so
-            many iterations, so that a preview taken there is of that iteration.
+        pause_every: a call of the step never runs past a multiple of this number of iterations, so that a
+            preview can be taken at each multiple; 0 for no such limit.
         setup: of an earlier run with the same options and style images, to be used again.
         checkpoints: where the run stores how far it is, or from where it goes on.
 

@@ -1,4 +1,4 @@
-"""What the options of a run name: scales, layers, encoder, objective, optimiser and compiled steps."""
+"""The parts of a run that its options select: scales, layers, encoder, objective, optimiser and step."""
 
 from __future__ import annotations
 
@@ -163,13 +163,13 @@ class TransferSetup:
 
     Attributes:
         encoder: with the content and the style layers.
-        content_layers, style_layers: names of these.
+        content_layers, style_layers: the names of these layers.
         objective: of the options.
         optimizer: of the options, or the caller's.
         device: ``/CPU:0`` or the like, where the tensors live.
         compiler: ``xla``, ``graph`` or ``eager``.
         lbfgs_pairs: curvature pairs that the L-BFGS of the options keeps; None with another optimiser.
-        make_lbfgs: curvature pairs -> that optimiser with so many; None with another optimiser.
+        make_lbfgs: number of curvature pairs -> L-BFGS with that number; None with another optimiser.
         style_summaries: a cache of style images' summaries, filled by `tfstyle.run.inputs.ScaleTargets`.
         steps: a cache of the compiled steps.
     """
@@ -200,7 +200,7 @@ class TransferSetup:
             iterations: of each scale; the iterations of a call divide each of them, so that the step is
                 compiled once.
             limit: the most iterations in a call, by default 10 on a GPU and 1 elsewhere.
-            pause_every: calls end at every multiple of it; 0: nowhere in particular.
+            pause_every: a call never runs past a multiple of this number of iterations; 0 for no such limit.
         """
         limit = limit or (10 if "GPU" in self.device and self.optimizer.traceable else 1)
         common = math.gcd(*iterations, pause_every)
@@ -237,7 +237,7 @@ class TransferSetup:
         return self.steps[key]
 
     def optimizer_with(self, lbfgs_pairs: int | None) -> Optimizer:
-        """The optimiser; where it is L-BFGS, with so many curvature pairs (None: those of the options)."""
+        """The optimiser; if it is L-BFGS, with that number of curvature pairs (None: that of the options)."""
         if lbfgs_pairs is None or lbfgs_pairs == self.lbfgs_pairs or self.make_lbfgs is None:
             return self.optimizer
         if lbfgs_pairs not in self._optimizers:

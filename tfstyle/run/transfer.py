@@ -1,4 +1,4 @@
-"""The entrance: `stylize` and `iterate` for one result, `interpolate` for several between two styles."""
+"""The public functions: `stylize` and `iterate` for one result, `interpolate` for a series of results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def stylize(
     resume: bool = False,
     **options: Unpack[TransferOptions],
 ) -> Result:
-    """Paint the content image in the style of another image.
+    """Transfer the style of one or more images to the content image.
 
     Args:
         content: a path, a PIL image, or an array ``[height, width, 3]`` of uint8, uint16 or floats in
@@ -49,7 +49,8 @@ def stylize(
         optimizer: a name as `StyleConfig.optimizer` has it, a `tfstyle.optim.Optimizer`, or any Keras
             optimiser.
         callback: called after every iteration.
-        masks: regions for the styles, and what stays as it is; by default those that the config names.
+        masks: the regions of the styles, and the region in which the content image is not changed; by
+            default those that the config names.
         checkpoint: a folder for the run's checkpoints, of which the last two are kept.
         checkpoint_every: seconds between two of them; one more is written at the end of each scale and
             where the run is interrupted.
@@ -67,8 +68,9 @@ def stylize(
         RunError: the device ran out of memory.
 
     Reference: Gatys, Ecker, Bethge 2016, section 2.
-    Differs from Gatys: starts from the content, small, and grows; losses relative to their targets, see
-    `tfstyle.losses.balanced_normalization`; total variation. The preset ``gatys2016`` does not.
+    Differs from Gatys: the optimisation starts from the content image and goes from coarse to fine scales;
+    each loss is relative to its target, see `tfstyle.losses.balanced_normalization`; a total-variation term
+    is added. The preset ``gatys2016`` does none of this.
     """
     checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
     run = _make_run(content, style, config, encoder, optimizer, masks, checkpoints, options)
@@ -144,7 +146,7 @@ def apply_fine_style(
 def mix_styles(coarse: Any, fine: Any, config: StyleConfig, *, encoder: Encoder | None = None) -> Result:
     """Make a style image with the forms of one style and the brushwork of another.
 
-    The coarse style is painted in the fine one, with the lower half of the style layers only.
+    The fine style is transferred to the coarse style image, with the shallower half of the style layers.
 
     Args:
         coarse, fine: style images as `stylize` takes them.
@@ -186,7 +188,7 @@ def interpolate(
     encoder: Encoder | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
-    """Paint one content image in styles between two, from the first to the second.
+    """Transfer styles between two to one content image, from the first style to the second.
 
     Args:
         content: as `stylize`.

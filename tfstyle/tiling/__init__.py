@@ -1,4 +1,4 @@
-"""The same loss and gradient as the whole image's, tile by tile, in bounded memory."""
+"""The loss and gradient of an image, evaluated tile by tile in bounded memory."""
 
 from tfstyle.tiling.geometry import (
     ReceptiveField,

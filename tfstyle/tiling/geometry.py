@@ -163,7 +163,7 @@ def layer_positions(span: Span, length: int, *, stride: int) -> tuple[int, int, 
 def margin_overhead(
     shape: Sequence[int], side: int | Sequence[int], *, receptive_field: ReceptiveField
 ) -> float:
-    """The pixels of all crops divided by those of the image: how much more work the tiles' margins make."""
+    """Compute the ratio of the pixels in all crops to the pixels in the image, at least 1."""
     area = sum(
         (t.rows.crop_end - t.rows.crop_begin) * (t.columns.crop_end - t.columns.crop_begin)
         for t in tiles(shape, side, receptive_field=receptive_field)
@@ -172,7 +172,7 @@ def margin_overhead(
 
 
 def even_tile_sides(shape: Sequence[int], side: int, *, receptive_field: ReceptiveField) -> tuple[int, int]:
-    """Sides down and across, no larger than this, with which all tiles have about the same size."""
+    """Find sides, down and across and no larger than ``side``, with which all tiles have about one size."""
     alignment = receptive_field.alignment
     down, across = (-(-length // (math.ceil(length / side) * alignment)) * alignment for length in shape)
     return down, across
