@@ -30,6 +30,8 @@ STYLE_LOSSES = (
     "local", "local_by_content", "chain", "blurred", "across",
 )  # fmt: skip
 
+#: Seconds between two checkpoints of a run, by default.
+CHECKPOINT_SECONDS = 300.0
 #: Values of `StyleConfig.init` other than the path of an image file.
 INIT_NAMES = ("content", "noise", "style", "grey", "uniform", "mean", "style_stats")
 
@@ -406,6 +408,12 @@ class StyleConfig:
     def as_dict(self) -> dict[str, Any]:
         """The options as plain values that JSON can hold."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def check_init(config: StyleConfig) -> None:
+    """Raise ConfigError unless a config's ``init`` is one of `INIT_NAMES` or an existing file."""
+    if config.init not in INIT_NAMES and not os.path.exists(config.init):
+        raise ConfigError(f"init is {config.init!r}; it can be {', '.join(INIT_NAMES)}, or an image file")
 
 
 def check_single_image_options(config: StyleConfig) -> None:

@@ -98,7 +98,7 @@ PRETRAIN = ["pretrain", "content.png", "-o", "new.npz"]
         ([*STYLIZE, "--config", "unknown.json"], "no option 'widht'"),
         ([*STYLIZE, "--weights", "gone.npz"], "no weights file gone.npz; give imagenet, embedded"),
         ([*STYLIZE, "--weights", "content.png"], "content.png: weights files end in .h5"),
-        ([*STYLIZE, "--init", "gone.png"], "no such image: gone.png"),
+        ([*STYLIZE, "--init", "gone.png"], "init is 'gone.png'; it can be content, noise,"),
         ([*STYLIZE, "--masks", "gone.png"], "no such image: gone.png"),
         (["stylize", "gone.png", *STYLIZE[2:]], "no such image: gone.png"),
         (["stylize", "content.png", "gone.png", *STYLIZE[3:]], "no such image: gone.png"),

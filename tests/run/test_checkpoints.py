@@ -325,6 +325,19 @@ def test_auto_weights_are_the_same_again(options, content, style, tmp_path, monk
     assert result.config.weights == "auto"
 
 
+def test_weights_given_after_auto_are_not_ignored(options, content, style, tmp_path, monkeypatch):
+    """What auto chose is used again only while the option is auto."""
+    from tfstyle.network import weights
+
+    monkeypatch.setattr(weights, "auto_weights", lambda network="vgg19": weights.embedded_weights())
+    settings = {**options, "weights": "auto", "iterations": 2, "checkpoint": tmp_path}
+    layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_1")}
+    next(run := iterate(content, style, **settings, **layers))
+    run.close()
+    with pytest.raises(ConfigError, match="the encoder has other weights: embedded became small"):
+        stylize(content, style, **{**settings, **layers, "weights": options["weights"], "resume": True})
+
+
 # What may not change, what may, and what else is said.
 
 CHANGES = {

@@ -61,6 +61,11 @@ def test_what_is_kept_stays_as_it_was(content, style):
     assert (finished[:, -width // 4 :] == 0.5).all()
 
 
+def test_a_start_that_is_neither_a_name_nor_a_file_is_told_the_names(content, style):
+    with pytest.raises(ConfigError, match=r"init is 'nois'; it can be content, noise, .*, or an image file"):
+        read_inputs(content, style, CONFIG.replace(init="nois"))
+
+
 def test_numbers_that_do_not_go_with_the_styles_are_refused(content, style):
     for changes in ({"style_blend": (1.0,)}, {"style_scale": (1.0, 1.0, 1.0)}, {"style_size": (20, 20, 20)}):
         with pytest.raises(ConfigError, match="numbers for 2 style images"):

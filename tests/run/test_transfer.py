@@ -314,3 +314,8 @@ def test_the_result_says_how_it_was_made(run, tmp_path):
     assert settings["facts"]["precision"] == "float32"
     assert settings["versions"]["tensorflow"] == tf.__version__
     assert settings["iterations"] == 4
+
+
+def test_a_config_of_another_type_is_refused(content, style):
+    with pytest.raises(ConfigError, match=r"config is a dict; give tfstyle.StyleConfig\(\*\*options\)"):
+        stylize(content, style, {"size": 32})

@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tfstyle.config import INIT_NAMES, StyleConfig
+from tfstyle.config import StyleConfig, check_init
 from tfstyle.errors import ConfigError
 from tfstyle.layers import find_layer
 from tfstyle.presets import PRESETS
@@ -70,8 +70,7 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
     for layer in (*(config.content_layers or ()), *(config.style_layers or ())):
         find_layer(layer, config.network)
     check_weights(config.weights)
-    if config.init not in INIT_NAMES:
-        check_images([config.init])
+    check_init(config)
     if config.fine_style is not None:
         check_images([config.fine_style])
     return config

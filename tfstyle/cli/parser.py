@@ -23,8 +23,8 @@ from tfstyle.cli.export import run_export
 from tfstyle.cli.extract import run_extract
 from tfstyle.cli.info import run_info, run_presets
 from tfstyle.cli.pretrain import run_pretrain
-from tfstyle.cli.transfer import CHECKPOINT_SECONDS, run_demo, run_stylize
-from tfstyle.config import StyleConfig
+from tfstyle.cli.transfer import run_demo, run_stylize
+from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig
 from tfstyle.errors import InputError, RunError
 from tfstyle.papers import RECIPES
 from tfstyle.presets import PRESETS
@@ -259,7 +259,7 @@ def _add_option(group: Any, field: dataclasses.Field[Any]) -> None:
         )
     default = {"weights": "auto"}.get(field.name, field.default)
     if default is not None and kind != "bool":
-        text += f" [{default}]"
+        text += f" [{','.join(default) if isinstance(default, tuple) else default}]"
     group.add_argument(f"--{field.name.replace('_', '-')}", help=text.replace("%", "%%"), **settings)
 
 

@@ -23,7 +23,7 @@ from tfstyle.cli.common import (
     run_config,
 )
 from tfstyle.cli.outputs import Outputs
-from tfstyle.config import StyleConfig
+from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig
 from tfstyle.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parents[1] / "data"
 DEMO_CONTENT, DEMO_STYLE, DEMO_SIZE = "cat.jpg", "evening.jpg", 384
-CHECKPOINT_SECONDS = 300.0
 #: Options of ``tfstyle stylize`` that --interpolate, which makes several images, cannot take.
 SINGLE_RUN_OPTIONS = ("save_every", "history", "checkpoint", "checkpoint_every", "resume")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -55,7 +56,7 @@ class Style:
         original_size: the same before it was shrunk to be extracted.
     """
 
-    levels: Sequence[Grams]
+    levels: Sequence[Grams] = dataclasses.field(repr=False)
     made_with: Mapping[str, str]
     _: KW_ONLY
     name: str = ""

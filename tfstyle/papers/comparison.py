@@ -54,8 +54,8 @@ def compare(
     judged by it in float32, also those of the presets, which minimise others. A preset keeps its own scales,
     its iterations shared out so that they end with the time. Seconds are those of iterations: encoding the
     targets, tracing and compiling come before, and the table has the last two with a first evaluation.
-    `tfstyle.lbfgs_fixed_step`, whose moves depend on the unit of the loss, minimises a million times the
-    objective.
+    `tfstyle.optim.lbfgs_fixed_step`, whose moves depend on the unit of the loss, minimises a million times
+    the objective.
 
     Args:
         content: image whose forms are kept.

@@ -16,8 +16,8 @@ from tfstyle.network import Encoder, Weights, default_layers
 from tfstyle.run import Run, TransferSetup, call_as_graph, iterations_per_scale, make_setup
 
 #: Optimiser -> factor of the objective that it minimises. The first move and the end of
-#: `tfstyle.lbfgs_fixed_step` depend on the unit of the loss, and the programs that it is from have losses a
-#: million times ours.
+#: `tfstyle.optim.lbfgs_fixed_step` depend on the unit of the loss, and the programs that it is from have
+#: losses a million times ours.
 LOSS_FACTORS: Mapping[str, float] = {"lbfgs_fixed_step": 1e6}
 #: Iterations of a run that the clock ends.
 UNLIMITED_ITERATIONS = 1_000_000

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle import __version__
-from tfstyle.config import INIT_NAMES, StyleConfig
+from tfstyle.config import CHECKPOINT_SECONDS, INIT_NAMES, StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.files import digest, make_folder, remove_left, replacing
 from tfstyle.optim import Optimizer
@@ -79,7 +79,7 @@ class CheckpointFolder:
         self,
         folder: str | os.PathLike[str],
         *,
-        every: float = 300.0,
+        every: float = CHECKPOINT_SECONDS,
         resume: bool = False,
         overwrite: bool = False,
     ) -> None:
@@ -104,8 +104,14 @@ class CheckpointFolder:
             self.latest = self._read_newest(paths)
 
     def pinned(self, config: StyleConfig) -> StyleConfig:
-        """The config, with what ``auto`` had become in the run that is resumed."""
-        return config if self.latest is None else config.replace(self.latest.about["chosen"])
+        """The config, with what ``auto`` had become in the run that is resumed.
+
+        An option that is given now is left as it is, so that the comparison of the runs sees it.
+        """
+        if self.latest is None:
+            return config
+        chosen = self.latest.about["chosen"]
+        return config.replace({k: v for k, v in chosen.items() if getattr(config, k) in ("auto", None)})
 
     def due(self) -> bool:
         """Whether it is time for the next checkpoint."""

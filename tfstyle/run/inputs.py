@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.config import INIT_NAMES, StyleConfig
+from tfstyle.config import INIT_NAMES, StyleConfig, check_init
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.files import digest
 from tfstyle.images import (
@@ -173,6 +173,7 @@ def read_inputs(
     """
     sources = list(style) if isinstance(style, (list, tuple)) else [style]
     _check_counts(config, len(sources))
+    check_init(config)
     record = _Digests(digests)
     original = fit_to_size(
         record.add("the content image", load(content, max_pixels=config.max_pixels)), config

@@ -44,10 +44,10 @@ PATIENCE = 20
 
 
 class _Progress(NamedTuple):
-    """How far the run was that a checkpoint was read from: scale, iterations of it, whether it had ended."""
+    """How far the resumed run was: scale, iterations of it that were done, whether it had ended."""
 
     scale: int = 0
-    iterations: int = 0
+    done: int = 0
     ended: bool = False
 
 
@@ -91,15 +91,15 @@ class Run:
     ) -> None:
         self.config, self.history = config, History()
         self.inputs = read_inputs(content, style, config, masks=masks, digests=checkpoints is not None)
-        options = config if checkpoints is None else checkpoints.pinned(config)
-        self._device = choose_device(options.device).value
-        self.setup = setup or self._make_setup(options, encoder, optimizer)
+        pinned = config if checkpoints is None else checkpoints.pinned(config)
+        self._device = choose_device(pinned.device).value
+        self.setup = setup or self._make_setup(pinned, encoder, optimizer)
         self.inputs.check(self.setup)
         self.scales = plan_scales(self.inputs.shape, config, minimum=self.setup.encoder.minimum_size)
         self._targets = ScaleTargets(self.inputs, self.setup)
         self.layouts = self._plan_layouts(checkpoints)
         self.steps_per_call, self._step = self.setup.step(
-            [scale.iterations for scale in self.scales], options.steps_per_call, pause_every=pause_every
+            [scale.iterations for scale in self.scales], pinned.steps_per_call, pause_every=pause_every
         )
         self.facts = self._describe()
         self.first_calls: dict[int, float] = {}
@@ -133,13 +133,13 @@ class Run:
 
     def _make_setup(
         self,
-        options: StyleConfig,
+        config: StyleConfig,
         encoder: Encoder | None,
         optimizer: Optimizer | keras.optimizers.Optimizer | None,
     ) -> TransferSetup:
         images = [self.inputs.content, *self.inputs.styles]
         with tf.device(self._device), one_line_errors(self.inputs.shape):
-            return make_setup(options, self._device, images=images, encoder=encoder, optimizer=optimizer)
+            return make_setup(config, self._device, images=images, encoder=encoder, optimizer=optimizer)
 
     def _plan_layouts(self, checkpoints: CheckpointFolder | None) -> list[Layout]:
         """The layout of every scale: those of the stored run, or new ones."""
@@ -198,13 +198,13 @@ class Run:
         return layout.side is not None and self._optimizer.elementwise
 
     def _run_scale(self, scale: Scale, began: float) -> Iterator[Iteration]:
-        resumed, losses = self._done_before(scale)
-        advance: Callable[[Any, Any], Any] | None = self._enter(scale, fresh=not resumed)
+        resumed, losses = self._resumed_losses(scale)
+        advance: Callable[[Any, Any], Any] | None = self._begin_scale(scale, fresh=not resumed)
         not_finite = _last_not_finite(losses)
         done = resumed
         while done < scale.iterations and not _settled(losses, self.config.tolerance):
             if advance is None:
-                advance = self._enter(scale, fresh=False)
+                advance = self._begin_scale(scale, fresh=False)
             before, called = (self._image, self._state), time.monotonic()
             try:
                 with tf.device(self._device):
@@ -247,23 +247,23 @@ class Run:
             self._fail(f"the last iteration of scale {scale.number} left an image that is not finite")
         self._record_position(scale, len(losses), ended=True)
 
-    def _done_before(self, scale: Scale) -> tuple[int, list[float]]:
+    def _resumed_losses(self, scale: Scale) -> tuple[int, list[float]]:
         """The iterations of a scale that were done when the checkpoint was written, and their losses."""
         if scale.number != self._resumed.scale:
             return 0, []
         history = zip(self.history.total, self.history.scale, strict=True)
-        return self._resumed.iterations, [loss for loss, number in history if number == scale.number]
+        return self._resumed.done, [loss for loss, number in history if number == scale.number]
 
-    def _enter(self, scale: Scale, fresh: bool) -> Callable[[Any, Any], Any]:
+    def _begin_scale(self, scale: Scale, fresh: bool) -> Callable[[Any, Any], Any]:
         """Begin a scale, in smaller tiles where memory runs out; return the step of image and state."""
         while True:
             try:
                 with tf.device(self._device):
-                    return self._begin(scale, fresh)
+                    return self._prepare_scale(scale, fresh)
             except (MemoryError, tf.errors.OpError) as error:
                 self._take_smaller_tiles(scale, error)
 
-    def _begin(self, scale: Scale, fresh: bool) -> Callable[[Any, Any], Any]:
+    def _prepare_scale(self, scale: Scale, fresh: bool) -> Callable[[Any, Any], Any]:
         """Compute the targets and, if fresh, the first image and state of a scale."""
         layout = self.layouts[scale.number - 1]
         self._optimizer = self.setup.optimizer_with(layout.lbfgs_pairs)

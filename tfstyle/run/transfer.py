@@ -10,7 +10,7 @@ from typing import Any
 import keras
 from typing_extensions import Unpack
 
-from tfstyle.config import StyleConfig, TransferOptions
+from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, TransferOptions
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
 from tfstyle.losses import Masks, Style
@@ -32,7 +32,7 @@ def stylize(
     callback: Callable[[Iteration], None] | None = None,
     masks: Masks | Sequence[Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: float = 300.0,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     resume: bool = False,
     **options: Unpack[TransferOptions],
 ) -> Result:
@@ -90,7 +90,7 @@ def iterate(
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
     masks: Masks | Sequence[Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: float = 300.0,
+    checkpoint_every: float = CHECKPOINT_SECONDS,
     resume: bool = False,
     **options: Unpack[TransferOptions],
 ) -> Iterator[Iteration]:
@@ -117,7 +117,10 @@ def _make_run(
     changes: dict[str, Any] = dict(options)
     if isinstance(optimizer, str):
         changes["optimizer"], optimizer = optimizer, None
-    config = (config or StyleConfig()).replace(changes)
+    config = StyleConfig() if config is None else config
+    if not isinstance(config, StyleConfig):
+        raise ConfigError(f"config is a {type(config).__name__}; give tfstyle.StyleConfig(**options)")
+    config = config.replace(changes)
     style = apply_fine_style(style, config, encoder=encoder, checkpoints=checkpoints)
     return Run(
         content, style, config, encoder=encoder, optimizer=optimizer, masks=masks, checkpoints=checkpoints
