@@ -39,11 +39,13 @@ def imports(tree):
     """Dotted name -> names taken from it, of all imports of the package; those for typing alone too."""
     found = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "tfstyle":
-            found.setdefault(node.module, set()).update(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"a relative import, of {node.module}"
+            if node.module.partition(".")[0] == "tfstyle":
+                found.setdefault(node.module, set()).update(alias.name for alias in node.names)
         elif isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name.startswith("tfstyle."):
+                if alias.name.partition(".")[0] == "tfstyle":
                     found.setdefault(alias.name, set())
     return found
 
@@ -82,17 +84,58 @@ def test_a_file_imports_what_stands_to_its_left_and_its_own_folder(name):
             assert other == folder or other in BELOW[folder], f"{name} imports {imported}"
 
 
+def constants(tree):
+    """The names that a file assigns."""
+    return {
+        node.id
+        for node in ast.walk(ast.Module([s for s in tree.body if isinstance(s, (ast.Assign, ast.AnnAssign))]))
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def wrong_imports(name, tree):
+    """What a file of the library imports past the public names of another folder, or of its own."""
+    for module, names in imports(tree).items():
+        _, *parts = module.split(".")
+        if not parts:  # the package itself gives its version, and files and folders at its top
+            allowed = {"__version__", *TOP, *BELOW}
+            if not names or names - allowed:
+                yield f"{module}: {names - allowed or 'import tfstyle'}"
+        elif parts[0] == folder_of(name):
+            inside = {Path(file).stem for file in FILES if folder_of(file) == parts[0]}
+            allowed = inside | constants(FILES[f"{parts[0]}/__init__.py"])
+            if len(parts) == 1 and names - allowed:
+                yield f"{module}: {names - allowed} by way of __init__.py"
+        elif parts[0] in BELOW:
+            public = set(importlib.import_module(f"tfstyle.{parts[0]}").__all__)
+            if len(parts) > 1 or not names or names - public:
+                yield f"{module}: {names - public}"
+
+
 @pytest.mark.parametrize("name", [name for name in LIBRARY if name != "__init__.py"])
 def test_other_folders_are_imported_by_their_public_names(name):
     """Files of another folder are its own affair; the command line alone loads them one by one."""
-    for module, names in imports(FILES[name]).items():
-        parts = module.split(".")[1:]
-        if not parts or parts[0] not in BELOW or parts[0] == folder_of(name):
-            continue
-        assert len(parts) == 1, f"{name} imports from {module}; import from tfstyle.{parts[0]}"
-        public = importlib.import_module(f"tfstyle.{parts[0]}").__all__
-        files = {Path(file).stem for file in FILES if folder_of(file) == parts[0]}
-        assert names <= {*public, *files}, f"{name} takes {names - {*public, *files}} from {module}"
+    assert not list(wrong_imports(name, FILES[name]))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import tfstyle",
+        "from tfstyle import stylize",
+        "import tfstyle.images.color",
+        "from tfstyle.images.color import grey",
+        "from tfstyle.images import color",
+        "from tfstyle.run import Run",
+    ],
+)
+def test_imports_past_the_public_names_are_found(statement):
+    assert list(wrong_imports("run/made_up.py", ast.parse(statement)))
+
+
+def test_relative_imports_are_refused():
+    with pytest.raises(AssertionError, match="relative import"):
+        imports(ast.parse("from .color import grey"))
 
 
 @pytest.mark.parametrize("folder", ["", *sorted(BELOW)])

@@ -49,13 +49,13 @@ def check_backend() -> None:
         )
 
 
-def start_optimizer(kind: Any, config: dict[str, Any], x: tf.Tensor) -> tuple[Any, Any]:
+def start_optimizer(kind: Any, x: tf.Tensor, config: dict[str, Any]) -> tuple[Any, Any]:
     """A new optimiser with all its slots, and a variable with the value x for it to move.
 
     Args:
         kind: one of `OPTIMIZERS`, or a subclass.
-        config: of its ``get_config``.
         x: float tensor of any shape.
+        config: of its ``get_config``.
     """
     # Keras 2.15: the optimisers take TensorFlow's own variables, and it has no others.
     variable = tf.Variable(x) if KERAS_2 else keras.Variable(x)
@@ -122,7 +122,7 @@ def functional(inputs: Sequence[Any], outputs: dict[str, Any]) -> keras.Model:
     return model
 
 
-def call_with(model: keras.Model, inputs: tf.Tensor, values: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
+def call_with(model: keras.Model, inputs: tf.Tensor, *, values: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
     """A model's outputs as in inference, with other values for its variables.
 
     Args:

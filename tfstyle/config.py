@@ -234,7 +234,6 @@ class StyleConfig:
     )
     color: str = _option(
         "style",
-
         "style: the style's colours. The others keep the content's: luminance transfers the luminance "
         "only; cholesky, root and transport first match the style image's colours to the content; "
         "transport_result matches the result's; content_chroma gives the result the content's chroma",
@@ -272,7 +271,6 @@ class StyleConfig:
     )
     optimizer: str = _option(
         "lbfgs",
-
         "optimiser: lbfgs has a line search, lbfgs_fixed_step has none; addons:NAME is one of "
         "tensorflow-addons",
         choices=("adam", "lbfgs", "lbfgs_fixed_step", *(f"addons:{name}" for name in ADDONS)),
@@ -414,6 +412,25 @@ def check_init(config: StyleConfig) -> None:
     """Raise ConfigError unless a config's ``init`` is one of `INIT_NAMES` or an existing file."""
     if config.init not in INIT_NAMES and not os.path.exists(config.init):
         raise ConfigError(f"init is {config.init!r}; it can be {', '.join(INIT_NAMES)}, or an image file")
+
+
+def check_style_count(config: StyleConfig, count: int) -> None:
+    """Raise ConfigError where a config's options do not go with the number of style images."""
+    if not count:
+        raise ConfigError("no style image")
+    for option in ("style_blend", "style_scale", "style_size"):
+        values = getattr(config, option)
+        allowed = {count} if option == "style_blend" else {1, count}
+        if values is not None and len(values) not in allowed:
+            raise ConfigError(f"{option} has {len(values)} numbers for {count} style images")
+    for option in ("masks", "style_masks"):
+        check_mask_count(option, len(getattr(config, option) or ()), styles=count)
+
+
+def check_mask_count(option: str, count: int, *, styles: int) -> None:
+    """Raise ConfigError unless there is no mask, or one for each style image."""
+    if count not in (0, styles):
+        raise ConfigError(f"{count} {option} for {styles} style images: give one for each")
 
 
 def check_single_image_options(config: StyleConfig) -> None:

@@ -78,6 +78,18 @@ def check_image_file(path: Path) -> None:
         raise ImageError(f"{path} is a folder, not an image")
 
 
+def split_style_source(source: str) -> tuple[Path, str | None] | None:
+    """The file and the name in it of ``FILE.npz#NAME``, or of ``FILE.npz`` without a name.
+
+    Returns:
+        None where the source is something else, such as an image.
+    """
+    file, _, name = source.rpartition("#")
+    if Path(file).suffix.lower() == ".npz":
+        return Path(file), name
+    return (Path(source), None) if Path(source).suffix.lower() == ".npz" else None
+
+
 def check_image_or_folder(path: Path) -> None:
     """Raise ImageError unless there is a file or a folder at the path."""
     if not path.exists():

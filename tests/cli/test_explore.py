@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def cheap(
     ratio: float = 0.5,
     weights: str = "auto",
     pooling: str = "avg",
-    tile: bool = False,
+    mirrored: bool = False,
     wrapped: bool = True,
     layers: tuple[str, ...] = ("conv1_1", "conv2_1"),
     seeds: tuple[int, ...] = (0, 1),
@@ -47,7 +48,7 @@ def cheap(
         size: longest side in pixels; 100% of it.
         ratio, weights: two at once.
         pooling: text.
-        tile: seamless.
+        mirrored: seamless.
         wrapped: as it says.
         layers: names.
         seeds: numbers.
@@ -64,12 +65,17 @@ def cheap(
         raise ConfigError("size is 13; it must be lucky")
     if progress is not None:
         progress("half done")
-    return Study("Next to nothing", ((Panel(np.zeros((4, 4, 3), np.float32), "black"),),), "All is black.")
+    return Study(
+        "Next to nothing", ((Panel(np.zeros((4, 4, 3), np.float32), "black"),),), caption="All is black."
+    )
 
 
 @pytest.fixture(autouse=True)
-def only_cheap(monkeypatch):
+def only_cheap(monkeypatch, tmp_path):
     CALLS.clear()
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.jpg", "b.jpg"):  # never read
+        Path(name).touch()
     monkeypatch.setattr(papers, "recipe", lambda name: cheap)
     monkeypatch.setattr(explore, "recipe_declaration", lambda name: cheap)
 
@@ -101,7 +107,7 @@ def test_help_is_the_docstrings(capsys):
         "CONTENT the first image, on two lines",
         "--size X longest side in pixels; 100% of it [64]", "--ratio X two at once [0.5]",
         "--weights X two at once [auto]", "--layers X names [conv1_1,conv2_1]", "--seeds X numbers [0,1]",
-        "--tile, --no-tile seamless", "--seconds X of time -o", "[tfstyle-starts]",
+        "--mirrored, --no-mirrored seamless", "--seconds X of time -o", "[tfstyle-starts]",
     ):  # fmt: skip
         assert part in words, part
     assert "progress" not in words
@@ -111,7 +117,7 @@ def test_help_is_the_docstrings(capsys):
 def test_without_options_the_defaults_hold(tmp_path):
     assert given(tmp_path) == {
         "content": "a.jpg", "style": "b.jpg", "size": 64, "ratio": 0.5, "weights": "auto", "pooling": "avg",
-        "tile": False, "wrapped": True, "layers": ("conv1_1", "conv2_1"), "seeds": (0, 1), "ratios": None,
+        "mirrored": False, "wrapped": True, "layers": ("conv1_1", "conv2_1"), "seeds": (0, 1), "ratios": None,
         "seconds": None,
     }  # fmt: skip
 
@@ -122,8 +128,8 @@ def test_without_options_the_defaults_hold(tmp_path):
         (["--size", "32"], "size", 32),
         (["--ratio", "1e-3"], "ratio", 1e-3),
         (["--weights", "random"], "weights", "random"),
-        (["--pooling", "32"], "pooling", "32"),
-        (["--tile"], "tile", True),
+        (["--pooling", "max"], "pooling", "max"),
+        (["--mirrored"], "mirrored", True),
         (["--no-wrapped"], "wrapped", False),
         (["--layers", "conv1_2"], "layers", ("conv1_2",)),
         (["--layers", "conv1_2, conv3_1"], "layers", ("conv1_2", "conv3_1")),
@@ -161,7 +167,7 @@ def test_what_is_wrong_is_said_in_one_line(capsys, arguments, words):
 
 
 def test_an_experiments_own_complaint_is_one_line_too(tmp_path, capsys):
-    assert main(["explore", "starts", "a", "b", "--size", "13", "-o", str(tmp_path)]) == 2
+    assert main(["explore", "starts", "a.jpg", "b.jpg", "--size", "13", "-o", str(tmp_path)]) == 2
     assert capsys.readouterr().err == "tfstyle: error: size is 13; it must be lucky\n"
 
 
@@ -179,7 +185,7 @@ def test_a_figure_that_is_there_is_refused_before_any_work(tmp_path, capsys):
     figure = tmp_path / "out" / "figure.png"
     figure.write_bytes(b"mine")
     CALLS.clear()
-    assert main(["explore", "starts", "a", "b", "-o", str(figure.parent)]) == 2
+    assert main(["explore", "starts", "a.jpg", "b.jpg", "-o", str(figure.parent)]) == 2
     error = capsys.readouterr().err
     assert f"{figure} exists" in error
     assert "--overwrite" in error
@@ -191,7 +197,7 @@ def test_a_figure_that_is_there_is_refused_before_any_work(tmp_path, capsys):
 
 def test_without_matplotlib_nothing_is_begun(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert main(["explore", "starts", "a", "b", "-o", str(tmp_path / "out")]) == 2
+    assert main(["explore", "starts", "a.jpg", "b.jpg", "-o", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
     assert error == "tfstyle: error: figures are drawn with matplotlib; pip install 'tfstyle[papers]'\n"
     assert not CALLS
@@ -203,9 +209,9 @@ def test_two_experiments_are_commands_of_their_own(name, tmp_path, monkeypatch, 
     asked = []
     monkeypatch.setattr(papers, "recipe", lambda name: asked.append(name) or cheap)
     monkeypatch.chdir(tmp_path)
-    assert main([name, "--size", "32", "a.jpg", "b.jpg", "--tile"]) == 0  # options may come first
+    assert main([name, "--size", "32", "a.jpg", "b.jpg", "--mirrored"]) == 0  # options may come first
     assert asked == [name]
-    assert (CALLS[-1]["size"], CALLS[-1]["content"], CALLS[-1]["tile"]) == (32, "a.jpg", True)
+    assert (CALLS[-1]["size"], CALLS[-1]["content"], CALLS[-1]["mirrored"]) == (32, "a.jpg", True)
     assert (tmp_path / f"tfstyle-{name}" / "figure.png").is_file()
     capsys.readouterr()
     assert stopped(name, "--help") == 0

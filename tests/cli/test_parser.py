@@ -129,6 +129,16 @@ PRETRAIN = ["pretrain", "content.png", "-o", "new.npz"]
         (["explore", "texture", "content.png", "--colour", "red"], "unrecognized arguments: --colour red"),
         (["explore", "texture", "content.png", "--layers", "conv7_1"], "vgg19 has no layer 'conv7_1'"),
         (["explore", "nothing"], "invalid choice: 'nothing'"),
+        (["explore", "texture", "gone.png"], "no such image: gone.png"),
+        (["explore", "texture", "content.png", "--size", "0"], "size is 0; it must be from 1 to 100000"),
+        (["explore", "reconstruct", "content.png", "--pooling", "min"], "pooling is 'min'; it can be avg"),
+        (["explore", "compare", *STYLIZE[1:3], "--compilers", "jit"], "compile is 'jit'; it can be"),
+        (["explore", "compare", *STYLIZE[1:3], "--presets", "rembrandt"], "no preset 'rembrandt'"),
+        (["explore", "gram-entry", "--photographs", "gone.png"], "no such image: gone.png"),
+        (["stylize", "content.png", "gone.npz", *STYLIZE[3:]], "no such image: gone.npz"),
+        (["stylize", "content.png", "gone.npz#one", *STYLIZE[3:]], "no such image: gone.npz"),
+        ([*STYLIZE, "--style-blend", "1,2"], "style_blend has 2 numbers for 1 style images"),
+        ([*STYLIZE, "--masks", "style.png,style.png"], "2 masks for 1 style images: give one for each"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -174,12 +184,15 @@ def test_wrong_input_is_one_line_and_exit_code_2(command, capsys, change, messag
 
 
 def test_commands_that_compute_nothing_need_no_tensorflow():
-    for arguments in (["presets"], ["explore", "texture", "--help"]):
-        code = (
-            "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
-            f"from tfstyle.cli import main; sys.exit(main({arguments}))"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    code = (
+        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"
+        "from tfstyle.cli.explore import recipe_declaration\n"
+        "from tfstyle.papers import RECIPES\n"
+        "for name in RECIPES: recipe_declaration(name)  # all that --help of an experiment needs\n"
+        "from tfstyle.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for arguments in (["presets"], ["explore", "networks", "--help"]):
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
 

@@ -10,7 +10,8 @@ from PIL import Image, ImageCms
 
 from tests.conftest import make_picture
 from tfstyle.errors import ImageError, InputError, OutputError, RunError
-from tfstyle.images import ImageArray, check_output, load, read_settings, save
+from tfstyle.files import check_output
+from tfstyle.images import ImageArray, load, read_settings, save
 from tfstyle.images.saving import write_atomically
 
 SETTINGS = {"options": {"size": 3, "style_layers": ["conv1_1"]}, "note": "Tübingen 'quoted'"}

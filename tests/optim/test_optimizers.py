@@ -1,5 +1,6 @@
 """Adam against Keras, L-BFGS against SciPy and PyTorch, and all against their own promises."""
 
+import functools
 import math
 
 import keras
@@ -87,7 +88,7 @@ def test_adam_is_keras_adam(options):
     x = tf.constant(start)
     state = ours.init(x)
     config = keras.optimizers.Adam(**(DEFAULTS | options)).get_config()
-    theirs, variable = start_optimizer(keras.optimizers.Adam, config, start)
+    theirs, variable = start_optimizer(keras.optimizers.Adam, start, config)
     for _ in range(30):
         x, state, _ = ours.step(evaluation(loss), x, state)
         _, gradient = evaluation(loss)(tf.convert_to_tensor(variable))
@@ -258,6 +259,10 @@ def trajectory(optimizer, function, start, steps, compile="graph"):
     return np.array(iterates)
 
 
+#: Without bounds, and in the unit of the functions below.
+as_in_torch = functools.partial(lbfgs_fixed_step, low=-math.inf, high=math.inf, unit=1.0)
+
+
 @pytest.mark.parametrize(
     ("function", "gradient", "start", "steps"),
     [
@@ -275,7 +280,7 @@ def trajectory(optimizer, function, start, steps, compile="graph"):
 )
 def test_fixed_steps_are_those_of_the_dense_formula(function, gradient, start, steps, options):
     # Four variables are solved sooner than a hundred pairs are full, and the graph is the smaller.
-    ours = trajectory(lbfgs_fixed_step(**({"history": 20} | options)), function, start, steps)
+    ours = trajectory(as_in_torch(**({"history": 20} | options)), function, start, steps)
     truth = slow_fixed_steps(gradient, start, steps, **options)
     for i in range(steps):
         assert reference.relative_error(ours[i], truth[i]) < 2e-3, i
@@ -311,7 +316,7 @@ TORCH = [
     ("function", "start", "history", "learning_rate", "expected"), TORCH, ids=["history 3", "100", "bumps"]
 )
 def test_fixed_steps_are_those_of_pytorch(function, start, history, learning_rate, expected):
-    ours = trajectory(lbfgs_fixed_step(history, learning_rate), function, start, max(expected))
+    ours = trajectory(as_in_torch(history, learning_rate), function, start, max(expected))
     for count, x in expected.items():
         assert ours[count - 1] == pytest.approx(x, rel=5e-4), count
 
@@ -319,8 +324,8 @@ def test_fixed_steps_are_those_of_pytorch(function, start, history, learning_rat
 def test_fixed_steps_in_another_unit_are_those_of_the_rescaled_problem():
     """Of bumps, whose first pairs are not stored, so that the unit shows in several steps."""
     start = np.array([0.1, -0.2, 0.3])
-    scaled = trajectory(lbfgs_fixed_step(5, unit=0.25), bumps, start, 4)
-    rescaled = trajectory(lbfgs_fixed_step(5), lambda z: bumps(0.25 * z), start / 0.25, 4)
+    scaled = trajectory(as_in_torch(5, unit=0.25), bumps, start, 4)
+    rescaled = trajectory(as_in_torch(5), lambda z: bumps(0.25 * z), start / 0.25, 4)
     assert scaled == pytest.approx(0.25 * rescaled, rel=1e-4)
 
 
@@ -328,7 +333,7 @@ def test_fixed_steps_in_another_unit_are_those_of_the_rescaled_problem():
 def test_fixed_steps_store_no_pair_of_hardly_any_curvature(curvature, stored):
     """The first move is by minus the gradient, 1e-4: y·s is 1e-8 times the curvature."""
     x = tf.zeros([1])
-    optimizer = lbfgs_fixed_step(3)
+    optimizer = as_in_torch(3)
     state = optimizer.init(x)
     for _ in range(2):
         before = x
@@ -342,14 +347,14 @@ def test_fixed_steps_store_no_pair_of_hardly_any_curvature(curvature, stored):
 @pytest.mark.parametrize(("slope", "moves"), [(3.1e-5, False), (3.3e-5, True)])
 def test_fixed_steps_move_from_a_slope_of_1e_9(slope, moves):
     x = tf.zeros([1])
-    optimizer = lbfgs_fixed_step(3)
+    optimizer = as_in_torch(3)
     x, _, _ = optimizer.step(evaluation(lambda x: slope * tf.reduce_sum(x)), x, optimizer.init(x))
     assert (float(x[0]) != 0) is moves
 
 
 def test_fixed_steps_end_where_the_slope_does():
     x = tf.constant([1.0, 1.0 + 1e-6])
-    optimizer = lbfgs_fixed_step(3)
+    optimizer = as_in_torch(3)
     state = optimizer.init(x)
     for _ in range(3):
         moved, state, _ = optimizer.step(evaluation(lambda x: tf.reduce_sum((x - 1) ** 2)), x, state)
@@ -359,7 +364,7 @@ def test_fixed_steps_end_where_the_slope_does():
 
 def test_fixed_steps_remember_the_clipped_move():
     start = tf.constant([0.9, 0.5])
-    optimizer = lbfgs_fixed_step(3, low=0.0, high=1.0)
+    optimizer = lbfgs_fixed_step(3, unit=1.0)
     x, state, _ = optimizer.step(
         evaluation(lambda x: tf.reduce_sum(x * [-1.0, 0.25])), start, optimizer.init(start)
     )
@@ -505,7 +510,7 @@ def test_curvature_is_not_carried_over_to_another_size():
     [
         adam,
         lambda: lbfgs(3),
-        lambda: lbfgs_fixed_step(3, 0.5),
+        lambda: as_in_torch(3, 0.5),
         lambda: averaged(adam(), 0.9),
         lambda: averaged(lbfgs(3), 0.9),
     ],

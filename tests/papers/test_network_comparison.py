@@ -8,7 +8,9 @@ import pytest
 
 from tfstyle import Encoder
 from tfstyle.errors import ConfigError, WeightsError
+from tfstyle.layers import NETWORKS
 from tfstyle.network import load_weights
+from tfstyle.papers import COMPARED_NETWORKS
 from tfstyle.papers.applications import APPLICATIONS, load_network
 from tfstyle.papers.distances import DistanceMeasure
 from tfstyle.papers.image_pairs import read_images
@@ -90,6 +92,10 @@ def test_both_images_come_at_the_size(content, style):
 def test_rows_are_filled_with_blanks():
     panel = Panel(np.zeros((1, 1, 3)), "a")
     assert panel_rows([panel] * 5, 3) == ((panel, panel, panel), (panel, panel, None))
+
+
+def test_the_names_of_all_networks_are_known_without_them():
+    assert (*NETWORKS, *APPLICATIONS) == COMPARED_NETWORKS
 
 
 @pytest.mark.parametrize("name", APPLICATIONS)

@@ -35,9 +35,9 @@ def study():
             ),
             (curves, Panel(plain(20, 30, 0.6), "conv1_1 .. conv3_1")),
         ),
-        "What is to be seen.",
-        ({"layer": "conv1_1", "loss": 0.123456, "n": 3}, {"layer": "a | b", "more": np.float32(2.5)}),
-        {"weights": "mine", "seed": np.int64(3), "losses": np.array([1.0, np.inf]), "sizes": (1, 2)},
+        caption="What is to be seen.",
+        table=({"layer": "conv1_1", "loss": 0.123456, "n": 3}, {"layer": "a | b", "more": np.float32(2.5)}),
+        facts={"weights": "mine", "seed": np.int64(3), "losses": np.array([1.0, np.inf]), "sizes": (1, 2)},
     )  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def test_long_words_are_wrapped_and_overlap_nothing(render, columns, shape):
     panel = Panel(plain(*shape, 0.5), "a title that is longer than a picture of the figure is wide", LONG)
     curves = Curves({"a": ([1, 2], [1.0, 2.0])}, "a diagram", "seconds", "loss", caption=LONG)
     rows = ((panel,) * columns, (curves, *[panel] * (columns - 1)))
-    figure, pixels = render(Study(f"A long title. {LONG}", rows, LONG * 4))
+    figure, pixels = render(Study(f"A long title. {LONG}", rows, caption=LONG * 4))
     height, width = pixels.shape[:2]
     boxes = extents(figure)
     assert len(boxes) == 2 + 4 * columns  # the figure's title and caption; two for each panel
@@ -169,7 +169,7 @@ def test_the_figure_has_every_picture_and_a_sensible_size(render):
     panels = [
         Panel(np.full((30, 40, 3), np.array(c) / 255, np.float32), f"{i}") for i, c in enumerate(colours)
     ]
-    _, pixels = render(Study("Title", (tuple(panels),), "Caption."))
+    _, pixels = render(Study("Title", (tuple(panels),), caption="Caption."))
     height, width = pixels.shape[:2]
     assert 3 * 300 <= width <= 3 * 400
     assert 250 <= height <= 600  # no taller than pictures of 3 : 4 need, with their words
@@ -179,7 +179,9 @@ def test_the_figure_has_every_picture_and_a_sensible_size(render):
 
 
 def test_words_are_no_mathematics(render):
-    figure, _ = render(Study("a $x_1$", ((Panel(plain(9, 9, 0), "$t$", "cost $5, $6_"),),), "from $HOME/$x"))
+    figure, _ = render(
+        Study("a $x_1$", ((Panel(plain(9, 9, 0), "$t$", "cost $5, $6_"),),), caption="from $HOME/$x")
+    )
     assert {"a $x_1$", "$t$", "cost $5, $6_", "from $HOME/$x"} <= {text for text, _ in extents(figure)}
 
 
@@ -191,5 +193,5 @@ def test_axes_are_logarithmic_where_there_is_a_decade_to_show(render):
         (narrow, True, "linear"),
         (signed, True, "linear"),
     ):
-        figure, _ = render(Study("t", ((Curves({"a": ([1, 2], y)}, "c", "x", "y", log),),), "c"))
+        figure, _ = render(Study("t", ((Curves({"a": ([1, 2], y)}, "c", "x", "y", log),),), caption="c"))
         assert figure.axes[0].get_yscale() == scale

@@ -100,7 +100,7 @@ def test_joined_borders_need_whole_strides():
 
 def test_a_network_of_ones_own_has_no_known_margin(whole_network):
     encoder = Encoder.from_model(whole_network, lambda x: x, layers=["block1_conv1"])
-    with pytest.raises(ConfigError, match="tile needs a network whose layers' fields of view are known"):
+    with pytest.raises(ConfigError, match="tile needs a network whose layers' receptive fields are known"):
         receptive_field(encoder)
 
 

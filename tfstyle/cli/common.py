@@ -103,12 +103,12 @@ def check_weights(source: str) -> None:
 
 
 def check_images(sources: Iterable[str]) -> None:
-    """Raise ImageError where an image file does not exist; the files of styles are left to their reader."""
-    from tfstyle.files import check_image_file
+    """Raise ImageError where there is no file of an image, or of a style that was extracted before."""
+    from tfstyle.files import check_image_file, split_style_source
 
     for source in sources:
-        if ".npz" not in source.lower():  # FILE.npz, or FILE.npz#NAME
-            check_image_file(Path(source))
+        style = split_style_source(source)
+        check_image_file(Path(source) if style is None else style[0])
 
 
 def check_images_or_folders(sources: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import dataclasses
 import functools
 import inspect
 import re
@@ -14,11 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from tfstyle import papers
-from tfstyle.cli.common import DONE, Parser, check_weights, load_tensorflow
+from tfstyle.cli.common import DONE, Parser, check_images, check_weights, load_tensorflow
+from tfstyle.config import StyleConfig
 from tfstyle.layers import find_layer
+from tfstyle.presets import preset
 
 #: Experiments that are commands of their own.
 SHORTCUTS = ("reconstruct", "texture")
+OPTION_NAMES = {field.name for field in dataclasses.fields(StyleConfig)}
+#: Options that take several values of one of `StyleConfig`'s -> its name there.
+OPTION_OF = {"optimizers": "optimizer", "compilers": "compile", "precisions": "precision", "seeds": "seed"}
 
 
 def expand_shortcut(arguments: Sequence[str]) -> list[str]:
@@ -30,9 +36,10 @@ def run_explore(options: argparse.Namespace) -> int:
     """``tfstyle explore NAME``."""
     declaration = recipe_declaration(options.name)
     given = vars(_parser(options.name, declaration).parse_args(options.recipe_arguments))
-    _check_options(given)
     folder, overwrite = Path(given.pop("output")), given.pop("overwrite")
     images = [given.pop(name) for name, p in _parameters(declaration).items() if p.kind != p.KEYWORD_ONLY]
+    check_images(images)
+    _check_options(given)
 
     load_tensorflow()
     from tfstyle.papers.study import check_folder
@@ -63,8 +70,6 @@ def recipe_declaration(name: str) -> Callable[..., Any]:
             argument.annotation = None
     used = {node.id for node in ast.walk(function.args) if isinstance(node, ast.Name)}
     needed = [statement for statement in statements if used & _names_given(statement)]
-    if any(isinstance(s, ast.ImportFrom) and f"{s.module}.".startswith("tfstyle.papers.") for s in needed):
-        load_tensorflow()  # a default that comes from another experiment
     module = ast.Module([*needed, function], type_ignores=[])
     namespace: dict[str, Any] = {}
     exec(compile(module, str(path), "exec"), namespace)
@@ -84,12 +89,19 @@ def _names_given(statement: ast.stmt) -> set[str]:
 
 
 def _check_options(given: dict[str, Any]) -> None:
-    """Raise an InputError where a layer or a file of weights does not exist."""
+    """Raise an InputError where an option has a value that no experiment can use, or a file is missing."""
+    values = [(name, value) for name, value in given.items() if name in OPTION_NAMES and value is not None]
+    values += [(OPTION_OF[name], item) for name in OPTION_OF for item in given.get(name) or ()]
+    for name, value in values:
+        StyleConfig().replace({name: value})
     for name in ("layers", "content_layers", "style_layers"):
         for layer in given.get(name) or ():
             find_layer(layer)
     if given.get("layer") is not None:
         find_layer(given["layer"])
+    for name in given.get("presets") or ():
+        preset(name)
+    check_images(given.get("photographs", ()))
     check_weights(given.get("weights", "auto"))
 
 

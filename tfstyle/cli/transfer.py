@@ -23,7 +23,7 @@ from tfstyle.cli.common import (
     run_config,
 )
 from tfstyle.cli.outputs import Outputs
-from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig
+from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, check_style_count
 from tfstyle.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def run_stylize(options: argparse.Namespace) -> int:
     _check_checkpoint_options(options)
     check_images([options.content, *options.styles])
     config = run_config(options)
+    check_style_count(config, len(options.styles))
     check_images(_mask_files(config))
 
     load_tensorflow()
@@ -143,6 +144,7 @@ def _run_interpolation(options: argparse.Namespace) -> int:
     config = run_config(options)
     if config.masks is not None:
         raise ConfigError("masks give each style a place, and so nothing is between them: leave them out")
+    check_style_count(config, 2)
 
     load_tensorflow()
     from tfstyle.images.loading import load

@@ -1,6 +1,5 @@
 """Image files and arrays in, float32 sRGB images in 0..1 out, and back to files."""
 
-from tfstyle.files import check_output
 from tfstyle.images.color import (
     COLOR_MATCHING,
     grey,
@@ -16,7 +15,6 @@ from tfstyle.images.sheets import contact_sheet, strip, strip_width
 __all__ = [
     "COLOR_MATCHING",
     "ImageArray",
-    "check_output",
     "contact_sheet",
     "find_images",
     "first_line",

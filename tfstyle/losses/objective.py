@@ -294,8 +294,10 @@ class Objective:
     ) -> tf.Tensor:
         """E_l, scaled, of the summaries that the style losses take of the image in each region."""
         terms = []
-        for of_region, style, scales in zip(summaries, targets.styles, targets.style_scales, strict=True):
-            losses = zip(self.style_losses, of_region, style[layer], scales[layer], strict=True)
+        for region_summaries, style, scales in zip(
+            summaries, targets.styles, targets.style_scales, strict=True
+        ):
+            losses = zip(self.style_losses, region_summaries, style[layer], scales[layer], strict=True)
             terms += [
                 weight * scale * loss.distance(summary, target)
                 for (loss, weight), summary, target, scale in losses

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tfstyle.errors import ConfigError, ImageError
-from tfstyle.files import check_writable, write_atomically
+from tfstyle.files import check_writable, split_style_source, write_atomically
 from tfstyle.images import ImageArray
 from tfstyle.layers import find_layer, layer_names
 from tfstyle.network import Encoder
@@ -133,10 +133,8 @@ class Style:
             ImageError, ConfigError: as `load`; a mapping without Gram matrices, or of several images.
         """
         if isinstance(source, (str, os.PathLike)):
-            file, separator, name = os.fspath(source).rpartition("#")
-            if separator and Path(file).suffix.lower() == ".npz":
-                return cls.load(file, name)
-            return cls.load(source) if Path(source).suffix.lower() == ".npz" else None
+            file_and_name = split_style_source(os.fspath(source))
+            return None if file_and_name is None else cls.load(*file_and_name)
         if not isinstance(source, Mapping):
             return source if isinstance(source, cls) else None
         return cls._from_grams(source)

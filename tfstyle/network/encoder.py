@@ -169,7 +169,7 @@ class Encoder:
         images = tf.convert_to_tensor(images, tf.float32)
         self._check_shape(images.shape)
         inputs = self._model_input(images)
-        features = apply_model(self.model, inputs, variables)
+        features = apply_model(self.model, inputs, variables=variables)
         factor = self._gain * self.feature_scale
         if factor == 1:
             return {name: features[name] for name in self.layers}

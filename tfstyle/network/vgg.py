@@ -164,7 +164,7 @@ def submodel(model: keras.Model, layers: Sequence[str]) -> keras.Model:
 
 
 def apply_model(
-    model: keras.Model, inputs: tf.Tensor, variables: Sequence[tf.Tensor] | None = None
+    model: keras.Model, inputs: tf.Tensor, *, variables: Sequence[tf.Tensor] | None = None
 ) -> dict[str, tf.Tensor]:
     """A model's outputs as in inference: no dropout, batch normalisation by the moving statistics.
 
@@ -174,4 +174,4 @@ def apply_model(
     """
     if variables is None:
         return model(inputs, training=False)
-    return call_with(model, inputs, variables)
+    return call_with(model, inputs, values=variables)

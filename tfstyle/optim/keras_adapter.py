@@ -47,7 +47,7 @@ def from_keras(
     kind, config = type(optimizer), optimizer.get_config()
 
     def init(x: tf.Tensor) -> KerasState:
-        return KerasState(*start_optimizer(kind, config, x), None)
+        return KerasState(*start_optimizer(kind, x, config), None)
 
     def step(evaluate: Evaluate, x: tf.Tensor, state: KerasState) -> tuple[tf.Tensor, KerasState, Terms]:
         keras_optimizer, variable, _ = state

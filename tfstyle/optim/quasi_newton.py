@@ -55,12 +55,12 @@ def lbfgs(history: int = 10, *, low: float = LOW, high: float = HIGH) -> Optimiz
 
 
 def lbfgs_fixed_step(
-    history: int = 100,
+    history: int = 10,
     learning_rate: float = 1.0,
     *,
-    low: float = -math.inf,
-    high: float = math.inf,
-    unit: float = 1.0,
+    low: float = LOW,
+    high: float = HIGH,
+    unit: float = 1 / 255,
 ) -> Optimizer:
     """L-BFGS without a line search: every step is taken at its full length, and none is taken back.
 
@@ -76,8 +76,8 @@ def lbfgs_fixed_step(
         history: number of curvature pairs, 1 to 100.
         learning_rate: η, of every step.
         low, high: the bounds that x is clipped to after every step; s is the clipped step.
-        unit: the x that counts as 1 in t and in H = 1, which alone depend on it: 1/255 makes
-            an image in 0..1 move as one in 0..255 would.
+        unit: the x that counts as 1 in t and in H = 1, which alone depend on it: with 1/255 an image
+            in 0..1 moves as one in 0..255 would. torch has 1, no bounds and 100 pairs.
 
     Raises:
         ConfigError: the history is out of range.

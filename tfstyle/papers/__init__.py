@@ -17,7 +17,10 @@ from tfstyle.errors import ConfigError
 if TYPE_CHECKING:
     from tfstyle.papers.study import Study
 
-__all__ = ["RECIPES", "Recipe", "recipe"]
+__all__ = ["COMPARED_NETWORKS", "RECIPES", "Recipe", "recipe"]
+
+#: Networks that ``networks`` compares: VGG, and some of `keras.applications`.
+COMPARED_NETWORKS = ("vgg19", "vgg16", "resnet50", "densenet121", "mobilenet_v3_small")
 
 
 class Recipe(NamedTuple):

@@ -23,9 +23,9 @@ from tfstyle.network import (
     one_line,
     random_weights,
 )
+from tfstyle.papers import COMPARED_NETWORKS
 from tfstyle.papers.vgg_encoders import vgg_encoder
 
-VGG = ("vgg19", "vgg16")
 SEED = 0  # of random weights
 
 
@@ -90,7 +90,7 @@ def load_network(name: str, source: str | Weights, *, blocks: int) -> ComparedNe
     """Load a network by name, down to the stride of one of VGG's blocks.
 
     Args:
-        name: of `VGG` or `APPLICATIONS`.
+        name: of `tfstyle.papers.COMPARED_NETWORKS`.
         source: for VGG as `tfstyle.network.load_weights` takes it, else auto, imagenet or random. Where auto
             has no ImageNet weights to give to another network than VGG-19, it gives random ones.
         blocks: 2 to 5, of stride 1, 2, 4, 8, 16; layers of later blocks are not used. The content is compared
@@ -100,8 +100,8 @@ def load_network(name: str, source: str | Weights, *, blocks: int) -> ComparedNe
         ConfigError: no such network, or fewer blocks.
         WeightsError: weights asked for by name cannot be had.
     """
-    if name not in (*VGG, *APPLICATIONS):
-        raise ConfigError(f"no network {name!r}; there are {', '.join((*VGG, *APPLICATIONS))}")
+    if name not in COMPARED_NETWORKS:
+        raise ConfigError(f"no network {name!r}; there are {', '.join(COMPARED_NETWORKS)}")
     if name in APPLICATIONS:
         return _load_application(APPLICATIONS[name], str(source), blocks=blocks)
     try:

@@ -106,7 +106,7 @@ def compare(
                 limit=seconds,
             )
             runs.append(NamedRun(_config_name(config), config, run))
-            report_progress(progress, runs[-1].name, _describe_run(run))
+            report_progress(progress, runs[-1].name, text=_describe_run(run))
         fastest = min(named.run.seconds[iterations - 1] for named in runs)
         limit = fastest if seconds is None else seconds
         preset_runs: list[NamedRun] = []
@@ -114,7 +114,7 @@ def compare(
             config = fit_preset(options, vgg_weights, size=size)
             run = run_preset(config, vgg_weights, images=images, image_loss=image_loss, limit=limit)
             preset_runs.append(NamedRun(f"preset {name}", config, run))
-            report_progress(progress, preset_runs[-1].name, _describe_run(run))
+            report_progress(progress, preset_runs[-1].name, text=_describe_run(run))
     fastest_runs = [
         min(
             (named for named in runs if named.config.optimizer == name),
@@ -131,12 +131,12 @@ def compare(
     return Study(
         f"Ways to minimise, {size} px: {iterations} evaluations, {limit:.2g} seconds",
         (_loss_diagrams(runs, optimizers), *panel_rows(panels, 4)),
-        " ".join(filter(None, caption)),
-        (
+        caption=" ".join(filter(None, caption)),
+        table=(
             *(_table_line(named, start["total"], limit=limit, iterations=iterations) for named in runs),
             *(_table_line(named, start["total"], limit=limit, iterations=None) for named in preset_runs),
         ),
-        network_facts(
+        facts=network_facts(
             vgg_weights.source,
             base.pooling,
             size=size,

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-import tfstyle
 from tfstyle.errors import ConfigError, RunError
-from tfstyle.optim import Optimizer
+from tfstyle.optim import Optimizer, lbfgs, make_step
 
 #: Curvature pairs of L-BFGS from white noise: more than `tfstyle.stylize` keeps, since the way is longer.
 CURVATURE_PAIRS = 30
@@ -77,8 +76,8 @@ def descend(
     Raises:
         RunError: the loss was never finite.
     """
-    optimizer = tfstyle.lbfgs() if optimizer is None else optimizer
-    step = tfstyle.make_step(objective, optimizer)
+    optimizer = lbfgs() if optimizer is None else optimizer
+    step = make_step(objective, optimizer)
     image = tf.constant(start[np.newaxis], tf.float32)
     state, losses = optimizer.init(image), []
     lowest, best_image = np.inf, image

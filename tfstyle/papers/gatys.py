@@ -56,7 +56,7 @@ def tradeoff(
         transfer = pair.transfer(iterations, {"content_weight": ratio})
         panels.append(Panel(transfer.image, f"α/β = {ratio:g}", str(transfer.distances)))
         table.append({"α/β": ratio, **transfer.columns()})
-        report_progress(progress, panels[-1].title, panels[-1].caption)
+        report_progress(progress, panels[-1].title, text=panels[-1].caption)
     columns = {name: [row[f"{name} distance"] for row in table] for name in ("content", "style")}
     diagram = Curves({k: (ratios, c) for k, c in columns.items()}, "the trade-off", "α/β", "distance")
     caption = (
@@ -64,7 +64,9 @@ def tradeoff(
         f"{pair.notes}"
     )
     facts = pair.facts(iterations)
-    return Study("Content against style", ((*panels, diagram),), caption, tuple(table), facts)
+    return Study(
+        "Content against style", ((*panels, diagram),), caption=caption, table=tuple(table), facts=facts
+    )
 
 
 def layers(
@@ -140,7 +142,13 @@ def layers(
         f"right more content, from {deepest}. {pair.notes}"
     )
     rows = (tuple(first_row), *map(tuple, grid))
-    return Study("Layers of content and of style", rows, caption, tuple(table), pair.facts(iterations))
+    return Study(
+        "Layers of content and of style",
+        rows,
+        caption=caption,
+        table=tuple(table),
+        facts=pair.facts(iterations),
+    )
 
 
 def starts(
@@ -184,7 +192,7 @@ def starts(
         panels.append(Panel(transfer.image, name, f"loss {transfer.loss:.3g}\n{transfer.distances}"))
         table.append({"start": name, "loss": transfer.loss, **transfer.columns()})
         curves[name] = transfer.loss_curve()
-        report_progress(progress, panels[-1].title, panels[-1].caption)
+        report_progress(progress, panels[-1].title, text=panels[-1].caption)
     deviation = np.std([panel.image for panel in panels[2:]], axis=0)
     caption = f"deviation {deviation.mean():.2g}, shown x 4"
     spread = Panel(np.clip(4 * deviation, 0, 1), "where seeds differ", caption)
@@ -195,7 +203,9 @@ def starts(
         f"than one picture. α/β = {content_weight:g}, {iterations} evaluations. {pair.notes}"
     )
     rows = (tuple(first_row), (*panels[2:], spread))
-    return Study("Starts of the descent", rows, caption, tuple(table), pair.facts(iterations))
+    return Study(
+        "Starts of the descent", rows, caption=caption, table=tuple(table), facts=pair.facts(iterations)
+    )
 
 
 def photo(
@@ -237,13 +247,13 @@ def photo(
         table.append(
             {"total variation's weight": weight, "mean squared step": variation, **transfer.columns()}
         )
-        report_progress(progress, panels[-1].title, panels[-1].caption)
+        report_progress(progress, panels[-1].title, text=panels[-1].caption)
     caption = (
         "After Gatys, Ecker, Bethge 2016, Fig. 7: a photograph in the manner of another, from the content, "
         f"at α/β = {content_weight:g}. The more total variation counts, the less noise. {pair.notes}"
     )
     title = "A photograph in the manner of another"
-    return Study(title, (tuple(panels),), caption, tuple(table), pair.facts(iterations))
+    return Study(title, (tuple(panels),), caption=caption, table=tuple(table), facts=pair.facts(iterations))
 
 
 def _layers_panel(
@@ -261,5 +271,5 @@ def _layers_panel(
     layer_columns = {f"content {layer}": value for layer, value in by_layer}
     table.append({"picture": title, **layer_columns, **transfer.columns()})
     panel = Panel(transfer.image, title, str(transfer.distances))
-    report_progress(progress, panel.title, panel.caption)
+    report_progress(progress, panel.title, text=panel.caption)
     return panel

@@ -98,7 +98,7 @@ def gram_entry(
         image = descend(objective, noise, iterations=iterations).image
         value = image_gram_matrices(encoder, image)[layer][pair]
         maximised.append(MaximisedEntry(pair, image, float(noise_gram[pair]), float(value)))
-        report_progress(progress, _entry_name(pair), _describe_entry(maximised[-1]))
+        report_progress(progress, _entry_name(pair), text=_describe_entry(maximised[-1]))
     photograph_grams = [
         image_gram_matrices(encoder, load_image(photograph).fitted(side).on_white())[layer]
         for photograph in photographs
@@ -206,7 +206,7 @@ def _make_study(
     columns = min(COLUMNS, max(len(diagonal), len(off_diagonal)))
     rows = (*panel_rows(diagonal, columns), *panel_rows(off_diagonal, columns))
     title = f"One entry of a Gram matrix made large: {facts['layer']}"
-    return Study(title, rows, _caption(maximised, facts), tuple(table), facts)
+    return Study(title, rows, caption=_caption(maximised, facts), table=tuple(table), facts=facts)
 
 
 def _caption(maximised: Sequence[MaximisedEntry], facts: dict[str, Any]) -> str:

@@ -78,7 +78,7 @@ def show(
     for layer in available:
         gram = gram_matrix(features[layer])[0].numpy()
         responses[layer] = LayerResponse(features[layer][0].numpy(), gram, _eigenvalue_shares(gram))
-        report_progress(progress, layer, _describe_matrix(responses[layer]))
+        report_progress(progress, layer, text=_describe_matrix(responses[layer]))
     count = min(channels, *(len(response.gram) for response in responses.values()))
     feature_maps = [
         [_feature_map_panel(layer, response, rank=rank) for layer, response in responses.items()]
@@ -103,9 +103,9 @@ def show(
     return Study(
         "What the network sees",
         tuple((*row, *[None] * (width - len(row))) for row in rows),
-        caption,
-        table,
-        facts,
+        caption=caption,
+        table=table,
+        facts=facts,
     )
 
 

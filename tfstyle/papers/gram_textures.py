@@ -106,7 +106,7 @@ def gram_mimic(
         image = synthesise(targets)
         errors = _gram_errors(image_gram_matrices(encoder, image), targets)
         textures.append(GramTexture(source, seed, targets, image, errors))
-        report_progress(progress, textures[-1].name, _describe_errors(errors))
+        report_progress(progress, textures[-1].name, text=_describe_errors(errors))
     facts = {
         "layers": list(available),
         "size": size,
@@ -239,7 +239,9 @@ def _make_study(
         for layer in style_grams
     ]
     caption = _caption(comparisons, textures, facts=facts, left_out=left_out)
-    return Study("Textures from drawn Gram matrices", tuple(rows), caption, tuple(table), facts)
+    return Study(
+        "Textures from drawn Gram matrices", tuple(rows), caption=caption, table=tuple(table), facts=facts
+    )
 
 
 def _texture_panel(texture: GramTexture) -> Panel:

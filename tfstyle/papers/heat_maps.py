@@ -10,7 +10,7 @@ from tfstyle.errors import ConfigError
 from tfstyle.papers.study import NO_MATPLOTLIB
 
 
-def heat_map(values: np.ndarray, top: float | None = None, decades: float | None = None) -> np.ndarray:
+def heat_map(values: np.ndarray, top: float | None = None, *, decades: float | None = None) -> np.ndarray:
     """Colour an array, dark for 0 and bright for the top.
 
     Args:

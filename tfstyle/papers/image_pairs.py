@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import tfstyle
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.losses import require_images
 from tfstyle.network import Encoder, Weights, default_layers, load_weights
@@ -17,7 +16,7 @@ from tfstyle.papers.descent import lowest_so_far
 from tfstyle.papers.distances import DistanceMeasure, Distances, describe_distances
 from tfstyle.papers.study import Panel
 from tfstyle.papers.vgg_encoders import available_layers, describe_network, network_facts, vgg_encoder
-from tfstyle.run import Result, Run, read_inputs
+from tfstyle.run import Result, Run, read_inputs, stylize
 
 OUR_READING = (
     "Our reading of: α/β, for losses relative to what they are compared with (the paper's numbers presuppose "
@@ -105,6 +104,7 @@ class ImagePair:
 
     content: np.ndarray
     style: np.ndarray
+    _: KW_ONLY
     vgg_weights: Weights
     content_layers: tuple[str, ...]
     style_layers: tuple[str, ...]
@@ -138,8 +138,8 @@ class ImagePair:
             iterations=iterations,
         ).replace(changes)
         layers = (*(config.content_layers or ()), *(config.style_layers or ()))
-        encoder = vgg_encoder(self.vgg_weights, layers, config.precision)
-        result = tfstyle.stylize(self.content, self.style, config, encoder=encoder)
+        encoder = vgg_encoder(self.vgg_weights, layers, precision=config.precision)
+        result = stylize(self.content, self.style, config, encoder=encoder)
         return MeasuredTransfer(result, self.measure(result.image))
 
     def timed_transfer(
@@ -230,7 +230,15 @@ def read_image_pair(
         style_layers=used_style,
     )
     note = f"{describe_network(vgg_weights.source)} {left_out}{instead}".strip()
-    return ImagePair(content_image, style_image, vgg_weights, used_content, used_style, measure, note)
+    return ImagePair(
+        content_image,
+        style_image,
+        vgg_weights=vgg_weights,
+        content_layers=used_content,
+        style_layers=used_style,
+        measure=measure,
+        network_note=note,
+    )
 
 
 def _replace_missing(vgg_weights: Weights, layers: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:

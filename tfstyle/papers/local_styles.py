@@ -102,10 +102,16 @@ def local(
         numbers = {**style_distances(transfer.image), "content": transfer.distances.content}
         panels.append(Panel(transfer.image, name, _describe_numbers(numbers)))
         table.append({"style as": name, **numbers})
-        report_progress(progress, name, panels[-1].caption)
+        report_progress(progress, name, text=panels[-1].caption)
     facts = network_facts(vgg_weights.source, size=size, iterations=iterations, content_weight=content_weight)
     title = f"Beyond the global Gram matrix, {size} px"
-    return Study(title, (tuple(first_row), *panel_rows(panels, COLUMNS)), _caption(pair), tuple(table), facts)
+    return Study(
+        title,
+        (tuple(first_row), *panel_rows(panels, COLUMNS)),
+        caption=_caption(pair),
+        table=tuple(table),
+        facts=facts,
+    )
 
 
 def _representation_options(name: str, vgg_weights: Weights, *, content_weight: float) -> dict[str, Any]:

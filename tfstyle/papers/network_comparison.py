@@ -7,7 +7,8 @@ from typing import Any
 
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.network import Weights, default_layers, load_weights
-from tfstyle.papers.applications import APPLICATIONS, VGG, ComparedNetwork, load_network
+from tfstyle.papers import COMPARED_NETWORKS
+from tfstyle.papers.applications import ComparedNetwork, load_network
 from tfstyle.papers.distances import Distances, describe_distances
 from tfstyle.papers.image_pairs import TimedTransfer, read_image_pair
 from tfstyle.papers.study import Curves, Panel, Progress, Study, panel_rows, report_progress
@@ -27,7 +28,7 @@ def networks(
     weights: str = "auto",
     vgg16_weights: str = "auto",
     keras_weights: str = "auto",
-    names: tuple[str, ...] = (*VGG, *APPLICATIONS),
+    names: tuple[str, ...] = COMPARED_NETWORKS,
     size: int = 160,
     iterations: int = 60,
     content_weight: float = 0.04,
@@ -89,7 +90,7 @@ def networks(
         table.append(_network_line(name, network, transfer))
         numbers = f"{transfer.distances}; {transfer.seconds:.1f} s"
         panels.append(Panel(transfer.image, name, f"{numbers}\n{network.weights_source} weights"))
-        report_progress(progress, name, numbers)
+        report_progress(progress, name, text=numbers)
     table.append(_distance_columns("the content itself", pair.measure(pair.content)))
     fell_back = "auto" in (vgg16_weights, keras_weights)
     caption = [
@@ -103,9 +104,11 @@ def networks(
     return Study(
         f"One pair through several networks, {iterations} evaluations at {size} px",
         panel_rows(panels, 4),
-        " ".join(filter(None, caption)),
-        tuple(table),
-        network_facts(vgg_weights.source, size=size, iterations=iterations, content_weight=content_weight),
+        caption=" ".join(filter(None, caption)),
+        table=tuple(table),
+        facts=network_facts(
+            vgg_weights.source, size=size, iterations=iterations, content_weight=content_weight
+        ),
     )
 
 
@@ -191,7 +194,7 @@ def partition(
     for content_layer in available_content:
         row: list[Panel] = []
         for style_set in style_sets:
-            encoder = vgg_encoder(vgg_weights, (content_layer, *style_set), precision)
+            encoder = vgg_encoder(vgg_weights, (content_layer, *style_set), precision=precision)
             transfer = pair.timed_transfer(
                 config, encoder, content_layers=(content_layer,), style_layers=style_set
             )
@@ -202,7 +205,7 @@ def partition(
             )
             title = f"{content_layer} | {layer_range(style_set)}"
             row.append(Panel(transfer.image, title, f"{transfer.distances}; {transfer.seconds:.1f} s"))
-            report_progress(progress, title, row[-1].caption)
+            report_progress(progress, title, text=row[-1].caption)
         grid.append(tuple(row))
     table.append(_partition_line("the content itself", (), distances=pair.measure(pair.content), seconds=""))
     last_row = (*pair.panels(), *_partition_diagrams(table, available_content, style_layers=available_style))
@@ -217,9 +220,11 @@ def partition(
     return Study(
         f"Partition into content and style layers, {iterations} evaluations at {size} px",
         (*grid, last_row),
-        " ".join(filter(None, caption)),
-        tuple(table),
-        network_facts(vgg_weights.source, size=size, iterations=iterations, content_weight=content_weight),
+        caption=" ".join(filter(None, caption)),
+        table=tuple(table),
+        facts=network_facts(
+            vgg_weights.source, size=size, iterations=iterations, content_weight=content_weight
+        ),
     )
 
 

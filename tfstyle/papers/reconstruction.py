@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-import tfstyle
 from tfstyle.images import load
 from tfstyle.losses import content_loss
 from tfstyle.network import Encoder, load_weights
+from tfstyle.optim import lbfgs
 from tfstyle.papers.descent import (
     CURVATURE_PAIRS,
     Descent,
@@ -88,7 +88,7 @@ def reconstruct(
                 "fell by": descent.reduction,
             }
         )
-        report_progress(progress, layer, caption)
+        report_progress(progress, layer, text=caption)
     row.append(Curves(curves, "content loss, of that at the start", "evaluations", "½ Σ(F-P)²"))
     facts = network_facts(
         vgg_weights.source,
@@ -108,7 +108,7 @@ def reconstruct(
         f"{describe_network(vgg_weights.source, pooling)} {left_out}"
     )
     title = "Content reconstructions from white noise"
-    return Study(title, (tuple(row),), caption.strip(), tuple(table), facts)
+    return Study(title, (tuple(row),), caption=caption.strip(), table=tuple(table), facts=facts)
 
 
 def psnr(image: np.ndarray, truth: np.ndarray) -> float:
@@ -126,5 +126,5 @@ def _reconstruct_layer(
     def objective(image: tf.Tensor, target: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"total": content_loss(encoder(image)[layer], target)}
 
-    optimizer = tfstyle.lbfgs(CURVATURE_PAIRS)
+    optimizer = lbfgs(CURVATURE_PAIRS)
     return descend(objective, start, iterations=iterations, targets=features, optimizer=optimizer)

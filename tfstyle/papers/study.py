@@ -9,7 +9,7 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +74,7 @@ class Study:
 
     title: str
     rows: tuple[tuple[Panel | Curves | None, ...], ...]
+    _: KW_ONLY
     caption: str
     table: tuple[Mapping[str, Any], ...] = ()
     facts: Mapping[str, Any] | None = None
@@ -136,7 +137,7 @@ class Study:
         return "\n".join([*lines, "", *markdown_table(self.table)]) + "\n"
 
 
-def report_progress(progress: Progress | None, title: str, text: str) -> None:
+def report_progress(progress: Progress | None, title: str, *, text: str) -> None:
     """Report one part of an experiment that is done, in one line, to whoever asked for it."""
     if progress is not None:
         progress(f"{title}: {text}".replace("\n", ", "))

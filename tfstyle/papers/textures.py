@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-import tfstyle
 from tfstyle.config import STYLE_LAYERS
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
 from tfstyle.layers import Layer
 from tfstyle.network import Encoder, Weights, load_weights
+from tfstyle.optim import lbfgs
 from tfstyle.papers.descent import (
     CURVATURE_PAIRS,
     Descent,
@@ -97,7 +97,7 @@ def texture(
         panels.append(Panel(descent.image, name, _describe_descent(descent)))
         curves[name] = descent.relative_curve()
         table.append(_table_line(available[:count], descent))
-        report_progress(progress, name, panels[-1].caption)
+        report_progress(progress, name, text=panels[-1].caption)
     if seamless:
         tiled = np.tile(panels[-1].image, (2, 2, 1))
         panels.append(Panel(tiled, "the last, tiled", _describe_seam(descent.image)))
@@ -122,7 +122,7 @@ def texture(
         width=shape[1],
     )
     title = "A style from white noise, by nested sets of layers"
-    return Study(title, ((*panels, diagram),), caption.strip(), tuple(table), facts)
+    return Study(title, ((*panels, diagram),), caption=caption.strip(), table=tuple(table), facts=facts)
 
 
 class Seam(NamedTuple):
@@ -206,7 +206,7 @@ def _synthesise(
         distances = [_relative_distance(grams[layer], targets[layer]) for layer in layers]
         return {"total": tf.add_n(distances) / len(layers)}
 
-    optimizer = tfstyle.lbfgs(CURVATURE_PAIRS)
+    optimizer = lbfgs(CURVATURE_PAIRS)
     return descend(objective, start, iterations=iterations, targets=source_grams, optimizer=optimizer)
 
 

@@ -15,7 +15,7 @@ POOLING = "avg"
 POOLING_NAMES = {"avg": "average", "max": "max", "rescaled": "rescaled average"}
 
 
-def vgg_encoder(vgg_weights: Weights, layers: Sequence[str], precision: str = "float32") -> Encoder:
+def vgg_encoder(vgg_weights: Weights, layers: Sequence[str], *, precision: str = "float32") -> Encoder:
     """Make an encoder with the experiments' pooling and reflected borders, as `tfstyle.stylize` has it."""
     return Encoder(
         layers,

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tfstyle.config import StyleConfig, check_single_image_options
+from tfstyle.config import StyleConfig, check_single_image_options, check_style_count
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
 from tfstyle.images import ImageArray, contact_sheet, load, read_settings
@@ -70,6 +70,7 @@ def plan_jobs(
             styles; or two results would have one name.
     """
     check_single_image_options(config)
+    check_style_count(config, len(styles))
     blended = config.style_blend is not None
     groups = [tuple(styles)] if blended else [(style,) for style in styles]
     content_names, style_names = _short_names(contents), _short_names(styles)
@@ -84,18 +85,16 @@ def plan_jobs(
                     f"{output} would be {first.content} in {first.styles[0]} and {content} in {group[0]}; "
                     "rename one"
                 )
-            style_config = config if blended else _config_of_style(config, index, len(styles))
+            style_config = config if blended else _config_of_style(config, index)
             jobs[output] = Job(content, group, output=output, config=style_config)
     return list(jobs.values())
 
 
-def _config_of_style(config: StyleConfig, index: int, count: int) -> StyleConfig:
+def _config_of_style(config: StyleConfig, index: int) -> StyleConfig:
     """The config for one of several styles that are used one at a time."""
     changes = {}
     for name in ("style_scale", "style_size"):
         numbers = getattr(config, name)
-        if numbers is not None and len(numbers) not in (1, count):
-            raise ConfigError(f"{name} has {len(numbers)} numbers for {count} style images")
         if numbers is not None:
             changes[name] = (numbers[index % len(numbers)],)
     return config.replace(changes)

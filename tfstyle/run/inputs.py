@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.config import INIT_NAMES, StyleConfig, check_init
-from tfstyle.errors import ConfigError, ImageError
+from tfstyle.config import INIT_NAMES, StyleConfig, check_init, check_mask_count, check_style_count
+from tfstyle.errors import ImageError
 from tfstyle.files import digest
 from tfstyle.images import (
     COLOR_MATCHING,
@@ -172,7 +172,7 @@ def read_inputs(
             needs the pixels of a style that is given by its Gram matrices.
     """
     sources = list(style) if isinstance(style, (list, tuple)) else [style]
-    _check_counts(config, len(sources))
+    check_style_count(config, len(sources))
     check_init(config)
     record = _Digests(digests)
     original = fit_to_size(
@@ -205,8 +205,7 @@ def read_inputs(
         for i, (mask, image) in enumerate(zip(masks.styles, styles), 1)
     ]
     for name, given in (("masks", masks.content), ("style_masks", masks.styles)):
-        if len(given) not in (0, len(styles)):
-            raise ConfigError(f"{len(given)} {name} for {len(styles)} style images: give one for each")
+        check_mask_count(name, len(given), styles=len(styles))
     keep = None if masks.keep is None else read_mask(masks.keep, original, "content_mask")
     if regions and (share := mask_coverage(regions if keep is None else [*regions, keep])) < 0.99:
         log.warning("the masks cover %.0f%% of the content; the rest takes no style", 100 * share)
@@ -220,17 +219,6 @@ def read_inputs(
         keep=keep,
         digests=record.digests,
     )
-
-
-def _check_counts(config: StyleConfig, styles: int) -> None:
-    """Raise ConfigError where the options do not go with the number of styles."""
-    if not styles:
-        raise ConfigError("no style image")
-    for name in ("style_blend", "style_scale", "style_size"):
-        numbers = getattr(config, name)
-        allowed = {styles} if name == "style_blend" else {1, styles}
-        if numbers is not None and len(numbers) not in allowed:
-            raise ConfigError(f"{name} has {len(numbers)} numbers for {styles} style images")
 
 
 class _Digests:

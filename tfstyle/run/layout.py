@@ -111,7 +111,7 @@ def smaller_layout(
     return layout._replace(side=even, style_side=_side_if_needed(even, style_shapes, field))
 
 
-def estimated_bytes(setup: TransferSetup, shape: Shape, layout: Layout) -> float:
+def estimated_bytes(setup: TransferSetup, shape: Shape, *, layout: Layout) -> float:
     """Estimate how many bytes a step of a scale takes at most, beside what the process holds already."""
     optimizer, features = setup.optimizer_with(layout.lbfgs_pairs), _feature_bytes(setup)
     if layout.side is None:
@@ -124,7 +124,7 @@ def estimated_bytes(setup: TransferSetup, shape: Shape, layout: Layout) -> float
 def describe_layout(setup: TransferSetup, shape: Shape, *, layout: Layout) -> str:
     """Say in one line how much memory a step of a scale takes, and how it is tiled."""
     about = f"a step at {shape[1]} x {shape[0]} pixels takes about"
-    gigabytes = estimated_bytes(setup, shape, layout) / 1e9
+    gigabytes = estimated_bytes(setup, shape, layout=layout) / 1e9
     if layout.side is None:
         return f"{about} {gigabytes:.1f} GB"
     height, width = layout.side
@@ -214,9 +214,9 @@ def _log_layout(setup: TransferSetup, shape: Shape, layout: Layout, limit: float
         return
     log.warning(
         "the step would take about %.1f GB at %d x %d pixels, and %.1f GB may be used: it is tiled",
-        estimated_bytes(setup, shape, Layout()) / 1e9, shape[1], shape[0], limit / 1e9,
+        estimated_bytes(setup, shape, layout=Layout()) / 1e9, shape[1], shape[0], limit / 1e9,
     )  # fmt: skip
-    if estimated_bytes(setup, shape, layout) > limit:
+    if estimated_bytes(setup, shape, layout=layout) > limit:
         log.warning("in tiles too it takes more than there is: a smaller size may be needed")
     if layout.lbfgs_pairs is not None and layout.lbfgs_pairs < (setup.lbfgs_pairs or 0):
         log.warning("L-BFGS keeps %d pairs in place of %d", layout.lbfgs_pairs, setup.lbfgs_pairs)

@@ -98,7 +98,7 @@ def _without_notes(logger: logging.Logger) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def contract(name: str, functions: Mapping[str, Any], signatures: Signatures) -> dict[str, Any]:
+def contract(name: str, functions: Mapping[str, Any], *, signatures: Signatures) -> dict[str, Any]:
     """What a client must know, as plain values: signatures with types, shapes and ranges, and the limits."""
     described: dict[str, Any] = {}
     for key, function in functions.items():
@@ -159,7 +159,7 @@ def _write_extra(
 ) -> None:
     folder.mkdir()
     described = {
-        **contract(name, functions, signatures),
+        **contract(name, functions, signatures=signatures),
         "tfstyle": __version__,
         "made_with": dict(made_with),
     }
@@ -169,7 +169,7 @@ def _write_extra(
     (folder / LICENCE).write_text(_licence(signatures), encoding="utf-8")
     with tf.io.TFRecordWriter(str(folder / WARMUP)) as writer:
         for signature, inputs in warmup_inputs(functions, signatures):
-            writer.write(prediction_log(name, signature, inputs))
+            writer.write(prediction_log(name, signature, inputs=inputs))
 
 
 def _licence(signatures: Signatures) -> str:
@@ -208,7 +208,7 @@ def warmup_inputs(
         yield name, {key: values[key] for key in input_specs(function)}
 
 
-def prediction_log(model: str, signature: str, inputs: Mapping[str, np.ndarray]) -> bytes:
+def prediction_log(model: str, signature: str, *, inputs: Mapping[str, np.ndarray]) -> bytes:
     """A serialised ``tensorflow.serving.PredictionLog`` of one request.
 
     Written field by field, because the package that has its class, tensorflow-serving-api, is tied to one

@@ -1,5 +1,6 @@
 """The loss and gradient of an image, evaluated tile by tile in bounded memory."""
 
+from tfstyle.tiling import memory
 from tfstyle.tiling.geometry import (
     ReceptiveField,
     even_tile_sides,
@@ -18,6 +19,7 @@ __all__ = [
     "in_host_memory",
     "make_host_step",
     "margin_overhead",
+    "memory",
     "receptive_field",
     "tiles",
 ]

@@ -41,7 +41,7 @@ def receptive_field(encoder: Encoder) -> ReceptiveField:
     """
     if encoder.network == CUSTOM_MODEL:
         raise ConfigError(
-            f"tile needs a network whose layers' fields of view are known, vgg19 or vgg16, not "
+            f"tile needs a network whose layers' receptive fields are known, vgg19 or vgg16, not "
             f"{encoder.weights.source}; use tile=off"
         )
     layers = [Layer.parse(name) for name in encoder.layers]
