@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 import tfstyle
@@ -211,27 +212,22 @@ def positional(function):
 
 
 def public_functions():
-    """Every public function and class, and every public method of a public class."""
-    seen = {
-        f"tfstyle.{name}.{function.__name__}": function
-        for name in ("addons", "device", "files", "layers")
-        for function in vars(importlib.import_module(f"tfstyle.{name}")).values()
-        if inspect.isfunction(function) and not function.__name__.startswith("_")
-    }
-    for folder in [None, *sorted(BELOW)]:
-        module = tfstyle if folder is None else importlib.import_module(f"tfstyle.{folder}")
-        for name in module.__all__:
-            value = getattr(module, name)
-            if inspect.isfunction(value):
-                seen[f"{value.__module__}.{name}"] = value
-            elif inspect.isclass(value) and value.__module__.startswith("tfstyle."):
-                own_constructor = not issubclass(value, (tuple, Exception))
-                if own_constructor:
-                    seen[f"{value.__module__}.{name}"] = value
-                for method, function in vars(value).items():
-                    bound = getattr(value, method)
-                    if not method.startswith("_") and callable(bound) and not isinstance(function, property):
-                        seen[f"{value.__module__}.{name}.{method}"] = bound
+    """Every function, class and method of the library whose name has no underscore before it."""
+    seen = {}
+    for file in LIBRARY:
+        name = ".".join(["tfstyle", *Path(file).with_suffix("").parts]).removesuffix(".__init__")
+        for key, value in vars(importlib.import_module(name)).items():
+            if key.startswith("_") or getattr(value, "__module__", None) != name:
+                continue
+            # Keras itself calls its layers' constructors.
+            if inspect.isfunction(value) or (
+                inspect.isclass(value) and not issubclass(value, (dict, tuple, Exception, keras.layers.Layer))
+            ):
+                seen[f"{name}.{key}"] = value
+            for method, function in vars(value).items() if inspect.isclass(value) else ():
+                bound = getattr(value, method)
+                if not method.startswith("_") and callable(bound) and not isinstance(function, property):
+                    seen[f"{name}.{key}.{method}"] = bound
     return seen
 
 
