@@ -167,7 +167,7 @@ def test_a_place_that_cannot_be_written(extractor, tmp_path):
 
 
 def test_what_fails_half_way_leaves_nothing(extractor, tmp_path, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(export, "prediction_log", fail)

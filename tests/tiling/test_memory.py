@@ -31,7 +31,7 @@ def held(what):
 options = json.loads(sys.argv[1])
 pixels = np.random.default_rng(0).integers(0, 256, (options["size"], options["size"], 3), np.uint8)
 run = Run(pixels, pixels[:256, :256], StyleConfig(weights="random", scales=1, **options))
-before, estimate = held("VmRSS"), estimated_bytes(run.setup, run.scales[-1].shape, run.layouts[-1])
+before, estimate = held("VmRSS"), estimated_bytes(run.setup, run.scales[-1].shape, layout=run.layouts[-1])
 for _ in run:
     pass
 print(json.dumps([estimate, held("VmHWM") - before]))
@@ -240,7 +240,7 @@ def test_64_megapixels_are_planned_within_what_there_is(small_weights, monkeypat
     (plan,) = layout.plan_layouts(config, prepared, scales=scales, style_shapes=[[(900, 600)]])
     assert max(plan.side) <= memory.MAX_TILE_SIDE
     assert plan.style_side is None
-    assert layout.estimated_bytes(prepared, (8192, 8192), plan) <= limit + 64 * 8192**2
+    assert layout.estimated_bytes(prepared, (8192, 8192), layout=plan) <= limit + 64 * 8192**2
     if optimizer != "adam":
         assert 1 <= plan.lbfgs_pairs < 10
         images = memory.state_images(prepared.optimizer_with(plan.lbfgs_pairs)) * 12 * 8192**2
