@@ -415,7 +415,7 @@ def check_init(config: StyleConfig) -> None:
 
 
 def check_style_count(config: StyleConfig, count: int) -> None:
-    """Raise ConfigError where a config's options do not go with the number of style images."""
+    """Raise ConfigError where a config has a number of values for styles that is not that of the styles."""
     if not count:
         raise ConfigError("no style image")
     for option in ("style_blend", "style_scale", "style_size"):
@@ -423,8 +423,6 @@ def check_style_count(config: StyleConfig, count: int) -> None:
         allowed = {count} if option == "style_blend" else {1, count}
         if values is not None and len(values) not in allowed:
             raise ConfigError(f"{option} has {len(values)} numbers for {count} style images")
-    for option in ("masks", "style_masks"):
-        check_mask_count(option, len(getattr(config, option) or ()), styles=count)
 
 
 def check_mask_count(option: str, count: int, *, styles: int) -> None:

@@ -138,6 +138,7 @@ PRETRAIN = ["pretrain", "content.png", "-o", "new.npz"]
         (["stylize", "content.png", "gone.npz", *STYLIZE[3:]], "no such image: gone.npz"),
         (["stylize", "content.png", "gone.npz#one", *STYLIZE[3:]], "no such image: gone.npz"),
         ([*STYLIZE, "--style-blend", "1,2"], "style_blend has 2 numbers for 1 style images"),
+        ([*STYLIZE, "--style-masks", "style.png,style.png"], "2 style_masks for 1 style images: give one"),
         ([*STYLIZE, "--masks", "style.png,style.png"], "2 masks for 1 style images: give one for each"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -302,6 +302,13 @@ def test_masks_by_themselves_and_with_the_configs(run, left, tmp_path):
     assert stacked.history.total == expected
 
 
+def test_masks_that_are_given_replace_the_configs_whatever_their_number(run, left):
+    """The files of the config are not even read."""
+    given = Masks(content=[1 - left])
+    replaced = run(config=StyleConfig(masks=("gone.png", "gone.png")), masks=given).history.total
+    assert replaced == run(masks=given).history.total
+
+
 @pytest.mark.parametrize(
     ("masks", "message"),
     [

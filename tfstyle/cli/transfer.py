@@ -23,7 +23,7 @@ from tfstyle.cli.common import (
     run_config,
 )
 from tfstyle.cli.outputs import Outputs
-from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, check_style_count
+from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, check_mask_count, check_style_count
 from tfstyle.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def run_stylize(options: argparse.Namespace) -> int:
     check_images([options.content, *options.styles])
     config = run_config(options)
     check_style_count(config, len(options.styles))
+    for name in ("masks", "style_masks"):
+        check_mask_count(name, len(getattr(config, name) or ()), styles=len(options.styles))
     check_images(_mask_files(config))
 
     load_tensorflow()
