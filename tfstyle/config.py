@@ -415,7 +415,10 @@ def check_init(config: StyleConfig) -> None:
 
 
 def check_style_count(config: StyleConfig, count: int) -> None:
-    """Raise ConfigError where a config has a number of values for styles that is not that of the styles."""
+    """Raise ConfigError if there is no style image, or a per-style option does not have one value for each.
+
+    ``style_scale`` and ``style_size`` may also have a single value, which then holds for all style images.
+    """
     if not count:
         raise ConfigError("no style image")
     for option in ("style_blend", "style_scale", "style_size"):
@@ -426,7 +429,7 @@ def check_style_count(config: StyleConfig, count: int) -> None:
 
 
 def check_mask_count(option: str, count: int, *, styles: int) -> None:
-    """Raise ConfigError unless there is no mask, or one for each style image."""
+    """Raise ConfigError unless the number of masks is 0 or equals the number of style images."""
     if count not in (0, styles):
         raise ConfigError(f"{count} {option} for {styles} style images: give one for each")
 

@@ -79,10 +79,10 @@ def check_image_file(path: Path) -> None:
 
 
 def split_style_source(source: str) -> tuple[Path, str | None] | None:
-    """The file and the name in it of ``FILE.npz#NAME``, or of ``FILE.npz`` without a name.
+    """Split ``FILE.npz#NAME`` into the file and the name of the style in it.
 
     Returns:
-        None where the source is something else, such as an image.
+        the file and the name, which is None for ``FILE.npz``; None if the source is not an ``.npz`` file.
     """
     file, _, name = source.rpartition("#")
     if Path(file).suffix.lower() == ".npz":

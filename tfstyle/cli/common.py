@@ -103,7 +103,7 @@ def check_weights(source: str) -> None:
 
 
 def check_images(sources: Iterable[str]) -> None:
-    """Raise ImageError where there is no file of an image, or of a style that was extracted before."""
+    """Raise ImageError if an image file, or the file of an extracted style, does not exist."""
     from tfstyle.files import check_image_file, split_style_source
 
     for source in sources:

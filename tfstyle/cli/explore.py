@@ -23,7 +23,7 @@ from tfstyle.presets import preset
 #: Experiments that are commands of their own.
 SHORTCUTS = ("reconstruct", "texture")
 OPTION_NAMES = {field.name for field in dataclasses.fields(StyleConfig)}
-#: Options that take several values of one of `StyleConfig`'s -> its name there.
+#: Option of an experiment that takes several values -> the field of `StyleConfig` that takes one of them.
 OPTION_OF = {"optimizers": "optimizer", "compilers": "compile", "precisions": "precision", "seeds": "seed"}
 
 
@@ -89,7 +89,7 @@ def _names_given(statement: ast.stmt) -> set[str]:
 
 
 def _check_options(given: dict[str, Any]) -> None:
-    """Raise an InputError where an option has a value that no experiment can use, or a file is missing."""
+    """Raise an InputError if an option has an invalid value, or if a file that it names does not exist."""
     values = [(name, value) for name, value in given.items() if name in OPTION_NAMES and value is not None]
     values += [(OPTION_OF[name], item) for name in OPTION_OF for item in given.get(name) or ()]
     for name, value in values:
