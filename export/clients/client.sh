@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The style of a picture as JSON, through TensorFlow Serving's REST interface, with curl and base64 alone:
+# Print the Gram matrices and the embedding of an image file as JSON, with curl and TensorFlow Serving over REST:
 #   bash client.sh FILE [URL] [MODEL] | jq '.outputs.embedding[0][:4]'
-# Exit codes: 0 done; 1 the server cannot be reached or failed; 2 the file is wrong, or the server refuses it.
+# Exit codes: 0 done; 1 the server cannot be reached or has failed; 2 the file cannot be read, or the server
+# refuses it.
 set -euo pipefail
 
 file=${1-}
@@ -14,7 +15,7 @@ fi
 
 reply=$(mktemp)
 trap 'rm -f "$reply"' EXIT
-# The body goes through a pipe: a command's arguments could not hold a picture.
+# The body of the request goes through a pipe, because the arguments of a command cannot hold an image.
 code=$({
   printf '{"signature_name":"encoded","inputs":{"images":[{"b64":"'
   base64 <"$file" | tr -d '\n'
@@ -27,6 +28,6 @@ code=$({
 
 case $code in
   200) cat "$reply" ;;
-  4*) echo "client.sh: the server says $code: $(tr '\n' ' ' <"$reply")" >&2; exit 2 ;;
-  *) echo "client.sh: the server says $code: $(tr '\n' ' ' <"$reply")" >&2; exit 1 ;;
+  4*) echo "client.sh: the server answered $code: $(tr '\n' ' ' <"$reply")" >&2; exit 2 ;;
+  *) echo "client.sh: the server answered $code: $(tr '\n' ' ' <"$reply")" >&2; exit 1 ;;
 esac

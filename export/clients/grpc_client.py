@@ -1,4 +1,4 @@
-"""A client of a tfstyle model behind TensorFlow Serving's gRPC interface, with the commands of rest.py.
+"""A client of a tfstyle model in TensorFlow Serving, over gRPC, with the same commands as rest.py.
 
 ::
 
@@ -6,8 +6,9 @@
     python grpc_client.py stylize content.jpg style.jpg -o out.png --steps 50
     python grpc_client.py status
 
-Needs rest.py beside it for the command line, and grpcio, tensorflow-serving-api, NumPy and Pillow. Pixels
-travel as bytes, a quarter of their size as text, and a reply has only the outputs that were asked for.
+The file rest.py, which has the command line, must be in the same folder. The client needs grpcio,
+tensorflow-serving-api, NumPy and Pillow. Pixels are sent as bytes, which take about a quarter of the space of
+JSON, and a reply contains only the requested outputs.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ try:
     import numpy as np
     from PIL import Image
 
-    # The generated messages import TensorFlow, which would write its notices here.
+    # The generated messages import TensorFlow, which would write its notices to stderr.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from tensorflow_serving.apis import (
         get_model_status_pb2,
@@ -34,21 +35,23 @@ try:
     )
 except ImportError as missing:
     print(
-        f"grpc_client.py: no {missing.name}: pip install grpcio tensorflow-serving-api numpy pillow",
+        f"grpc_client.py: {missing.name} is missing: pip install grpcio tensorflow-serving-api numpy pillow",
         file=sys.stderr,
     )
     sys.exit(WRONG_INPUT)
 
-UINT8, INT32, STRING = 4, 3, 7  # DataType's numbers
+UINT8, INT32, STRING = 4, 3, 7  # numbers of TensorFlow's DataType
 NUMBERS = {np.dtype("uint8"): UINT8, np.dtype("int32"): INT32}
-#: DataType's number -> NumPy's type and the field with values one by one, which is how a server may reply.
+#: Number of the DataType -> NumPy's type, and the field of a TensorProto that holds the values one by one. A
+#: server may use that field instead of tensor_content.
 KINDS = {1: ("float32", "float_val"), UINT8: ("uint8", "int_val"), INT32: ("int32", "int_val")}
-#: A model without the signature, or a batch of several sizes, is a failed precondition to the server.
+#: Status codes of a request that the server does not accept. It reports a model without the signature, and
+#: with batching images that differ in size, as a failed precondition.
 REFUSED = {
     grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE,
     grpc.StatusCode.FAILED_PRECONDITION,
 }  # fmt: skip
-#: gRPC refuses replies of more than 4 MB unless told otherwise; the server itself has no such limit.
+#: By default a gRPC client refuses replies of more than 4 MB. The server has no such limit.
 OPTIONS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -56,9 +59,12 @@ class Grpc:
     """Requests to PredictionService and ModelService.
 
     Args:
-        target: of the server, as ``127.0.0.1:8500``.
-        model: its name there.
-        timeout: seconds to wait for each reply; the server gives up then too.
+        target: address of the server, such as ``127.0.0.1:8500``.
+        model: name of the model on the server.
+        timeout: seconds to wait for each reply. The server stops waiting at the same time.
+
+    Raises:
+        ClientError: in every method, the server cannot be reached, has failed, or refuses the request.
     """
 
     def __init__(self, target: str, model: str, timeout: float) -> None:
@@ -66,7 +72,7 @@ class Grpc:
         self._target, self._model, self._timeout = target, model, timeout
 
     def status(self) -> list[tuple[int, str]]:
-        """Version and state of each version that the server knows."""
+        """Return the number and the state of each version that the server has."""
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self._model
         service = model_service_pb2_grpc.ModelServiceStub(self._channel)
@@ -75,11 +81,11 @@ class Grpc:
         return [(entry.version, states.Name(entry.state)) for entry in reply.model_version_status]
 
     def embedding(self, file: bytes) -> Sequence[float]:
-        """Signature encoded, the embedding alone: the server leaves the Gram matrices out."""
+        """Return the embedding of an image file from the signature encoded, without the Gram matrices."""
         return self._predict("encoded", {"images": [file]}, ["embedding"])["embedding"][0].tolist()
 
     def stylize(self, content: Any, style: Any, steps: int) -> tuple[Any, float]:
-        """Signature stylize, a batch of one."""
+        """Return the image and the loss from the signature stylize."""
         pixels = {"content": np.asarray(content)[None], "style": np.asarray(style)[None]}
         inputs = {**pixels, "steps": np.array([steps], np.int32)}
         outputs = self._predict("stylize", inputs, ["image", "loss"])
@@ -102,13 +108,13 @@ class Grpc:
             return method(request, timeout=self._timeout)
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.UNAVAILABLE:
-                raise ClientError(f"no server at {self._target}: {error.details()}", FAILED) from error
+                raise ClientError(f"no reply from {self._target}: {error.details()}", FAILED) from error
             code = WRONG_INPUT if error.code() in REFUSED else FAILED
-            raise ClientError(f"the server says {error.code().name}: {error.details()}", code) from error
+            raise ClientError(f"the server answered {error.code().name}: {error.details()}", code) from error
 
 
 def _fill(tensor: Any, value: np.ndarray | list[bytes]) -> None:
-    """Write an array, or a list of bytes, into a TensorProto."""
+    """Write an array or a list of bytes objects into a TensorProto."""
     if isinstance(value, list):
         tensor.dtype = STRING
         tensor.string_val.extend(value)
@@ -120,7 +126,7 @@ def _fill(tensor: Any, value: np.ndarray | list[bytes]) -> None:
 
 
 def _array(tensor: Any) -> np.ndarray:
-    """Read a TensorProto of numbers."""
+    """Return the array in a TensorProto of numbers."""
     kind, field = KINDS[tensor.dtype]
     content = tensor.tensor_content
     values = np.frombuffer(content, kind) if content else np.array(getattr(tensor, field), kind)
@@ -128,7 +134,7 @@ def _array(tensor: Any) -> np.ndarray:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run as a program."""
+    """Run the program and return its exit code."""
     return run("grpc_client.py", ("--target", "127.0.0.1:8500"), Grpc, arguments)
 
 

@@ -1,12 +1,12 @@
-"""A double of TensorFlow Serving, for tests alone: it stands in where the real server cannot be had.
+"""A test double of TensorFlow Serving, for tests on a machine without the real server.
 
-It answers on loopback as TensorFlow Serving's PredictionService does, by gRPC and by REST, with a graph
-session of the same TensorFlow runtime behind. It is not TensorFlow Serving: it has one model, one version of
-it, no batching, and only the methods below.
+It listens on the loopback interface and answers requests to TensorFlow Serving's PredictionService, over gRPC
+and REST, with a graph session of the same TensorFlow runtime. It is not TensorFlow Serving: it serves one
+version of one model, has no batching, and implements only the methods below.
 
     python -m tests.contract.double MODELS_DIR NAME
 
-prints one line of JSON with its ports, ``{"rest": 1234, "grpc": 5678}``, once the model is loaded and its
+prints one line of JSON with its ports, ``{"rest": 1234, "grpc": 5678}``, after the model is loaded and its
 warm-up requests are answered.
 """
 
@@ -35,7 +35,7 @@ from tests.contract.wire import encode, encode_map, fields, last
 ROOT = Path(__file__).parents[2]
 WARMUP = Path("assets.extra", "tf_serving_warmup_requests")
 NOT_FOUND = 5
-MESSAGE_LIMIT = 1024  # characters of an error that TensorFlow Serving lets through
+MESSAGE_LIMIT = 1024  # characters to which TensorFlow Serving shortens an error message
 HTTP = {3: 400, 5: 404, 8: 503, 9: 400, 11: 400, 12: 501, 14: 503}
 GRPC = {code.value[0]: code for code in grpc.StatusCode}
 SERVICE = "tensorflow.serving.PredictionService"
@@ -47,7 +47,7 @@ class Service:
 
     Raises:
         FileNotFoundError: the folder has no version.
-        RequestError: the model, or one of its warm-up requests, fails.
+        RequestError: the model cannot be loaded, or a warm-up request fails.
     """
 
     def __init__(self, models: Path, name: str) -> None:
@@ -62,7 +62,7 @@ class Service:
                 self.predict(request)
 
     def check(self, name: str, version: int | None) -> None:
-        """Refuse another model or version than the one here."""
+        """Raise RequestError if a request names another model or version."""
         if name != self.name or version not in (None, self.version):
             wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
             raise RequestError(NOT_FOUND, f"Servable not found for request: {wanted}")
@@ -83,7 +83,7 @@ class Service:
         return rest.reply(document, self.session.run(signature, inputs))
 
     def metadata(self, message: bytes) -> bytes:
-        """GetModelMetadata: the signatures as a SignatureDefMap in an Any."""
+        """Return the reply to GetModelMetadata: the signatures as a SignatureDefMap in an Any."""
         name, _, version = read_spec(last(fields(message), 1, b""))
         self.check(name, version)
         entries = fields(self.session.meta_graph)[5]
@@ -95,22 +95,22 @@ class Service:
 
 
 def serve_grpc(service: Service) -> tuple[grpc.Server, int]:
-    """Start the gRPC side; the server, and its port."""
+    """Start the gRPC server and return it with its port."""
 
-    def answering(answer):
+    def handler(answer):
         def handle(message: bytes, context: grpc.ServicerContext) -> bytes:
             try:
                 return answer(message)
             except RequestError as error:
                 context.abort(GRPC[error.code], error.message[:MESSAGE_LIMIT])
-            except ValueError as error:  # bytes that are no message, or a tensor that is none
+            except ValueError as error:  # the bytes are not a message, or a tensor is invalid
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error)[:MESSAGE_LIMIT])
 
         return grpc.unary_unary_rpc_method_handler(handle)  # no serialisers: bytes in, bytes out
 
     methods = {
-        "Predict": answering(lambda message: service.predict(PredictRequest.decode(message)).encode()),
-        "GetModelMetadata": answering(service.metadata),
+        "Predict": handler(lambda message: service.predict(PredictRequest.decode(message)).encode()),
+        "GetModelMetadata": handler(service.metadata),
     }
     unlimited = [(f"grpc.max_{way}_message_length", -1) for way in ("receive", "send")]
     server = grpc.server(ThreadPoolExecutor(8), options=[*unlimited, ("grpc.so_reuseport", 0)])
@@ -121,7 +121,7 @@ def serve_grpc(service: Service) -> tuple[grpc.Server, int]:
 
 
 def serve_rest(service: Service) -> ThreadingHTTPServer:
-    """Start the REST side."""
+    """Start the REST server and return it."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -167,7 +167,7 @@ def serve_rest(service: Service) -> ThreadingHTTPServer:
 
 @dataclass(frozen=True)
 class Running:
-    """Where a double listens."""
+    """The addresses of a running test double."""
 
     rest_url: str
     grpc_target: str
@@ -175,22 +175,22 @@ class Running:
 
 @contextmanager
 def running(models_dir: Path | str, name: str) -> Iterator[Running]:
-    """A double in a process of its own, for as long as the context lasts.
+    """Run a test double in a separate process during the context.
 
     Raises:
-        RuntimeError: it did not start; with what it said.
+        RuntimeError: the double did not start; the message contains its output.
     """
     command = [sys.executable, "-m", "tests.contract.double", str(Path(models_dir).resolve()), name]
     with (
-        tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log, text=True) as process,
     ):
         try:
             line = process.stdout.readline()
             if not line:
                 process.wait()
-                said.seek(0)
-                raise RuntimeError(f"the double did not start:\n{said.read()[-2000:]}")
+                log.seek(0)
+                raise RuntimeError(f"the test double did not start:\n{log.read()[-2000:]}")
             ports = json.loads(line)
             yield Running(f"http://127.0.0.1:{ports['rest']}", f"127.0.0.1:{ports['grpc']}")
         finally:
@@ -198,13 +198,13 @@ def running(models_dir: Path | str, name: str) -> Iterator[Running]:
 
 
 def main(models: str, name: str) -> None:
-    """Serve until the process is ended."""
+    """Serve a model until the process is terminated."""
     service = Service(Path(models), name)
-    server, port = serve_grpc(service)
-    web = serve_rest(service)
+    grpc_server, port = serve_grpc(service)
+    rest_server = serve_rest(service)
     assert "tensorflow" not in sys.modules
-    print(json.dumps({"rest": web.server_address[1], "grpc": port}), flush=True)
-    server.wait_for_termination()
+    print(json.dumps({"rest": rest_server.server_address[1], "grpc": port}), flush=True)
+    grpc_server.wait_for_termination()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""TensorFlow's and TensorFlow Serving's messages, as much of them as a request needs.
+"""Encoding and decoding of the messages of TensorFlow and TensorFlow Serving that a request needs.
 
-Written without their generated classes, so that what the package writes is read by other code. Numbers are
-those of tensor.proto, predict.proto, model.proto, meta_graph.proto and saved_model.proto.
+The code does not use the generated classes, so that the package's messages are read by independent code. The
+field numbers are those of tensor.proto, predict.proto, model.proto, meta_graph.proto and saved_model.proto.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.contract.wire import (
 )
 
 STRING = 7
-#: DataType's number -> NumPy's type; strings are arrays of bytes.
+#: Number of the DataType -> NumPy's type. Strings are arrays of bytes objects.
 TYPES = {
     1: np.dtype("float32"), 2: np.dtype("float64"), 3: np.dtype("int32"), 4: np.dtype("uint8"),
     5: np.dtype("int16"), 6: np.dtype("int8"), STRING: np.dtype(object), 9: np.dtype("int64"),
@@ -36,42 +36,42 @@ TYPES = {
     23: np.dtype("uint64"),
 }  # fmt: skip
 NUMBERS = {kind: number for number, kind in TYPES.items()}
-#: DataType's number -> the field of TensorProto with its values one by one.
+#: Number of the DataType -> the field of TensorProto that holds the values one by one.
 VALUES = {1: 5, 2: 6, 3: 7, 4: 7, 5: 7, 6: 7, STRING: 8, 9: 10, 10: 11, 17: 7, 19: 13, 22: 16, 23: 17}
 NAMES = {number: f"DT_{'HALF' if kind == 'f2' else kind.name.upper()}" for number, kind in TYPES.items()}
 NAMES |= {1: "DT_FLOAT", 2: "DT_DOUBLE", STRING: "DT_STRING"}
 
 
 def tensor_from_proto(message: bytes) -> np.ndarray:
-    """A TensorProto as an array; strings as an array of bytes objects.
+    """Decode a TensorProto to an array; strings become an array of bytes objects.
 
-    Values given one by one may be fewer than the shape has: the last is then repeated.
+    If the values are given one by one and are fewer than the shape needs, the last value is repeated.
 
     Raises:
-        ValueError: a type that is not known, or values that do not fill the shape.
+        ValueError: the type is not supported, or the values do not match the shape.
     """
-    found = fields(message)
-    number = last(found, 1, 0)
+    parts = fields(message)
+    number = last(parts, 1, 0)
     if number not in TYPES:
-        raise ValueError(f"tensor of DataType {number}: not known here")
-    kind, shape = TYPES[number], shape_from_proto(last(found, 2, b""))
+        raise ValueError(f"a tensor has DataType {number}, which is not supported here")
+    kind, shape = TYPES[number], shape_from_proto(last(parts, 2, b""))
     if shape is None or any(n < 0 for n in shape):
-        raise ValueError(f"tensor of shape {shape}: not known in full")
+        raise ValueError(f"a tensor has shape {shape}, which is not fully known")
     size = int(np.prod(shape, dtype=np.int64))
-    if content := last(found, 4, b""):
+    if content := last(parts, 4, b""):
         if number == STRING or len(content) != size * kind.itemsize:
             raise ValueError(f"tensor_content of {len(content)} bytes does not fill {shape} of {kind}")
         return np.frombuffer(content, kind).reshape(shape).copy()
-    return _filled(_values(found.get(VALUES[number], []), number), size, kind).reshape(shape)
+    return _filled(_values(parts.get(VALUES[number], []), number), size, kind).reshape(shape)
 
 
 def tensor_to_proto(array: np.ndarray, one_by_one: bool = False) -> bytes:
-    """An array as a TensorProto.
+    """Encode an array as a TensorProto.
 
     Args:
         array: numbers, or bytes objects.
-        one_by_one: each value in the field of its type, as TensorFlow Serving replies, and not all in
-            tensor_content. Strings have no other way.
+        one_by_one: store each value in the field of its type, as TensorFlow Serving does in its replies,
+            instead of all values in tensor_content. Strings are always stored one by one.
     """
     array = np.asarray(array)
     if array.dtype.kind in "SU":
@@ -86,21 +86,21 @@ def tensor_to_proto(array: np.ndarray, one_by_one: bool = False) -> bytes:
         return head
     if number in (1, 2):
         return head + encode(VALUES[number], array.tobytes())
-    whole = array.view(np.uint16) if number == 19 else array
-    return head + encode(VALUES[number], pack(whole))
+    integers = array.view(np.uint16) if number == 19 else array
+    return head + encode(VALUES[number], pack(integers))
 
 
 def shape_from_proto(message: bytes) -> tuple[int, ...] | None:
-    """A TensorShapeProto: -1 where a length is not known, None where not even the rank is."""
-    found = fields(message)
-    if last(found, 3, 0):
+    """Decode a TensorShapeProto; an unknown length is -1, and a shape of unknown rank is None."""
+    parts = fields(message)
+    if last(parts, 3, 0):
         return None
-    return tuple(signed(last(fields(dim), 1, 0)) for dim in found.get(2, []))
+    return tuple(signed(last(fields(dim), 1, 0)) for dim in parts.get(2, []))
 
 
 @dataclass
 class PredictRequest:
-    """tensorflow.serving.PredictRequest."""
+    """A tensorflow.serving.PredictRequest."""
 
     model: str
     inputs: dict[str, np.ndarray]
@@ -115,15 +115,15 @@ class PredictRequest:
 
     @classmethod
     def decode(cls, message: bytes) -> PredictRequest:
-        found = fields(message)
-        model, signature, version = read_spec(last(found, 1, b""))
-        inputs = {k: tensor_from_proto(v) for k, v in decode_map(found.get(2, [])).items()}
-        return cls(model, inputs, signature, version, tuple(name.decode() for name in found.get(3, [])))
+        parts = fields(message)
+        model, signature, version = read_spec(last(parts, 1, b""))
+        inputs = {k: tensor_from_proto(v) for k, v in decode_map(parts.get(2, [])).items()}
+        return cls(model, inputs, signature, version, tuple(name.decode() for name in parts.get(3, [])))
 
 
 @dataclass
 class PredictResponse:
-    """tensorflow.serving.PredictResponse."""
+    """A tensorflow.serving.PredictResponse."""
 
     outputs: dict[str, np.ndarray]
     model: str = ""
@@ -136,14 +136,14 @@ class PredictResponse:
 
     @classmethod
     def decode(cls, message: bytes) -> PredictResponse:
-        found = fields(message)
-        outputs = {k: tensor_from_proto(v) for k, v in decode_map(found.get(1, [])).items()}
-        return cls(outputs, *read_spec(last(found, 2, b"")))
+        parts = fields(message)
+        outputs = {k: tensor_from_proto(v) for k, v in decode_map(parts.get(1, [])).items()}
+        return cls(outputs, *read_spec(last(parts, 2, b"")))
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A signature's tensor: its name in the graph, DataType's number and shape."""
+    """A tensor of a signature: its name in the graph, the number of its DataType, and its shape."""
 
     name: str
     dtype: int
@@ -152,33 +152,35 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Signature:
+    """A signature of a SavedModel."""
+
     inputs: dict[str, TensorInfo] = field(default_factory=dict)
     outputs: dict[str, TensorInfo] = field(default_factory=dict)
     method: str = ""
 
 
 def meta_graph(saved_model: bytes) -> bytes:
-    """The one MetaGraphDef of a SavedModel."""
-    (only,) = fields(saved_model)[2]
-    return only
+    """Return the only MetaGraphDef of a SavedModel."""
+    (graph,) = fields(saved_model)[2]
+    return graph
 
 
 def signatures(graph: bytes) -> dict[str, Signature]:
-    """The signatures of a MetaGraphDef."""
-    found = {}
+    """Return name -> signature of a MetaGraphDef."""
+    by_name = {}
     for name, message in decode_map(fields(graph).get(5, [])).items():
         parts = fields(message)
         inputs, outputs = (
             {k: _tensor_info(v) for k, v in decode_map(parts.get(n, [])).items()} for n in (1, 2)
         )
-        found[name] = Signature(inputs, outputs, text(parts, 3))
-    return found
+        by_name[name] = Signature(inputs, outputs, text(parts, 3))
+    return by_name
 
 
 def nodes(graph: bytes) -> Iterator[tuple[str, dict[str, Fields]]]:
-    """Each node of a MetaGraphDef's graph and of its functions: its op, and attribute -> AttrValue's fields.
+    """Yield the op and the attributes, as name -> fields of the AttrValue, of each node in a MetaGraphDef.
 
-    A function's own attributes come as those of an op "function".
+    This includes the nodes of its functions. The attributes of a function are yielded with the op "function".
     """
     definition = fields(last(fields(graph), 2, b""))
     bodies = list(definition.get(1, []))
@@ -192,22 +194,22 @@ def nodes(graph: bytes) -> Iterator[tuple[str, dict[str, Fields]]]:
 
 
 def functions(graph: bytes) -> set[str]:
-    """Names of a MetaGraphDef's functions."""
+    """Return the names of a MetaGraphDef's functions."""
     library = fields(last(fields(last(fields(graph), 2, b"")), 2, b""))
     return {text(fields(last(fields(function), 1, b"")), 1) for function in library.get(1, [])}
 
 
 def warmup_requests(path: Path) -> list[PredictRequest]:
-    """The requests in a file of PredictionLogs."""
+    """Return the requests in a file of PredictionLogs."""
     logs = (fields(record) for record in records(path))
     return [PredictRequest.decode(last(fields(last(log, 6, b"")), 1, b"")) for log in logs]
 
 
 def read_spec(message: bytes) -> tuple[str, str, int | None]:
-    """A ModelSpec: model, signature, version."""
-    found = fields(message)
-    version = last(fields(found[2][-1]), 1, 0) if 2 in found else None
-    return text(found, 1), text(found, 3), version
+    """Decode a ModelSpec to model, signature and version."""
+    parts = fields(message)
+    version = last(fields(parts[2][-1]), 1, 0) if 2 in parts else None
+    return text(parts, 1), text(parts, 3), version
 
 
 def _spec(model: str, signature: str, version: int | None) -> bytes:
@@ -216,34 +218,35 @@ def _spec(model: str, signature: str, version: int | None) -> bytes:
 
 
 def _tensor_info(message: bytes) -> TensorInfo:
-    found = fields(message)
-    return TensorInfo(text(found, 1), last(found, 2, 0), shape_from_proto(last(found, 3, b"")))
+    parts = fields(message)
+    return TensorInfo(text(parts, 1), last(parts, 2, 0), shape_from_proto(last(parts, 3, b"")))
 
 
 def _values(parts: list, number: int) -> np.ndarray:
-    """Values of a field of TensorProto, packed or not."""
+    """Return the values of a repeated field of a TensorProto, packed or not."""
     kind = TYPES[number]
     if number == STRING:
         return _objects(parts)
     if number in (1, 2):
         return np.frombuffer(b"".join(parts), kind)
     packed = b"".join(varint(part) if isinstance(part, int) else part for part in parts)
-    whole = unpack(packed)
-    return whole.astype(np.uint16).view(kind) if number == 19 else whole.astype(kind)
+    integers = unpack(packed)
+    return integers.astype(np.uint16).view(kind) if number == 19 else integers.astype(kind)
 
 
 def _filled(values: np.ndarray, size: int, kind: np.dtype) -> np.ndarray:
+    """Return the values, extended to the size with copies of the last value."""
     if len(values) > size:
         raise ValueError(f"{len(values)} values for a tensor of {size}")
     if len(values) == size:
         return values
-    rest = values[-1] if len(values) else (b"" if kind.kind == "O" else 0)
+    fill_value = values[-1] if len(values) else (b"" if kind.kind == "O" else 0)
     filler = np.empty(size - len(values), kind)
-    filler.fill(rest)
+    filler.fill(fill_value)
     return np.concatenate([values.astype(kind), filler])
 
 
 def _objects(parts: list) -> np.ndarray:
-    made = np.empty(len(parts), object)
-    made[:] = parts
-    return made
+    array = np.empty(len(parts), object)
+    array[:] = parts
+    return array

@@ -1,4 +1,6 @@
-"""TensorFlow Serving's JSON: requests to arrays, arrays to replies, signatures to metadata.
+"""Conversion of TensorFlow Serving's JSON: requests to arrays, arrays to replies, signatures to metadata.
+
+The error messages follow those of TensorFlow Serving.
 
 Reference: TensorFlow Serving's "RESTful API", https://www.tensorflow.org/tfx/serving/api_rest.
 """
@@ -19,10 +21,10 @@ ROWS, COLUMNS = "instances", "inputs"
 
 
 def read_body(body: bytes) -> dict[str, Any]:
-    """A request's JSON, an object with either "instances" or "inputs".
+    """Parse a request, a JSON object with either "instances" or "inputs".
 
     Raises:
-        RequestError: it is not one.
+        RequestError: the body is not such an object.
     """
     try:
         document = json.loads(body)
@@ -32,21 +34,21 @@ def read_body(body: bytes) -> dict[str, Any]:
         raise _refusal("JSON Value: Is not object")
     if not isinstance(document.get("signature_name", ""), str):
         raise _refusal("'signature_name' key must be a string value.")
-    found = [key for key in (ROWS, COLUMNS) if key in document]
-    if len(found) != 1:
+    formats = [key for key in (ROWS, COLUMNS) if key in document]
+    if len(formats) != 1:
         raise _refusal(
             "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
-            if found
+            if formats
             else "Missing 'inputs' or 'instances' key"
         )
     return document
 
 
 def arrays(document: Mapping[str, Any], signature: Signature) -> dict[str, np.ndarray]:
-    """The inputs of a request in either format.
+    """Return the inputs of a request in either format.
 
     Raises:
-        RequestError: a list that is not of one shape, a value of another type, an input that is missing.
+        RequestError: a list is not rectangular, a value has the wrong type, or an input is missing.
     """
     if ROWS in document:
         columns = _columns(document[ROWS], signature)
@@ -60,10 +62,10 @@ def arrays(document: Mapping[str, Any], signature: Signature) -> dict[str, np.nd
 
 
 def reply(document: Mapping[str, Any], outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Arrays in the format in which the request came; a single output goes without its name.
+    """Return the outputs in the format of the request; a single output has no name.
 
     Raises:
-        RequestError: in rows, where the outputs differ in their first axis.
+        RequestError: the request has "instances", and the outputs differ in the length of their first axis.
     """
     values = {name: _plain(name, array) for name, array in outputs.items()}
     if COLUMNS in document:
@@ -76,7 +78,7 @@ def reply(document: Mapping[str, Any], outputs: Mapping[str, np.ndarray]) -> dic
 
 
 def metadata(model: str, version: int, signatures: Mapping[str, Signature]) -> dict[str, Any]:
-    """What ``/v1/models/NAME/metadata`` gives."""
+    """Return the reply to ``/v1/models/NAME/metadata``."""
     described = {
         name: {
             "inputs": {k: _info(v) for k, v in signature.inputs.items()},
@@ -90,7 +92,7 @@ def metadata(model: str, version: int, signatures: Mapping[str, Signature]) -> d
 
 
 def status(version: int) -> dict[str, Any]:
-    """What ``/v1/models/NAME`` gives."""
+    """Return the reply to ``/v1/models/NAME``."""
     good = {"error_code": "OK", "error_message": ""}
     return {"model_version_status": [{"version": str(version), "state": "AVAILABLE", "status": good}]}
 
@@ -125,17 +127,17 @@ def _array(value: Any, info: TensorInfo) -> np.ndarray:
     _gather(value, shape, 0, leaves)
     kind = TYPES[info.dtype]
     if kind.kind == "O":
-        made = np.empty(len(leaves), object)
-        made[:] = [_text(leaf) for leaf in leaves]
-        return made.reshape(shape)
+        array = np.empty(len(leaves), object)
+        array[:] = [_text(leaf) for leaf in leaves]
+        return array.reshape(shape)
     fits = {"b": bool, "f": (int, float)}.get(kind.kind, int)
     for leaf in leaves:
         if not isinstance(leaf, fits) or (kind.kind != "b" and isinstance(leaf, bool)):
             raise _refusal(f"JSON Value: {str(leaf)[:50]} is not of expected type: {kind.name}")
     try:
-        # As the server reads an int32 into a smaller type: its lowest bits.
-        whole = np.int32 if kind.kind in "iu" and kind.itemsize <= 2 else kind
-        return np.array(leaves, whole).astype(kind).reshape(shape)
+        # Like the server, read an int32 and keep the lowest bits for a smaller type.
+        parsed_type = np.int32 if kind.kind in "iu" and kind.itemsize <= 2 else kind
+        return np.array(leaves, parsed_type).astype(kind).reshape(shape)
     except OverflowError as error:
         raise _refusal(f"JSON Value: {error}: is not of expected type: {kind.name}") from error
 
@@ -184,9 +186,9 @@ def _plain(name: str, array: np.ndarray) -> Any:
         {"b64": base64.b64encode(leaf).decode()} if as_base64 else leaf.decode(errors="replace")
         for leaf in array.ravel().tolist()
     ]
-    made = np.empty(len(encoded), object)
-    made[:] = encoded
-    return made.reshape(array.shape).tolist()
+    values = np.empty(len(encoded), object)
+    values[:] = encoded
+    return values.reshape(array.shape).tolist()
 
 
 def _info(info: TensorInfo) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A SavedModel loaded and run as TensorFlow Serving does it: a graph session, through TensorFlow's C API.
+"""A SavedModel in a graph session, as TensorFlow Serving loads and runs it, through TensorFlow's C API.
 
-The libraries are those of the TensorFlow installed; the Python package is never imported, so that nothing of
-it or of Keras can help the model along.
+The libraries are those of the installed TensorFlow. Its Python package is never imported, so that a model
+that needs this package or Keras fails.
 
 Reference: c_api.h, tf_tensor.h and tf_tstring.h of TensorFlow.
 """
@@ -27,11 +27,11 @@ TSTRING = 24  # bytes of a TF_TString
 
 
 class RequestError(Exception):
-    """What TensorFlow answers to a request that it cannot serve.
+    """An error of TensorFlow for a request that it cannot serve.
 
     Attributes:
-        code: the number of its status, the same as gRPC's.
-        message: its words.
+        code: number of the status code, which is the same as in gRPC.
+        message: TensorFlow's message.
     """
 
     def __init__(self, code: int, message: str) -> None:
@@ -40,17 +40,17 @@ class RequestError(Exception):
 
 
 class GraphSession:
-    """The SavedModel in a folder, with the tag "serve".
+    """A graph session with the SavedModel in a folder, loaded with the tag "serve".
 
     Args:
         path: the folder of one version.
 
     Attributes:
         signatures: name -> `tests.contract.messages.Signature`.
-        meta_graph: the model's MetaGraphDef as it was loaded.
+        meta_graph: the loaded MetaGraphDef.
 
     Raises:
-        RequestError: it cannot be loaded.
+        RequestError: the model cannot be loaded.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -72,28 +72,28 @@ class GraphSession:
     def run(
         self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str] = ()
     ) -> dict[str, np.ndarray]:
-        """What a signature gives; several threads may run at once.
+        """Compute the outputs of a signature. Several threads may call this at the same time.
 
         Args:
-            signature: its name, or "" for serving_default.
-            inputs: name -> array, or list of bytes.
-            outputs: names of those wanted, by default all.
+            signature: name of the signature, or "" for serving_default.
+            inputs: name -> array, or list of bytes objects.
+            outputs: names of the requested outputs; by default all.
 
         Raises:
-            RequestError: no such signature, inputs that are not its, or what the graph refuses.
+            RequestError: the signature does not exist, the inputs do not match it, or the graph fails.
         """
-        made_for = self._signature(signature)
+        chosen = self._signature(signature)
         arrays = {name: _array(value) for name, value in inputs.items()}
-        check_inputs(made_for, arrays)
-        if unknown := [name for name in outputs if name not in made_for.outputs]:
+        check_inputs(chosen, arrays)
+        if unknown := [name for name in outputs if name not in chosen.outputs]:
             raise RequestError(INVALID_ARGUMENT, f"output tensor alias not found in signature: {unknown[0]}")
-        wanted = list(outputs or made_for.outputs)
+        output_names = list(outputs or chosen.outputs)
         results = self._run(
-            [self._at(made_for.inputs[name]) for name in arrays],
+            [self._graph_output(chosen.inputs[name]) for name in arrays],
             list(arrays.values()),
-            [self._at(made_for.outputs[name]) for name in wanted],
+            [self._graph_output(chosen.outputs[name]) for name in output_names],
         )
-        return dict(zip(wanted, results, strict=True))
+        return dict(zip(output_names, results, strict=True))
 
     def _signature(self, name: str) -> Signature:
         name = name or "serving_default"
@@ -101,7 +101,8 @@ class GraphSession:
             raise RequestError(FAILED_PRECONDITION, f'Serving signature key "{name}" not found.')
         return self.signatures[name]
 
-    def _at(self, info: TensorInfo) -> _Output:
+    def _graph_output(self, info: TensorInfo) -> _Output:
+        """Return the C API's reference to a tensor in the graph."""
         name, _, index = info.name.partition(":")
         operation = self._api.TF_GraphOperationByName(self._graph, name.encode())
         assert operation, f"the graph has no {name}"
@@ -111,28 +112,28 @@ class GraphSession:
         self, feeds: list[_Output], arrays: list[np.ndarray], fetches: list[_Output]
     ) -> list[np.ndarray]:
         api = self._api
-        given = (c_void_p * len(arrays))(*(_tensor(api, array) for array in arrays))
-        found = (c_void_p * len(fetches))()
+        inputs = (c_void_p * len(arrays))(*(_tensor(api, array) for array in arrays))
+        results = (c_void_p * len(fetches))()
         try:
             with _Status(api) as status:
                 api.TF_SessionRun(
                     self._session, None,
-                    (_Output * len(feeds))(*feeds), given, len(arrays),
-                    (_Output * len(fetches))(*fetches), found, len(fetches),
+                    (_Output * len(feeds))(*feeds), inputs, len(arrays),
+                    (_Output * len(fetches))(*fetches), results, len(fetches),
                     None, 0, None, status,
                 )  # fmt: skip
-            return [_numpy(api, tensor) for tensor in found]
+            return [_numpy(api, tensor) for tensor in results]
         finally:
-            for tensor, array in zip(given, arrays, strict=True):
+            for tensor, array in zip(inputs, arrays, strict=True):
                 if array.dtype.kind == "O":
                     _free_strings(api, tensor, array.size)
                 api.TF_DeleteTensor(tensor)
-            for tensor in filter(None, found):
-                api.TF_DeleteTensor(tensor)  # its strings belong to TensorFlow
+            for tensor in filter(None, results):
+                api.TF_DeleteTensor(tensor)  # TensorFlow frees the strings of its own tensors
 
 
 def check_inputs(signature: Signature, arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse inputs of other names or types than the signature's, in TensorFlow Serving's words."""
+    """Raise RequestError, with TensorFlow Serving's message, unless the inputs match the signature."""
     given, wanted = set(arrays), set(signature.inputs)
     if given != wanted:
         extra, missing = (",".join(sorted(names)) for names in (given - wanted, wanted - given))
@@ -152,7 +153,7 @@ def check_inputs(signature: Signature, arrays: Mapping[str, np.ndarray]) -> None
 
 
 def core_ops() -> set[str]:
-    """Names of all operations that TensorFlow's library has."""
+    """Return the names of all operations in TensorFlow's library."""
     api = library()
     buffer = api.TF_GetAllOpList()
     try:
@@ -163,20 +164,20 @@ def core_ops() -> set[str]:
 
 @cache
 def library() -> ctypes.CDLL:
-    """TensorFlow's C API.
+    """Return TensorFlow's C API.
 
     Raises:
-        FileNotFoundError: TensorFlow, or its library, is not installed.
+        FileNotFoundError: TensorFlow or its library is not installed.
     """
     spec = importlib.util.find_spec("tensorflow")
     if spec is None or spec.origin is None:
         raise FileNotFoundError("TensorFlow is not installed")
     loaded = None
     for name in ("framework", "cc"):
-        places = [*Path(spec.origin).parent.glob(f"libtensorflow_{name}.*2*")]
-        if not places:
-            raise FileNotFoundError(f"no libtensorflow_{name} beside {spec.origin}")
-        loaded = ctypes.CDLL(str(places[0]))  # the first is a part of the second
+        files = [*Path(spec.origin).parent.glob(f"libtensorflow_{name}.*2*")]
+        if not files:
+            raise FileNotFoundError(f"{Path(spec.origin).parent} has no libtensorflow_{name}")
+        loaded = ctypes.CDLL(str(files[0]))  # the second library needs the first
     for name, (result, *arguments) in _PROTOTYPES.items():
         function = getattr(loaded, name)
         function.restype, function.argtypes = result, arguments
@@ -192,7 +193,7 @@ class _Output(Structure):
 
 
 class _Status:
-    """A TF_Status for one call, whose error is raised at the end."""
+    """A TF_Status for one call. Leaving the context raises the error of the call."""
 
     def __init__(self, api: ctypes.CDLL) -> None:
         self._api = api
@@ -213,23 +214,23 @@ def _bytes(buffer) -> bytes:
 
 
 def _array(value: Any) -> np.ndarray:
-    """An array that the C API can be given; bytes become an array of objects."""
+    """Return an array for the C API; bytes become an array of objects."""
     array = np.asarray(value)
-    if array.dtype.kind == "S":  # cuts zeros off the ends
-        made = np.empty(len(value), object)
-        made[:] = list(value)
-        return made
+    if array.dtype.kind == "S":  # NumPy's type for bytes drops zeros at the end
+        strings = np.empty(len(value), object)
+        strings[:] = list(value)
+        return strings
     return array if array.dtype.kind == "O" else np.array(array, order="C")
 
 
 def _tensor(api: ctypes.CDLL, array: np.ndarray) -> int:
-    """A new TF_Tensor with a copy of an array."""
-    text_inside = array.dtype.kind == "O"
-    size = array.size * TSTRING if text_inside else array.nbytes
+    """Return a new TF_Tensor with a copy of an array."""
+    has_strings = array.dtype.kind == "O"
+    size = array.size * TSTRING if has_strings else array.nbytes
     shape = (c_int64 * array.ndim)(*array.shape)
     tensor = api.TF_AllocateTensor(NUMBERS[array.dtype], shape, array.ndim, size)
     start = api.TF_TensorData(tensor)
-    if not text_inside:
+    if not has_strings:
         ctypes.memmove(start, array.ctypes.data, size)
         return tensor
     for index, value in enumerate(array.ravel().tolist()):
@@ -239,17 +240,18 @@ def _tensor(api: ctypes.CDLL, array: np.ndarray) -> int:
 
 
 def _numpy(api: ctypes.CDLL, tensor: int) -> np.ndarray:
-    """A copy of a TF_Tensor."""
+    """Return a copy of a TF_Tensor as an array."""
     number, start = api.TF_TensorType(tensor), api.TF_TensorData(tensor)
     shape = tuple(api.TF_Dim(tensor, axis) for axis in range(api.TF_NumDims(tensor)))
-    made = np.empty(shape, TYPES[number])
+    array = np.empty(shape, TYPES[number])
     if number != STRING:
-        ctypes.memmove(made.ctypes.data, start, made.nbytes)
-        return made
-    for index in range(made.size):
-        at = start + index * TSTRING
-        made.flat[index] = ctypes.string_at(api.TF_StringGetDataPointer(at), api.TF_StringGetSize(at))
-    return made
+        ctypes.memmove(array.ctypes.data, start, array.nbytes)
+        return array
+    for index in range(array.size):
+        string = start + index * TSTRING
+        data, length = api.TF_StringGetDataPointer(string), api.TF_StringGetSize(string)
+        array.flat[index] = ctypes.string_at(data, length)
+    return array
 
 
 def _free_strings(api: ctypes.CDLL, tensor: int, count: int) -> None:

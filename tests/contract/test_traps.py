@@ -1,7 +1,6 @@
-"""Negative controls: models that fall into the known traps, and the checks that see it.
+"""Negative controls: models with known faults, which the checks of test_serving.py must detect.
 
-A check that never fails proves nothing: here those of test_serving.py meet a model that they must refuse. The
-third trap, weights stored twice, is in test_export.py.
+The third known fault, weights that are stored twice, is in serving/test_saved_model.py.
 """
 
 import subprocess
@@ -32,49 +31,48 @@ except RequestError as error:
 
 
 def in_a_graph_session(folder):
-    """What a graph session says to one request; nothing where it answers."""
+    """Return the error of a graph session for one request; empty if the request succeeds."""
     command = [sys.executable, "-c", RUN, str(folder)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def served(module, function, folder):
-    made = tf.function(function, input_signature=[SPEC], autograph=False).get_concrete_function()
-    tf.saved_model.save(module, str(folder), {"serving_default": made})
-    return folder
+def save(module, function, folder):
+    signature = tf.function(function, input_signature=[SPEC], autograph=False).get_concrete_function()
+    tf.saved_model.save(module, str(folder), {"serving_default": signature})
 
 
 @pytest.fixture
 def model():
-    made = keras.Sequential([keras.Input([4]), keras.layers.Dense(300)])
-    made.layers[0].bias.assign(np.arange(300))
-    return made
+    model = keras.Sequential([keras.Input([4]), keras.layers.Dense(300)])
+    model.layers[0].bias.assign(np.arange(300))
+    return model
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_a_function_that_must_be_compiled_is_seen_in_the_graph(tmp_path, compiled):
+def test_a_function_that_must_be_compiled_is_visible_in_the_graph(tmp_path, compiled):
     module = tf.Module()
     module.weight = tf.Variable(tf.ones([4]))
     inner = tf.function(lambda x: x * module.weight, jit_compile=compiled, autograph=False)
-    served(module, lambda x: {"y": inner(x)}, tmp_path)
+    save(module, lambda x: {"y": inner(x)}, tmp_path)
     graph = messages.meta_graph((tmp_path / "saved_model.pb").read_bytes())
-    found = [attributes.get("_XlaMustCompile", {}) for _, attributes in messages.nodes(graph)]
-    assert any(wire.last(value, 5, 0) for value in found) == compiled
+    flags = [attributes.get("_XlaMustCompile", {}) for _, attributes in messages.nodes(graph)]
+    assert any(wire.last(flag, 5, 0) for flag in flags) == compiled
 
 
 @pytest.mark.parametrize("raw", [True, False])
 def test_a_keras_model_works_in_python_and_not_in_a_graph_session(tmp_path, model, raw):
-    """Keras 3's variables are not found there; raw values of them, as the package keeps them, are."""
+    """A graph session does not find the variables of Keras 3, but finds plain variables with their values."""
     module = tf.Module()
     if raw:
         module.values = [tf.Variable(tf.convert_to_tensor(variable)) for variable in model.variables]
         kernel, bias = module.values
-        served(module, lambda x: {"y": x @ kernel + bias}, tmp_path)
+        save(module, lambda x: {"y": x @ kernel + bias}, tmp_path)
     else:
         module.model = model
-        served(module, lambda x: {"y": model(x)}, tmp_path)
+        save(module, lambda x: {"y": model(x)}, tmp_path)
     loaded = tf.saved_model.load(str(tmp_path))
     x = tf.ones([2, 4])
     np.testing.assert_allclose(loaded.signatures["serving_default"](x=x)["y"], model(x), rtol=1e-5)
-    said = in_a_graph_session(tmp_path)
-    assert (said == "") == (raw or KERAS_2)
-    assert said == "" or "Could not find variable" in said
+    error = in_a_graph_session(tmp_path)
+    assert (error == "") == (raw or KERAS_2)
+    assert error == "" or "Could not find variable" in error

@@ -1,4 +1,4 @@
-"""Styles kept in their places and across layers, as an experiment."""
+"""Tests of the comparison of local and cross-layer style representations."""
 
 import itertools
 
@@ -11,10 +11,10 @@ from tfstyle.papers.local_styles import REPRESENTATIONS
 
 
 @pytest.mark.slow
-def test_local_styles_are_nearer_by_place_and_the_global_one_as_a_whole(small_file):
+def test_each_representation_has_the_smallest_distance_of_its_kind(small_file):
     content, style = make_picture(40, 56, 2), make_picture(64, 64, 3) ** 2
-    style[:32] *= np.float32([0.2, 0.5, 1.0])  # another colour above than below
-    said = []
+    style[:32] *= np.float32([0.2, 0.5, 1.0])  # the upper half has another colour than the lower half
+    progress = []
     study = papers.recipe("local")(
         content,
         style,
@@ -22,20 +22,19 @@ def test_local_styles_are_nearer_by_place_and_the_global_one_as_a_whole(small_fi
         size=48,
         iterations=25,
         content_weight=0.0,
-        progress=said.append,
+        progress=progress.append,
     )
-    lines = {line["style as"]: line for line in study.table}
+    lines = {line["representation"]: line for line in study.table}
     assert set(REPRESENTATIONS) <= set(lines)
-    assert len(said) == len(REPRESENTATIONS)
-    whole, by_place = lines["global Gram matrix"], lines["local, by place"]
-    assert by_place["by place"] < 0.2 * whole["by place"]
-    assert whole["global"] < 0.05 * lines["the content itself"]["global"]
-    swapped = lines["the style, two quarters swapped"]
-    assert swapped["by place"] > 5 * swapped["global"]
-    assert "stops at conv2_2: conv3_1, conv4_1, conv5_1" in study.caption
-    assert "Our reading" in study.caption
+    assert len(progress) == len(REPRESENTATIONS)
+    global_style, local_style = lines["global Gram matrices"], lines["local, by position"]
+    assert local_style["windowed style"] < 0.2 * global_style["windowed style"]
+    assert global_style["global style"] < 0.05 * lines["content image"]["global style"]
+    swapped = lines["style image, two quarters swapped"]
+    assert swapped["windowed style"] > 5 * swapped["global style"]
     assert study.facts["pooling"] == "avg"
-    assert "average pooling" in study.caption
+    for fragment in ("Our reading", "average pooling", "end at conv2_2: conv3_1, conv4_1, conv5_1"):
+        assert fragment in study.caption
     images = [panel.image for panel in study.panels]
     assert len(images) == 3 + len(REPRESENTATIONS)
     assert all(np.abs(a - b).max() > 0.01 for a, b in itertools.pairwise(images[3:]))

@@ -1,4 +1,4 @@
-"""A style's numbers: embeddings compared with the Gram matrices they are made of, and views of an image."""
+"""Embeddings, compared with the Gram matrices from which they are computed, and views of an image."""
 
 import numpy as np
 import pytest
@@ -17,20 +17,20 @@ def random_grams(seed, batch=2, sizes=(6, 9)):
 
 
 def mean_cosine(grams, others):
-    """What the inner product of embeddings means, matrix by matrix."""
+    """Return the mean over layers of the cosine of two Gram matrices, by definition."""
     return np.mean([(g * h).sum() / np.linalg.norm(g) / np.linalg.norm(h) for g, h in zip(grams, others)])
 
 
-def test_whole_embeddings_compare_as_the_gram_matrices_do():
+def test_the_inner_product_of_whole_embeddings_is_the_mean_cosine():
     grams = random_grams(0)
-    found = embedding([tf.constant(g) for g in grams], None).numpy()
-    assert found.shape == (2, 6 * 7 / 2 + 9 * 10 / 2)
-    assert np.linalg.norm(found, axis=1) == pytest.approx(1, abs=1e-6)
-    assert found[0] @ found[1] == pytest.approx(mean_cosine(*zip(*grams)), abs=1e-6)
+    vectors = embedding([tf.constant(g) for g in grams], None).numpy()
+    assert vectors.shape == (2, 6 * 7 / 2 + 9 * 10 / 2)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
+    assert vectors[0] @ vectors[1] == pytest.approx(mean_cosine(*zip(*grams)), abs=1e-6)
 
 
-def test_short_embeddings_do_so_about():
-    """The sketch's error falls as the root of its size; it is unbiased."""
+def test_the_inner_product_of_short_embeddings_is_about_the_mean_cosine():
+    """The error of a tensor sketch is proportional to 1/√size."""
     errors = {}
     for size in (64, 1024):
         pairs = [random_grams(seed) for seed in range(60)]
@@ -42,7 +42,7 @@ def test_short_embeddings_do_so_about():
     assert np.sqrt((errors[64] ** 2).mean()) > 2 * np.sqrt((errors[1024] ** 2).mean())
 
 
-def test_an_embedding_of_nothing_is_zero_and_not_nan():
+def test_the_embedding_of_zero_gram_matrices_is_zero_and_not_nan():
     assert not embedding([tf.zeros([1, 3, 3])], 8).numpy().any()
     assert not embedding([tf.zeros([1, 3, 3])], None).numpy().any()
 
@@ -60,11 +60,11 @@ def test_ten_views():
 
 def test_style_numbers_of_ten_views_are_the_mean(small_encoder):
     images = np.stack([make_picture(16, 24, seed) for seed in (1, 2)])
-    found = style_numbers(
+    numbers = style_numbers(
         small_encoder.features, tf.constant(images), layers=["conv2_1"], embedding_size=32, views=10
     )
     for i, image in enumerate(images):
         views = ten_views(tf.constant(image[None]))
         expected = np.mean([gram_matrix(small_encoder(v[None])["conv2_1"])[0] for v in views], 0)
-        assert reference.relative_error(found["conv2_1"][i], expected) < 1e-5
-    assert found["embedding"].shape == (2, 32)
+        assert reference.relative_error(numbers["conv2_1"][i], expected) < 1e-5
+    assert numbers["embedding"].shape == (2, 32)

@@ -1,9 +1,10 @@
-"""The SavedModel's files: layout, one copy of each weight, licence, contract; and what stops an export.
+"""The files of an exported SavedModel (layout, weights, licence, contract), and errors of an export.
 
-How it computes in a graph session is in test_serving.py.
+test_serving.py tests what the model computes in a graph session.
 """
 
 import json
+import re
 from types import SimpleNamespace
 
 import keras
@@ -35,15 +36,15 @@ def exported(extractor, tmp_path_factory):
     return extractor.export(tmp_path_factory.mktemp("models"))
 
 
-def stored(path):
-    """Name -> shape and type of every variable in the file, the checkpoint's own bookkeeping apart."""
+def stored_variables(path):
+    """Return name -> shape and type of every variable of a SavedModel, without the checkpoint's metadata."""
     reader = tf.train.load_checkpoint(str(path / "variables" / "variables"))
     kinds = reader.get_variable_to_dtype_map()
     shapes = reader.get_variable_to_shape_map()
     return {name: (shapes[name], kinds[name]) for name in shapes if kinds[name] != tf.string}
 
 
-def test_the_layout_is_tensorflow_servings(exported):
+def test_the_layout_is_that_of_tensorflow_serving(exported):
     assert exported.parts[-2:] == ("tfstyle", "1")
     assert (exported / "saved_model.pb").is_file()
     assert {p.name for p in (exported / "assets.extra").iterdir()} == {
@@ -53,32 +54,32 @@ def test_the_layout_is_tensorflow_servings(exported):
 
 
 def test_each_weight_is_stored_once(exported, small_weights):
-    found = sorted(shape for shape, _ in stored(exported).values())
-    assert found == sorted(list(array.shape) for array in small_weights.arrays.values())
+    shapes = sorted(shape for shape, _ in stored_variables(exported).values())
+    assert shapes == sorted(list(array.shape) for array in small_weights.arrays.values())
     data = exported / "variables" / "variables.data-00000-of-00001"
     expected = sum(array.nbytes for array in small_weights.arrays.values())
     assert expected <= data.stat().st_size < expected + 10_000
 
 
-@pytest.mark.skipif(KERAS_2, reason="Keras 3's trap; Keras 2.15 stores TensorFlow's own variables")
+@pytest.mark.skipif(KERAS_2, reason="only Keras 3 does this; Keras 2.15 stores TensorFlow's own variables")
 @pytest.mark.parametrize("track", [True, False])
 def test_an_archive_that_tracks_a_model_would_store_each_weight_twice(tmp_path, track):
-    """A known trap, and that `stored` sees it."""
+    """A known fault of an export, which `stored_variables` must detect."""
     model = keras.Sequential([keras.Input([4]), keras.layers.Dense(300)])
     archive = keras.export.ExportArchive()
     if track:
         archive.track(model)
     archive.add_endpoint("serve", lambda x: model(x), input_signature=[tf.TensorSpec([None, 4])])
     archive.write_out(str(tmp_path / "model"), verbose=False)
-    found = sorted(shape for shape, _ in stored(tmp_path / "model").values())
-    assert found == sorted([[4, 300], [300]] * (2 if track else 1))
+    shapes = sorted(shape for shape, _ in stored_variables(tmp_path / "model").values())
+    assert shapes == sorted([[4, 300], [300]] * (2 if track else 1))
     data = tmp_path / "model" / "variables" / "variables.data-00000-of-00001"
     assert (data.stat().st_size > 2 * 4 * 1500) == track
 
 
 @pytest.mark.slow
-def test_a_whole_export_is_of_52_megabytes(tmp_path):
-    """conv1_1 to conv5_1 have 12.9 million numbers."""
+def test_an_export_with_the_default_layers_takes_52_megabytes(tmp_path):
+    """The layers conv1_1 to conv5_1 have 12.9 million weights."""
     path = StyleExtractor(weights="random").export(tmp_path)
     kernels = [layer.kernel_shape for layer in NETWORKS["vgg19"][:13]]
     count = sum(9 * inputs * filters + filters for _, _, inputs, filters in kernels)
@@ -94,11 +95,11 @@ def test_half_precision_takes_half_the_space(extractor, exported, tmp_path, prec
     sizes = [(p / "variables" / "variables.data-00000-of-00001").stat().st_size for p in (path, exported)]
     assert 0.49 < sizes[0] / sizes[1] < 0.52
     pixels = (make_picture(20, 24)[None] * 255).astype(np.uint8)
-    found = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(pixels))
+    outputs = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(pixels))
     expected = extractor(pixels)
     limit = {"float16": 2e-3, "bfloat16": 2e-2}[precision]  # their unit roundoffs are 2^-11 and 2^-8
     for name, value in expected.items():
-        error = float(tf.norm(found[name] - value) / tf.norm(value))
+        error = float(tf.norm(outputs[name] - value) / tf.norm(value))
         assert 1e-6 < error < limit, name
 
 
@@ -106,9 +107,9 @@ def test_versions(extractor, tmp_path):
     (tmp_path / "mine" / "7").mkdir(parents=True)
     assert extractor.export(tmp_path, name="mine").name == "8"
     assert extractor.export(str(tmp_path), name="mine", version=3).name == "3"
-    with pytest.raises(OutputError, match="3 exists; replace it with overwrite"):
+    with pytest.raises(OutputError, match=r"mine.3 exists.*overwrite"):
         extractor.export(tmp_path, name="mine", version=3)
-    with pytest.raises(ConfigError, match="version is '3'"):
+    with pytest.raises(ConfigError, match=r"version is '3'.*whole number"):
         extractor.export(tmp_path, name="mine", version="3")
     before = (tmp_path / "mine" / "3" / "saved_model.pb").stat().st_mtime_ns
     extractor.export(tmp_path, name="mine", version=3, overwrite=True)
@@ -119,11 +120,11 @@ def test_versions(extractor, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "a/b"}, "a model's name has"),
-        ({"name": ""}, "a model's name has"),
-        ({"name": ".hidden"}, "a model's name has"),
-        ({"version": 0}, "version is 0; it must be a whole number from 1"),
-        ({"precision": "int8"}, "precision is 'int8'; it can be float32, float16, bfloat16"),
+        ({"name": "a/b"}, "name.*'a/b'.*letters"),
+        ({"name": ""}, "name.*''.*letters"),
+        ({"name": ".hidden"}, "name.*'.hidden'.*letters"),
+        ({"version": 0}, "version is 0.*from 1"),
+        ({"precision": "int8"}, "precision is 'int8'.*float32, float16, bfloat16"),
     ],
 )
 def test_wrong_options(extractor, tmp_path, options, message):
@@ -131,23 +132,23 @@ def test_wrong_options(extractor, tmp_path, options, message):
         extractor.export(tmp_path, **options)
 
 
-def test_limits_are_possible(extractor, tmp_path):
-    for wrong in ({"max_batch": 0}, {"max_pixels": 1e6}):
-        with pytest.raises(ConfigError, match="must be a whole number from 1"):
-            Limits(**wrong)
-    with pytest.raises(ConfigError, match="max_pixels is 15; these layers need 4 pixels a side"):
+def test_impossible_limits_are_refused(extractor, tmp_path):
+    for name, value in (("max_batch", 0), ("max_pixels", 1e6)):
+        with pytest.raises(ConfigError, match=f"{name} is {value}.*whole number from 1"):
+            Limits(**{name: value})
+    with pytest.raises(ConfigError, match=r"^max_pixels is 15.*at least 16\b"):
         extractor.export(tmp_path, limits=Limits(max_pixels=15))
     small = StyleExtractor(("conv1_1", "conv2_1"), extractor.encoder.weights, size=3)
-    with pytest.raises(ConfigError, match="size is 3; these layers need 4 pixels a side"):
+    with pytest.raises(ConfigError, match=r"size is 3.*at least 4\b"):
         small.export(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_warm_up_requests_keep_to_the_tightest_limits(extractor, tmp_path):
-    """A server whose warm-up fails does not serve."""
-    least = extractor.minimum_size
+def test_warm_up_requests_are_within_the_smallest_possible_limits(extractor, tmp_path):
+    """A server does not serve a model whose warm-up requests fail."""
+    side = extractor.minimum_size
     limits = Limits(
-        max_pixels=least**2, max_batch=1, stylize_max_pixels=least**2, stylize_max_steps=1,
+        max_pixels=side**2, max_batch=1, stylize_max_pixels=side**2, stylize_max_steps=1,
         stylize_max_batch=1, max_file_bytes=500,
     )  # fmt: skip
     path = extractor.export(tmp_path, limits=limits)
@@ -155,33 +156,33 @@ def test_warm_up_requests_keep_to_the_tightest_limits(extractor, tmp_path):
     requests = messages.warmup_requests(path / "assets.extra" / "tf_serving_warmup_requests")
     assert {request.signature for request in requests} == set(model.signatures)
     for request in requests:
-        given = {name: tf.constant(value) for name, value in request.inputs.items()}
-        for value in model.signatures[request.signature](**given).values():
+        inputs = {name: tf.constant(value) for name, value in request.inputs.items()}
+        for value in model.signatures[request.signature](**inputs).values():
             assert np.isfinite(value).all()
 
 
-def test_a_place_that_cannot_be_written(extractor, tmp_path):
+def test_a_folder_that_cannot_be_created(extractor, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot make the folder"):
+    with pytest.raises(OutputError, match=r"cannot.*file.tfstyle"):
         extractor.export(tmp_path / "file")
 
 
-def test_what_fails_half_way_leaves_nothing(extractor, tmp_path, monkeypatch):
+def test_an_export_that_fails_leaves_nothing(extractor, tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(export, "prediction_log", fail)
-    with pytest.raises(RunError, match="No space left"):
+    with pytest.raises(RunError, match=r"tfstyle.1\b.*No space left"):
         extractor.export(tmp_path)
     assert list((tmp_path / "tfstyle").iterdir()) == []
     old = tmp_path / "tfstyle" / "1"
     old.mkdir()
-    with pytest.raises(RunError, match="No space left"):
+    with pytest.raises(RunError, match=r"tfstyle.1\b.*No space left"):
         extractor.export(tmp_path, version=1, overwrite=True)
     assert list((tmp_path / "tfstyle").iterdir()) == [old]
 
 
-def test_the_contract_says_what_the_model_has(exported, extractor):
+def test_the_contract_describes_the_model(exported, extractor):
     contract = json.loads((exported / "assets.extra" / "tfstyle.json").read_text())
     assert contract["limits"]["stylize_max_steps"] == 500
     assert contract["made_with"] == extractor.describe()
@@ -203,8 +204,8 @@ def test_the_contract_says_what_the_model_has(exported, extractor):
 
 
 @pytest.mark.parametrize("limits", [Limits(max_batch=2, stylize_max_batch=5), Limits(stylize_max_batch=2)])
-def test_the_contract_says_the_smaller_of_two_limits(extractor, limits):
-    made = Signatures(
+def test_the_contract_states_the_smaller_of_two_limits(extractor, limits):
+    module = Signatures(
         extractor.encoder,
         style_layers=extractor.layers,
         content_layers=("conv2_2",),
@@ -214,32 +215,32 @@ def test_the_contract_says_the_smaller_of_two_limits(extractor, limits):
         precision="float32",
         limits=limits,
     )
-    assert export._holds("stylize", "content", made).startswith("at most 2 images; ")
-    pictures = tf.zeros([3, 8, 8, 3], tf.uint8)
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"from 1 to 2 images|at most 2 images"):
-        made._stylize(pictures, pictures, tf.ones([3], tf.int32))
+    assert "at most 2;" in export._holds("stylize", "content", module)
+    images = tf.zeros([3, 8, 8, 3], tf.uint8)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"content.*(from 1 to|at most) 2 images"):
+        module._stylize(images, images, tf.ones([3], tf.int32))
 
 
 @pytest.mark.parametrize(
-    ("source", "words"),
+    ("source", "pattern"),
     [
         ("imagenet", "Creative Commons"),
-        ("embedded", "CC0 1.0"),
-        ("mine.npz", "those of mine.npz, SHA-256 ab12"),
-        ("random", "seeded random numbers, which need no licence"),
+        ("embedded", r"CC0 1\.0"),
+        ("mine.npz", r"mine\.npz, SHA-256 ab12"),
+        ("random", "random numbers.*no licence"),
     ],
 )
-def test_the_weights_licence_goes_along(small_weights, tmp_path, source, words):
-    found = weights.Weights(small_weights.arrays, source, sha256="ab12")
-    path = StyleExtractor(("conv1_1",), found).export(tmp_path)
-    assert words in (path / "assets.extra" / "WEIGHTS.md").read_text()
+def test_an_export_contains_the_licence_of_the_weights(small_weights, tmp_path, source, pattern):
+    labelled = weights.Weights(small_weights.arrays, source, sha256="ab12")
+    path = StyleExtractor(("conv1_1",), labelled).export(tmp_path)
+    assert re.search(pattern, (path / "assets.extra" / "WEIGHTS.md").read_text())
 
 
 @pytest.mark.weights
 @pytest.mark.parametrize("kind", ["whole", "half", "one layer", "other layers above", "changed"])
-def test_vgg19s_own_weights_in_a_file_keep_their_notice(data, tmp_path, kind):
-    found = weights.load_weights(data / "weights" / "vgg19_imagenet_block1-3.npz")
-    arrays = {key: array for key, array in found.arrays.items() if key[:6] == "block1"}
+def test_the_imagenet_weights_in_a_file_keep_their_licence(data, tmp_path, kind):
+    imagenet = weights.load_weights(data / "weights" / "vgg19_imagenet_block1-3.npz")
+    arrays = {key: array for key, array in imagenet.arrays.items() if key[:6] == "block1"}
     if kind == "one layer":
         arrays = {key: array for key, array in arrays.items() if "conv1" in key}
     if kind == "other layers above":
@@ -248,36 +249,33 @@ def test_vgg19s_own_weights_in_a_file_keep_their_notice(data, tmp_path, kind):
         arrays["block1_conv1/kernel"] = arrays["block1_conv1/kernel"] + np.float32(0.1)
     weights.Weights(arrays, "a file").save(tmp_path / "mine.npz", half=kind == "half")
     read = weights.load_weights(tmp_path / "mine.npz")
-    words = export._licence(SimpleNamespace(weights=read))
-    assert ("Creative Commons" in words and "Karen Simonyan" in words) == (kind != "changed")
-    assert f"mine.npz, SHA-256 {read.sha256}" in words
+    licence = export._licence(SimpleNamespace(weights=read))
+    assert ("Creative Commons" in licence and "Karen Simonyan" in licence) == (kind != "changed")
+    assert f"mine.npz, SHA-256 {read.sha256}" in licence
 
 
 def test_without_a_content_layer_two_signatures_are_left_out(small_weights, tmp_path, caplog):
     path = StyleExtractor(weights=small_weights).export(tmp_path)
     assert set(tf.saved_model.load(str(path)).signatures) == {"serving_default", "encoded"}
-    said = [record.message for record in caplog.records if "left out" in record.message]
-    assert len(said) == 1
-    assert (
-        "content and stylize: no content layers (--content-layers) given; the default is conv4_2" in said[0]
-    )
+    (warning,) = [record.message for record in caplog.records if "left out" in record.message]
+    assert re.search("content and stylize.*--content-layers.*conv4_2.*small", warning)
 
 
 @pytest.mark.parametrize(
     "shape", [(16, 16), (100, 181), (182, 90), (60, 512), (700, 1024), (33, 4096)], ids=str
 )
-def test_as_many_scales_as_the_library_has(shape):
-    """The shorter side may be too small for the coarsest of them."""
+def test_the_number_of_scales_is_that_of_the_library(shape):
+    """The shorter side of some shapes is too small for the coarsest scales."""
     for minimum in (4, 16, 32):
-        found = int(_scale_count(tf.constant(shape, tf.float32), float(minimum)))
+        count = int(_scale_count(tf.constant(shape, tf.float32), float(minimum)))
         expected = len(scale_shapes(shape, StyleConfig(), minimum=minimum)) if min(shape) >= minimum else 0
-        assert found == expected
+        assert count == expected
 
 
-def test_ten_views_are_exported_too(small_weights, tmp_path):
+def test_a_model_with_ten_views(small_weights, tmp_path):
     extractor = StyleExtractor(("conv1_1",), small_weights, views=10, embedding_size=None)
     path = extractor.export(tmp_path)
     pixels = (make_picture(16, 24)[None] * 255).astype(np.uint8)
-    found = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(pixels))
+    outputs = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(pixels))
     for name, value in extractor(pixels).items():
-        assert float(tf.norm(found[name] - value) / tf.norm(value)) < 1e-5
+        assert float(tf.norm(outputs[name] - value) / tf.norm(value)) < 1e-5

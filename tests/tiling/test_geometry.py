@@ -1,4 +1,4 @@
-"""Where tiles lie, and how far the network sees."""
+"""The positions of tiles, and the receptive fields of the network."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def network():
     ("shape", "side"), [((97, 130), 32), ((33, 65), 32), ((64, 64), 20), ((20, 500), 64)]
 )
 @pytest.mark.parametrize("circular", [False, True])
-def test_insides_cover_the_picture_once_and_crops_hold_the_margin(shape, side, circular):
+def test_insides_cover_the_image_once_and_crops_contain_the_margin(shape, side, circular):
     if circular:
         shape = tuple(4 * (length // 4) for length in shape)
     field = FIELD._replace(circular=circular)
@@ -57,7 +57,7 @@ def test_crops_have_few_sizes():
 
 @pytest.mark.parametrize("circular", [False, True])
 def test_adding_is_the_adjoint_of_cutting(circular):
-    """Σ cut(x) y = Σ x add(y), for every tile: what makes the sum of the tiles' gradients the gradient."""
+    """``Σ cut(x) y = Σ x add(y)`` for every tile; the sum of the tiles' gradients relies on it."""
     generator = np.random.default_rng(0)
     x = generator.normal(size=(1, 96, 60, 3))
     for tile in tiles((96, 60), 16, receptive_field=FIELD._replace(circular=circular, margin=8)):
@@ -68,8 +68,8 @@ def test_adding_is_the_adjoint_of_cutting(circular):
 
 
 @pytest.mark.parametrize("layer", ["conv1_2", "conv2_2", "conv3_4", "conv4_1", "conv5_1"])
-def test_the_margin_is_what_the_network_sees(network, layer):
-    """From the gradient of one position's features, with an image of even brightness and linear pooling."""
+def test_the_margin_is_that_of_the_receptive_field(network, layer):
+    """The receptive field of a position is where the gradient of its features is not zero."""
     encoder = Encoder([layer], network, padding="replicate")
     field = receptive_field(encoder)
     stride = field.alignment
@@ -79,28 +79,28 @@ def test_the_margin_is_what_the_network_sees(network, layer):
     with tf.GradientTape() as tape:
         tape.watch(image)
         value = tf.reduce_sum(encoder(image)[layer][:, at, at])
-    seen = np.flatnonzero(np.abs(tape.gradient(value, image).numpy()).sum((0, 2, 3)))
-    beyond = at * stride - seen.min(), seen.max() + 1 - (at + 1) * stride
+    reached = np.flatnonzero(np.abs(tape.gradient(value, image).numpy()).sum((0, 2, 3)))
+    beyond = at * stride - reached.min(), reached.max() + 1 - (at + 1) * stride
     assert beyond[0] == beyond[1]
     assert field.margin - stride < beyond[0] <= field.margin
 
 
-def test_a_layer_has_as_many_positions_in_all_tiles_as_in_the_picture():
+def test_a_layer_has_as_many_positions_in_all_tiles_as_in_the_image():
     for length in (129, 130, 131, 132, 133):
         spans = [tile.rows for tile in tiles((length, 8), 32, receptive_field=FIELD)]
-        found = [layer_positions(span, length, stride=4) for span in spans]
-        assert sum(count for _, count, _ in found) == length // 4
-        assert {whole for *_, whole in found} == {length // 4}
+        positions = [layer_positions(span, length, stride=4) for span in spans]
+        assert sum(count for _, count, _ in positions) == length // 4
+        assert {whole for *_, whole in positions} == {length // 4}
 
 
-def test_joined_borders_need_whole_strides():
-    with pytest.raises(ConfigError, match=r"multiples of 4 pixels, not 98; use another size or tile=off"):
+def test_circular_padding_needs_sides_that_are_multiples_of_the_stride():
+    with pytest.raises(ConfigError, match=r"98 pixels.*circular.*multiple of 4\b.*size.*tile=off"):
         tiles((96, 98), 16, receptive_field=FIELD._replace(circular=True, margin=8))
 
 
-def test_a_network_of_ones_own_has_no_known_margin(whole_network):
+def test_the_margin_of_a_custom_model_is_not_known(whole_network):
     encoder = Encoder.from_model(whole_network, lambda x: x, layers=["block1_conv1"])
-    with pytest.raises(ConfigError, match="tile needs a network whose layers' receptive fields are known"):
+    with pytest.raises(ConfigError, match=rf"{whole_network.name}.*tile=off.*vgg19.*vgg16"):
         receptive_field(encoder)
 
 
@@ -116,6 +116,7 @@ def test_even_sides_leave_no_small_last_tile():
         assert len(heights) == -(-length // 512)
 
 
-def test_the_margins_share():
+def test_the_overhead_is_the_area_of_the_crops_to_that_of_the_image():
+    """Crops at the border are shifted inwards, so that all crops have the same size."""
     assert margin_overhead((64, 64), 64, receptive_field=FIELD) == 1
     assert margin_overhead((640, 640), 64, receptive_field=FIELD) == pytest.approx((64 + 2 * 24) ** 2 / 64**2)

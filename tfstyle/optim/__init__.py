@@ -1,4 +1,4 @@
-"""Optimisers of an image, as sets of functions, and the compiled training step."""
+"""Image optimisers, each a set of functions, and the compiled optimisation step."""
 
 from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
 from tfstyle.optim.first_order import adam, averaged

@@ -1,9 +1,10 @@
-"""The interface of an optimiser of an image: functions of the image, the gradient and a state.
+"""The interface of an image optimiser: functions of the image, the gradient and the optimiser's state.
 
-An `Optimizer` is a set of functions on structures of tensors; they are pure except in the Keras adapter.
-``init(x)`` gives the state; ``step(evaluate, x, state)`` calls ``evaluate(x) -> (terms, gradient)`` once,
-where ``terms["total"]`` is the loss, and returns the next x, the next state and the terms. So an iteration
-is one evaluation, whichever the method, and a run can be stopped, stored and continued between any two.
+An `Optimizer` is a set of functions on structures of tensors. The functions are pure, except those of the
+Keras adapter. ``init(x)`` returns the initial state. ``step(evaluate, x, state)`` calls
+``evaluate(x) -> (terms, gradient)`` exactly once, where ``terms["total"]`` is the loss, and returns the next
+x, the next state and the terms. An iteration is therefore one evaluation of loss and gradient with every
+optimiser, and a run can be stopped, stored and continued between any two iterations.
 """
 
 from __future__ import annotations
@@ -14,35 +15,38 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-#: Scalars by name, ``total`` among them: the loss that is minimised.
+#: Name -> scalar. The entry ``total`` is the loss that is minimised.
 Terms = dict[str, tf.Tensor]
 #: x -> (terms at x, gradient of the total with respect to x).
 Evaluate = Callable[[tf.Tensor], tuple[Terms, tf.Tensor]]
 
-#: The range of an image's values, within which every optimiser here keeps it by default.
+#: The range of an image's values. It is the default for the bounds of every optimiser in this folder.
 LOW, HIGH = 0.0, 1.0
 
 
 def _restore(state: Any, arrays: Sequence[np.ndarray]) -> Any:
-    """A state of the same structure that holds these arrays as tensors."""
+    """Return a state of the same structure that holds the arrays as tensors."""
     return tf.nest.pack_sequence_as(state, [tf.constant(array) for array in arrays])
 
 
 class Optimizer(NamedTuple):
-    """A method of minimisation.
+    """A minimisation method, as a set of functions and properties.
 
     Attributes:
-        init: x -> state.
+        init: x -> initial state.
         step: (evaluate, x, state) -> (next x, next state, terms at x).
-        solution: (x, state) -> the best x so far; a line search may be trying another one.
-        recovers: whether `step` takes back a move to a loss that is not finite, so that the run goes on.
-        elementwise: whether each component of x moves by itself, given the gradient.
-        traceable: whether `step` may be traced by `tf.function`; False where it keeps variables.
-        resize: (state, (height, width)) -> the state for the same image at that size; None where
-            the method starts anew at another size.
-        flatten: state -> its tensors or arrays, in a fixed order; later steps do not change them.
-        restore: (state that `init` gave, such arrays) -> the state with these values.
-        description: the method and its parameters; a run is continued only by one with the same.
+        solution: (x, state) -> the best x so far. It differs from x while a line search tries another point.
+        recovers: whether `step` reverts a move to a point where the loss is not finite, so that the run
+            can continue.
+        elementwise: whether the update of each component of x depends only on the gradient and the state of
+            that component.
+        traceable: whether `tf.function` can trace `step`; False if `step` changes variables.
+        resize: (state, (height, width)) -> the state for the same image at that size; None if the method
+            restarts with a new state at every size.
+        flatten: state -> list of its tensors or arrays in a fixed order. Later steps do not change them.
+        restore: (state returned by `init`, arrays in the order of `flatten`) -> state with these values.
+        description: name and parameters of the method. A stored run can be continued only with an optimiser
+            of the same description.
     """
 
     init: Callable[[tf.Tensor], Any]

@@ -1,6 +1,7 @@
 """Adam, and the exponential moving average (EMA) of another optimiser's iterates.
 
-Adam uses the gradient alone, without line search or curvature. `averaged` can wrap any `Optimizer`.
+Adam uses the gradient only; it needs neither a line search nor curvature pairs. `averaged` can wrap any
+`Optimizer`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,12 @@ from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
 
 
 class AdamState(NamedTuple):
-    """Both moments have the image's shape; ``count`` is a float32 scalar, the steps taken."""
+    """State of Adam, float32.
+
+    Attributes:
+        first, second: EMAs of the gradient and of its square, in the image's shape.
+        count: scalar, the number of steps taken.
+    """
 
     first: tf.Tensor
     second: tf.Tensor
@@ -33,20 +39,38 @@ def adam(
     high: float = HIGH,
     corrected: bool = False,
 ) -> Optimizer:
-    """Adam, with the result of every step clipped to the bounds.
+    """Return the Adam optimiser, which clips x to the bounds after every step.
 
     ``m ← β₁m + (1-β₁)g; v ← β₂v + (1-β₂)g²; x ← x - η √(1-β₂ᵗ)/(1-β₁ᵗ) m / (√v + ε)``
 
     Args:
         learning_rate: η, in units of x.
-        beta_1, beta_2: the moments' decay.
-        epsilon: ε.
-        low, high: the bounds of x.
-        corrected: multiply ε by √(1-β₂ᵗ), which puts it beside the corrected moment, as PyTorch does.
-            It matters where gradients are small, in the first 1 / (1-β₂) steps.
+        beta_1, beta_2: decay rates of the first and second moment, each from 0 to below 1.
+        epsilon: ε, in units of the gradient.
+        low, high: bounds of x.
+        corrected: whether to multiply ε by √(1-β₂ᵗ), which is equivalent to adding ε to the square root of
+            the bias-corrected second moment, as PyTorch does. The two forms differ noticeably only for
+            gradients not much larger than ε, in about the first 1 / (1-β₂) steps.
 
-    Reference: Kingma & Ba 2015, arXiv 1412.6980, the last form of section 2, as Keras; `corrected`,
-    algorithm 1.
+    Returns:
+        An elementwise `Optimizer`. Its moments can be resized with the image.
+
+    Reference: Kingma & Ba 2015, arXiv 1412.6980, the last form of section 2, which Keras uses too; with
+    `corrected`, algorithm 1.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfstyle.optim import adam, make_step
+        >>> optimizer = adam(0.05)
+        >>> step = make_step(lambda image, target: {"total": tf.reduce_sum((image - target) ** 2)}, optimizer)
+        >>> image, target = tf.zeros([1, 32, 32, 3]), tf.fill([1, 32, 32, 3], 0.5)
+        >>> state = optimizer.init(image)
+        >>> losses = []
+        >>> for _ in range(5):
+        ...     image, state, terms = step(image, state, target)
+        ...     losses.append(float(terms["total"]))
+        >>> losses[-1] < losses[0]
+        True
     """
 
     def init(x: tf.Tensor) -> AdamState:
@@ -71,7 +95,13 @@ def adam(
 
 
 class AveragedState(NamedTuple):
-    """``inner`` is the averaged optimiser's state; ``weight`` is 1 - dᵗ, 0 before the first step."""
+    """State of an averaged optimiser.
+
+    Attributes:
+        inner: state of the wrapped optimiser.
+        mean: the bias-corrected EMA, in the image's shape.
+        weight: float32 scalar, 1 - dᵗ; 0 before the first step.
+    """
 
     inner: Any
     mean: tf.Tensor
@@ -79,23 +109,31 @@ class AveragedState(NamedTuple):
 
 
 def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
-    """An optimiser whose solution is the exponential moving average (EMA) of another one's.
+    """Return an optimiser whose solution is the EMA of another optimiser's solutions.
 
-    ``a ← d a + (1-d) x, from 0; solution = a / (1 - dᵗ)``, over the t solutions so far, the start
-    included. The iterates themselves are the other optimiser's. `resize` carries that optimiser's state
-    over and starts the average afresh, at the image then given.
+    ``a ← d a + (1-d) x, with a = 0 at the start; solution = a / (1 - dᵗ)``, over the t solutions so far,
+    which include the initial image. The iterates are the same as without averaging. `Optimizer.resize`
+    resizes the state of the wrapped optimiser and restarts the average from the resized image.
 
     Args:
-        optimizer: the one that moves x.
-        decay: d, from 0, which averages nothing, to below 1.
+        optimizer: the optimiser that moves x.
+        decay: d, at least 0 and less than 1. With 0 the solution is the last one, without averaging.
+
+    Returns:
+        An `Optimizer` with the other properties of the wrapped optimiser.
 
     Raises:
         ConfigError: the decay is out of range.
 
     Reference: Kingma & Ba 2015, arXiv 1412.6980, section 7.2; crowsonkb's style-transfer-pytorch.
+
+    Example:
+        >>> from tfstyle.optim import adam, averaged
+        >>> averaged(adam(), 0.99).elementwise
+        True
     """
     if not 0 <= decay < 1:
-        raise ConfigError(f"decay is {decay!r}; it must be from 0 to below 1")
+        raise ConfigError(f"decay is {decay!r}; it must be at least 0 and less than 1")
 
     def init(x: tf.Tensor) -> AveragedState:
         return AveragedState(optimizer.init(x), tf.zeros_like(x), tf.zeros([]))
@@ -106,7 +144,7 @@ def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
         previous = solution(x, state)
         x, inner, terms = optimizer.step(evaluate, x, state.inner)
         weight = decay * tf.maximum(state.weight, 1.0 - decay) + (1.0 - decay)
-        # The state holds the debiased mean itself: a / (1 - dᵗ) would round worst where t is small.
+        # The state holds the bias-corrected mean: a / (1 - dᵗ) would have a large rounding error for small t.
         share = (1.0 - decay) / weight
         mean = (1.0 - share) * previous + share * optimizer.solution(x, inner)
         return x, AveragedState(inner, mean, weight), terms

@@ -1,4 +1,4 @@
-"""Keras' optimisers, and tensorflow-addons', as an `Optimizer` of an image."""
+"""The adapter that makes an `Optimizer` of a Keras or tensorflow-addons optimiser."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
 
 
 class KerasState(NamedTuple):
-    """State between two steps; later steps change the first two fields in place, not the third.
+    """State of a Keras optimiser. Steps change `optimizer` and `variable` in place.
 
     Attributes:
-        optimizer: the Keras optimiser, with its slots.
-        variable: x, which it moves.
-        average: the mean of iterates of an optimiser that averages them, else None.
+        optimizer: the Keras optimiser with its slot variables.
+        variable: the variable that holds x.
+        average: the average of the iterates if the optimiser computes one, otherwise None.
     """
 
     optimizer: Any
@@ -31,23 +31,39 @@ class KerasState(NamedTuple):
 def from_keras(
     optimizer: keras.optimizers.Optimizer, *, low: float = LOW, high: float = HIGH, per_pixel: bool = False
 ) -> Optimizer:
-    """Drive any Keras optimiser, whose slots are variables, from Python: the loss alone is compiled.
+    """Return an `Optimizer` that moves the image with a Keras optimiser.
+
+    A Keras optimiser keeps its state in variables. Its step therefore runs in Python, and only the
+    evaluation of loss and gradient is compiled.
 
     Args:
-        optimizer: its class and configuration, of which a fresh optimiser is made at every scale.
-        low, high: the bounds that x is clipped to after every step.
-        per_pixel: hand on the gradient times the number of pixels, so that an ε or a threshold means the
-            same at every size.
+        optimizer: a Keras or tensorflow-addons optimiser. It is not changed: every call of
+            `Optimizer.init` makes a new optimiser with its class and configuration.
+        low, high: bounds that x is clipped to after every step.
+        per_pixel: whether to multiply the gradient by the number of pixels, so that an ε or a threshold of
+            the optimiser has the same effect at every image size.
+
+    Returns:
+        An `Optimizer` that is not traceable.
 
     Raises:
-        ConfigError: not a Keras optimiser.
+        ConfigError: the argument is not a Keras optimiser.
+
+    Example:
+        >>> import keras
+        >>> from tfstyle.optim import from_keras
+        >>> optimizer = from_keras(keras.optimizers.SGD(learning_rate=0.1, momentum=0.9))
+        >>> optimizer.traceable
+        False
     """
     if not isinstance(optimizer, OPTIMIZERS):
-        raise ConfigError(f"{optimizer!r} is neither a tfstyle Optimizer nor a keras.optimizers.Optimizer")
-    kind, config = type(optimizer), optimizer.get_config()
+        raise ConfigError(
+            f"optimizer is {optimizer!r}; it must be a tfstyle Optimizer or a keras.optimizers.Optimizer"
+        )
+    optimizer_class, config = type(optimizer), optimizer.get_config()
 
     def init(x: tf.Tensor) -> KerasState:
-        return KerasState(*start_optimizer(kind, x, config), None)
+        return KerasState(*start_optimizer(optimizer_class, x, config), None)
 
     def step(evaluate: Evaluate, x: tf.Tensor, state: KerasState) -> tuple[tf.Tensor, KerasState, Terms]:
         keras_optimizer, variable, _ = state
@@ -71,9 +87,9 @@ def from_keras(
             v.assign(array)
         return KerasState(keras_optimizer, variable, averaged_value(keras_optimizer, variable))
 
-    # Without the name, which counts the instances.
+    # The name is left out because Keras numbers the instances in it.
     parameters = {key: value for key, value in config.items() if key != "name"}
-    description = f"{kind.__name__}({parameters}, {low}, {high}, {per_pixel})"
+    description = f"{optimizer_class.__name__}({parameters}, {low}, {high}, {per_pixel})"
     return Optimizer(
         init, step, solution, traceable=False, flatten=flatten, restore=restore, description=description
     )

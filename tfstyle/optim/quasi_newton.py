@@ -1,7 +1,7 @@
 """L-BFGS in two forms: with a backtracking line search, and with steps of a fixed length.
 
-Both keep the last curvature pairs s = x' - x and y = g' - g and estimate the product of the inverse Hessian
-with a gradient from them, by the two-loop recursion. A step evaluates the loss once.
+Both forms store the newest curvature pairs, s = x' - x and y = g' - g. From them the two-loop recursion
+estimates the product of the inverse Hessian and a gradient. Every step evaluates the loss once.
 """
 
 from __future__ import annotations
@@ -16,32 +16,51 @@ from tfstyle.errors import ConfigError
 from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
 
 GREY_LEVEL = 1 / 255
-ARMIJO = 1e-4  # share of the decrease that the gradient predicts which a trial must reach
+ARMIJO = 1e-4  # fraction of the decrease predicted by the gradient that a trial point must achieve
 #: One tensor of the image's shape for each curvature pair, newest first.
 History = tuple[tf.Tensor, ...]
 
 
 def lbfgs(history: int = 10, *, low: float = LOW, high: float = HIGH) -> Optimizer:
-    """L-BFGS with projection onto bounds and a backtracking line search, one evaluation per step.
+    """Return the L-BFGS optimiser with bounds and a backtracking line search, one evaluation per step.
 
-    A trial that lowers the loss enough is accepted, its curvature pair (s, y) stored where s·y is
-    positive, and the full quasi-Newton step from it is tried next. Any other trial is taken back and the
-    step shortened: to the minimum of the parabola through the two losses and the directional derivative,
-    or by half where the loss was not finite. At the third rejection in a row the pairs are dropped.
-    Components at a bound that the gradient pushes against are left out of the step.
+    Each step evaluates one trial point. A trial point is accepted if the loss decreases sufficiently (Armijo
+    condition). Its curvature pair (s, y) is stored if s·y is positive, and the next trial point is the full
+    quasi-Newton step from the accepted point. Any other trial point is rejected, and the step is shortened
+    to the minimum of the parabola through the two losses and the directional derivative, limited to between
+    0.1 and 0.5 of its length. If the loss or the gradient is not finite, the step is halved. At the third
+    rejection in a row the curvature pairs are discarded and a steepest-descent step is tried. Components at
+    a bound that the gradient pushes against do not take part in the step (active set).
 
-    The first step moves the steepest component by one grey level. Until there is a first pair, which at
-    a start from the content image may take a while, accepted steps double in length.
+    The first step moves the component with the largest gradient by one grey level, 1/255. Until a pair is
+    stored, the scale of H₀ doubles at every accepted point.
 
     Args:
-        history: number of curvature pairs, 1 to 100.
-        low, high: the bounds of x; infinite for none.
+        history: maximum number of curvature pairs, 1 to 100.
+        low, high: bounds of x; ``-inf`` and ``inf`` for none.
+
+    Returns:
+        An `Optimizer` that recovers from losses that are not finite. Its solution is the last accepted point.
+        Its state is not resized with the image.
 
     Raises:
         ConfigError: the history is out of range.
 
     Reference: Nocedal & Wright 2006, Numerical Optimization, algorithms 7.4 and 3.1; the active set
     as in Bertsekas 1982, Projected Newton methods.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfstyle.optim import lbfgs, make_step
+        >>> optimizer = lbfgs(history=5)
+        >>> step = make_step(lambda image, target: {"total": tf.reduce_sum((image - target) ** 2)}, optimizer)
+        >>> image, target = tf.zeros([1, 32, 32, 3]), tf.fill([1, 32, 32, 3], 0.5)
+        >>> state = optimizer.init(image)
+        >>> for _ in range(10):
+        ...     image, state, terms = step(image, state, target)
+        >>> error = tf.reduce_max(tf.abs(optimizer.solution(image, state) - target))
+        >>> bool(error < 0.01)
+        True
     """
     _check_history(history)
     init, step = _line_search_lbfgs(history, low, high)
@@ -62,27 +81,32 @@ def lbfgs_fixed_step(
     high: float = HIGH,
     unit: float = 1 / 255,
 ) -> Optimizer:
-    """L-BFGS without a line search: every step is taken at its full length, and none is taken back.
+    """Return the L-BFGS optimiser without a line search, which never reverts a step.
 
-    ``x ← x - η t H g``. H is the two-loop estimate of the inverse Hessian over the newest curvature pairs
-    (s, y), those with y·s > 1e-10, upon ``H₀ = y·s / y·y`` of the newest of them, or 1 before there
-    is any; t is ``min(1, 1 / Σ|g|)`` in the first step and 1 after it. Where ``-g·Hg > -1e-9`` x
-    stays, for good.
+    ``x ← x - η t H g``. H is the two-loop estimate of the inverse Hessian from the newest curvature pairs
+    (s, y) with y·s > 1e-10. The recursion starts with ``H₀ = y·s / y·y`` of the newest pair, or with 1 before
+    the first pair. The factor t is ``min(1, 1 / Σ|g|)`` in the first step and 1 in all later steps. If
+    ``-g·Hg > -1e-9``, x has converged and does not move any more.
 
-    The optimiser of the programs in Torch and PyTorch. Theirs also stop, or evaluate the same
-    point once more, at a change or a gradient below a tolerance; here the driver decides that.
+    Torch and PyTorch implementations of style transfer use this optimiser.
 
     Args:
-        history: number of curvature pairs, 1 to 100.
-        learning_rate: η, of every step.
-        low, high: the bounds that x is clipped to after every step; s is the clipped step.
-        unit: the x that counts as 1 in t and in H = 1, which alone depend on it: with 1/255 an image
-            in 0..1 moves as one in 0..255 would. torch has 1, no bounds and 100 pairs.
+        history: maximum number of curvature pairs, 1 to 100.
+        learning_rate: η, the factor of every step.
+        low, high: bounds that x is clipped to after every step; s is the clipped step.
+        unit: the difference of x that counts as 1 in the formulas of t and of the initial H₀ = 1. With
+            1/255, an image in 0..1 moves like an image in 0..255 with a unit of 1.
+
+    Returns:
+        An `Optimizer`. Its state is not resized with the image.
 
     Raises:
         ConfigError: the history is out of range.
 
     Reference: `torch.optim.LBFGS` without ``line_search_fn``; Nocedal & Wright 2006, algorithm 7.4.
+    Differs from `torch.optim.LBFGS`: PyTorch has a unit of 1, no bounds and 100 pairs by default, and ends a
+    call of its step when the gradient or the change falls below a tolerance. Here the caller decides when
+    to stop.
     """
     _check_history(history)
     return Optimizer(
@@ -93,21 +117,22 @@ def lbfgs_fixed_step(
 
 def _check_history(history: int) -> None:
     if not 1 <= history <= 100:
-        raise ConfigError(f"history is {history!r}; it must be from 1 to 100")
+        raise ConfigError(f"history is {history!r}; it must be from 1 to 100 curvature pairs")
 
 
 class LineSearchState(NamedTuple):
-    """State of L-BFGS with a line search, float32; points, directions and pairs have the image's shape.
+    """State of L-BFGS with a line search, float32. Points, directions and pairs have the image's shape.
 
     Attributes:
-        point, gradient: the last accepted trial, and the gradient there.
-        loss: at `point`; infinite before the first evaluation.
+        point, gradient: the last accepted point and its gradient.
+        loss: the loss at `point`; infinite before the first evaluation.
         direction: the full step from `point`, which the line search shortens.
-        length: the fraction of it being tried.
-        scale: s·y / y·y, the scale of H₀, with which the two-loop recursion starts.
-        failures: trials rejected since `point` was accepted.
-        s, y: the last differences of points and gradients, newest first.
-        rho: ``[history]``, 1 / s·y of each pair, 0 where there is none.
+        length: the fraction of `direction` at the current trial point.
+        scale: the scale of H₀, with which the two-loop recursion starts; s·y / y·y if the last accepted point
+            had positive curvature.
+        failures: number of trial points rejected since `point` was accepted.
+        s, y: differences of points and of gradients, newest first.
+        rho: ``[history]``, 1 / s·y of each pair; 0 for an empty entry.
     """
 
     point: tf.Tensor
@@ -128,7 +153,7 @@ def _line_search_lbfgs(
     Callable[[tf.Tensor], LineSearchState],
     Callable[[Evaluate, tf.Tensor, LineSearchState], tuple[tf.Tensor, LineSearchState, Terms]],
 ]:
-    """`init` and `step` of `lbfgs`."""
+    """Return `init` and `step` of `lbfgs`."""
 
     def init(x: tf.Tensor) -> LineSearchState:
         zeros = tf.zeros_like(x)
@@ -147,11 +172,11 @@ def _line_search_lbfgs(
         )
 
     def is_blocked(x: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-        """Where x is at a bound that the step down the gradient would cross: the active set."""
+        """Return True for each component at a bound that a step along -gradient would cross (active set)."""
         return ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
 
     def grey_level_scale(gradient: tf.Tensor) -> tf.Tensor:
-        """The scale of H₀ at which the steepest component moves by one grey level."""
+        """Return the scale of H₀ with which the component of the largest gradient moves by one grey level."""
         return GREY_LEVEL / tf.maximum(tf.reduce_max(tf.abs(gradient)), 1e-30)
 
     def step(
@@ -213,15 +238,16 @@ def _line_search_lbfgs(
 
 
 class FixedStepState(NamedTuple):
-    """State of L-BFGS with fixed steps, float32; moves, gradients and pairs have the image's shape.
+    """State of L-BFGS with fixed steps, float32. Moves, gradients and pairs have the image's shape.
 
     Attributes:
-        gradient: at the point evaluated last.
-        move: from that point to the present x.
-        scale: s·y / y·y, the scale of H₀, with which the two-loop recursion starts.
-        count: evaluations so far.
-        s, y: the last differences of points and gradients, newest first.
-        rho: ``[history]``, 1 / s·y of each pair, 0 where there is none.
+        gradient: the gradient at the point that was evaluated last.
+        move: the difference of the current x and that point.
+        scale: the scale of H₀, with which the two-loop recursion starts: s·y / y·y of the newest pair, or the
+            squared unit before the first pair.
+        count: number of evaluations so far.
+        s, y: differences of points and of gradients, newest first.
+        rho: ``[history]``, 1 / s·y of each pair; 0 for an empty entry.
     """
 
     gradient: tf.Tensor
@@ -239,7 +265,7 @@ def _fixed_step_lbfgs(
     Callable[[tf.Tensor], FixedStepState],
     Callable[[Evaluate, tf.Tensor, FixedStepState], tuple[tf.Tensor, FixedStepState, Terms]],
 ]:
-    """`init` and `step` of `lbfgs_fixed_step`."""
+    """Return `init` and `step` of `lbfgs_fixed_step`."""
 
     def init(x: tf.Tensor) -> FixedStepState:
         zeros = tf.zeros_like(x)
@@ -262,7 +288,7 @@ def _fixed_step_lbfgs(
         first_length = tf.minimum(1.0, 1.0 / (unit * tf.reduce_sum(tf.abs(gradient))))
         length = learning_rate * tf.where(tf.equal(state.count, 0.0), first_length, 1.0)
         converged = _dot(gradient, direction) > -1e-9
-        # Not the difference of two x: in float32 that would lose the digits of a small move.
+        # The move is not computed as the difference of two x, which would lose precision for a small move.
         move = tf.clip_by_value(tf.where(converged, 0.0, length) * direction, low - x, high - x)
         new = FixedStepState(gradient, move, scale, state.count + 1.0, pairs_s, pairs_y, rho)
         return tf.clip_by_value(x + move, low, high), new, terms
@@ -277,9 +303,9 @@ def _remember(
     sy: tf.Tensor,
     state: LineSearchState | FixedStepState,
 ) -> tuple[History, History, tf.Tensor]:
-    """The state's pairs and rho; where the curvature is positive (s, y) replaces the oldest pair."""
+    """Return the state's pairs and rho; with positive curvature, (s, y) replaces the oldest pair."""
     newest = tf.concat([[tf.math.divide_no_nan(1.0, sy)], state.rho[:-1]], 0)
-    # tf.cond passes the tensors on, where tf.where would copy each of them.
+    # tf.cond passes the tensors through; tf.where would copy each of them.
     return tf.cond(
         has_curvature,
         lambda: ((s, *state.s[:-1]), (y, *state.y[:-1]), newest),
@@ -294,7 +320,7 @@ def _two_loop(
     rho: tf.Tensor,
     scale: tf.Tensor,
 ) -> tf.Tensor:
-    """The estimate of the inverse Hessian times a gradient; pairs whose rho is 0 change nothing."""
+    """Return the estimated inverse Hessian times a gradient. Pairs with a rho of 0 have no effect."""
     product, alphas = gradient, []
     for i in range(len(s)):
         alphas.append(rho[i] * _dot(s[i], product))

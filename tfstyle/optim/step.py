@@ -1,4 +1,4 @@
-"""The compiled step: one evaluation of an objective and one move of the image."""
+"""The compiled step: one evaluation of an objective and one update of the image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError
 from tfstyle.optim.base import Optimizer, Terms
 
-#: (image, targets) -> scalars by name, ``total`` among them: what is minimised.
+#: (image, targets) -> terms. The entry ``total`` is the loss that is minimised.
 ObjectiveFunction = Callable[[tf.Tensor, Any], Terms]
 #: (image, state, targets) -> (next image, next state, terms at the image).
 Step = Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any, Terms]]
@@ -20,34 +20,52 @@ Step = Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any, Terms]]
 def make_step(
     objective: ObjectiveFunction, optimizer: Optimizer, *, compile: str = "auto", steps: int = 1
 ) -> Step:
-    """Make a pure function that moves an image one iteration, traced once per shape.
+    """Return a function that performs one or more iterations on an image.
+
+    The function is traced once per image shape. It is pure unless the optimiser is a Keras optimiser.
 
     Args:
-        objective: (image, targets) -> dict of float32 scalars with ``total``; `tfstyle.Objective` or a
-            function of your own. ``targets`` is any structure of tensors, passed through the step.
-        optimizer: such as `tfstyle.adam` or `tfstyle.lbfgs`.
-        compile: ``xla`` (`jit_compile=True`), ``graph``, ``eager``, or ``auto``: XLA on a GPU, the
-            graph on a CPU.
-        steps: iterations inside one call; with more than one an accelerator does not wait for Python
-            between them. Terms then have a leading axis of that length.
+        objective: (image, targets) -> dict of float32 scalars with the entry ``total``, such as
+            `tfstyle.Objective` or a user-defined function. ``targets`` is any structure of tensors; the step
+            passes it to the objective.
+        optimizer: an `Optimizer`, such as `tfstyle.adam` or `tfstyle.lbfgs` returns.
+        compile: ``xla`` (`jit_compile=True`), ``graph`` (`tf.function`), ``eager``, or ``auto``, which means
+            ``xla`` on a GPU and ``graph`` on a CPU.
+        steps: number of iterations in one call, at least 1. With more than one, an accelerator does not
+            wait for Python between the iterations.
 
     Returns:
-        step(image, state, targets) -> (image, state, terms): the terms are those before the move.
+        step(image, state, targets) -> (next image, next state, terms). The terms are evaluated at the image
+        before its update. They are scalars, or have shape ``[steps]`` if `steps` is more than 1.
 
     Raises:
-        ConfigError: several steps per call of an optimiser that is driven from Python.
+        ConfigError: `steps` is more than 1 and the optimiser is not traceable, or `compile` is unknown.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfstyle.optim import lbfgs, make_step
+        >>> optimizer = lbfgs()
+        >>> step = make_step(
+        ...     lambda image, target: {"total": tf.reduce_mean((image - target) ** 2)}, optimizer, steps=4
+        ... )
+        >>> image, target = tf.zeros([1, 32, 48, 3]), tf.fill([1, 32, 48, 3], 0.5)
+        >>> image, state, terms = step(image, optimizer.init(image), target)
+        >>> image.shape, terms["total"].shape
+        (TensorShape([1, 32, 48, 3]), TensorShape([4]))
     """
     mode = choose_compile(compile, choose_device().value).value
 
     def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
         if mode == "eager":
             return function
-        # Autograph would wrap an error raised while tracing in one of another class.
+        # Autograph would change the class of an error that is raised during tracing.
         return tf.function(function, jit_compile=mode == "xla", autograph=False)
 
     if not optimizer.traceable:
         if steps != 1:
-            raise ConfigError("steps_per_call must be 1 with an optimiser driven from Python")
+            raise ConfigError(
+                f"steps_per_call is {steps}; it must be 1 with a Keras optimiser, whose step runs in Python"
+            )
         evaluate = compile_function(
             lambda image, targets: value_and_gradient(objective, image, targets=targets)
         )
@@ -81,10 +99,19 @@ def make_step(
 def value_and_gradient(
     objective: ObjectiveFunction, image: tf.Tensor, *, targets: Any
 ) -> tuple[Terms, tf.Tensor]:
-    """The objective's terms and the total's gradient with respect to the image, both float32.
+    """Return the objective's terms and the gradient of the total with respect to the image.
 
-    Between the two the total is brought to about 2^16 by a power of two, which changes no digit in
-    float32 or bfloat16 and keeps float16's gradients clear of zero.
+    Backpropagation is scaled by the power of two that brings the total to about 2^16, and the gradient is
+    divided by it afterwards. The scaling is exact in float32 and bfloat16, and it prevents underflow in
+    float16.
+
+    Args:
+        objective: (image, targets) -> terms.
+        image: float32 ``[1, height, width, 3]``, or a tensor of any shape that the objective takes.
+        targets: second argument of the objective.
+
+    Returns:
+        The terms, and the gradient in the image's shape, float32.
 
     Raises:
         ConfigError: the total does not depend on the image.
@@ -96,12 +123,18 @@ def value_and_gradient(
     scale = loss_scale(total)
     gradient = tape.gradient(total, image, output_gradients=scale)
     if gradient is None:
-        raise ConfigError("the objective's total does not depend on the image: there is nothing to optimise")
+        raise ConfigError(
+            "the objective's total does not depend on the image; compute it from the image with TensorFlow "
+            "operations"
+        )
     return terms, gradient / scale
 
 
 def loss_scale(total: tf.Tensor) -> tf.Tensor:
-    """The power of 2 that brings a total to about 2^16; 2^16 where it is zero or not finite."""
+    """Return the power of two, a float32 scalar, that brings a float32 scalar loss to about 2^16.
+
+    A loss that is not finite or at most 1e-30 in magnitude gets a scale of 2^16.
+    """
     magnitude = tf.abs(total)
     usable = tf.math.is_finite(magnitude) & (magnitude > 1e-30)
     exponent = 16.0 - tf.round(tf.math.log(tf.where(usable, magnitude, 1.0)) / tf.math.log(2.0))

@@ -1,9 +1,11 @@
-"""The experiments of Gatys, Ecker, Bethge (2015, 2016) and Nikulin, Novak (2016), each one function.
+"""The experiments of Gatys, Ecker, Bethge (2015, 2016) and of Nikulin, Novak (2016), one function for each.
 
-A recipe takes images as `tfstyle.stylize` takes them, and options by name. It returns a `Study`: labelled
-images, captions that give the numbers, and a table. ``tfstyle explore NAME`` calls the same functions.
+A recipe takes images as `tfstyle.stylize` takes them, and options by keyword. It returns a `Study`, which
+holds labelled images, captions with the numbers, and a table. ``tfstyle explore NAME`` calls the same
+functions.
 
-Details that the papers do not give, or that we could not read, are named "our reading of".
+A detail is marked "our reading" if the paper does not state it, or if only the paper's abstract was
+available.
 """
 
 from __future__ import annotations
@@ -12,22 +14,23 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from tfstyle.errors import ConfigError
+from tfstyle.errors import ConfigError, suggest
 
 if TYPE_CHECKING:
     from tfstyle.papers.study import Study
 
 __all__ = ["COMPARED_NETWORKS", "RECIPES", "Recipe", "recipe"]
 
-#: Networks that ``networks`` compares: VGG, and some of `keras.applications`.
+#: Names of the networks that the recipe ``networks`` compares: VGG and three networks of
+#: `keras.applications`.
 COMPARED_NETWORKS = ("vgg19", "vgg16", "resnet50", "densenet121", "mobilenet_v3_small")
 
 
 class Recipe(NamedTuple):
-    """Where the function of an experiment is, and what the experiment shows.
+    """The location and the summary of an experiment's function.
 
     Attributes:
-        module: name of the module in this package.
+        module: name of the module in this package that has the function.
         summary: one line of help.
     """
 
@@ -35,41 +38,51 @@ class Recipe(NamedTuple):
     summary: str
 
 
-#: Name of the command and, with underscores, of the function -> its module and its line of help.
+#: Name of the experiment -> its module and its line of help. The function has the same name, with underscores
+#: for hyphens.
 RECIPES: Mapping[str, Recipe] = {
-    "reconstruct": Recipe("reconstruction", "what each layer keeps of a content image, from white noise"),
-    "texture": Recipe(
-        "textures", "a style reconstructed from nested sets of layers, of any size, also seamless"
+    "reconstruct": Recipe("reconstruction", "reconstruct a content image from each of several layers"),
+    "texture": Recipe("textures", "synthesise textures of a style image, of any size, optionally seamless"),
+    "tradeoff": Recipe("gatys", "vary the ratio of content weight to style weight"),
+    "layers": Recipe("gatys", "vary the content layer, the set of style layers and the ratio of the weights"),
+    "starts": Recipe("gatys", "start from the content image, the style image and noise of several seeds"),
+    "photo": Recipe("gatys", "transfer the style of one photograph to another"),
+    "networks": Recipe("network_comparison", "compare VGG-19, VGG-16 and other Keras networks"),
+    "partition": Recipe("network_comparison", "compare sets of content layers and style layers in a grid"),
+    "compare": Recipe("comparison", "compare optimisers, compile modes, precisions and presets"),
+    "gram-entry": Recipe("gram_entries", "synthesise images that maximise one entry of a Gram matrix"),
+    "gram-mimic": Recipe(
+        "gram_textures", "synthesise textures from random Gram matrices like a style image's"
     ),
-    "tradeoff": Recipe("gatys", "content against style: a row of ratios"),
-    "layers": Recipe("gatys", "deep against shallow content; style from nested sets of layers by ratio"),
-    "starts": Recipe("gatys", "starting from the content, the style, and four seeds of noise"),
-    "photo": Recipe("gatys", "one photograph in the manner of another"),
-    "networks": Recipe("network_comparison", "one pair through VGG-19, VGG-16 and other Keras networks"),
-    "partition": Recipe(
-        "network_comparison", "which layers carry the style and which the content, as a grid"
-    ),
-    "compare": Recipe("comparison", "optimisers, compilers, precisions and presets on one pair"),
-    "gram-entry": Recipe("gram_entries", "pictures that make one entry of a Gram matrix large"),
-    "gram-mimic": Recipe("gram_textures", "textures from Gram matrices drawn like a painting's"),
     "local": Recipe(
-        "local_styles", "styles kept in their places, and across layers, beside the global Gram matrix"
+        "local_styles", "compare local, cross-layer and global Gram matrices as the style representation"
     ),
-    "show": Recipe("gram_maps", "a picture's Gram matrices, their spectra, and its strongest feature maps"),
+    "show": Recipe(
+        "gram_maps", "show an image's Gram matrices, their spectra and its strongest feature maps"
+    ),
 }
 
 
 def recipe(name: str) -> Callable[..., Study]:
-    """Import the function of an experiment.
+    """Import and return the function of an experiment.
 
     Args:
-        name: a key of `RECIPES`.
+        name: a key of `RECIPES`, such as ``gram-entry``.
+
+    Returns:
+        A function of the experiment's images, by position, and options, by keyword, that returns a `Study`.
 
     Raises:
-        ConfigError: there is no such experiment.
+        ConfigError: `RECIPES` has no such name.
+
+    Example:
+        >>> from tfstyle.papers import recipe
+        >>> tradeoff = recipe("tradeoff")
+        >>> tradeoff.__name__
+        'tradeoff'
     """
     if name not in RECIPES:
-        raise ConfigError(f"no experiment {name!r}; there are {', '.join(RECIPES)}")
+        raise ConfigError(f"unknown experiment {name!r}{suggest(name, RECIPES)}; choose from {', '.join(RECIPES)}")
     module = import_module(f"tfstyle.papers.{RECIPES[name].module}")
     function: Callable[..., Study] = getattr(module, name.replace("-", "_"))
     return function

@@ -1,4 +1,4 @@
-"""VGG and networks of `keras.applications` as encoders, with layers of the same strides as VGG's."""
+"""VGG and networks of `keras.applications` as encoders, with layers of the same strides as VGG's layers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tfstyle.network import (
 from tfstyle.papers import COMPARED_NETWORKS
 from tfstyle.papers.vgg_encoders import vgg_encoder
 
-SEED = 0  # of random weights
+SEED = 0  # seed of random weights
 
 
 class Application(NamedTuple):
@@ -34,8 +34,8 @@ class Application(NamedTuple):
 
     Attributes:
         make: constructor of the Keras model.
-        preprocess: Keras' preprocessing of images in 0..255.
-        layers: the last layers of strides 2, 4, 8 and 16, which are those of VGG-19's conv2 to conv5.
+        preprocess: Keras' preprocessing function, which takes images in 0..255.
+        layers: the last layer of each of the strides 2, 4, 8 and 16, the strides of VGG-19's blocks 2 to 5.
     """
 
     make: Callable[..., keras.Model]
@@ -43,7 +43,7 @@ class Application(NamedTuple):
     layers: tuple[str, ...]
 
 
-#: Name -> network. None of them has a layer of stride 1, as conv1_1 is.
+#: Name -> network. None of these networks has a layer of stride 1, the stride of VGG's block 1.
 APPLICATIONS: Mapping[str, Application] = {
     "resnet50": Application(
         keras.applications.ResNet50,
@@ -75,9 +75,10 @@ class ComparedNetwork(NamedTuple):
     """A network of the comparison.
 
     Attributes:
-        encoder: the network.
-        content_layers, style_layers: layers of the losses.
-        weights_source: imagenet, random or the name of a file.
+        encoder: the network as an encoder.
+        content_layers: layers of the content loss.
+        style_layers: layers of the style loss.
+        weights_source: ``imagenet``, ``embedded``, ``random`` or the name of a weights file.
     """
 
     encoder: Encoder
@@ -87,21 +88,27 @@ class ComparedNetwork(NamedTuple):
 
 
 def load_network(name: str, source: str | Weights, *, blocks: int) -> ComparedNetwork:
-    """Load a network by name, down to the stride of one of VGG's blocks.
+    """Load a network by name, up to the stride of one of VGG's blocks.
 
     Args:
-        name: of `tfstyle.papers.COMPARED_NETWORKS`.
-        source: for VGG as `tfstyle.network.load_weights` takes it, else auto, imagenet or random. Where auto
-            has no ImageNet weights to give to another network than VGG-19, it gives random ones.
-        blocks: 2 to 5, of stride 1, 2, 4, 8, 16; layers of later blocks are not used. The content is compared
-            at stride 8, or the widest below it.
+        name: one of `tfstyle.papers.COMPARED_NETWORKS`.
+        source: the weights. For VGG, a value that `tfstyle.network.load_weights` takes; for the other
+            networks ``auto``, ``imagenet`` or ``random``. For every network but VGG-19, ``auto`` gives random
+            weights if the ImageNet weights cannot be downloaded.
+        blocks: number of VGG's blocks whose strides are used, 1 to 5 (1 for VGG only). The strides of the
+            blocks are 1, 2, 4, 8 and 16. In the networks of `keras.applications`, the content layer has
+            stride 8, or the largest stride below it.
+
+    Returns:
+        The network with its layers and the source of its weights.
 
     Raises:
-        ConfigError: no such network, or fewer blocks.
-        WeightsError: weights asked for by name cannot be had.
+        ConfigError: the name or the source is unknown, or a network of `keras.applications` is asked for with
+            one block.
+        WeightsError: the weights cannot be loaded or downloaded, and the source is not ``auto``.
     """
     if name not in COMPARED_NETWORKS:
-        raise ConfigError(f"no network {name!r}; there are {', '.join(COMPARED_NETWORKS)}")
+        raise ConfigError(f"unknown network {name!r}; choose from {', '.join(COMPARED_NETWORKS)}")
     if name in APPLICATIONS:
         return _load_application(APPLICATIONS[name], str(source), blocks=blocks)
     try:
@@ -110,7 +117,7 @@ def load_network(name: str, source: str | Weights, *, blocks: int) -> ComparedNe
         if source != "auto":
             raise
         vgg_weights = random_weights(SEED, name)
-    # Below VGG-19's last layer, so that both see as much.
+    # Both networks use the same number of blocks, so that their deepest layers have the same stride.
     arrays = {
         key: array
         for key, array in vgg_weights.arrays.items()
@@ -124,9 +131,12 @@ def load_network(name: str, source: str | Weights, *, blocks: int) -> ComparedNe
 
 def _load_application(application: Application, source: str, *, blocks: int) -> ComparedNetwork:
     if blocks < 2:
-        raise ConfigError("VGG-19's weights stop in block 1, of whose stride other networks have no layer")
+        raise ConfigError(
+            "the VGG-19 weights end in block 1 (stride 1), and the networks of keras.applications have no "
+            "layer of that stride; give weights that reach block 2, or compare vgg19 and vgg16 only"
+        )
     if source not in ("auto", "imagenet", "random"):
-        raise ConfigError(f"keras_weights is {source!r}; it can be auto, imagenet, random")
+        raise ConfigError(f"keras_weights is {source!r}; choose from auto, imagenet, random")
     weights_source, model = source, None
     if source != "random":
         try:
@@ -145,19 +155,23 @@ def _load_application(application: Application, source: str, *, blocks: int) -> 
 
 def _pretrained_model(application: Application) -> keras.Model:
     default_timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(ANSWER_TIMEOUT)  # Keras sets none, and a stalled download never ends
+    socket.setdefaulttimeout(ANSWER_TIMEOUT)  # Keras sets no timeout, so a stalled download would never end
     try:
         return application.make(include_top=False, weights="imagenet", input_shape=(None, None, 3))
-    except Exception as error:  # urllib, ssl, socket, Keras' own bare Exception: all mean the same
+    except Exception as error:  # a failed download raises errors of urllib, ssl, socket, or a bare Exception
         raise WeightsError(
-            f"Keras' ImageNet weights could not be downloaded ({one_line(error)}); give random"
+            f"Keras' ImageNet weights could not be downloaded ({one_line(error)}); set keras_weights to "
+            "random"
         ) from error
     finally:
         socket.setdefaulttimeout(default_timeout)
 
 
 def _random_model(application: Application) -> keras.Model:
-    """Make a model with kernels like `tfstyle.network.random_weights`; the rest is as Keras starts it."""
+    """Return a model whose convolution kernels are initialised as by `tfstyle.network.random_weights`.
+
+    All other variables have Keras' initial values.
+    """
     model = application.make(include_top=False, weights=None, input_shape=(None, None, 3))
     generator = np.random.default_rng(SEED)
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""Optimisers, compilers, precisions and presets on one pair, by one objective."""
+"""A comparison of optimisers, compile modes, precisions and presets by one objective."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class NamedRun(NamedTuple):
     """One run of the comparison.
 
     Attributes:
-        name: of the run in the table and in the figure.
-        config: whose objective was minimised.
-        run: its outcome.
+        name: name of the run in the table and in the figure.
+        config: options of the run.
+        run: the image, losses and times of the run.
     """
 
     name: str
@@ -48,37 +48,45 @@ def compare(
     content_weight: float = 0.04,
     progress: Progress | None = None,
 ) -> Study:
-    """Optimisers, compile modes and precisions on one pair at one size, and other programs' presets.
+    """Compare optimisers, compile modes, precisions and presets on one content and style image.
 
-    All runs minimise the default objective of `tfstyle.stylize` from the content image, and every image is
-    judged by it in float32, also those of the presets, which minimise others. A preset keeps its own scales,
-    its iterations shared out so that they end with the time. Seconds are those of iterations: encoding the
-    targets, tracing and compiling come before, and the table has the last two with a first evaluation.
-    `tfstyle.optim.lbfgs_fixed_step`, whose moves depend on the unit of the loss, minimises a million times
-    the objective.
+    Every combination of an optimiser, a compile mode and a precision minimises the default objective of
+    `tfstyle.stylize` at one scale, starting from the content image. A preset minimises the objective of the
+    program that it imitates. It keeps the number of scales of that program, and its numbers of iterations
+    are changed so that it ends after ``seconds``. All images are compared by the default objective in
+    float32.
+
+    The times are those of the iterations. They do not include encoding the targets, tracing and compiling;
+    the table has the time of a first iteration with tracing and compiling in a column of its own.
+    `tfstyle.optim.lbfgs_fixed_step` minimises the objective multiplied by a million, because its first step
+    and its stopping rule depend on the unit of the loss.
 
     Args:
-        content: image whose forms are kept.
-        style: image whose look is taken.
-        weights: of VGG-19: auto, imagenet, embedded, random or a file.
-        size: longest side in pixels.
-        iterations: evaluations of the loss.
-        seconds: after which all are compared; by default what the fastest took for its evaluations.
-        optimizers: of adam, lbfgs and lbfgs_fixed_step.
-        compilers: of graph, xla and eager; xla takes its time to compile on a processor.
-        precisions: of float32, bfloat16 and float16.
-        presets: sets of options, as tfstyle presets lists them; by default all.
-        content_weight: of the content against the style, in what is minimised and judged.
-        progress: called with a line when a part is done.
+        content: content image.
+        style: style image.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        size: longest side of the images in pixels; smaller images are not enlarged.
+        iterations: number of iterations after which the runs are compared.
+        seconds: time in seconds after which the runs and the presets are compared; by default the time that
+            the fastest run takes for its iterations.
+        optimizers: optimisers, separated by commas: adam, lbfgs, lbfgs_fixed_step.
+        compilers: compile modes, separated by commas: graph, xla, eager; compiling with xla is slow on a CPU.
+        precisions: precisions of the features, separated by commas: float32, bfloat16, float16.
+        presets: presets, separated by commas, as listed by tfstyle presets; by default all.
+        content_weight: weight of the content loss relative to the style loss, in the runs and in the
+            objective by which all images are compared.
+        progress: function that is called with one line of text when a run is done.
 
     Returns:
-        loss against evaluations and seconds, the images, and the table.
+        The diagrams of the loss against iterations and against time, the images of the fastest run of each
+        optimiser and of each preset, and a table of all runs.
 
     Raises:
-        ConfigError: an option has a value it cannot have; no such preset.
+        ConfigError: an option has an invalid value, or a preset does not exist.
 
-    Reference: Nikulin, Novak 2016, arXiv 1602.07188, who compare implementations and frameworks. Our reading
-    of it: which, and by what measure.
+    Reference: Nikulin, Novak 2016, arXiv 1602.07188, who compare implementations and frameworks. Our reading:
+    the choice of the runs and the measure by which they are compared.
     """
     preset_options = {name: preset(name) for name in (PRESETS if presets is None else presets)}
     vgg_weights, images = load_weights(weights), read_images(content, style, size=size)
@@ -91,7 +99,10 @@ def compare(
         for optimizer, compiler, precision in product(optimizers, compilers, precisions)
     ]
     if not configs:
-        raise ConfigError("compare needs at least one optimizer, compiler and precision")
+        raise ConfigError(
+            "optimizers, compilers and precisions need at least one value each, and are "
+            f"{optimizers}, {compilers}, {precisions}"
+        )
     with tf.device(choose_device().value):
         image_loss = make_image_loss(base, vgg_weights, images=images)
         start = image_loss(images[0])
@@ -129,7 +140,8 @@ def compare(
         available_layers(vgg_weights, (*STYLE_LAYERS, *CONTENT_LAYERS))[1],
     ]
     return Study(
-        f"Ways to minimise, {size} px: {iterations} evaluations, {limit:.2g} seconds",
+        f"Optimisers, compile modes, precisions and presets at {size} px, after {iterations} iterations and "
+        f"after {limit:.2g} s",
         (_loss_diagrams(runs, optimizers), *panel_rows(panels, 4)),
         caption=" ".join(filter(None, caption)),
         table=(
@@ -154,12 +166,12 @@ def _config_name(config: StyleConfig) -> str:
 
 def _describe_run(run: TimedRun) -> str:
     terms = ", ".join(f"{name} {run.terms[name]:.2g}" for name in ("style", "content"))
-    effort = f"after {len(run.losses)} evaluations, {run.seconds[-1]:.2g} s"
+    effort = f"after {len(run.losses)} iterations, {run.seconds[-1]:.2g} s"
     return f"loss {run.losses[-1]:.3g} ({terms})\n{effort}"
 
 
 def _table_line(named: NamedRun, start: float, *, limit: float, iterations: int | None) -> dict[str, Any]:
-    """Write a line of the table; a preset, without iterations, has a loss at the end of its time alone."""
+    """Return a line of the table. For a preset, ``iterations`` is None and only its last loss is known."""
     name, config, run = named
     evaluations = run.evaluations_within(limit)
     if iterations is None:
@@ -167,40 +179,45 @@ def _table_line(named: NamedRun, start: float, *, limit: float, iterations: int 
     else:
         timed_loss = run.losses[evaluations - 1] if evaluations else start
     return {
-        "way": name,
+        "run": name,
         "optimiser": config.optimizer,
         "precision": config.precision,
-        "first evaluation with compiling, s": run.first_evaluation,
-        "an evaluation, s": run.seconds[-1] / len(run.seconds),
-        "loss after equal evaluations": "" if iterations is None else run.losses[iterations - 1],
-        "loss after equal seconds": timed_loss,
-        "evaluations by then": len(run.losses) if iterations is None else evaluations,
+        "first iteration with compiling, s": run.first_evaluation,
+        "mean time of an iteration, s": run.seconds[-1] / len(run.seconds),
+        "loss after equal iterations": "" if iterations is None else run.losses[iterations - 1],
+        "loss after equal time": timed_loss,
+        "iterations in that time": len(run.losses) if iterations is None else evaluations,
     }
 
 
 def _loss_diagrams(runs: Sequence[NamedRun], optimizers: Sequence[str]) -> tuple[Curves, ...]:
-    """Draw loss against evaluations, of each optimiser's first run, and against seconds, of all runs."""
+    """Return a diagram of the losses by iteration, and for each optimiser a diagram of the losses by time.
+
+    The first diagram has only the first run of each optimiser.
+    """
     first_runs = [next(named for named in runs if named.config.optimizer == name) for name in optimizers]
     by_evaluations = {name: (range(1, len(run.losses) + 1), run.losses) for name, _, run in first_runs}
     by_seconds: dict[str, dict[str, tuple[list[float], list[float]]]] = {name: {} for name in optimizers}
     for _, config, run in runs:
         by_seconds[config.optimizer][f"{config.compile} {config.precision}"] = run.seconds, run.losses
-    y = "loss, float32"
+    y = "loss in float32"
     return (
-        Curves(by_evaluations, "by evaluations", "evaluations", y),
-        *(Curves(series, name, "seconds", y) for name, series in by_seconds.items()),
+        Curves(by_evaluations, "loss by iteration", "iterations", y),
+        *(Curves(series, name, "time in seconds", y) for name, series in by_seconds.items()),
     )
 
 
 def _caption(base: StyleConfig, source: str, *, start: float, runs: Sequence[NamedRun], limit: float) -> str:
-    """Say what is judged, and which run came lowest."""
+    """Describe the objective and the starts, and name the run with the lowest loss."""
     lowest = min(runs, key=lambda named: named.run.losses[base.iterations - 1])
     return (
-        "Our reading of Nikulin & Novak (2016). Judged by the default objective in float32, in "
-        f"VGG-19: style, the mean of Σ(G-A)²/ΣA² over {', '.join(base.style_layers or ())}; "
-        f"{base.content_weight:g} content, at {', '.join(base.content_layers or ())}; {base.tv_weight:g} "
-        f"total variation. The content image, from which all ways start, has {start:.3g}. Seconds are those "
-        "of evaluations, on this machine. lbfgs_fixed_step minimises a million times the objective. Presets, "
-        f"ended after {limit:.2g} s, minimise objectives of their own and start where they do. Lowest after "
-        f"equal evaluations: {lowest.name}. {describe_network(source, base.pooling)}"
+        "Our reading of Nikulin & Novak (2016). All images are compared by the default objective in float32 "
+        f"with VGG-19: the style loss, which is the mean of Σ(G-A)²/ΣA² over "
+        f"{', '.join(base.style_layers or ())}, plus {base.content_weight:g} times the content loss at "
+        f"{', '.join(base.content_layers or ())}, plus {base.tv_weight:g} times the total variation. All "
+        f"runs but those of presets start from the content image, whose loss is {start:.3g}. The times are "
+        "those of the iterations on this machine. lbfgs_fixed_step minimises the objective multiplied by a "
+        "million. The presets minimise their own objectives from their own starts and end after "
+        f"{limit:.2g} s. The run with the lowest loss after equal iterations is {lowest.name}. "
+        f"{describe_network(source, base.pooling)}"
     )

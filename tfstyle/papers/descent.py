@@ -1,4 +1,4 @@
-"""Minimisation of one loss of one image by L-BFGS: what every synthesis of the papers comes down to."""
+"""Minimisation of a loss of one image, by default by L-BFGS."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ import tensorflow as tf
 from tfstyle.errors import ConfigError, RunError
 from tfstyle.optim import Optimizer, lbfgs, make_step
 
-#: Curvature pairs of L-BFGS from white noise: more than `tfstyle.stylize` keeps, since the way is longer.
+#: Curvature pairs of L-BFGS from white noise. They are more than `tfstyle.stylize` uses, because a descent
+#: from white noise takes more iterations.
 CURVATURE_PAIRS = 30
 
 
 class Descent(NamedTuple):
-    """The outcome of a descent.
+    """The result of a descent.
 
     Attributes:
-        image: float32 ``[height, width, 3]`` in 0..1, that with the lowest loss.
-        losses: total at every evaluation.
+        image: the image with the lowest loss, float32 ``[height, width, 3]`` in 0..1.
+        losses: total loss at every iteration.
     """
 
     image: np.ndarray
@@ -33,23 +34,40 @@ class Descent(NamedTuple):
 
     @property
     def reduction(self) -> float:
-        """How many times smaller the lowest loss is than the first."""
+        """The ratio of the first loss to the lowest loss."""
         return float(self.losses[0] / max(np.nanmin(self.losses), 1e-30))
 
     def relative_curve(self) -> tuple[list[float], list[float]]:
-        """Evaluations, and the lowest loss until then over the first: without the trials of a line search."""
+        """Return the iterations, from 1, and the lowest loss so far divided by the first loss.
+
+        The higher losses of a line search's trial steps do not show in this curve.
+        """
         relative = np.asarray(lowest_so_far(self.losses)) / self.losses[0]
         return [float(i) for i in range(1, len(relative) + 1)], relative.tolist()
 
 
 def white_noise(height: int, width: int, *, seed: int = 0, deviation: float = 0.25) -> np.ndarray:
-    """Make grey with independent normal noise in every channel, float32 ``[height, width, 3]`` in 0..1."""
+    """Return grey with independent normal noise in every channel, clipped to 0..1.
+
+    Args:
+        height, width: size of the image in pixels.
+        seed: seed of the noise.
+        deviation: standard deviation of the noise, for pixels in 0..1.
+
+    Returns:
+        float32 ``[height, width, 3]`` in 0..1, with mean 0.5.
+
+    Example:
+        >>> from tfstyle.papers.descent import white_noise
+        >>> white_noise(32, 48, seed=1).shape
+        (32, 48, 3)
+    """
     noise = np.random.default_rng(seed).normal(0.5, deviation, (height, width, 3))
     return noise.clip(0, 1).astype(np.float32)
 
 
 def check_descent(iterations: int, noise: float) -> None:
-    """Raise ConfigError where a descent from noise could not start."""
+    """Raise a ConfigError if the number of iterations or the standard deviation of the noise is invalid."""
     if iterations < 1:
         raise ConfigError(f"iterations is {iterations}; it must be at least 1")
     if not 0 <= noise <= 10:
@@ -67,14 +85,18 @@ def descend(
     """Minimise an objective of an image.
 
     Args:
-        objective: as `tfstyle.make_step` takes it; the targets are passed through.
-        start: float32 ``[height, width, 3]`` in 0..1.
-        iterations: evaluations of loss and gradient.
+        objective: function of an image ``[1, height, width, 3]`` and the targets that returns a dict of
+            losses with the key ``total``, as `tfstyle.make_step` takes it.
+        start: first image, float32 ``[height, width, 3]`` in 0..1.
+        iterations: number of iterations (evaluations of the loss and its gradient), at least 1.
         targets: second argument of the objective.
-        optimizer: by default L-BFGS within 0..1.
+        optimizer: optimiser; by default `tfstyle.optim.lbfgs`, which keeps the image in 0..1.
+
+    Returns:
+        The image with the lowest loss, and the losses.
 
     Raises:
-        RunError: the loss was never finite.
+        RunError: the loss is not finite in any iteration.
     """
     optimizer = lbfgs() if optimizer is None else optimizer
     step = make_step(objective, optimizer)
@@ -88,16 +110,19 @@ def descend(
         if losses[-1] < lowest:
             lowest, best_image = losses[-1], evaluated
     if not np.isfinite(lowest):
-        raise RunError("the loss was never finite")
+        raise RunError(
+            f"the loss was not finite in any of the {iterations} iterations; give another image or other "
+            "weights"
+        )
     return Descent(best_image[0].numpy(), losses)
 
 
 def format_factor(factor: float) -> str:
-    """Write a factor with three digits, for a caption."""
+    """Return a factor as text with three significant digits, such as ``12.3 times``, for a caption."""
     return f"{float(f'{factor:.3g}'):,.0f} times" if factor >= 100 else f"{factor:.3g} times"
 
 
 def lowest_so_far(losses: Sequence[float]) -> list[float]:
-    """Compute the lowest loss until each evaluation; losses that are NaN do not count."""
+    """Return the lowest loss up to each iteration, without losses that are NaN."""
     lowest: list[float] = np.fmin.accumulate(losses).tolist()
     return lowest

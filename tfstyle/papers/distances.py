@@ -1,4 +1,4 @@
-"""Distances of images from a content and a style image, by one common VGG in float32."""
+"""Relative distances of images from a content image and a style image, measured by one VGG in float32."""
 
 from __future__ import annotations
 
@@ -14,39 +14,45 @@ from tfstyle.papers.vgg_encoders import vgg_encoder
 
 
 class Distances(NamedTuple):
-    """Relative distances of an image from its style and its content; 0: equal, 1: as far as all zeros.
+    """Relative distances of an image from its style image and its content image.
+
+    A distance of 0 means that the Gram matrices or features are equal. A distance of 1 is that of zeros.
 
     Attributes:
-        style_by_layer: layer -> ``Σ (G - A)² / Σ A²``.
-        content_by_layer: layer -> ``Σ (F - P)² / Σ P²``.
+        style_by_layer: layer -> ``Σ (G - A)² / Σ A²``, with the Gram matrices G of the image and A of the
+            style image.
+        content_by_layer: layer -> ``Σ (F - P)² / Σ P²``, with the features F of the image and P of the
+            content image.
     """
 
     style_by_layer: Mapping[str, float]
     content_by_layer: Mapping[str, float]
 
     def __str__(self) -> str:
-        """Give both means, for a caption."""
+        """Return both means as text, for a caption."""
         return f"style {self.style:.2g}, content {self.content:.2g}"
 
     @property
     def style(self) -> float:
-        """The mean over layers."""
+        """The mean of the style distances over the layers."""
         return float(np.mean(list(self.style_by_layer.values())))
 
     @property
     def content(self) -> float:
-        """The mean over layers."""
+        """The mean of the content distances over the layers."""
         return float(np.mean(list(self.content_by_layer.values())))
 
 
 class DistanceMeasure:
-    """A function from an image to its `Distances` from a content and a style image.
+    """A function that measures the `Distances` of an image from a content image and a style image.
 
     Args:
-        content: float32 ``[height, width, 3]`` in 0..1; the images to be measured have its size.
-        style: the same, of any size.
-        vgg_weights: weights of VGG-19 or VGG-16; average pooling, reflected borders.
-        content_layers, style_layers: layers that are compared.
+        content: content image, float32 ``[height, width, 3]`` in 0..1. The measured images must have its
+            size.
+        style: style image, float32 ``[height, width, 3]`` in 0..1, of any size.
+        vgg_weights: weights of VGG-19 or VGG-16, which is used with average pooling and reflect padding.
+        content_layers: layers whose features are compared.
+        style_layers: layers whose Gram matrices are compared.
     """
 
     def __init__(
@@ -70,7 +76,7 @@ class DistanceMeasure:
         _, self._content_features = self._represent(tf.constant(content[None]))
 
     def __call__(self, image: np.ndarray) -> Distances:
-        """Measure an image, float32 ``[height, width, 3]`` in 0..1."""
+        """Return the distances of an image, float32 ``[height, width, 3]`` in 0..1."""
         grams, features = self._represent(tf.constant(image[None]))
         return Distances(
             _relative_distances(grams, self._style_grams),
@@ -88,8 +94,8 @@ def _relative_distances(
 
 
 def describe_distances(content_layers: Sequence[str], style_layers: Sequence[str]) -> str:
-    """Say what `Distances` are, for a caption."""
+    """Return a clause that defines the two distances, for a caption."""
     return (
-        f"style is the mean of Σ(G-A)²/ΣA² over {', '.join(style_layers)}, "
-        f"content that of Σ(F-P)²/ΣP² over {', '.join(content_layers)}"
+        f"the style distance is the mean of Σ(G-A)²/ΣA² over {', '.join(style_layers)}, "
+        f"and the content distance is the mean of Σ(F-P)²/ΣP² over {', '.join(content_layers)}"
     )

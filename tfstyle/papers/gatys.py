@@ -1,4 +1,7 @@
-"""Transfers of Gatys, Ecker, Bethge 2016: ratios, layers, starts, and photographs, by `tfstyle.stylize`."""
+"""The style transfers of Gatys, Ecker, Bethge 2016, by `tfstyle.stylize`.
+
+The experiments vary the ratio of the weights, the layers, the start, and use a photograph as the style image.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tfstyle.papers.image_pairs import ImagePair, read_image_pair
 from tfstyle.papers.study import Curves, Panel, Progress, Study, report_progress
 from tfstyle.papers.vgg_encoders import layer_range
 
-#: Decades about the library's default of 0.04.
+#: Ratios α/β, a factor of 10 apart, around the default of `tfstyle.stylize`, 0.04.
 RATIOS = (4e-3, 4e-2, 4e-1, 4.0)
 
 
@@ -29,26 +32,32 @@ def tradeoff(
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """Content against style: the same pair with one ratio after the other.
+    """Stylise one pair of images with several ratios of content weight to style weight.
 
-    All images are measured alike, ``Σ (F - P)² / Σ P²`` and ``Σ (G - A)² / Σ A²``, in float32: as the ratio
-    grows the first falls and the second rises.
+    The content distance ``Σ (F - P)² / Σ P²`` and the style distance ``Σ (G - A)² / Σ A²`` of every image are
+    measured in float32. As the ratio grows, the content distance falls and the style distance rises.
 
     Args:
-        content: image whose forms are kept.
-        style: image whose look is taken.
-        ratios: α/β, one image for each, separated by commas; the library's default is 0.04.
-        size: longest side in pixels.
-        iterations: evaluations of the loss at each scale.
-        weights: auto, imagenet, embedded, random or a file.
-        progress: called with a line when a part is done.
+        content: content image.
+        style: style image.
+        ratios: ratios α/β of content weight to style weight, separated by commas; one image is made for each.
+            tfstyle stylize uses 0.04.
+        size: longest side of the images in pixels; smaller images are not enlarged.
+        iterations: number of iterations per scale.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        progress: function that is called with one line of text when an image is done.
+
+    Returns:
+        The images with their distances, a diagram of both distances against the ratio, and a table.
 
     Raises:
-        ConfigError: a ratio that is negative or not finite.
+        ConfigError: a ratio is negative or not finite.
+        ImageError, WeightsError: an image or the weights cannot be read.
 
-    Reference: Gatys, Ecker, Bethge 2016, Fig. 4, which has four decades, 1e-4 to 1e-1.
-    Our reading of it: the ratios, for balanced losses (`tfstyle.losses.balanced_normalization`), and how
-    long the descent takes.
+    Reference: Gatys, Ecker, Bethge 2016, Fig. 4, which has the ratios 1e-4, 1e-3, 1e-2 and 1e-1.
+    Our reading: the ratios, which are chosen for balanced losses (`tfstyle.losses.balanced_normalization`),
+    and the number of iterations.
     """
     pair = read_image_pair(content, style, size=size, weights=weights)
     panels, table = [*pair.panels()], []
@@ -58,14 +67,18 @@ def tradeoff(
         table.append({"α/β": ratio, **transfer.columns()})
         report_progress(progress, panels[-1].title, text=panels[-1].caption)
     columns = {name: [row[f"{name} distance"] for row in table] for name in ("content", "style")}
-    diagram = Curves({k: (ratios, c) for k, c in columns.items()}, "the trade-off", "α/β", "distance")
+    diagram = Curves({k: (ratios, c) for k, c in columns.items()}, "distances by ratio", "α/β", "distance")
     caption = (
-        "After Gatys, Ecker, Bethge 2016, Fig. 4: from left to right content counts for more against style. "
-        f"{pair.notes}"
+        "After Gatys, Ecker, Bethge 2016, Fig. 4: the ratio α/β of content weight to style weight grows from "
+        f"left to right. {pair.notes}"
     )
     facts = pair.facts(iterations)
     return Study(
-        "Content against style", ((*panels, diagram),), caption=caption, table=tuple(table), facts=facts
+        "Ratio of content weight to style weight",
+        ((*panels, diagram),),
+        caption=caption,
+        table=tuple(table),
+        facts=facts,
     )
 
 
@@ -82,30 +95,41 @@ def layers(
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """Content from a shallow layer and from a deep one; style from nested sets of layers, by ratio.
+    """Stylise one pair with several content layers, nested sets of style layers and ratios of the weights.
 
-    Balanced losses weight a content layer by the area that one position stands for. The images by content
-    layer have that undone, so that their relative distances ``Σ (F - P)² / Σ P²`` count alike.
+    The first row of the figure has one image for each content layer. Balanced losses weight a content layer
+    by the number of pixels that one position stands for. The content weight of a shallower layer is
+    multiplied by 4 for every pooling layer between it and the deepest content layer, so that the relative
+    distance ``Σ (F - P)² / Σ P²`` has the same weight for every layer. The grid below has one row for each
+    nested set of style layers and one column for each ratio.
 
     Args:
-        content: image whose forms are kept.
-        style: image whose look is taken.
-        content_layers: one image for each, separated by commas; the deepest is that of the sets below.
-        style_layers: bottom up; each row of the grid has one more.
-        ratios: α/β, one column of the grid for each; the library's default is 0.04.
-        content_weight: α/β of the images by content layer, for the deepest of these.
-        size: longest side in pixels.
-        iterations: evaluations of the loss at each scale.
-        weights: auto, imagenet, embedded, random or a file.
-        progress: called with a line when a part is done.
+        content: content image.
+        style: style image.
+        content_layers: content layers, separated by commas; one image is made for each. The images of the
+            grid use the deepest of them.
+        style_layers: style layers, separated by commas, from shallow to deep; each row of the grid has one
+            layer more than the row above.
+        ratios: ratios α/β of content weight to style weight, separated by commas; one column of the grid is
+            made for each. tfstyle stylize uses 0.04.
+        content_weight: ratio α/β of the images in the first row, for the deepest content layer.
+        size: longest side of the images in pixels; smaller images are not enlarged.
+        iterations: number of iterations per scale.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        progress: function that is called with one line of text when an image is done.
+
+    Returns:
+        The images with their distances, and a table with the distance at every content layer.
 
     Raises:
-        ConfigError: no such layer, or a ratio that is negative or not finite.
+        ConfigError: a layer does not exist, or a ratio is negative or not finite.
+        ImageError, WeightsError: an image or the weights cannot be read.
 
-    Reference: Gatys, Ecker, Bethge 2016, Fig. 5, and 2015, Fig. 3, whose columns are four decades, 1e-5 to
-    1e-2.
-    Our reading of it: the ratios, for balanced losses (`tfstyle.losses.balanced_normalization`), and how
-    long the descent takes.
+    Reference: Gatys, Ecker, Bethge 2016, Fig. 5, and 2015, Fig. 3, whose columns have the ratios 1e-5, 1e-4,
+    1e-3 and 1e-2.
+    Our reading: the ratios, which are chosen for balanced losses (`tfstyle.losses.balanced_normalization`),
+    and the number of iterations.
     """
     pair = read_image_pair(
         content,
@@ -137,13 +161,14 @@ def layers(
                 _layers_panel(pair, iterations, options=options, title=title, table=table, progress=progress)
             )
     caption = (
-        "After Gatys, Ecker, Bethge 2016, Fig. 5: above, content from one layer, relative distances at α/β = "
-        f"{content_weight:g}; and 2015, Fig. 3: below, style from nested sets of layers, and from left to "
-        f"right more content, from {deepest}. {pair.notes}"
+        "First row, after Gatys, Ecker, Bethge 2016, Fig. 5: each image has one content layer; relative "
+        f"content distances have the weight {content_weight:g}. Other rows, after Gatys, Ecker, Bethge 2015, "
+        "Fig. 3: nested sets of style layers grow from top to bottom, and the ratio α/β grows from left to "
+        f"right; the content layer is {deepest}. {pair.notes}"
     )
     rows = (tuple(first_row), *map(tuple, grid))
     return Study(
-        "Layers of content and of style",
+        "Content layers and style layers",
         rows,
         caption=caption,
         table=tuple(table),
@@ -163,24 +188,34 @@ def starts(
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """The descent from the content, from the style, and from white noise of several seeds.
+    """Stylise one pair from the content image, from the style image, and from white noise of several seeds.
 
-    An image as the start always leads to the same image; only noise gives as many as one likes.
+    A start from the content image or the style image always gives the same result. White noise gives a
+    different result for every seed.
 
     Args:
-        content: image whose forms are kept.
-        style: image whose look is taken.
-        seeds: of the noise, one image for each, separated by commas.
-        content_weight: α/β; the library's default is 0.04.
-        size: longest side in pixels.
-        iterations: evaluations of the loss at each scale.
-        scales: sizes, coarse to fine; with several, starts differ less.
-        weights: auto, imagenet, embedded, random or a file.
-        progress: called with a line when a part is done.
+        content: content image.
+        style: style image.
+        seeds: seeds of the noise, separated by commas; one image is made for each.
+        content_weight: ratio α/β of content weight to style weight; tfstyle stylize uses 0.04.
+        size: longest side of the images in pixels; smaller images are not enlarged.
+        iterations: number of iterations per scale.
+        scales: number of scales; the results of different starts differ less with several scales.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        progress: function that is called with one line of text when an image is done.
 
-    Reference: Gatys, Ecker, Bethge 2016, Fig. 6, and Nikulin, Novak 2016, who vary the start too.
-    Our reading of it: the ratio, for balanced losses (`tfstyle.losses.balanced_normalization`), and how
-    long the descent takes.
+    Returns:
+        The images with their losses and distances, the standard deviation over the seeds at every pixel, a
+        diagram of the losses, and a table.
+
+    Raises:
+        ConfigError: an option has an invalid value.
+        ImageError, WeightsError: an image or the weights cannot be read.
+
+    Reference: Gatys, Ecker, Bethge 2016, Fig. 6, and Nikulin, Novak 2016, who also vary the start.
+    Our reading: the ratio, which is chosen for balanced losses (`tfstyle.losses.balanced_normalization`), and
+    the number of iterations.
     """
     pair = read_image_pair(content, style, size=size, weights=weights)
     shared = {"content_weight": content_weight, "scales": scales}
@@ -194,17 +229,17 @@ def starts(
         curves[name] = transfer.loss_curve()
         report_progress(progress, panels[-1].title, text=panels[-1].caption)
     deviation = np.std([panel.image for panel in panels[2:]], axis=0)
-    caption = f"deviation {deviation.mean():.2g}, shown x 4"
-    spread = Panel(np.clip(4 * deviation, 0, 1), "where seeds differ", caption)
+    caption = f"mean {deviation.mean():.2g}; shown multiplied by 4"
+    spread = Panel(np.clip(4 * deviation, 0, 1), "standard deviation over seeds", caption)
     first_row: list[Panel | Curves] = [*pair.panels(), *panels[:2]]
-    first_row.append(Curves(curves, "lowest loss so far", "evaluations", "loss"))
+    first_row.append(Curves(curves, "lowest loss so far", "iterations", "loss"))
     caption = (
-        "After Gatys, Ecker, Bethge 2016, Fig. 6: the same loss from several starts. Only noise gives more "
-        f"than one picture. α/β = {content_weight:g}, {iterations} evaluations. {pair.notes}"
+        "After Gatys, Ecker, Bethge 2016, Fig. 6: the same loss is minimised from several starts. Only noise "
+        f"gives different results. α/β = {content_weight:g}, {iterations} iterations. {pair.notes}"
     )
     rows = (tuple(first_row), (*panels[2:], spread))
     return Study(
-        "Starts of the descent", rows, caption=caption, table=tuple(table), facts=pair.facts(iterations)
+        "Starts of the optimisation", rows, caption=caption, table=tuple(table), facts=pair.facts(iterations)
     )
 
 
@@ -219,40 +254,48 @@ def photo(
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """One photograph in the manner of another, from the content, with more of the content than for paintings.
+    """Transfer the style of one photograph to another, with several weights of the total variation.
 
-    Low-level noise shows most from photograph to photograph, the paper says: one image for each weight of
-    the total variation, which takes it away.
+    The content weight is larger than for paintings, and the start is the content image. The paper says that
+    low-level noise is most visible in transfers between photographs. The total variation reduces this noise.
 
     Args:
-        content: photograph whose forms are kept.
-        style: photograph whose look is taken.
-        content_weight: α/β, ten times that for paintings.
-        tv_weights: of the total variation, one image for each, separated by commas.
-        size: longest side in pixels.
-        iterations: evaluations of the loss at each scale.
-        weights: auto, imagenet, embedded, random or a file.
-        progress: called with a line when a part is done.
+        content: content image, a photograph.
+        style: style image, a photograph.
+        content_weight: ratio α/β of content weight to style weight, ten times that of
+            tfstyle stylize.
+        tv_weights: weights of the total variation, separated by commas; one image is made for each.
+        size: longest side of the images in pixels; smaller images are not enlarged.
+        iterations: number of iterations per scale.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        progress: function that is called with one line of text when an image is done.
 
-    Reference: Gatys, Ecker, Bethge 2016, Fig. 7, at 1e-2 where Fig. 3 has 1e-3.
-    Our reading of it: that the ratio is ten times that for paintings.
+    Returns:
+        The images with their distances and total variation, and a table.
+
+    Raises:
+        ConfigError: an option has an invalid value.
+        ImageError, WeightsError: an image or the weights cannot be read.
+
+    Reference: Gatys, Ecker, Bethge 2016, Fig. 7, whose ratio is 1e-2, ten times that of Fig. 3 B.
+    Our reading: ten times the ratio for paintings also applies to balanced losses.
     """
     pair = read_image_pair(content, style, size=size, weights=weights)
     panels, table = [*pair.panels()], []
     for weight in tv_weights:
         transfer = pair.transfer(iterations, {"content_weight": content_weight, "tv_weight": weight})
         variation = float(total_variation(tf.constant(transfer.image[None])))
-        caption = f"{transfer.distances}\nmean squared step {variation:.2g}"
-        panels.append(Panel(transfer.image, f"total variation x {weight:g}", caption))
-        table.append(
-            {"total variation's weight": weight, "mean squared step": variation, **transfer.columns()}
-        )
+        caption = f"{transfer.distances}\ntotal variation {variation:.2g}"
+        panels.append(Panel(transfer.image, f"total variation weight {weight:g}", caption))
+        table.append({"total variation weight": weight, "total variation": variation, **transfer.columns()})
         report_progress(progress, panels[-1].title, text=panels[-1].caption)
     caption = (
-        "After Gatys, Ecker, Bethge 2016, Fig. 7: a photograph in the manner of another, from the content, "
-        f"at α/β = {content_weight:g}. The more total variation counts, the less noise. {pair.notes}"
+        "After Gatys, Ecker, Bethge 2016, Fig. 7: content image and style image are photographs; the start "
+        f"is the content image, and α/β = {content_weight:g}. A larger weight of the total variation leaves "
+        f"less noise. {pair.notes}"
     )
-    title = "A photograph in the manner of another"
+    title = "Style transfer between photographs"
     return Study(title, (tuple(panels),), caption=caption, table=tuple(table), facts=pair.facts(iterations))
 
 
@@ -265,11 +308,11 @@ def _layers_panel(
     table: list[Mapping[str, Any]],
     progress: Progress | None,
 ) -> Panel:
-    """Make one image and add a line to the table, with the distance at each content layer."""
+    """Return the panel of one image, and append a line with its distances to the table."""
     transfer = pair.transfer(iterations, options)
     by_layer = transfer.distances.content_by_layer.items()
     layer_columns = {f"content {layer}": value for layer, value in by_layer}
-    table.append({"picture": title, **layer_columns, **transfer.columns()})
+    table.append({"image": title, **layer_columns, **transfer.columns()})
     panel = Panel(transfer.image, title, str(transfer.distances))
     report_progress(progress, panel.title, text=panel.caption)
     return panel

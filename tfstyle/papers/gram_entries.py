@@ -18,21 +18,23 @@ from tfstyle.papers.image_grams import image_gram_matrices
 from tfstyle.papers.study import Panel, Progress, Study, panel_rows, report_progress
 from tfstyle.papers.vgg_encoders import describe_network, network_facts, vgg_encoder
 
-#: An entry below this part of the layer's median entry at the start has hardly a gradient.
+#: Entries at the start below this fraction of the layer's median entry are not sampled: their gradients are
+#: small.
 ACTIVE_SHARE = 1e-3
-#: Keeps the logarithm finite where a trial step silences the channels.
+#: Offset that keeps the logarithm finite if an entry becomes 0 in a trial step.
 LOG_OFFSET = 1e-6
 COLUMNS = 4  # images in a row of the figure
-PHOTOGRAPH_SIZE = 512  # longest side in pixels at which photographs are measured, beside the images' own
+PHOTOGRAPH_SIZE = 512  # photographs are measured at this longest side in pixels and at the size of the images
 
 
 class MaximisedEntry(NamedTuple):
-    """The outcome of maximising one entry.
+    """The result of maximising one entry G_ij.
 
     Attributes:
-        channels: i and j.
-        image: float32 ``[size, size, 3]`` in 0..1.
-        noise_value, image_value: G_ij of the noise and of the image.
+        channels: the channels i and j.
+        image: the image that maximises the entry, float32 ``[size, size, 3]`` in 0..1.
+        noise_value: G_ij of the noise at the start.
+        image_value: G_ij of the image.
     """
 
     channels: tuple[int, int]
@@ -42,7 +44,7 @@ class MaximisedEntry(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """The image's value over the noise's."""
+        """The ratio of the image's value to the noise's value."""
         return self.image_value / self.noise_value
 
 
@@ -59,29 +61,40 @@ def gram_entry(
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """Images that maximise one entry G_ij of the Gram matrix of one layer.
+    """Synthesise images that maximise one entry G_ij of the Gram matrix of one layer.
 
-    ``min_x  -ln(G_ij(x) / G_ij(noise)) + λ TV(x),  0 ≤ x ≤ 1``, from white noise by L-BFGS, for each pair
-    by itself. The logarithm has G_ij's own maxima, and lets one λ serve entries of any size. Where i = j
-    the image is what one channel answers to, where i ≠ j what two answer to at one place.
+    ``min_x  -ln(G_ij(x) / G_ij(noise)) + λ TV(x),  0 ≤ x ≤ 1`` is solved for each pair of channels by L-BFGS
+    from white noise. The logarithm does not change where G_ij has its maxima, and makes the same λ suitable
+    for entries of any magnitude. For i = j, the image shows a pattern that activates one channel. For i ≠ j,
+    it shows a pattern that activates two channels at the same position.
 
     Args:
-        layer: conv1_1 .. conv5_4; by default conv3_1, or the deepest where the weights stop below it.
-        entries: pairs of channels, from 0, such as "0,0;3,17"; by default some that are active at the start.
-        count: how many pairs with i = j, and how many with i ≠ j, are drawn where none are given.
-        size: height and width in pixels.
-        iterations: evaluations of loss and gradient for each image.
-        tv_weight: λ. 10 is finer and louder, 100 calmer; at deep layers more is needed than at low ones.
-        photographs: images whose G_ij is given for comparison, at 512 pixels and at the size.
-        seed: of the noise, and of which pairs are drawn.
-        weights: imagenet, embedded, random, auto or a file.
-        progress: called with a line for each image.
+        layer: layer of the Gram matrix, conv1_1 to conv5_4; by default conv3_1, or the deepest layer of the
+            weights if they end below conv3_1.
+        entries: pairs of channels, counted from 0, such as "0,0;3,17"; by default, pairs that are active in
+            the noise are sampled.
+        count: number of sampled pairs with i = j, and of sampled pairs with i ≠ j, if entries are not given.
+        size: height and width of the images in pixels.
+        iterations: number of iterations for each image.
+        tv_weight: weight λ of the total variation. With 10 the images have finer detail and more contrast,
+            with 100 they are smoother. Deep layers need a larger weight than shallow layers.
+        photographs: image files, separated by commas, whose largest G_ij is given for comparison; each is
+            measured at 512 pixels and at the size of the images.
+        seed: seed of the noise and of the sampled pairs.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        progress: function that is called with one line of text when an image is done.
+
+    Returns:
+        The images with the values of their entries, and a table.
 
     Raises:
-        ConfigError: an unknown layer, a pair that is none or not the layer's, or one that nothing moves.
-        WeightsError: the weights cannot be had, or have not that layer.
+        ConfigError: the layer does not exist, a pair is malformed or has a channel that the layer does not
+            have, or the entry is 0 in the noise.
+        ImageError: a photograph cannot be read.
+        WeightsError: the weights cannot be read, or do not reach the layer.
 
-    Reference: Nikulin & Novak 2016, arXiv 1602.07188, whose abstract names the experiment. Our reading of:
+    Reference: Nikulin & Novak 2016, arXiv 1602.07188, whose abstract names the experiment. Our reading:
     the logarithm, the bounds and the total variation.
     """
     encoder = _make_encoder(load_weights(weights), layer)
@@ -136,7 +149,7 @@ def _make_objective(
 
 
 def _sample_pairs(gram: np.ndarray, count: int, *, seed: int) -> list[tuple[int, int]]:
-    """Sample active pairs, first those with i = j; no channel of these is one of the others."""
+    """Return active pairs, first those with i = j. Every channel is in at most one pair."""
     channels = len(gram)
     permutation = np.random.default_rng(seed).permutation(channels)
     active = [int(i) for i in permutation if gram[i, i] > ACTIVE_SHARE * np.median(np.diag(gram))]
@@ -150,24 +163,27 @@ def _sample_pairs(gram: np.ndarray, count: int, *, seed: int) -> list[tuple[int,
             remaining.remove(second)
             different.append((first, second))
     if not single:
-        raise ConfigError(f"no channel is active at the noise of seed {seed}; take another, or a larger size")
+        raise ConfigError(
+            f"no channel of the layer is active in the noise of seed {seed}; give another seed or a larger "
+            "size"
+        )
     return [*((i, i) for i in single), *different]
 
 
 def _parse_pairs(text: str, gram: np.ndarray, *, layer: str) -> list[tuple[int, int]]:
-    """Parse and check the pairs of ``"0,0;3,17"``."""
+    """Parse and check pairs of channels, such as ``"0,0;3,17"``."""
     pairs = []
     for part in text.split(";"):
         match = re.fullmatch(r"\s*(\d+)\s*,\s*(\d+)\s*", part)
         if match is None:
-            raise ConfigError(f'entries has {part!r}; expected pairs of channels such as "0,0;3,17"')
+            raise ConfigError(f'entries has {part!r}; give pairs of channels such as "0,0;3,17"')
         pair = int(match[1]), int(match[2])
         if max(pair) >= len(gram):
-            raise ConfigError(f"{layer} has channels 0 to {len(gram) - 1}; entries has {part!r}")
+            raise ConfigError(f"entries has {part!r}; the channels of {layer} are 0 to {len(gram) - 1}")
         if not gram[pair] > 0:
             raise ConfigError(
-                f"{_entry_name(pair)} of {layer} is 0 at the noise: nothing moves it; take another pair or "
-                "seed"
+                f"{_entry_name(pair)} of {layer} is 0 in the noise of the start, so that it has no gradient; "
+                "give another pair or another seed"
             )
         pairs.append(pair)
     return pairs
@@ -183,39 +199,40 @@ def _describe_entry(entry: MaximisedEntry) -> str:
 
 
 def _three_digits(number: float) -> str:
-    """Write a number without a power of ten."""
+    """Return a number with three significant digits and without an exponent."""
     return f"{float(f'{number:.3g}'):,.10g}"
 
 
 def _make_study(
     maximised: Sequence[MaximisedEntry], photograph_maximum: np.ndarray | None, *, facts: dict[str, Any]
 ) -> Study:
-    """Arrange the images; ``photograph_maximum`` has for every entry the largest value in a photograph."""
+    """Arrange the images. ``photograph_maximum`` has the largest value of every entry in the photographs."""
     diagonal: list[Panel] = []
     off_diagonal: list[Panel] = []
     table = []
     for entry in maximised:
         name, numbers = _entry_name(entry.channels), _describe_entry(entry)
-        row = {"noise": entry.noise_value, "picture": entry.image_value, "ratio": entry.ratio}
+        row = {"noise": entry.noise_value, "image": entry.image_value, "ratio": entry.ratio}
         if photograph_maximum is not None:
-            row["most in a photograph"] = float(photograph_maximum[entry.channels])
-            numbers += f"\nmost in a photograph: {_three_digits(photograph_maximum[entry.channels])}"
+            row["largest in a photograph"] = float(photograph_maximum[entry.channels])
+            numbers += f"\nlargest in a photograph: {_three_digits(photograph_maximum[entry.channels])}"
         i, j = entry.channels
         (diagonal if i == j else off_diagonal).append(Panel(entry.image, name, numbers))
         table.append({"entry": name, **row})
     columns = min(COLUMNS, max(len(diagonal), len(off_diagonal)))
     rows = (*panel_rows(diagonal, columns), *panel_rows(off_diagonal, columns))
-    title = f"One entry of a Gram matrix made large: {facts['layer']}"
+    title = f"Images that maximise one entry of the Gram matrix of {facts['layer']}"
     return Study(title, rows, caption=_caption(maximised, facts), table=tuple(table), facts=facts)
 
 
 def _caption(maximised: Sequence[MaximisedEntry], facts: dict[str, Any]) -> str:
     ratios = [entry.ratio for entry in maximised]
     return (
-        f"Each picture makes one entry of the Gram matrix of {facts['layer']} large, first entries with i = "
-        "j, what one channel answers to, then with i ≠ j, what two answer to at one place. Below each: the "
-        f"entry at the noise start, at the end, and their ratio, from {_three_digits(min(ratios))} to "
-        f"{_three_digits(max(ratios))} here. {facts['iterations']} evaluations at {facts['size']} pixels. "
-        f"{describe_network(facts['weights'])} After Nikulin & Novak 2016; our reading of it: the logarithm "
-        f"of the entry less {facts['tv_weight']:g} times the total variation, pixels within 0..1."
+        f"Each image maximises one entry G[i,j] of the Gram matrix of {facts['layer']}. Entries with i = j "
+        "come first and show a pattern that activates one channel; entries with i ≠ j show a pattern that "
+        "activates two channels at the same position. Below each image: the entry in the noise of the start, "
+        f"the entry in the image, and their ratio, which is from {_three_digits(min(ratios))} to "
+        f"{_three_digits(max(ratios))}. {facts['iterations']} iterations at {facts['size']} pixels. "
+        f"{describe_network(facts['weights'])} After Nikulin & Novak 2016. Our reading: the objective is the "
+        f"logarithm of the entry minus {facts['tv_weight']:g} times the total variation, for pixels in 0..1."
     )

@@ -15,7 +15,7 @@ from tfstyle.papers.image_grams import descending_eigenvalues, spectra_diagram
 from tfstyle.papers.study import Panel, Progress, Study, report_progress
 from tfstyle.papers.vgg_encoders import available_layers, describe_network, network_facts, vgg_encoder
 
-DECADES = 4.0  # powers of ten that the heat map of a Gram matrix shows
+DECADES = 4.0  # range of the heat maps' logarithmic scale, in powers of ten
 
 
 class LayerResponse(NamedTuple):
@@ -23,9 +23,9 @@ class LayerResponse(NamedTuple):
 
     Attributes:
         features: float32 ``[h, w, N]``.
-        gram: float32 ``[N, N]``.
-        eigenvalue_shares: float64 ``[N]``, the Gram matrix' eigenvalues as shares of their sum, largest
-            first.
+        gram: Gram matrix, float32 ``[N, N]``.
+        eigenvalue_shares: eigenvalues of the Gram matrix divided by their sum, largest first, float64
+            ``[N]``.
     """
 
     features: np.ndarray
@@ -34,12 +34,12 @@ class LayerResponse(NamedTuple):
 
     @property
     def effective_rank(self) -> float:
-        """``1 / Σ p²`` of the shares p: as many equal eigenvalues would have the same."""
+        """``1 / Σ p²`` of the eigenvalue shares p. It is k for k equal eigenvalues if all others are 0."""
         return float(1 / np.sum(self.eigenvalue_shares**2))
 
     @property
     def strongest_channels(self) -> np.ndarray:
-        """The channels by their diagonal entries G_ii, largest first."""
+        """The channels in the order of their diagonal entries G_ii, largest first."""
         return np.argsort(-np.diag(self.gram), kind="stable")
 
 
@@ -52,23 +52,30 @@ def show(
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """Gram matrices of an image, their spectra, and the feature maps of its strongest channels.
+    """Show the Gram matrices of an image, their spectra, and the feature maps of its strongest channels.
 
-    ``G_ij = (1/M) Σ_k F_ki F_kj``; the strongest channels are those with the largest G_ii.
+    ``G_ij = (1/M) Σ_k F_ki F_kj`` with the M positions k. The strongest channels are those with the largest
+    G_ii.
 
     Args:
-        image: the image.
-        layers: whose features are shown; those that the weights do not reach are left out.
-        channels: feature maps for each layer.
-        size: longest side of the image in pixels.
-        weights: imagenet, embedded, random, auto or a file.
-        progress: called with a line for each layer.
+        image: input image.
+        layers: layers, separated by commas; layers that the weights do not reach are left out.
+        channels: number of feature maps for each layer.
+        size: longest side of the image in pixels; a smaller image is not enlarged.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        progress: function that is called with one line of text when a layer is done.
+
+    Returns:
+        The image, a diagram of the spectra, heat maps of the Gram matrices and feature maps, and a table.
 
     Raises:
-        ConfigError: an unknown layer, none that the weights reach, or no matplotlib.
+        ConfigError: a layer does not exist, the weights reach none of the layers, or matplotlib is not
+            installed.
         ImageError: the image cannot be read, or is too small for the layers.
+        WeightsError: the weights cannot be read.
 
-    Reference: Gatys, Ecker, Bethge 2016, eq. 3.
+    Reference: Gatys, Ecker, Bethge 2016, eq. 3, divided by M.
     """
     vgg_weights = load_weights(weights)
     available, left_out = available_layers(vgg_weights, layers)
@@ -86,22 +93,23 @@ def show(
     ]
     spectra = {layer: response.eigenvalue_shares for layer, response in responses.items()}
     caption = (
-        "Gram matrices of a picture's features, channels by channels, on a logarithmic scale from the "
-        f"layer's largest entry down to 1e-{DECADES:g} of it, with their effective rank, 1 / Σ p² of the "
-        "eigenvalues' shares p; the eigenvalues; and the feature maps of each layer's strongest channels, "
-        f"those with the largest entries on the diagonal. At {size} pixels. "
+        "First row: the image, and the spectra of its Gram matrices. Second row: the Gram matrices, channels "
+        "by channels, on a logarithmic scale from the layer's largest entry down to "
+        f"1e-{DECADES:g} of it. The effective rank is 1 / Σ p², where p are the eigenvalues divided by their "
+        "sum. Other rows: the feature maps of each layer's strongest channels, which have the largest "
+        f"entries on the diagonal. The longest side of the image is at most {size} pixels. "
         f"{describe_network(vgg_weights.source)} {left_out}"
     ).strip()
     facts = {"layers": list(available), "size": size, **network_facts(vgg_weights.source)}
     table = tuple({"layer": layer, **_matrix_columns(response)} for layer, response in responses.items())
     rows = (
-        (Panel(original, "picture"), spectra_diagram(spectra, "spectra")),
+        (Panel(original, "image"), spectra_diagram(spectra, "spectra")),
         tuple(_matrix_panel(layer, response) for layer, response in responses.items()),
         *feature_maps,
     )
     width = max(map(len, rows))
     return Study(
-        "What the network sees",
+        "Gram matrices and feature maps of an image",
         tuple((*row, *[None] * (width - len(row))) for row in rows),
         caption=caption,
         table=table,
@@ -110,7 +118,10 @@ def show(
 
 
 def _eigenvalue_shares(gram: np.ndarray) -> np.ndarray:
-    """Divide the eigenvalues, which rounding can make negative, by their sum, which can be 0."""
+    """Return the eigenvalues divided by their sum.
+
+    Eigenvalues that rounding makes negative count as 0. If all are 0, zeros are returned.
+    """
     eigenvalues = np.maximum(descending_eigenvalues(gram), 0)
     return np.asarray(eigenvalues / max(eigenvalues.sum(), np.finfo(float).tiny))
 
@@ -119,19 +130,19 @@ def _matrix_columns(response: LayerResponse) -> dict[str, Any]:
     diagonal = np.diag(response.gram)
     return {
         "channels": len(diagonal),
-        "silent": int((diagonal <= 0).sum()),
+        "inactive channels": int((diagonal <= 0).sum()),
         "largest entry": float(response.gram.max()),
-        "largest eigenvalue": float(response.eigenvalue_shares[0]),
+        "share of the largest eigenvalue": float(response.eigenvalue_shares[0]),
         "effective rank": response.effective_rank,
-        "strongest": ",".join(map(str, response.strongest_channels[:3])),
+        "strongest channels": ",".join(map(str, response.strongest_channels[:3])),
     }
 
 
 def _describe_matrix(response: LayerResponse) -> str:
     columns = _matrix_columns(response)
     return (
-        f"{columns['channels']} channels, {columns['silent']} silent\n"
-        f"largest eigenvalue {100 * columns['largest eigenvalue']:.0f}%; "
+        f"{columns['channels']} channels, {columns['inactive channels']} inactive\n"
+        f"largest eigenvalue {100 * columns['share of the largest eigenvalue']:.0f}% of the sum; "
         f"effective rank {response.effective_rank:.1f}"
     )
 
@@ -142,7 +153,7 @@ def _matrix_panel(layer: str, response: LayerResponse) -> Panel:
 
 
 def _feature_map_panel(layer: str, response: LayerResponse, *, rank: int) -> Panel:
-    """Show the feature map of the channel with the rank-th largest diagonal entry, from 0."""
+    """Return the feature map of a channel. Rank 0 is the channel with the largest diagonal entry."""
     channel = int(response.strongest_channels[rank])
     feature_map = response.features[..., channel]
     trace = max(float(np.trace(response.gram)), np.finfo(float).tiny)
@@ -150,5 +161,5 @@ def _feature_map_panel(layer: str, response: LayerResponse, *, rank: int) -> Pan
     return Panel(
         heat_map(feature_map),
         f"{layer}, channel {channel}",
-        f"{100 * share:.1f}% of the diagonal; fires at {100 * (feature_map > 0).mean():.0f}% of places",
+        f"{100 * share:.1f}% of the trace; active at {100 * (feature_map > 0).mean():.0f}% of positions",
     )

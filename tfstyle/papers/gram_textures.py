@@ -1,4 +1,4 @@
-"""Textures from random Gram matrices that have the values of a style image's."""
+"""Textures from random Gram matrices with the values of a style image's Gram matrices."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ from tfstyle.papers.vgg_encoders import available_layers, describe_network, netw
 
 #: Layer -> Gram matrix, ``[N, N]``.
 Grams = dict[str, np.ndarray]
-DECADES = 3.0  # powers of ten that the heat maps show
-TV_WEIGHT = 0.1  # against noise between the pixels, which hardly changes a Gram matrix
-#: What a texture is made from -> description of its matrices.
-SOURCES = {"painting": "the painting's own", "shuffled": "shuffled", "ordered": "ordered by a picture"}
+DECADES = 3.0  # range of the heat maps' logarithmic scale, in powers of ten
+TV_WEIGHT = 0.1  # total variation removes pixel noise, which hardly changes a Gram matrix
+#: Kind of the target Gram matrices -> its description in the figure.
+SOURCES = {
+    "style image": "matrices of the style image",
+    "shuffled": "shuffled entries",
+    "ordered": "entries ordered as in a random image",
+}
 
 
 class GramTexture(NamedTuple):
-    """An image made from Gram matrices.
+    """An image synthesised from target Gram matrices.
 
     Attributes:
-        source: of `SOURCES`.
-        seed: of the matrices.
-        target_grams: layer -> ``[N, N]``, A, which the image was to have.
+        source: kind of the target Gram matrices, a key of `SOURCES`.
+        seed: seed of the target Gram matrices.
+        target_grams: layer -> target Gram matrix A, ``[N, N]``.
         image: float32 ``[size, size, 3]`` in 0..1.
-        gram_errors: layer -> ``|G - A|² / |A|²`` of the image's own matrices G.
+        gram_errors: layer -> ``|G - A|² / |A|²`` of the image's Gram matrix G.
     """
 
     source: str
@@ -45,8 +49,8 @@ class GramTexture(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the texture in titles."""
-        return self.source if self.source == "painting" else f"{self.source}, seed {self.seed}"
+        """The kind of the Gram matrices and their seed, for titles."""
+        return self.source if self.source == "style image" else f"{self.source}, seed {self.seed}"
 
 
 def gram_mimic(
@@ -61,32 +65,40 @@ def gram_mimic(
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """Textures from random Gram matrices with the sparsity and the values of a style image's.
+    """Synthesise textures from random Gram matrices with the values of a style image's Gram matrices.
 
-    In each layer a matrix takes the values of the style image's in another order and the nearest positive
-    semi-definite matrix's, alternately (`tfstyle.papers.random_grams.sample_gram`). The order is, in
-    ``shuffled``, none: every value anywhere. Such matrices fit no image well, since channels that never fire
-    together are told to. In ``ordered`` it is that of the matrices of a random image of patches, which one
-    image has in all layers. Then ``min_x (1/L) Σ_l |G_l(x) - D_l|² / |D_l|² + 0.1 TV(x)`` by L-BFGS, all
-    from the same white noise.
+    A random Gram matrix D_l has the values of the style image's matrix A_l in another order, and is positive
+    semi-definite (`tfstyle.papers.random_grams.sample_gram`). There are two kinds. ``shuffled`` matrices have
+    the values in random order. No image matches such matrices closely, because they require channels to be
+    active together that never are. ``ordered`` matrices have the values in the order of the entries of a
+    random image's Gram matrices, so that the matrices of all layers are consistent with one image. For each
+    set of matrices, L-BFGS solves ``min_x (1/L) Σ_l |G_l(x) - D_l|² / |D_l|² + 0.1 TV(x)`` from the same
+    white noise.
 
     Args:
         style: style image.
-        layers: whose matrices are sampled; by default the papers' style layers that the weights reach.
-        size: longest side of the style image, and both sides of the textures, in pixels.
-        seeds: one of each kind of matrices is sampled from each.
-        rounds: alternations of taking the values and projecting.
-        iterations: evaluations of loss and gradient for each texture.
-        threshold: part of a matrix' mean entry below which an entry counts as empty, for the sparsity.
-        weights: imagenet, embedded, random, auto or a file.
-        progress: called with a line for each texture.
+        layers: layers of the Gram matrices, separated by commas; by default, those that
+            tfstyle stylize uses with these weights.
+        size: longest side of the style image, and height and width of the textures, in pixels.
+        seeds: seeds of the random matrices, separated by commas; one texture of each kind is made for each.
+        rounds: number of alternating projections for each matrix.
+        iterations: number of iterations for each texture.
+        threshold: fraction of the mean entry of a matrix; the sparsity is the share of the entries below it.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        progress: function that is called with one line of text when a texture is done.
+
+    Returns:
+        The textures, heat maps of the Gram matrices, diagrams of their spectra, and a table.
 
     Raises:
-        ConfigError: an unknown layer, or none that the weights reach.
+        ConfigError: a layer does not exist, the weights reach none of the layers, or matplotlib is not
+            installed.
         ImageError: the style image cannot be read.
+        WeightsError: the weights cannot be read.
 
-    Reference: Nikulin & Novak 2016, arXiv 1602.07188, whose abstract names the experiment. Our reading of:
-    how a matrix is sampled, what counts as empty, and the whole of ``ordered``.
+    Reference: Nikulin & Novak 2016, arXiv 1602.07188, whose abstract names the experiment. Our reading:
+    the sampling of the matrices, the definition of the sparsity, and the ``ordered`` matrices.
     """
     vgg_weights = load_weights(weights)
     available, left_out = available_layers(vgg_weights, layers or default_layers(vgg_weights)[1])
@@ -95,8 +107,8 @@ def gram_mimic(
     style_grams = image_gram_matrices(encoder, style_image)
     synthesise = _make_synthesis(encoder, white_noise(size, size), iterations=iterations)
     textures = []
-    for source, seed in [("painting", 0), *((s, seed) for s in ("shuffled", "ordered") for seed in seeds)]:
-        if source == "painting":
+    for source, seed in [("style image", 0), *((s, seed) for s in ("shuffled", "ordered") for seed in seeds)]:
+        if source == "style image":
             targets = style_grams
         else:
             ranking = _make_ranking(source, seed, style_grams=style_grams, encoder=encoder, size=size)
@@ -115,16 +127,24 @@ def gram_mimic(
         "iterations": iterations,
         "threshold": threshold,
         **network_facts(vgg_weights.source),
-        "apart": _seed_distances(textures, encoder),
+        "distance of two seeds": _seed_distances(textures, encoder),
     }
     return _make_study(style_image, style_grams, textures=textures, facts=facts, left_out=left_out)
 
 
 def random_patches(size: int, seed: int) -> np.ndarray:
-    """Make an image of patches of six colours with grain, float32 ``[size, size, 3]`` in 0..1.
+    """Return a random image of elongated patches of six colours, with grain.
 
-    Each pixel has the colour of whichever of six random fields is the highest there. The fields, and the
-    grain's, fall off as a power of the frequency, more slowly along one direction: strokes.
+    Each pixel has the colour of the largest of six random fields at its position. The amplitudes of these
+    fields, and of the grain, fall as a power of the frequency. They fall more slowly in one direction, so
+    that the patches are elongated, like brush strokes.
+
+    Args:
+        size: height and width in pixels.
+        seed: seed of the fields, the direction and the colours.
+
+    Returns:
+        float32 ``[size, size, 3]`` in 0..1.
     """
     generator = np.random.default_rng(seed)
     y, x = np.fft.fftfreq(size, 1 / size)[:, None], np.fft.fftfreq(size, 1 / size)[None]
@@ -139,19 +159,20 @@ def random_patches(size: int, seed: int) -> np.ndarray:
 
     patches = fields(6, generator.uniform(1.5, 2.5)).argmax(0)
     grain = np.moveaxis(fields(3, 1.2), 0, -1) * generator.uniform(0.02, 0.1)
-    colors = (generator.uniform(0, 1, 3) + generator.uniform(0, 1, (6, 3))) / 2  # of one tint
+    # Six colours with a common tint.
+    colors = (generator.uniform(0, 1, 3) + generator.uniform(0, 1, (6, 3))) / 2
     return (colors[patches] + grain).clip(0, 1).astype(np.float32)
 
 
 def _make_ranking(source: str, seed: int, *, style_grams: Grams, encoder: Encoder, size: int) -> Grams:
-    """Make the matrices by whose ranks the values of the style image's are assigned."""
+    """Return the matrices whose ranks give the order of the values, by layer."""
     if source == "shuffled":
         return {layer: shuffle_entries(gram, seed) for layer, gram in style_grams.items()}
     return image_gram_matrices(encoder, random_patches(size, seed))
 
 
 def _make_synthesis(encoder: Encoder, start: np.ndarray, *, iterations: int) -> Callable[[Grams], np.ndarray]:
-    """Make a function from Gram matrices to the image that has them nearly."""
+    """Return a function that synthesises an image from target Gram matrices."""
     objective = Objective(
         encoder.features,
         content_layers={},
@@ -181,11 +202,11 @@ def _mean(errors: Mapping[str, float]) -> float:
 
 
 def _describe_errors(errors: Mapping[str, float]) -> str:
-    return f"matrices missed by {_mean(errors):.2g}"
+    return f"relative error of the Gram matrices {_mean(errors):.2g}"
 
 
 def _seed_distances(textures: Sequence[GramTexture], encoder: Encoder) -> dict[str, float]:
-    """Measure for each kind of matrices how far the textures of the first two seeds are apart."""
+    """Return for each kind of matrices the relative distance between the textures of the first two seeds."""
     distances = {}
     for source in ("shuffled", "ordered"):
         images = [texture.image for texture in textures if texture.source == source][:2]
@@ -211,7 +232,7 @@ def _make_study(
         for layer, gram in style_grams.items()
     }
     rows: list[tuple[Panel | Curves | None, ...]] = [
-        (Panel(style_image, "painting"), *(_texture_panel(texture) for texture in textures))
+        (Panel(style_image, "style image"), *(_texture_panel(texture) for texture in textures))
     ]
     for layer, gram in style_grams.items():
         matrices = [
@@ -224,7 +245,7 @@ def _make_study(
         ]
         style_matrix = Panel(
             heat_map(gram, decades=DECADES),
-            f"{layer}, painting",
+            f"{layer}, style image",
             _describe_style_gram(gram, threshold),
         )
         rows.append((style_matrix, _spectra_diagram(layer, textures), *matrices))
@@ -233,20 +254,20 @@ def _make_study(
             "layer": layer,
             "matrix": texture.name,
             **_comparison_columns(comparisons[texture.name, layer]),
-            "missed": texture.gram_errors[layer],
+            "relative error of the texture": texture.gram_errors[layer],
         }
         for texture in random_textures
         for layer in style_grams
     ]
     caption = _caption(comparisons, textures, facts=facts, left_out=left_out)
     return Study(
-        "Textures from drawn Gram matrices", tuple(rows), caption=caption, table=tuple(table), facts=facts
+        "Textures from random Gram matrices", tuple(rows), caption=caption, table=tuple(table), facts=facts
     )
 
 
 def _texture_panel(texture: GramTexture) -> Panel:
     title = f"texture, {SOURCES[texture.source]}"
-    if texture.source != "painting":
+    if texture.source != "style image":
         title += f", seed {texture.seed}"
     return Panel(texture.image, title, _describe_errors(texture.gram_errors))
 
@@ -259,8 +280,8 @@ def _describe_style_gram(gram: np.ndarray, threshold: float) -> str:
 def _describe_comparison(comparison: GramComparison) -> str:
     return (
         f"sparsity {100 * comparison.sparsity:.1f}%; KS distance {comparison.ks_distance:.3f}\n"
-        f"from a permutation: spectrum {comparison.spectrum_distance:.2f}, "
-        f"entries {comparison.sorted_distance:.2f}"
+        f"spectrum distance {comparison.spectrum_distance:.2f}, "
+        f"sorted distance {comparison.sorted_distance:.2f}"
     )
 
 
@@ -283,11 +304,12 @@ def _caption(
     facts: Mapping[str, Any],
     left_out: str,
 ) -> str:
-    missed = {
+    errors = {
         source: np.mean([_mean(texture.gram_errors) for texture in textures if texture.source == source])
         for source in SOURCES
     }
-    apart = "; ".join(f"{kind}, {value:.2g}" for kind, value in facts["apart"].items())
+    seed_distances = facts["distance of two seeds"].items()
+    distances = " and ".join(f"{value:.2g} ({kind})" for kind, value in seed_distances)
     values = comparisons.values()
     worst = {
         "sparsity": 100 * max(abs(c.sparsity - c.target_sparsity) for c in values),
@@ -297,19 +319,22 @@ def _caption(
     }
     return " ".join(
         [
-            "Matrices with the painting's values in another order, positive semi-definite, and textures made",
-            "from them. Shuffled: every value anywhere; such matrices fit no picture, and the textures miss",
-            f"theirs by {missed['shuffled']:.2g} of their squared norm. Ordered: in the order of a random",
-            f"picture's matrices; missed by {missed['ordered']:.2g}, where the painting's own are by",
-            f"{missed['painting']:.2g}. Drawn against the painting's: sparsity (entries below",
-            f"{facts['threshold']:g} of the mean) off by at most {worst['sparsity']:.2g} points,",
-            f"Kolmogorov-Smirnov distance at most {worst['distribution']:.2g}, smallest eigenvalue",
-            f"{worst['smallest']:.0e} of the largest, which is 0 but for rounding; at least",
-            f"{worst['permutation']:.2g} from what the painting's channels give in another order. Textures",
-            f"of two seeds are apart, as matrices are missed, by: {apart or 'one seed only'}.",
-            f"{facts['rounds']} rounds, {facts['iterations']} evaluations at {facts['size']} pixels.",
+            "Random positive semi-definite matrices with the values of the style image's Gram matrices in",
+            "another order, and textures synthesised from them. Shuffled: the values are in random order.",
+            "Ordered: the values are in the order of a random image's Gram matrices. The mean relative error",
+            f"Σ(G-A)²/ΣA² of the textures' Gram matrices is {errors['shuffled']:.2g} for shuffled matrices,",
+            f"{errors['ordered']:.2g} for ordered matrices and {errors['style image']:.2g} for the matrices",
+            "of the style image. Comparison of the random matrices with those of the style image: the",
+            f"sparsity (share of entries below {facts['threshold']:g} of the mean) differs by at most",
+            f"{worst['sparsity']:.2g} percentage points; the Kolmogorov-Smirnov distance is at most",
+            f"{worst['distribution']:.2g}; the smallest eigenvalue is {worst['smallest']:.0e} of the",
+            "largest, which is 0 up to rounding; the relative distances of the spectra and of the matrices",
+            "with sorted channels, which are 0 for a permutation of the channels, are at least",
+            f"{worst['permutation']:.2g}.",
+            *([f"The relative distance between textures of two seeds is {distances}."] if distances else []),
+            f"{facts['rounds']} rounds, {facts['iterations']} iterations at {facts['size']} pixels.",
             describe_network(facts["weights"]),
             *([left_out] if left_out else []),
-            "After Nikulin & Novak 2016; our reading of it: how the matrices are drawn.",
+            "After Nikulin & Novak 2016. Our reading: the sampling of the matrices.",
         ]
     )

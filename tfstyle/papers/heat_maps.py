@@ -11,18 +11,25 @@ from tfstyle.papers.study import NO_MATPLOTLIB
 
 
 def heat_map(values: np.ndarray, top: float | None = None, *, decades: float | None = None) -> np.ndarray:
-    """Colour an array, dark for 0 and bright for the top.
+    """Return an array as colours, from dark for 0 to bright for the top value.
 
     Args:
-        values: ``[height, width]``.
-        top: the brightest value; by default the largest. Give one for images that are to be compared.
-        decades: powers of ten below the top that a logarithmic scale shows; None for a linear scale.
+        values: ``[height, width]``; negative values count as 0.
+        top: value with the brightest colour; by default the largest value. Give the same value for images
+            that are to be compared.
+        decades: range of a logarithmic scale below the top value, in powers of ten; None for a linear scale.
 
     Returns:
         float32 ``[height, width, 3]`` in 0..1.
 
     Raises:
         ConfigError: matplotlib, which has the colour map, is not installed.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.papers.heat_maps import heat_map
+        >>> heat_map(np.eye(8), decades=3.0).shape
+        (8, 8, 3)
     """
     highest = float(np.max(values)) if top is None else top
     if not highest > 0:

@@ -1,4 +1,4 @@
-"""Transfers between one content image and one style image, all measured alike."""
+"""Style transfers with one content image and one style image, and a common measure of their results."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tfstyle.papers.vgg_encoders import available_layers, describe_network, netw
 from tfstyle.run import Result, Run, read_inputs, stylize
 
 OUR_READING = (
-    "Our reading of: α/β, for losses relative to what they are compared with (the paper's numbers presuppose "
-    "normalised weights and raw sums), the number of evaluations, and total variation, which the paper has "
-    "not."
+    "Our reading: the ratios α/β, which are chosen for losses relative to their targets (the paper's ratios "
+    "are for normalised weights and sums), the number of iterations, and the total variation, which the "
+    "paper does not use."
 )
 
 
 class MeasuredTransfer(NamedTuple):
-    """The result of a style transfer with its distances.
+    """The result of a style transfer and the distances of its image.
 
     Attributes:
-        result: of `tfstyle.stylize`.
-        distances: of the result's image from the content and the style image.
+        result: result of `tfstyle.stylize`.
+        distances: distances of the result's image from the content image and the style image.
     """
 
     result: Result
@@ -38,7 +38,7 @@ class MeasuredTransfer(NamedTuple):
 
     @property
     def image(self) -> np.ndarray:
-        """float32 ``[height, width, 3]`` in 0..1."""
+        """The stylised image, float32 ``[height, width, 3]`` in 0..1."""
         return self.result.image
 
     @property
@@ -50,11 +50,11 @@ class MeasuredTransfer(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """Seconds of the whole descent, tracing included."""
+        """The duration of all iterations in seconds, including tracing."""
         return self.result.history.seconds[-1]
 
     def columns(self) -> dict[str, float]:
-        """Columns of a table: both distances and the seconds."""
+        """Return the columns of a table: both distances and the seconds."""
         return {
             "content distance": self.distances.content,
             "style distance": self.distances.style,
@@ -62,25 +62,29 @@ class MeasuredTransfer(NamedTuple):
         }
 
     def loss_curve(self) -> tuple[list[float], list[float]]:
-        """Evaluations, and the lowest loss until then of the same scale: each scale has losses of its own."""
+        """Return the iterations, and the lowest loss so far within the same scale.
+
+        The losses of different scales cannot be compared, so that each scale begins anew.
+        """
         history = self.result.history
         lowest: list[float] = []
-        for _, evaluations in itertools.groupby(
-            zip(history.scale, history.total, strict=True), key=lambda evaluation: evaluation[0]
+        for _, losses in itertools.groupby(
+            zip(history.scale, history.total, strict=True), key=lambda scale_and_total: scale_and_total[0]
         ):
-            lowest += lowest_so_far([total for _, total in evaluations])
+            lowest += lowest_so_far([total for _, total in losses])
         return [float(i) for i in history.iteration], lowest
 
 
 class TimedTransfer(NamedTuple):
-    """The outcome of a timed style transfer.
+    """The result of a timed style transfer.
 
     Attributes:
         image: float32 ``[height, width, 3]`` in 0..1.
-        distances: of the image from the content and the style image.
-        first_loss, lowest_loss: of the totals that were minimised.
-        seconds: of all iterations, were the first like the others: that one is traced, and the smaller the
-            image the more that weighs.
+        distances: distances of the image from the content image and the style image.
+        first_loss: total loss at the first iteration.
+        lowest_loss: lowest total loss.
+        seconds: number of iterations times the mean duration of all iterations but the first. The first
+            iteration includes tracing, which would dominate the duration for small images.
     """
 
     image: np.ndarray
@@ -92,14 +96,17 @@ class TimedTransfer(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImagePair:
-    """A content and a style image at their size, with the weights and layers of their transfers.
+    """A resized content image and style image, with the weights and layers for their transfers.
 
     Attributes:
-        content, style: float32 ``[height, width, 3]`` in 0..1.
+        content: content image, float32 ``[height, width, 3]`` in 0..1.
+        style: style image, float32 ``[height, width, 3]`` in 0..1.
         vgg_weights: weights of the encoder.
-        content_layers, style_layers: of the losses, unless a transfer changes them, and of the measure.
-        measure: measures every image.
-        network_note: for a caption: the weights, the pooling, and which layers the weights do not reach.
+        content_layers: content layers of the measure, and of the loss unless a transfer changes them.
+        style_layers: style layers of the measure, and of the loss unless a transfer changes them.
+        measure: function that measures the distances of an image.
+        network_note: text for a caption that names the weights, the pooling and the layers that were left
+            out.
     """
 
     content: np.ndarray
@@ -113,23 +120,26 @@ class ImagePair:
 
     @property
     def notes(self) -> str:
-        """What holds for all images, for a caption."""
+        """The description of the measure and of the network, for a caption."""
         distances = describe_distances(self.content_layers, self.style_layers)
-        return f"Every picture is measured alike: {distances}. {OUR_READING} {self.network_note}"
+        return f"Below each image: {distances}. {OUR_READING} {self.network_note}"
 
     def panels(self) -> tuple[Panel, Panel]:
-        """Both images for a figure."""
+        """Return the panels of both images, for a figure."""
         return Panel(self.content, "content", str(self.measure(self.content))), Panel(self.style, "style")
 
     def transfer(self, iterations: int, changes: Mapping[str, Any]) -> MeasuredTransfer:
         """Run `tfstyle.stylize` and measure its image.
 
         Args:
-            iterations: evaluations of the loss at each scale.
-            changes: options by the names of `StyleConfig`'s fields.
+            iterations: number of iterations per scale.
+            changes: options that differ from the defaults, by the names of the fields of `StyleConfig`.
+
+        Returns:
+            The result and the distances of its image.
 
         Raises:
-            InputError, RunError: as `tfstyle.stylize`.
+            InputError, RunError: under the conditions of `tfstyle.stylize`.
         """
         config = StyleConfig(
             size=max(self.content.shape),
@@ -150,7 +160,20 @@ class ImagePair:
         content_layers: Sequence[str],
         style_layers: Sequence[str],
     ) -> TimedTransfer:
-        """Run a transfer at one scale, time it and measure its image."""
+        """Run a transfer at one scale, measure its duration and its image.
+
+        Args:
+            config: options; the layers and the number of scales are replaced.
+            encoder: the network, which must have the layers.
+            content_layers: layers of the content loss.
+            style_layers: layers of the style loss.
+
+        Returns:
+            The image, its distances, its losses and the duration.
+
+        Raises:
+            InputError, RunError: under the conditions of `tfstyle.stylize`.
+        """
         changes = {
             "content_layers": tuple(content_layers),
             "style_layers": tuple(style_layers),
@@ -166,7 +189,7 @@ class ImagePair:
         return TimedTransfer(image, self.measure(image), total[0], lowest, mean_seconds * len(seconds))
 
     def facts(self, iterations: int) -> dict[str, Any]:
-        """What made the images."""
+        """Return the weights, sizes, iterations and layers, for the facts of a study."""
         return {
             **network_facts(self.vgg_weights.source),
             "height": self.content.shape[0],
@@ -178,14 +201,24 @@ class ImagePair:
 
 
 def read_images(content: Any, style: Any, *, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read both images at a size, as `tfstyle.stylize` does.
+    """Read and resize a content image and a style image as `tfstyle.stylize` does.
 
     Args:
-        content, style: as `tfstyle.stylize` takes them.
-        size: longest side of the content in pixels; neither image is enlarged.
+        content, style: a path, an array, or another form that `tfstyle.stylize` takes.
+        size: longest side of the content image in pixels; neither image is enlarged.
 
     Returns:
-        float32 ``[height, width, 3]`` in 0..1, each.
+        The content image and the style image, each float32 ``[height, width, 3]`` in 0..1.
+
+    Raises:
+        InputError: an image or the size is invalid.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.papers.image_pairs import read_images
+        >>> content, style = read_images(np.zeros((64, 48, 3)), np.ones((40, 40, 3)), size=32)
+        >>> content.shape
+        (32, 24, 3)
     """
     inputs = read_inputs(content, style, StyleConfig(size=size))
     (style_image,) = require_images(inputs.styles, "an experiment")
@@ -201,17 +234,21 @@ def read_image_pair(
     content_layers: Sequence[str] = CONTENT_LAYERS,
     style_layers: Sequence[str] = STYLE_LAYERS,
 ) -> ImagePair:
-    """Read two images and the weights.
+    """Read two images and the weights, and choose layers that the weights reach.
 
     Args:
-        content, style: as `tfstyle.stylize` takes them.
-        size: longest side in pixels.
-        weights: as `tfstyle.network.load_weights` takes them.
-        content_layers, style_layers: where the weights do not reach one, the default layers of such weights
-            are added to those that they reach.
+        content, style: a path, an array, or another form that `tfstyle.stylize` takes.
+        size: longest side of the content image in pixels; neither image is enlarged.
+        weights: a value that `tfstyle.network.load_weights` takes.
+        content_layers: content layers. If the weights do not reach all of them, those that are reached are
+            used together with the default content layers of the weights.
+        style_layers: style layers, with the same replacement.
+
+    Returns:
+        The images, the weights, the layers and the measure.
 
     Raises:
-        InputError: an image, the size, the weights or a layer cannot be used.
+        InputError: an image, the size, the weights or a layer is invalid.
     """
     vgg_weights = load_weights(weights)
     default_content, default_style = default_layers(vgg_weights)
@@ -220,7 +257,7 @@ def read_image_pair(
     _, left_out = available_layers(vgg_weights, (*content_layers, *style_layers, *default_content))
     replacements = [f"{layer} for the content" for layer in used_content if layer not in content_layers]
     replacements += [f"{layer} for the style" for layer in used_style if layer not in style_layers]
-    instead = f" Instead: {', '.join(replacements)}." if replacements else ""
+    instead = f" Layers used instead: {', '.join(replacements)}." if replacements else ""
     content_image, style_image = read_images(content, style, size=size)
     measure = DistanceMeasure(
         content_image,
@@ -242,6 +279,9 @@ def read_image_pair(
 
 
 def _replace_missing(vgg_weights: Weights, layers: Sequence[str], default: Sequence[str]) -> tuple[str, ...]:
-    """Give the layers or, where the weights lack one, the other ones with the default layers, bottom up."""
+    """Return the layers if the weights reach all of them.
+
+    Otherwise, return those that are reached and the default layers, from shallow to deep.
+    """
     available, left_out = available_layers(vgg_weights, (*layers, *default))
     return tuple(sorted(available)) if left_out else tuple(dict.fromkeys(layers))

@@ -1,4 +1,4 @@
-"""Styles beyond the global Gram matrix: by place, by content, and across layers."""
+"""Style representations other than global Gram matrices: local and cross-layer Gram matrices."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tfstyle.papers.study import Panel, Progress, Study, panel_rows, report_prog
 from tfstyle.papers.vgg_encoders import available_layers, describe_network, network_facts, vgg_encoder
 
 COLUMNS, GRID = 4, 4
-#: Factor of the content weight for local styles: without it little of the content is left, as each window's
-#: matrices are matched.
+#: Factor of the content weight for local styles. Without it, little of the content is preserved, because the
+#: Gram matrices of every window are matched.
 LOCAL_CONTENT_FACTOR = 6.0
 GEOMETRIC = "all layers, geometric weights"
-#: What the figure shows -> the options that make it; `GEOMETRIC` has all layers in place of the paper's five.
+#: Style representation -> options of its transfer. `GEOMETRIC` uses all layers instead of the paper's five.
 REPRESENTATIONS: Mapping[str, Mapping[str, Any]] = {
-    "global Gram matrix": {},
-    "local, by place": {"style_losses": ("local",)},
+    "global Gram matrices": {},
+    "local, by position": {"style_losses": ("local",)},
     "local, by content": {"style_losses": ("local_by_content",)},
     "activation shift": {"style_losses": ("shift",), "normalize_weights": True},
     "chain of layers": {"style_losses": ("chain",)},
@@ -45,28 +45,36 @@ def local(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Study:
-    """One pair by each way to describe a style: global, by place, by content, and across layers.
+    """Stylise one pair with global, local and cross-layer Gram matrices as the style representation.
 
-    All images are measured alike, by Gram matrices relative to the style's, ``Σ (G - A)² / Σ A²``: of the
-    whole image, and as a mean over windows, each compared with that at its place in the style.
+    All images are measured by two relative distances ``Σ (G - A)² / Σ A²``. The global style distance
+    compares the Gram matrices of the whole images. The windowed style distance compares the Gram matrices of
+    4 x 4 windows, each with the window at the same position in the style image.
 
     Args:
         content: content image.
         style: style image.
-        weights: as `tfstyle.network.load_weights` takes them.
-        size: longest side of the images in pixels.
-        iterations: evaluations of the loss per scale.
-        content_weight: weight of the content loss.
-        seed: of weights, where they are random.
-        progress: called after each image.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        size: longest side of the images in pixels; smaller images are not enlarged.
+        iterations: number of iterations per scale.
+        content_weight: weight of the content loss relative to the style loss; local representations use six
+            times this weight.
+        seed: seed of random weights.
+        progress: function that is called with one line of text when an image is done.
+
+    Returns:
+        The images with their distances, and a table. The distances of the content image, and of the style
+        image with two quarters swapped, are given for comparison.
 
     Raises:
-        ConfigError, ImageError, WeightsError: as `tfstyle.stylize`.
+        ConfigError, ImageError, WeightsError: under the conditions of `tfstyle.stylize`.
 
-    Reference: our reading of Nikulin, Novak 2016, arXiv 1602.07188 (two further representations of style, one
-    local and possibly content-aware), and of Novak, Nikulin 2016, arXiv 1605.04603: geometric weights
-    2^(D - d) for the d-th of D layers, activation shift, chained, blurred and inter-layer Gram matrices. The
-    losses are balanced here (`tfstyle.losses.balanced_normalization`), unlike in the paper.
+    Reference: Nikulin, Novak 2016, arXiv 1602.07188, whose abstract names two further representations of
+    style, one of them local and possibly content-aware; Novak, Nikulin 2016, arXiv 1605.04603, for geometric
+    weights 2^(D - d) of the d-th of D layers, activation shift, and chained, blurred and inter-layer Gram
+    matrices. Our reading: the local representations.
+    Differs from Novak and Nikulin: the losses are balanced (`tfstyle.losses.balanced_normalization`).
     """
     vgg_weights = load_weights(weights, seed=seed)
     content_layers, style_layers = default_layers(vgg_weights)
@@ -81,7 +89,7 @@ def local(
     global_distance, local_distance = (_make_windowed_distance(pair, grid) for grid in (1, GRID))
 
     def style_distances(image: np.ndarray) -> dict[str, float]:
-        return {"global": global_distance(image), "by place": local_distance(image)}
+        return {"global style": global_distance(image), "windowed style": local_distance(image)}
 
     content_numbers = {**style_distances(pair.content), "content": pair.measure(pair.content).content}
     swapped = _swap_quarters(pair.style)
@@ -89,11 +97,11 @@ def local(
     first_row = [
         Panel(pair.content, "content", _describe_numbers(content_numbers)),
         Panel(pair.style, "style"),
-        Panel(swapped, "style, two quarters swapped", _describe_numbers(swapped_numbers)),
+        Panel(swapped, "style image, two quarters swapped", _describe_numbers(swapped_numbers)),
     ]
     table: list[Mapping[str, Any]] = [
-        {"style as": "the content itself", **content_numbers},
-        {"style as": "the style, two quarters swapped", **swapped_numbers},
+        {"representation": "content image", **content_numbers},
+        {"representation": "style image, two quarters swapped", **swapped_numbers},
     ]
     panels = []
     for name in REPRESENTATIONS:
@@ -101,10 +109,10 @@ def local(
         transfer = pair.transfer(iterations, changes)
         numbers = {**style_distances(transfer.image), "content": transfer.distances.content}
         panels.append(Panel(transfer.image, name, _describe_numbers(numbers)))
-        table.append({"style as": name, **numbers})
+        table.append({"representation": name, **numbers})
         report_progress(progress, name, text=panels[-1].caption)
     facts = network_facts(vgg_weights.source, size=size, iterations=iterations, content_weight=content_weight)
-    title = f"Beyond the global Gram matrix, {size} px"
+    title = f"Local and cross-layer Gram matrices as style representations, {size} px"
     return Study(
         title,
         (tuple(first_row), *panel_rows(panels, COLUMNS)),
@@ -115,7 +123,7 @@ def local(
 
 
 def _representation_options(name: str, vgg_weights: Weights, *, content_weight: float) -> dict[str, Any]:
-    """Give the options of one of `REPRESENTATIONS`."""
+    """Return the options for one of `REPRESENTATIONS`."""
     options = {"content_weight": content_weight, **REPRESENTATIONS[name]}
     if name == GEOMETRIC:
         options |= _geometric_weights(vgg_weights)
@@ -129,25 +137,31 @@ def _caption(pair: ImagePair) -> str:
     depth = len(_geometric_weights(vgg_weights)["style_layers"])
     left_out = "" if vgg_weights.source == "embedded" else available_layers(vgg_weights, STYLE_LAYERS)[1]
     return (
-        "Our reading of Nikulin & Novak (2016) and Novak & Nikulin (2016): representations of a style beside "
-        f"its global Gram matrices. {describe_distances(pair.content_layers, pair.style_layers)}; "
-        f"'by place' is that of {GRID} x {GRID} windows, each compared with the one at its place in the "
-        "style. Two quarters of the style swapped change the latter far more than the former. The two "
-        "local ones, which bind tighter, "
-        f"have {LOCAL_CONTENT_FACTOR:g} times the content weight of the others. Geometric weights: 2^(D-d) "
-        f"for the d-th of D = {depth} layers. {describe_network(vgg_weights.source)} {left_out}"
+        "Our reading of Nikulin & Novak (2016) and Novak & Nikulin (2016): style representations other than "
+        "global Gram matrices. Below each image: "
+        f"{describe_distances(pair.content_layers, pair.style_layers)}. The global style distance is that of "
+        f"the whole image. The windowed style distance is that of {GRID} x {GRID} windows, each compared "
+        "with the window at the same position in the style image. Swapping two quarters of the style image "
+        "changes the windowed distance far more than the global distance. The two local representations, "
+        f"which preserve less of the content, have {LOCAL_CONTENT_FACTOR:g} times the content weight of the "
+        f"others. The geometric weights are 2^(D-d) for the d-th of D = {depth} layers. "
+        f"{describe_network(vgg_weights.source)} {left_out}"
     ).strip()
 
 
 def _geometric_weights(vgg_weights: Weights) -> dict[str, Any]:
-    """Give all layers that the weights reach, each with half the weight of the one below it."""
+    """Return options with all layers of the weights, each with half the weight of the layer below it."""
     layers = vgg_weights.layer_names
     layer_weights = tuple(2.0 ** (len(layers) - d) for d in range(1, len(layers) + 1))
     return {"style_layers": layers, "style_layer_weights": layer_weights}
 
 
 def _make_windowed_distance(pair: ImagePair, grid: int) -> Callable[[np.ndarray], float]:
-    """Make a function that measures an image against the style, window by window, as a mean over layers."""
+    """Return a function that measures the windowed style distance of an image.
+
+    The distance is the mean of ``Σ (G - A)² / Σ A²`` over the style layers, with sums over all windows of a
+    ``grid x grid`` grid.
+    """
     layers = pair.style_layers
     encoder, loss = vgg_encoder(pair.vgg_weights, layers), windowed_gram(grid)
     targets = {layer: loss.summary(f, None) for layer, f in encoder(pair.style[None]).items()}
@@ -168,7 +182,7 @@ def _make_windowed_distance(pair: ImagePair, grid: int) -> Callable[[np.ndarray]
 
 
 def _swap_quarters(image: np.ndarray) -> np.ndarray:
-    """Exchange the upper left quarter and the lower right one."""
+    """Return the image with its upper left and its lower right quarter exchanged."""
     h, w = image.shape[0] // 2, image.shape[1] // 2
     swapped = image.copy()
     swapped[:h, :w], swapped[-h:, -w:] = image[-h:, -w:], image[:h, :w]

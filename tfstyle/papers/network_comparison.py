@@ -1,4 +1,4 @@
-"""One pair through several networks, and through several sets of layers of one network."""
+"""Comparisons of several networks, and of several sets of layers of one network, on one pair of images."""
 
 from __future__ import annotations
 
@@ -34,33 +34,39 @@ def networks(
     content_weight: float = 0.04,
     progress: Progress | None = None,
 ) -> Study:
-    """The same pair through VGG-19, VGG-16 and other Keras networks.
+    """Stylise one pair with VGG-19, VGG-16 and other Keras networks.
 
-    Every network minimises its own balanced losses from the content image, in float32, at one size.
-    All images are then measured by one network, VGG-19 with the weights given: ``Σ (G - A)² / Σ A²`` and
-    ``Σ (F - P)² / Σ P²``. VGG-19 minimises what it is measured by; the others do not.
+    With each network, the balanced losses of its features are minimised from the content image, in float32
+    and at one scale. All images are then measured by VGG-19 with the given weights: by the style distance
+    ``Σ (G - A)² / Σ A²`` and the content distance ``Σ (F - P)² / Σ P²``. This measure favours VGG-19, because
+    only its own run minimises the losses of VGG-19.
 
     Args:
-        content: image whose forms are kept.
-        style: image whose look is taken.
-        weights: of VGG-19, and so of the measure: auto, imagenet, embedded, random or a file.
-        vgg16_weights: of VGG-16: auto (imagenet if it can be had, else random), imagenet, random or a file.
-        keras_weights: of the other networks: auto, imagenet or random.
-        names: of the networks, separated by commas.
-        size: longest side in pixels.
-        iterations: evaluations of the loss.
-        content_weight: of the content against the style.
-        progress: called with a line when a part is done.
+        content: content image.
+        style: style image.
+        weights: VGG-19 weights, also of the measure: auto (imagenet if they can be downloaded, otherwise
+            embedded), imagenet, embedded, random, or a weights file.
+        vgg16_weights: VGG-16 weights: auto (imagenet if they can be downloaded, otherwise random), imagenet,
+            random, or a weights file.
+        keras_weights: weights of the other networks: auto (imagenet if they can be downloaded, otherwise
+            random), imagenet or random.
+        names: networks, separated by commas: vgg19, vgg16, resnet50, densenet121, mobilenet_v3_small.
+        size: longest side of the images in pixels; smaller images are not enlarged.
+        iterations: number of iterations.
+        content_weight: weight of the content loss relative to the style loss.
+        progress: function that is called with one line of text when an image is done.
 
     Returns:
-        the images side by side, with a table of both distances and of the seconds.
+        The images side by side, and a table of both distances and the seconds.
 
     Raises:
-        ConfigError: no such network.
-        WeightsError: weights asked for by name cannot be had.
+        ConfigError: a network does not exist, or VGG-19's weights end in block 1.
+        ImageError: an image cannot be read.
+        WeightsError: the weights cannot be loaded or downloaded, and are not ``auto``.
 
-    Reference: Nikulin, Novak 2016, arXiv 1602.07188, who vary the recognition network. Our reading of it:
-    which networks, and that layers of one stride correspond, up to the deepest that VGG-19's weights reach.
+    Reference: Nikulin, Novak 2016, arXiv 1602.07188, who vary the recognition network. Our reading:
+    the choice of the networks, and that layers of the same stride correspond, up to the deepest layer of
+    VGG-19's weights.
     """
     vgg_weights = load_weights(weights)
     sources: dict[str, str | Weights] = {"vgg19": vgg_weights, "vgg16": vgg16_weights}
@@ -91,18 +97,18 @@ def networks(
         numbers = f"{transfer.distances}; {transfer.seconds:.1f} s"
         panels.append(Panel(transfer.image, name, f"{numbers}\n{network.weights_source} weights"))
         report_progress(progress, name, text=numbers)
-    table.append(_distance_columns("the content itself", pair.measure(pair.content)))
+    table.append(_distance_columns("content image", pair.measure(pair.content)))
     fell_back = "auto" in (vgg16_weights, keras_weights)
     caption = [
-        "Our reading of Nikulin & Novak (2016): the same losses in several networks, on layers of the same "
-        f"strides, in float32 from the content image. Judged in VGG-19, which alone minimises what it "
-        f"is judged by: {describe_distances(content_layers, style_layers)}.",
+        "Our reading of Nikulin & Novak (2016): the same losses are minimised in several networks, on layers "
+        "of the same strides, in float32 from the content image. All images are measured by VGG-19, which "
+        f"favours the image of VGG-19: {describe_distances(content_layers, style_layers)}.",
         describe_network(vgg_weights.source),
         _describe_random_networks(compared, fell_back),
         available_layers(vgg_weights, (*STYLE_LAYERS, *CONTENT_LAYERS))[1],
     ]
     return Study(
-        f"One pair through several networks, {iterations} evaluations at {size} px",
+        f"Style transfer with several networks, {iterations} iterations at {size} px",
         panel_rows(panels, 4),
         caption=" ".join(filter(None, caption)),
         table=tuple(table),
@@ -120,8 +126,8 @@ def _network_line(name: str, network: ComparedNetwork, transfer: TimedTransfer) 
     return {
         **_distance_columns(name, transfer.distances),
         "seconds": transfer.seconds,
-        "own loss, first": transfer.first_loss,
-        "own loss, lowest": transfer.lowest_loss,
+        "first loss": transfer.first_loss,
+        "lowest loss": transfer.lowest_loss,
         "weights": network.weights_source,
         "content layers": " ".join(network.content_layers),
         "style layers": " ".join(network.style_layers),
@@ -129,10 +135,13 @@ def _network_line(name: str, network: ComparedNetwork, transfer: TimedTransfer) 
 
 
 def _describe_random_networks(compared: Mapping[str, ComparedNetwork], fell_back: bool) -> str:
-    """Name the networks that have random weights, for a caption, and the reason if nobody asked for them."""
+    """Return a sentence for a caption that names the networks with random weights, or an empty string.
+
+    ``fell_back`` adds the reason that the ImageNet weights were not available.
+    """
     names = [name for name, network in compared.items() if network.weights_source == "random"]
-    reason = ", as no ImageNet weights could be had" if fell_back else ""
-    return f"Weights are random in {', '.join(names)}{reason}." if names else ""
+    reason = ", because ImageNet weights were not available" if fell_back else ""
+    return f"These networks have random weights{reason}: {', '.join(names)}." if names else ""
 
 
 def partition(
@@ -148,32 +157,37 @@ def partition(
     precision: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """Which layers carry the style and which the content: a grid of both, with losses and times.
+    """Stylise one pair with every combination of a content layer and a set of style layers.
 
-    Rows are content layers, columns sets of style layers: each by itself, then nested, the first two, three,
-    and so on. Every image is measured in float32 at all the layers, so that the table says what fitting
-    some does to the others. What is minimised is balanced, so that one weight serves all layers.
+    The rows of the grid are content layers. The columns are sets of style layers: first each layer alone,
+    then the first two layers, the first three, and so on. Every image is measured in float32 at all layers,
+    so that the table shows how fitting some layers changes the distances at the others. The losses are
+    balanced, so that one content weight suits all layers.
 
     Args:
-        content: image whose forms are kept.
-        style: image whose look is taken.
-        weights: of VGG-19: auto, imagenet, embedded, random or a file.
-        content_layers: a row each.
-        style_layers: bottom up; a column each, and one for each nested set.
-        size: longest side in pixels.
-        iterations: evaluations of the loss, from the content image.
-        content_weight: of the content against the style.
-        precision: of the features: auto, float32, bfloat16 or float16.
-        progress: called with a line when a part is done.
+        content: content image.
+        style: style image.
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        content_layers: content layers, separated by commas; one row of the grid is made for each.
+        style_layers: style layers, separated by commas, from shallow to deep; one column of the grid is made
+            for each layer and for each nested set.
+        size: longest side of the images in pixels; smaller images are not enlarged.
+        iterations: number of iterations, from the content image.
+        content_weight: weight of the content loss relative to the style loss.
+        precision: precision of the features: auto, float32, bfloat16 or float16.
+        progress: function that is called with one line of text when an image is done.
 
     Returns:
-        the grid; the distance at every style layer after fitting one; the table.
+        The grid of images, diagrams of the distances at every style layer and at every content layer, and a
+        table.
 
     Raises:
-        ConfigError: no such layer, or none that the weights reach.
+        ConfigError: a layer does not exist, or the weights reach none of the layers.
+        ImageError, WeightsError: an image or the weights cannot be read.
 
     Reference: Nikulin, Novak 2016, arXiv 1602.07188, who vary the partition into style and content layers.
-    Our reading of it: which layers, and the measures.
+    Our reading: the choice of the layers, and the measures.
     """
     vgg_weights = load_weights(weights)
     available_content, _ = available_layers(vgg_weights, content_layers)
@@ -207,18 +221,18 @@ def partition(
             row.append(Panel(transfer.image, title, f"{transfer.distances}; {transfer.seconds:.1f} s"))
             report_progress(progress, title, text=row[-1].caption)
         grid.append(tuple(row))
-    table.append(_partition_line("the content itself", (), distances=pair.measure(pair.content), seconds=""))
+    table.append(_partition_line("content image", (), distances=pair.measure(pair.content), seconds=""))
     last_row = (*pair.panels(), *_partition_diagrams(table, available_content, style_layers=available_style))
     caption = [
-        "Our reading of Nikulin & Novak (2016): content layer (rows) | style layers (columns), single and "
-        "nested, from the content image with VGG-19: "
-        f"{describe_distances(available_content, available_style)}, in float32.",
+        "Our reading of Nikulin & Novak (2016): the rows are content layers, and the columns are single "
+        "style layers and nested sets of them, with VGG-19 from the content image. Below each image, "
+        f"measured in float32: {describe_distances(available_content, available_style)}.",
         describe_network(vgg_weights.source),
         _describe_best_layers(table, available_style),
         available_layers(vgg_weights, (*style_layers, *content_layers))[1],
     ]
     return Study(
-        f"Partition into content and style layers, {iterations} evaluations at {size} px",
+        f"Partition into content layers and style layers, {iterations} iterations at {size} px",
         (*grid, last_row),
         caption=" ".join(filter(None, caption)),
         table=tuple(table),
@@ -243,15 +257,15 @@ def _partition_line(
 
 
 def _describe_best_layers(table: Sequence[Mapping[str, Any]], style_layers: Sequence[str]) -> str:
-    """Name the single layer that serves best."""
+    """Return a sentence for a caption that names the best single style layer and the best content layer."""
     single_layers = [line for line in table if line["style layers"] in style_layers]
     nearest = min(single_layers, key=lambda line: line["style distance"])
     all_layers = [line for line in table if line["style layers"] == " ".join(style_layers)]
     best_content = min(all_layers, key=lambda line: line["content distance"])
     return (
-        f"Of single style layers {nearest['style layers']} brings the style nearest "
-        f"({nearest['style distance']:.2g}); with all of them {best_content['content layer']} keeps most of "
-        f"the content ({best_content['content distance']:.2g} at a style distance of "
+        f"Among single style layers, {nearest['style layers']} gives the smallest style distance "
+        f"({nearest['style distance']:.2g}). With all style layers, {best_content['content layer']} gives "
+        f"the smallest content distance ({best_content['content distance']:.2g}, at a style distance of "
         f"{best_content['style distance']:.2g})."
     )
 
@@ -259,7 +273,11 @@ def _describe_best_layers(table: Sequence[Mapping[str, Any]], style_layers: Sequ
 def _partition_diagrams(
     table: Sequence[Mapping[str, Any]], content_layers: Sequence[str], *, style_layers: Sequence[str]
 ) -> tuple[Curves, Curves]:
-    """Draw the style distances after fitting a set, and what they cost in content at each content layer."""
+    """Return two diagrams of the distances.
+
+    The first plots the style distance at every style layer after each single layer and after all layers
+    were fitted. The second plots the style distance against the content distance for the nested sets.
+    """
     count, last_content = len(style_layers), content_layers[-1]
     last_lines = [line for line in table if line["content layer"] == last_content]
     numbers = range(1, count + 1)
@@ -280,6 +298,11 @@ def _partition_diagrams(
         )
     axis_label = ", ".join(f"{i} {layer}" for i, layer in zip(numbers, style_layers, strict=True))
     return (
-        Curves(by_style_layer, f"fitted, with {last_content}", axis_label, "style distance there"),
-        Curves(by_content_layer, "nested sets, by content layer", "content distance", "style distance"),
+        Curves(
+            by_style_layer,
+            f"by fitted style layers, with content layer {last_content}",
+            axis_label,
+            "style distance at this layer",
+        ),
+        Curves(by_content_layer, "nested sets by content layer", "content distance", "style distance"),
     )

@@ -1,4 +1,4 @@
-"""The outcome of an experiment: images and curves with captions, as one figure and as single files."""
+"""The result of an experiment: images and diagrams with captions, saved as a figure and as single files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tfstyle.errors import ConfigError
 from tfstyle.files import check_writable, make_folder, write_atomically
 from tfstyle.images import ImageArray, save
 
-CELL = 3.0  # inches of an image's side in the figure
-PAD = 0.1  # inches around it
+CELL = 3.0  # width of a panel of the figure in inches
+PAD = 0.1  # padding around a panel in inches
 DPI = 120
-NO_MATPLOTLIB = "figures are drawn with matplotlib; pip install 'tfstyle[papers]'"
-#: Called with one line whenever a part of an experiment is done.
+NO_MATPLOTLIB = "figures need matplotlib, which is not installed; run pip install 'tfstyle[papers]'"
+#: Function that is called with one line of text when a part of an experiment is done.
 Progress = Callable[[str], None]
 
 
@@ -32,8 +32,8 @@ class Panel(NamedTuple):
 
     Attributes:
         image: float32 ``[height, width, 3]`` in 0..1.
-        title: text above it in the figure, and the name of its file.
-        caption: text below it: the numbers.
+        title: text above the image in the figure, from which the name of its file is made.
+        caption: text below the image, such as its distances.
     """
 
     image: np.ndarray
@@ -45,11 +45,12 @@ class Curves(NamedTuple):
     """A diagram of a figure.
 
     Attributes:
-        series: label -> (x, y), of equal length.
-        title: text above it.
-        x, y: labels of the axes, with units.
-        log: whether an axis is logarithmic where its numbers are positive and span a decade.
-        caption: text below it.
+        series: label -> (x, y), two sequences of equal length.
+        title: text above the diagram.
+        x: label of the horizontal axis, with its unit.
+        y: label of the vertical axis, with its unit.
+        log: whether an axis is logarithmic if its values are positive and span at least a factor of 10.
+        caption: text below the diagram.
     """
 
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -62,14 +63,22 @@ class Curves(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """The outcome of an experiment.
+    """The result of an experiment.
 
     Attributes:
-        title: what was done.
-        rows: panels as they lie in the figure, of equal length; None for a blank.
-        caption: what is to be seen, with whose experiment it is, and the numbers that hold for all.
+        title: title of the figure.
+        rows: rows of panels, as in the figure; None leaves a place empty.
+        caption: text below the figure: the experiment, its source and the settings of all images.
         table: one mapping of column to text or number for each line.
-        facts: what made it: weights, sizes, iterations, seeds; written into ``numbers.json``.
+        facts: settings of the experiment, such as weights, sizes, iterations and seeds, for ``numbers.json``.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.papers.study import Panel, Study
+        >>> grey = Panel(np.full((32, 48, 3), 0.5, np.float32), "grey", "value 0.5")
+        >>> study = Study("Constant images", ((grey,),), caption="All pixels are equal.")
+        >>> [path.name for path in study.save("constant")]
+        ['figure.png', '01_grey.png', 'captions.md', 'numbers.json']
     """
 
     title: str
@@ -81,22 +90,23 @@ class Study:
 
     @property
     def panels(self) -> tuple[Panel, ...]:
-        """The images in reading order."""
+        """The panels with images, row by row."""
         return tuple(panel for row in self.rows for panel in row if isinstance(panel, Panel))
 
     def save(self, folder: str | os.PathLike[str], overwrite: bool = False) -> list[Path]:
-        """Write ``figure.png``, every image by itself, ``captions.md`` and ``numbers.json``.
+        """Write ``figure.png``, a PNG file for every image, ``captions.md`` and ``numbers.json``.
 
         Args:
-            folder: is made if it does not exist.
-            overwrite: replace files that exist.
+            folder: folder of the files; it is created if it does not exist.
+            overwrite: whether to replace existing files.
 
         Returns:
-            the paths that were written, the figure first.
+            The paths of the written files: the figure, the images, the captions and the numbers.
 
         Raises:
-            ConfigError: matplotlib, which draws the figure, is not installed.
-            OutputError: nothing can be written there, or a file exists.
+            ConfigError: matplotlib, which the figure needs, is not installed.
+            OutputError: the folder cannot be created or written to, or a file exists and ``overwrite`` is
+                False.
         """
         folder = Path(folder)
         names = _file_names([panel.title for panel in self.panels])
@@ -113,7 +123,7 @@ class Study:
         return paths
 
     def numbers(self) -> dict[str, Any]:
-        """Collect title, facts, table and curves."""
+        """Return the title, facts, table and curves as a dict, the content of ``numbers.json``."""
         return {
             "title": self.title,
             "facts": self.facts or {},
@@ -127,7 +137,12 @@ class Study:
         }
 
     def captions(self, names: Sequence[str] = ()) -> str:
-        """Write title, caption, the caption of every panel and the table as Markdown."""
+        """Return the title, the caption, the captions of all panels and the table as Markdown.
+
+        Args:
+            names: file names of the images, in the order of `panels`; by default the images have no file
+                names.
+        """
         lines = [f"# {self.title}", "", self.caption, ""]
         files = iter(names)
         for panel in (panel for row in self.rows for panel in row if panel is not None):
@@ -138,19 +153,22 @@ class Study:
 
 
 def report_progress(progress: Progress | None, title: str, *, text: str) -> None:
-    """Report one part of an experiment that is done, in one line, to whoever asked for it."""
+    """Call ``progress``, if it is given, with the title and the text of a finished part in one line."""
     if progress is not None:
         progress(f"{title}: {text}".replace("\n", ", "))
 
 
 def panel_rows(panels: Sequence[Panel], columns: int) -> tuple[tuple[Panel | None, ...], ...]:
-    """Arrange panels in rows of equal length; the last is filled with blanks."""
+    """Return panels in rows of equal length. The last row is filled with None."""
     padded = (*panels, *[None] * (-len(panels) % columns))
     return tuple(padded[i : i + columns] for i in range(0, len(padded), columns))
 
 
 def markdown_table(table: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Write the lines of a Markdown table; numbers with three digits, blanks where a line lacks a column."""
+    """Return the lines of a Markdown table.
+
+    Floats have three significant digits. If a mapping lacks a column, its cell is empty.
+    """
     if not table:
         return []
     columns = list(dict.fromkeys(column for row in table for column in row))
@@ -159,11 +177,16 @@ def markdown_table(table: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def check_folder(folder: Path, overwrite: bool = False) -> None:
-    """Make the folder of an experiment and check that it can be written, before the experiment runs.
+    """Create the folder of an experiment and check that files can be written, before the experiment runs.
+
+    Args:
+        folder: folder of the files; it is created if it does not exist.
+        overwrite: whether files of an earlier experiment may be replaced.
 
     Raises:
         ConfigError: matplotlib is not installed.
-        OutputError: the folder cannot be made or written to, or has the files of an experiment.
+        OutputError: the folder cannot be created or written to, or it has files of an experiment and
+            ``overwrite`` is False.
     """
     _matplotlib()
     make_folder(folder)
@@ -177,7 +200,7 @@ def _format_cell(value: Any) -> str:
 
 
 def _to_json(value: Any) -> Any:
-    """Convert a value to what JSON can hold: numbers that are not finite become None."""
+    """Convert a value to types that JSON has. Numbers that are not finite become None."""
     if isinstance(value, Mapping):
         return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, (np.ndarray, np.generic)):
@@ -190,7 +213,7 @@ def _to_json(value: Any) -> Any:
 
 
 def _file_names(titles: Sequence[str]) -> list[str]:
-    """Name files ``01_conv1_1.png`` and so on, of letters that every file system has."""
+    """Return numbered file names, such as ``01_conv1_1.png``, with characters that are allowed everywhere."""
     stems = [re.sub(r"[^a-z0-9.-]+|\.{2,}", "_", title.lower()) for title in titles]
     shortened = [re.sub("_+", "_", stem).strip("_.")[:40] for stem in stems]
     return [f"{i:02}_{stem}.png" for i, stem in enumerate(shortened, 1)]
@@ -205,7 +228,7 @@ def _matplotlib() -> Any:
 
 
 def _render_figure(study: Study) -> bytes:
-    """Draw the figure as PNG: a grid of panels with their titles and captions, and the caption below."""
+    """Render the figure as PNG: a grid of panels with titles and captions, and the caption below the grid."""
     columns = max(map(len, study.rows))
     width = max(CELL * columns, 2 * CELL)
     caption, title = (
@@ -238,7 +261,7 @@ def _render_figure(study: Study) -> bytes:
 
 
 def _row_heights(row: Sequence[Panel | Curves | None]) -> tuple[float, float]:
-    """Measure a row in inches: its tallest image or diagram, and the text above and below it."""
+    """Return the height of a row's tallest image or diagram and the height of its text, in inches."""
     panels = [panel for panel in row if panel is not None]
     shapes = [panel.image.shape[:2] if isinstance(panel, Panel) else (4, 5) for panel in panels]
     tallest = max((h / w for h, w in shapes), default=0.0)
@@ -253,7 +276,7 @@ def _wrapped_title(panel: Panel | Curves) -> str:
 
 
 def _text_below(panel: Panel | Curves) -> str:
-    """Wrap the label of the axis and the caption to the width of a panel."""
+    """Return the label of the horizontal axis and the caption, wrapped to the width of a panel."""
     text = "\n".join(filter(None, (panel.x if isinstance(panel, Curves) else "", panel.caption)))
     return "\n".join(textwrap.fill(line, 54) for line in text.split("\n"))
 
@@ -275,5 +298,8 @@ def _plot(axis: Any, curves: Curves) -> None:
 
 
 def _axis_scale(values: np.ndarray) -> str:
-    """Choose a logarithmic axis where it spans a decade: else its ticks are few and crowded."""
+    """Return ``log`` if the values are positive and span a factor of 10, otherwise ``linear``.
+
+    A logarithmic axis with a smaller range has too few ticks.
+    """
     return "log" if values.min() > 0 and values.max() >= 10 * values.min() else "linear"

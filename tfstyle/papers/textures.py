@@ -1,4 +1,4 @@
-"""Textures of a style from white noise by nested sets of layers, of any size, also seamless."""
+"""Textures: images of any size, optionally seamless, that match Gram matrices of a style image."""
 
 from __future__ import annotations
 
@@ -44,37 +44,44 @@ def texture(
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """A style drawn from white noise by nested sets of layers, of any size, and so that it tiles.
+    """Synthesise textures of a style image from white noise by nested sets of layers.
 
-    ``(1/L) Σ_l |G_l - A_l|² / |A_l|²`` is minimised by L-BFGS within 0..1, first for the first layer, then
-    for the first two, and so on. Of stronger noise at the start a checkerboard stays that no layer sees. Deep
-    layers need evaluations, and pixels: conv5_1's matrix alone has 131 328 different entries.
+    L-BFGS minimises ``(1/L) Σ_l |G_l - A_l|² / |A_l|²`` for pixels in 0..1: for the first layer, then for the
+    first two layers, and so on. Each set has its own texture. Strong noise at the start leaves a checkerboard
+    pattern, to which no layer responds. Deep layers need many iterations and large textures: the Gram matrix
+    of conv5_1 alone has 131 328 different entries.
 
     Args:
-        style: whose texture is drawn.
-        layers: bottom up, separated by commas; each set has one more.
-        size: longest side in pixels that the style is shrunk to.
-        width: of the texture in pixels; by default the style's.
-        height: of the texture in pixels; by default the style's.
-        seamless: the texture tiles; its sides are rounded up to multiples of the deepest layer's stride.
-        iterations: evaluations of the loss for each set.
-        noise: deviation of the white noise at the start, on 0..1.
-        seed: of that noise.
-        pooling: avg as in the paper, max or rescaled.
-        weights: auto, imagenet, embedded, random or a file.
-        progress: called with a line when a part is done.
+        style: style image.
+        layers: layers, separated by commas, from shallow to deep; each set has one layer more than the last.
+        size: longest side in pixels to which the style image is reduced; a smaller image is not enlarged.
+        width: width of the texture in pixels; by default that of the resized style image.
+        height: height of the texture in pixels; by default that of the resized style image.
+        seamless: make a texture that tiles without visible seams; height and width are rounded up to
+            multiples of the deepest layer's stride.
+        iterations: number of iterations for each set of layers.
+        noise: standard deviation of the white noise of the start, for pixels in 0..1; from 0 to 10.
+        seed: seed of the noise.
+        pooling: pooling layers of the encoder: avg (average, as in the paper), max (maximum), rescaled
+            (average, multiplied by 2).
+        weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
+            embedded, random, or a weights file.
+        progress: function that is called with one line of text when a texture is done.
 
     Returns:
-        source and textures, with how far the distance of the Gram matrices fell; where seamless, the last one
-        tiled; the losses on the way; and the `Seam` of each.
+        The style image and the textures with the reduction of their distances, a diagram of the losses, and a
+        table with the `Seam` of every texture. If seamless, also the last texture, tiled 2 x 2.
 
     Raises:
-        ConfigError: no such layer, the weights reach none of them, a side too short, or no iteration.
+        ConfigError: a layer does not exist, the weights reach none of the layers, the height or width is too
+            small, or another option has an invalid value.
+        ImageError, WeightsError: the image or the weights cannot be read.
 
-    Reference: Gatys, Ecker, Bethge 2016, Fig. 1, bottom; 2015, Texture Synthesis.
-    Our reading of it: the noise's deviation and how long the descent takes. Differs from Gatys: relative
-    distances, which weigh layers alike; borders mirrored, or, where the texture tiles, the opposite ones (of
-    the texture alone: a style's opposite borders do not meet).
+    Reference: Gatys, Ecker, Bethge 2016, Fig. 1, bottom; Gatys, Ecker, Bethge 2015, Texture Synthesis.
+    Our reading: the standard deviation of the noise and the number of iterations.
+    Differs from Gatys: the distances are relative, so that all layers have the same weight. The padding is
+    reflect, or circular for a seamless texture. The style image always has reflect padding, because its
+    opposite borders do not match.
     """
     check_descent(iterations, noise)
     vgg_weights = load_weights(weights)
@@ -82,7 +89,7 @@ def texture(
     source = load(style).fitted(size).on_white()
     shape = texture_shape(source.shape[:2], (height, width), layers=available, seamless=seamless)
     start = white_noise(*shape, seed=seed, deviation=noise)
-    panels, curves, table = [Panel(source, "source")], {}, []
+    panels, curves, table = [Panel(source, "style image")], {}, []
     for count in range(1, len(available) + 1):
         descent = _synthesise(
             source,
@@ -100,15 +107,17 @@ def texture(
         report_progress(progress, name, text=panels[-1].caption)
     if seamless:
         tiled = np.tile(panels[-1].image, (2, 2, 1))
-        panels.append(Panel(tiled, "the last, tiled", _describe_seam(descent.image)))
-    diagram = Curves(curves, "style distance, of that at the start", "evaluations", "mean |G-A|²/|A|²")
-    sides = "multiples of the deepest layer's stride and computed as on a torus, so that they tile"
+        panels.append(Panel(tiled, "last texture, tiled", _describe_seam(descent.image)))
+    diagram = Curves(
+        curves, "style distance relative to the start", "iterations", "mean |G-A|²/|A|², relative"
+    )
+    seamless_note = " They are computed with circular padding, so that they tile." if seamless else ""
     caption = (
-        "After Gatys, Ecker, Bethge 2016, Fig. 1 (bottom): each picture started as white noise and was drawn "
-        "until the Gram matrices of nested sets of layers were those of the source; structures grow with the "
-        f"sets. {iterations} evaluations of the mean of |G-A|²/|A|² over the layers. Our reading of: the "
-        f"noise (deviation {noise:g}), the number of evaluations, distances relative to the source's. "
-        f"Textures have {shape[1]} x {shape[0]} pixels{', ' + sides if seamless else ''}. "
+        "After Gatys, Ecker, Bethge 2016, Fig. 1 (bottom): starting from white noise, each texture minimises "
+        f"the mean of |G-A|²/|A|² over a nested set of layers in {iterations} iterations. The structures "
+        "that match the style image become larger with the depth of the layers. Our reading: the standard "
+        f"deviation of the noise ({noise:g}), the number of iterations, and relative distances. "
+        f"The textures have {shape[1]} x {shape[0]} pixels.{seamless_note} "
         f"{describe_network(vgg_weights.source, pooling)} {left_out}"
     )
     facts = network_facts(
@@ -121,18 +130,21 @@ def texture(
         height=shape[0],
         width=shape[1],
     )
-    title = "A style from white noise, by nested sets of layers"
+    title = "Textures from white noise, by nested sets of layers"
     return Study(title, ((*panels, diagram),), caption=caption.strip(), table=tuple(table), facts=facts)
 
 
 class Seam(NamedTuple):
-    """Differences across the edges of a tiled image, as against those inside it.
+    """The visibility of the seam of a tiled image: differences across its edges and between its lines.
+
+    A line is a row or a column of pixels.
 
     Attributes:
-        edge_difference: mean magnitude of the differences between opposite borders, over both axes.
-        inner_difference: the same of neighbouring lines.
-        standard_deviations: how many standard deviations of the neighbouring lines' means the edge lies above
-            them, on the axis where that is more.
+        edge_difference: mean absolute difference between the first and the last line, averaged over both
+            axes.
+        inner_difference: mean absolute difference between neighbouring lines, averaged over both axes.
+        standard_deviations: excess of the edge difference over the inner difference, divided by the standard
+            deviation of the differences between neighbouring lines, for the axis where it is larger.
     """
 
     edge_difference: float
@@ -141,7 +153,19 @@ class Seam(NamedTuple):
 
 
 def measure_seam(image: np.ndarray) -> Seam:
-    """Measure the edges of an image that is tiled, float ``[height, width, 3]``, no side below three."""
+    """Return the seam of an image that is to be tiled.
+
+    Args:
+        image: float ``[height, width, 3]``, with height and width of at least 3.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.papers.textures import measure_seam
+        >>> ramp = np.linspace(0, 1, 33)[:, None, None] * np.ones((33, 32, 3))
+        >>> seam = measure_seam(ramp)  # the first row is black and the last row is white
+        >>> bool(seam.edge_difference > 10 * seam.inner_difference)
+        True
+    """
     edge, inner, deviations = [], [], []
     for axis in (0, 1):
         lines = np.moveaxis(image.astype(np.float64), axis, 0)
@@ -159,18 +183,27 @@ def texture_shape(
     layers: Sequence[str],
     seamless: bool,
 ) -> tuple[int, int]:
-    """Compute the height and width of a texture.
+    """Return the height and width of a texture.
 
-    A pool drops an odd last line: a texture tiles only if its sides are multiples of the deepest stride.
+    A pooling layer drops the last line of a side with an odd number of pixels. A texture therefore tiles only
+    if its height and width are multiples of the deepest layer's stride.
 
     Args:
-        source_shape: height and width of the style.
-        requested: height and width of the texture, or None for the source's.
-        layers: the papers' names.
-        seamless: round up to multiples of the deepest layer's stride.
+        source_shape: height and width of the style image in pixels.
+        requested: height and width of the texture in pixels, or None for those of the style image.
+        layers: the papers' names of the layers.
+        seamless: whether to round up to multiples of the deepest layer's stride.
+
+    Returns:
+        The height and the width in pixels.
 
     Raises:
-        ConfigError: a side shorter than two positions of the deepest layer.
+        ConfigError: the height or width is less than two strides of the deepest layer.
+
+    Example:
+        >>> from tfstyle.papers.textures import texture_shape
+        >>> texture_shape((33, 50), (None, None), layers=["conv1_1", "conv3_1"], seamless=True)
+        (36, 52)
     """
     deepest = max(layers)
     stride = Layer.parse(deepest).stride
@@ -178,7 +211,9 @@ def texture_shape(
     for name, source_side, requested_side in zip(("height", "width"), source_shape, requested, strict=True):
         side = source_side if requested_side is None else requested_side
         if side < 2 * stride:
-            raise ConfigError(f"{name} is {side}; {deepest} needs at least {2 * stride} pixels")
+            raise ConfigError(
+                f"{name} is {side} pixels; it must be at least {2 * stride} for layer {deepest}"
+            )
         sides.append(math.ceil(side / stride) * stride if seamless else side)
     return sides[0], sides[1]
 
@@ -193,7 +228,7 @@ def _synthesise(
     seamless: bool,
     iterations: int,
 ) -> Descent:
-    """Minimise the mean relative distance of the layers' Gram matrices."""
+    """Minimise the mean over the layers of the relative distance between Gram matrices."""
     make_encoder = functools.partial(
         Encoder, layers, vgg_weights, pooling=pooling, network=vgg_weights.network
     )
@@ -211,7 +246,7 @@ def _synthesise(
 
 
 def _relative_distance(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """Compute ``|G - A|² / |A|²``, or where A is zero ``½ |G|²``."""
+    """Return ``|G - A|² / |A|²``, or ``½ |G|²`` if A is zero."""
     energy = tf.nn.l2_loss(target)
     return tf.nn.l2_loss(gram - target) / tf.where(energy > 0, energy, 1.0)
 
@@ -222,16 +257,19 @@ def _table_line(layers: Sequence[str], descent: Descent) -> dict[str, Any]:
         "layers": " ".join(layers),
         "distance at the start": descent.losses[0],
         "lowest distance": descent.lowest_loss,
-        "fell by": descent.reduction,
-        "across the edge, of inside": seam.edge_difference / max(seam.inner_difference, 1e-12),
-        "above inside, in deviations": seam.standard_deviations,
+        "first distance / lowest distance": descent.reduction,
+        "edge difference / inner difference": seam.edge_difference / max(seam.inner_difference, 1e-12),
+        "excess of the edge in standard deviations": seam.standard_deviations,
     }
 
 
 def _describe_descent(descent: Descent) -> str:
-    return f"distance {descent.lowest_loss:.2g}\ndown {format_factor(descent.reduction)}"
+    return f"distance {descent.lowest_loss:.2g}\n{format_factor(descent.reduction)} smaller than at the start"
 
 
 def _describe_seam(image: np.ndarray) -> str:
     seam = measure_seam(image)
-    return f"mean step across the edge {seam.edge_difference:.3f}, inside {seam.inner_difference:.3f}"
+    return (
+        f"mean difference across the edge {seam.edge_difference:.3f}, between lines inside "
+        f"{seam.inner_difference:.3f}"
+    )

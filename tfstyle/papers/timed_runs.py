@@ -1,4 +1,4 @@
-"""Runs of one objective by several optimisers: its loss in float32 and the seconds at every evaluation."""
+"""Timed runs of several optimisers and presets, with a common measure of the loss in float32."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from tfstyle.errors import NotFiniteError
 from tfstyle.network import Encoder, Weights, default_layers
 from tfstyle.run import Run, TransferSetup, call_as_graph, iterations_per_scale, make_setup
 
-#: Optimiser -> factor of the objective that it minimises. The first move and the end of
-#: `tfstyle.optim.lbfgs_fixed_step` depend on the unit of the loss, and the programs that it is from have
-#: losses a million times ours.
+#: Optimiser -> factor by which its objective is multiplied. The first step and the stopping rule of
+#: `tfstyle.optim.lbfgs_fixed_step` depend on the unit of the loss. The programs that use this optimiser have
+#: losses that are about a million times larger.
 LOSS_FACTORS: Mapping[str, float] = {"lbfgs_fixed_step": 1e6}
-#: Iterations of a run that the clock ends.
+#: Iterations of a run that ends after a given time.
 UNLIMITED_ITERATIONS = 1_000_000
-#: Content and style image, float32 ``[height, width, 3]`` in 0..1, at the size of the run.
+#: Content image and style image, each float32 ``[height, width, 3]`` in 0..1, at the size of the run.
 Images = tuple[np.ndarray, np.ndarray]
-#: A function from an image, float32 ``[height, width, 3]`` in 0..1, to the terms of its loss.
+#: Function from an image, float32 ``[height, width, 3]`` in 0..1, to the terms of its loss by name.
 ImageLoss = Callable[[np.ndarray], Mapping[str, float]]
 
 
 class TimedRun(NamedTuple):
-    """The outcome of a run of an optimiser, and the loss and seconds on its way.
+    """The result of a timed run, with the losses and times of its iterations.
 
     Attributes:
         image: the last image, float32 ``[height, width, 3]`` in 0..1.
-        terms: the terms of that image's loss.
-        seconds: at the end of every evaluation; tracing, compiling and measuring the loss are not counted.
-        losses: loss of the image after every evaluation; of a preset only the last is known, the others are
-            NaN.
-        first_evaluation: seconds of a first evaluation, tracing and compiling included.
+        terms: terms of that image's loss, by name.
+        seconds: time at the end of every iteration, without tracing, compiling and measuring the loss.
+        losses: loss of the image after every iteration. For a preset, all but the last are NaN, because they
+            are not measured.
+        first_evaluation: duration of a first iteration in seconds, including tracing and compiling.
     """
 
     image: np.ndarray
@@ -46,12 +46,12 @@ class TimedRun(NamedTuple):
     first_evaluation: float
 
     def evaluations_within(self, limit: float) -> int:
-        """Count the evaluations that ended within so many seconds."""
+        """Return the number of iterations that ended within ``limit`` seconds."""
         return int(sum(second <= limit for second in self.seconds))
 
 
 def config_encoder(config: StyleConfig, vgg_weights: Weights) -> Encoder:
-    """Make the encoder that a config describes, with weights that are loaded already."""
+    """Return the encoder that a config describes, with weights that are already loaded."""
     return Encoder(
         (*(config.content_layers or ()), *(config.style_layers or ())),
         vgg_weights,
@@ -65,7 +65,16 @@ def config_encoder(config: StyleConfig, vgg_weights: Weights) -> Encoder:
 
 
 def make_image_loss(config: StyleConfig, vgg_weights: Weights, *, images: Images) -> ImageLoss:
-    """Make a function that evaluates the objective of a config at finished images."""
+    """Return a function that evaluates the objective of a config for an image.
+
+    Args:
+        config: options of the objective, with its layers.
+        vgg_weights: weights of the encoder.
+        images: content image and style image.
+
+    Returns:
+        Function from an image, float32 ``[height, width, 3]`` in 0..1, to the terms of its loss by name.
+    """
     setup = _make_setup(config, vgg_weights)
     targets = _make_targets(setup, images)
     evaluate = tf.function(setup.objective, autograph=False)
@@ -85,13 +94,18 @@ def run_optimizer(
 ) -> TimedRun:
     """Minimise the objective of a config from the content image, at one scale.
 
+    The run ends when both the number of iterations and the time limit are reached.
+
     Args:
-        config: with its layers.
+        config: options of the run, with its layers.
         vgg_weights: weights of the encoder.
-        images: content and style image.
-        image_loss: loss by which every image is measured, of `make_image_loss`.
-        iterations: at least so many evaluations.
-        limit: at least so many seconds.
+        images: content image and style image.
+        image_loss: function of `make_image_loss` that measures the image after every iteration.
+        iterations: smallest number of iterations.
+        limit: smallest duration in seconds, or None.
+
+    Returns:
+        The last image, its loss, and the losses and times of all iterations.
     """
     loss_weights = ("content_weight", "style_weight", "tv_weight")
     factor = LOSS_FACTORS.get(config.optimizer, 1.0)
@@ -111,7 +125,7 @@ def run_optimizer(
     while len(losses) < iterations or (limit is not None and clock < limit):
         began = time.perf_counter()
         image, state, step_terms = step(image, state, targets)
-        float(step_terms["total"])  # waits for the device
+        float(step_terms["total"])  # waits until the device has finished the iteration
         clock += time.perf_counter() - began
         output_image = np.clip(optimizer.solution(image, state)[0].numpy(), 0, 1)
         terms = image_loss(output_image)
@@ -131,9 +145,15 @@ def _make_targets(setup: TransferSetup, images: Images) -> object:
 
 
 def fit_preset(options: StyleConfig, vgg_weights: Weights, *, size: int) -> StyleConfig:
-    """Give the options of a preset at a size, without the layers that the weights do not reach.
+    """Return the options of a preset for a size, without the layers that the weights do not reach.
 
-    Where none is left of the content layers, the default ones of such weights are taken.
+    If the weights reach none of the preset's content layers, the default content layers of the weights are
+    used.
+
+    Args:
+        options: options of the preset.
+        vgg_weights: weights of the encoder.
+        size: longest side of the images in pixels.
     """
     available = vgg_weights.layer_names
     default_content, default_style = default_layers(vgg_weights)
@@ -161,9 +181,21 @@ def fit_preset(options: StyleConfig, vgg_weights: Weights, *, size: int) -> Styl
 def run_preset(
     config: StyleConfig, vgg_weights: Weights, *, images: Images, image_loss: ImageLoss, limit: float
 ) -> TimedRun:
-    """Run a preset for so many seconds: one scale until they are over, several with iterations that fit.
+    """Run a preset for a given time.
 
-    A preset whose loss becomes infinite has the last finite image.
+    A preset with one scale runs until the time is over. A preset with several scales gets numbers of
+    iterations that take about this time. The durations of its iterations are first measured in a short run.
+    If the loss becomes infinite or NaN, the result has the last finite image.
+
+    Args:
+        config: options of the preset, as `fit_preset` returns them.
+        vgg_weights: weights of the encoder.
+        images: content image and style image.
+        image_loss: function of `make_image_loss` that measures the last image.
+        limit: duration in seconds.
+
+    Returns:
+        The last image, its loss, and the times of all iterations.
     """
     two_iterations = {"iterations": 2, "first_iterations": None, "iteration_decay": None}
     pilot = Run(*images, config.replace(two_iterations), encoder=config_encoder(config, vgg_weights))
@@ -183,23 +215,23 @@ def run_preset(
 def _run_until(
     pilot: Run, config: StyleConfig, *, images: Images, limit: float, seconds: list[float]
 ) -> np.ndarray:
-    """Give the image at the limit; the end of every evaluation is added to the seconds."""
+    """Return the image at the time limit, and append the end time of every iteration to ``seconds``."""
     pilot_seconds = pilot.history.seconds
     costs = [pilot_seconds[2 * k + 1] - pilot_seconds[2 * k] for k in range(len(pilot.scales))]
     run = Run(*images, _share_iterations(config, costs, limit=limit), setup=pilot.setup)
-    clock, last = 0.0, time.perf_counter()
+    clock, began = 0.0, time.perf_counter()
     for step in run:
-        # The first of each scale is traced.
-        clock += costs[step.scale - 1] if step.iteration == 1 else time.perf_counter() - last
+        # The first iteration of each scale includes tracing, so that its measured cost is used instead.
+        clock += costs[step.scale - 1] if step.iteration == 1 else time.perf_counter() - began
         seconds.append(clock)
         if len(costs) == 1 and clock >= limit:
             break
-        last = time.perf_counter()
+        began = time.perf_counter()
     return run.result().image
 
 
 def _share_iterations(config: StyleConfig, costs: list[float], *, limit: float) -> StyleConfig:
-    """Give the config as many iterations as take so long, in the proportions that it has."""
+    """Return the config with its numbers of iterations scaled, so that they take about ``limit`` seconds."""
     if len(costs) == 1:
         return config.replace(
             {"iterations": UNLIMITED_ITERATIONS, "first_iterations": None, "iteration_decay": None}

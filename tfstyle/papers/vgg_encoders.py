@@ -1,4 +1,4 @@
-"""VGG encoders of the experiments, the layers that their weights reach, and what captions say of both."""
+"""VGG encoders of the experiments, the layers that their weights reach, and text about both for captions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,19 @@ from tfstyle.errors import ConfigError
 from tfstyle.layers import layer_names
 from tfstyle.network import Encoder, Weights
 
-#: Pooling of every experiment that does not let the caller choose: average pooling, as in the papers.
+#: Pooling of every experiment that has no option for it: average pooling, as in the papers.
 POOLING = "avg"
 POOLING_NAMES = {"avg": "average", "max": "max", "rescaled": "rescaled average"}
 
 
 def vgg_encoder(vgg_weights: Weights, layers: Sequence[str], *, precision: str = "float32") -> Encoder:
-    """Make an encoder with the experiments' pooling and reflected borders, as `tfstyle.stylize` has it."""
+    """Return an encoder with average pooling and reflect padding, the defaults of `tfstyle.stylize`.
+
+    Args:
+        vgg_weights: weights of VGG-19 or VGG-16.
+        layers: names of the layers.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
+    """
     return Encoder(
         layers,
         vgg_weights,
@@ -28,38 +34,49 @@ def vgg_encoder(vgg_weights: Weights, layers: Sequence[str], *, precision: str =
 
 
 def describe_network(source: str, pooling: str = POOLING) -> str:
-    """Name the weights and the pooling, for a caption."""
+    """Return the names of the weights and the pooling as text, for a caption."""
     return f"Weights: {source}; {POOLING_NAMES[pooling]} pooling."
 
 
 def network_facts(source: str, pooling: str = POOLING, **options: Any) -> dict[str, Any]:
-    """Name the weights and the pooling, and the options of an experiment, for the facts of a study."""
+    """Return the names of the weights and the pooling with other options, for the facts of a study."""
     return {"weights": source, "pooling": pooling, **options}
 
 
 def available_layers(vgg_weights: Weights, layers: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """Choose the layers that the weights reach.
+    """Return the layers that the weights reach, without repetitions.
+
+    Args:
+        vgg_weights: weights of the network.
+        layers: names of the layers.
 
     Returns:
-        those layers, and a sentence for a caption that names the other ones; empty if there are none.
+        The layers that the weights reach, and a sentence for a caption that names the other layers. The
+        sentence is empty if the weights reach all layers.
 
     Raises:
-        ConfigError: the network has no such layer, or the weights reach none of them.
+        ConfigError: the network has no such layer, or the weights reach none of the layers.
     """
     network_layers, reached = layer_names(vgg_weights.network), vgg_weights.layer_names
     if unknown := [layer for layer in layers if layer not in network_layers]:
         raise ConfigError(
-            f"{vgg_weights.network} has no layer {unknown[0]!r}; there are {', '.join(network_layers)}"
+            f"{vgg_weights.network} has no layer {unknown[0]!r}; choose from {', '.join(network_layers)}"
         )
     available = tuple(layer for layer in dict.fromkeys(layers) if layer in reached)
     missing = [layer for layer in layers if layer not in reached]
     if not available:
-        raise ConfigError(f"{vgg_weights.source} stops at {reached[-1]}, below {', '.join(layers)}")
+        raise ConfigError(
+            f"the weights ({vgg_weights.source}) end at {reached[-1]}, below {', '.join(layers)}; give "
+            f"layers up to {reached[-1]}, or other weights"
+        )
     if not missing:
         return available, ""
-    return available, f"Left out, as {vgg_weights.source} stops at {reached[-1]}: {', '.join(missing)}."
+    return available, (
+        f"Layers left out because the weights ({vgg_weights.source}) end at {reached[-1]}: "
+        f"{', '.join(missing)}."
+    )
 
 
 def layer_range(layers: Sequence[str]) -> str:
-    """Name a nested set of layers by its first and last, ``conv1_1 .. conv3_1``."""
+    """Return the name of a nested set of layers: its first and its last layer, ``conv1_1 .. conv3_1``."""
     return layers[0] if len(layers) == 1 else f"{layers[0]} .. {layers[-1]}"

@@ -1,4 +1,4 @@
-"""From images to a style's numbers, the same that a run pulls towards."""
+"""The style extractor: Gram matrices, embeddings and content features of images."""
 
 from __future__ import annotations
 
@@ -28,27 +28,38 @@ IMAGES = tf.TensorSpec([None, None, None, 3], tf.float32)
 
 
 class StyleExtractor:
-    """Gram matrices, an embedding to compare styles by, and content features, of images.
+    """An extractor of Gram matrices, style embeddings and content features of images.
 
-    With the defaults of all options the Gram matrices are those that `tfstyle.stylize` pulls towards.
+    With the default options the Gram matrices of an image are the style targets that `tfstyle.stylize`
+    computes from it.
 
     Args:
-        layers: style layers, by default those of `tfstyle.stylize` with the same weights.
-        weights: a name or file as `tfstyle.network.load_weights` takes it, or `Weights`.
-        pooling, padding, dtype: as `tfstyle.Encoder` takes them.
-        content_layers: of `content`; by default conv4_2 where the weights reach it, else none.
-        views: 1, or 10 to average over the corners, the centre and their mirror images.
-        embedding_size: components of the embedding, or None for whole Gram triangles.
-        size: longest side in pixels to which image files and single images are shrunk.
+        layers: style layers; by default those of `tfstyle.stylize` with the same weights.
+        weights: a name or a file as in `tfstyle.network.load_weights`, or `tfstyle.network.Weights`.
+        pooling, padding, dtype: as in `tfstyle.Encoder`.
+        content_layers: layers of `content`; by default conv4_2 if the weights include it, otherwise none.
+        views: 1, or 10 to average the Gram matrices over crops of the corners and the centre and over their
+            mirror images, see `tfstyle.serving.ten_views`.
+        embedding_size: number of components of the embedding, from 1, or None for the whole upper triangles
+            of the Gram matrices.
+        size: longest side in pixels to which larger image files and single images are shrunk, from 1.
 
     Attributes:
         encoder: the `tfstyle.Encoder`.
-        layers, content_layers: in the network's order.
-        minimum_size: the smallest height and width in pixels that it can look at.
+        layers, content_layers: the layers in the order of the network.
+        views, embedding_size, size: the arguments.
+        minimum_size: smallest height and width in pixels of an image.
 
     Raises:
-        ConfigError: an unknown layer or option.
-        WeightsError: the weights cannot be had, or stop below a layer asked for.
+        ConfigError: a layer is unknown, or an option has a wrong value.
+        WeightsError: the weights cannot be loaded or do not include one of the layers.
+
+    Example:
+        >>> import numpy as np
+        >>> extractor = StyleExtractor(("conv1_1", "conv2_1"), weights="embedded")
+        >>> images = np.random.default_rng(0).random((2, 64, 48, 3), np.float32)
+        >>> {name: tuple(value.shape) for name, value in extractor(images).items()}
+        {'conv1_1': (2, 64, 64), 'conv2_1': (2, 128, 128), 'embedding': (2, 1024)}
     """
 
     def __init__(
@@ -71,13 +82,13 @@ class StyleExtractor:
                 raise ConfigError(f"{name} is {number!r}; it must be a whole number from 1")
         for name, names in {"layers": layers, "content_layers": content_layers}.items():
             if isinstance(names, str):
-                raise ConfigError(f"{name} is {names!r}; give a list of layers")
+                raise ConfigError(f"{name} is the string {names!r}; give a list of layer names")
         loaded = load_weights(weights)
         content, style = default_layers(loaded)
         if content_layers is None:
             content_layers = content if content == CONTENT_LAYERS else ()
         if layers is not None and not layers:
-            raise ConfigError("layers is empty; an extractor needs a style layer")
+            raise ConfigError("layers is empty; give at least one style layer")
         style = style if layers is None else tuple(layers)
         self.encoder = Encoder(
             (*style, *content_layers), loaded, pooling=pooling, padding=padding, dtype=dtype
@@ -88,52 +99,75 @@ class StyleExtractor:
         self.minimum_size = minimum_size(self.encoder, views)
 
     def __call__(self, images: Any) -> dict[str, tf.Tensor]:
-        """The numbers of each image's style.
+        """Compute the Gram matrices and the embedding of each image.
 
         Args:
-            images: a batch, uint8 or floats in 0..1, ``[batch, height, width, 3]``, taken as it is; or
-                one image as `tfstyle.stylize` takes it (a path, a PIL image, an array of three axes),
-                or a list of such, each shrunk to `size` and looked at by itself.
+            images: a batch ``[batch, height, width, 3]`` of uint8, or of floats in 0..1. A batch is not
+                resized. Or one image as in `tfstyle.stylize` (a path, a PIL image, or an array without the
+                batch axis), or a list of such images, which may differ in size. These are shrunk to `size`
+                if they are larger.
 
         Returns:
-            layer -> Gram matrix, float32 ``[batch, N, N]``; ``embedding`` -> float32 ``[batch, size]`` of
-            unit length, see `tfstyle.serving.embedding`. Of one image, `tfstyle.stylize` takes it
-            for a style.
+            layer -> Gram matrix, float32 ``[batch, N, N]``; ``embedding`` -> float32
+            ``[batch, embedding_size]`` of unit length, see `tfstyle.serving.embedding`. The result for one
+            image can stand for a style image in `tfstyle.stylize`.
 
         Raises:
-            ImageError: an image that cannot be read or is too small; an empty batch.
+            ImageError: an image cannot be read or is too small, or there is no image.
         """
         numbers = _stacked([self._style_numbers(batch) for batch in self._batches(images)])
         return StyleNumbers(numbers, self.describe())
 
     def content(self, images: Any) -> dict[str, tf.Tensor]:
-        """Content layer -> features, float32 ``[batch, height / 2^p, width / 2^p, N]``.
+        """Compute the features of the content layers.
 
         Args:
-            images: as above; a list must be of images of one size.
+            images: as in a call of the extractor, but the images of a list must have the same size after
+                shrinking.
+
+        Returns:
+            content layer -> features, float32 ``[batch, height / 2^p, width / 2^p, N]``, where p is the
+            number of pooling layers below the layer. Sizes are rounded down.
 
         Raises:
             ConfigError: the extractor has no content layer.
-            ImageError: as above, or images of several sizes.
+            ImageError: an image cannot be read or is too small, the images differ in size, or there is no
+                image.
         """
         if not self.content_layers:
             raise ConfigError(
-                f"no content layer; choose content_layers, {self.encoder.weights.source} has no default"
+                "the extractor has no content layer; give content_layers (the default is "
+                f"{CONTENT_LAYERS[0]} if the weights include it, and these are {self.encoder.weights.source})"
             )
         return _stacked([self._content_features(batch) for batch in self._batches(images)])
 
     def style(self, image: Any, name: str = "") -> Style:
-        """One image's style at every size that a run from coarse to fine needs, for `tfstyle.stylize`.
+        """Compute the Gram matrices of one image at several sizes, for `tfstyle.stylize`.
 
-        A run of the same `size` has the same targets with it as with the image, up to the precision of
-        either. At other sizes it takes the nearest that is here, and says so if none is near.
+        The result can stand for a style image. It has the Gram matrices of the image at its full size, at
+        half of it, at a quarter, and so on. In a run with the same `size` the style targets are those of the
+        image itself, up to the precision of the computation. A run with another `size` takes the Gram
+        matrices of the nearest of these sizes, and logs a warning if none of them is close.
 
         Args:
-            image: a path, a PIL image or an array, shrunk to `size`.
-            name: by default the file's.
+            image: a path, a PIL image or an array; it is shrunk to `size` if it is larger.
+            name: name of the style; by default the name of the file, or empty if the image is not a file.
+
+        Returns:
+            The style. `tfstyle.Style.save` writes it to a file.
 
         Raises:
-            ImageError: it cannot be read or is too small.
+            ImageError: the image cannot be read or is too small.
+
+        Example:
+            >>> import numpy as np
+            >>> extractor = StyleExtractor(("conv1_1", "conv2_1"), weights="embedded")
+            >>> image = np.random.default_rng(0).random((64, 48, 3), np.float32)
+            >>> style = extractor.style(image, name="noise")
+            >>> style.size, sorted(style.levels[0])
+            (64, ['conv1_1', 'conv2_1'])
+            >>> extractor.minimum_size, len(style.levels)  # the last level is 4 pixels wide
+            (4, 5)
         """
         original = load(image)
         style_image = original.fitted(self.size)
@@ -152,7 +186,13 @@ class StyleExtractor:
         )
 
     def describe(self) -> dict[str, str]:
-        """What the Gram matrices depend on, as `tfstyle.Style.made_with` has it."""
+        """Return the encoder's options, digests of its weights, and the number of views.
+
+        The Gram matrices depend on these values. `tfstyle.Style.made_with` stores them.
+
+        Returns:
+            Name -> value, both strings.
+        """
         source = {"source": self.encoder.weights.source, "views": str(self.views)}
         return {**describe_encoder(self.encoder, self.layers), **source}
 
@@ -169,21 +209,32 @@ class StyleExtractor:
         """Write a SavedModel for TensorFlow Serving, ``path/name/version/``.
 
         Args:
-            path: the folder of models; made if it is not there.
-            name: of the model.
-            version: a positive number, by default one more than the highest there.
-            precision: how weights are stored: float32; float16, in half the space, computing in float32;
-                or bfloat16, in half the space and computing so, for processors that have it.
-            limits: what a request may ask for, by default `tfstyle.serving.Limits()`.
-            overwrite: replace that version if it is there.
+            path: the folder of models; it is created if it does not exist.
+            name: name of the model: letters, digits, ``_``, ``-`` and ``.``.
+            version: version of the model, from 1; by default the highest existing version + 1.
+            precision: data type of the stored weights: ``float32``; ``float16``, which takes half the space
+                and computes in float32; or ``bfloat16``, which takes half the space and computes in bfloat16,
+                for processors with bfloat16 instructions.
+            limits: limits of a request; by default `tfstyle.serving.Limits()`.
+            overwrite: replace an existing version.
 
         Returns:
-            The folder of that version.
+            The folder of the version.
 
         Raises:
-            ConfigError: a name, version, precision, size or limit that cannot be.
-            OutputError: it cannot be written there, or is there already.
-            RunError: writing failed half way; nothing is left behind.
+            ConfigError: the name, version, precision, size or a limit has a wrong value.
+            OutputError: the folder cannot be written, or the version exists and ``overwrite`` is False.
+            RunError: writing failed. No part of the version is left, and an existing version is unchanged.
+
+        Example:
+            >>> extractor = StyleExtractor(
+            ...     ("conv1_1", "conv2_1"), weights="embedded", content_layers=("conv2_2",)
+            ... )
+            >>> extractor.export("models").as_posix()
+            'models/tfstyle/1'
+            >>> import tensorflow as tf
+            >>> sorted(tf.saved_model.load("models/tfstyle/1").signatures)
+            ['content', 'encoded', 'serving_default', 'stylize']
         """
         signatures = Signatures(
             self.encoder,
@@ -205,8 +256,8 @@ class StyleExtractor:
         )
         if not self.content_layers:
             log.warning(
-                "left out the signatures content and stylize: no content layers (--content-layers) given; "
-                "the default is %s where the weights have it, and these are %s",
+                "left out the signatures content and stylize, which need content layers: give content_layers "
+                "(--content-layers); the default is %s if the weights include it, and these are %s",
                 CONTENT_LAYERS[0], self.encoder.weights.source,
             )  # fmt: skip
         return written
@@ -239,7 +290,7 @@ class StyleExtractor:
             return
         sources = images if isinstance(images, (list, tuple)) else [images]
         if not sources:
-            raise ImageError("no image: the list is empty")
+            raise ImageError("the list of images is empty; give at least one image")
         for source in sources:
             yield self._checked(tf.constant(load(source).fitted(self.size).on_white()[None]))
 
@@ -247,11 +298,11 @@ class StyleExtractor:
         batch, height, width, channels = images.shape
         if channels != 3 or batch == 0:
             raise ImageError(
-                f"images have shape {images.shape}; expected [batch, height, width, 3], batch above 0"
+                f"images have shape {images.shape}; expected [batch, height, width, 3] with a batch from 1"
             )
         if min(height, width) < self.minimum_size:
             raise ImageError(
-                f"an image is {width} x {height} pixels; at least {self.minimum_size} a side are needed"
+                f"an image is {width} x {height} pixels; the layers need at least {self.minimum_size} a side"
             )
         return images
 
@@ -261,13 +312,15 @@ def _zero_to_one(pixels: tf.Tensor) -> tf.Tensor:
         return tf.cast(pixels, tf.float32) / 255.0
     if not pixels.dtype.is_floating:
         raise ImageError(f"images are {pixels.dtype.name}; expected uint8, or floats in 0..1")
-    if not bool(tf.reduce_all((pixels >= 0) & (pixels <= 1))):  # false of NaN too
-        raise ImageError("floating-point images hold values outside 0..1")
+    if not bool(tf.reduce_all((pixels >= 0) & (pixels <= 1))):  # also False if a pixel is NaN
+        raise ImageError("images of floats have values outside 0..1; divide them by 255 or clip them")
     return tf.cast(pixels, tf.float32)
 
 
 def _stacked(parts: Sequence[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
     shapes = {tuple(next(iter(part.values())).shape[1:]) for part in parts}
     if len(shapes) > 1:
-        raise ImageError("content features of images of several sizes do not stack; give one size")
+        raise ImageError(
+            "content features need images of the same size; resize the images or pass them singly"
+        )
     return {name: tf.concat([part[name] for part in parts], 0) for name in parts[0]}

@@ -1,4 +1,4 @@
-"""`tfstyle.stylize` with its default options inside one graph, for the exported model."""
+"""Style transfer with the default options of `tfstyle.stylize` inside one graph, for the exported model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfstyle.losses import Objective, balanced_normalization, shares
 from tfstyle.optim import lbfgs, make_step
 from tfstyle.serving.decoding import resize_in_graph
 
-MOST_SCALES = 12  # far more than the largest image that a request can have
+MOST_SCALES = 12  # far more than the largest possible image of a request needs
 
 
 def stylize_objective(
@@ -21,7 +21,15 @@ def stylize_objective(
     content_layers: Sequence[str],
     style_layers: Sequence[str],
 ) -> Objective:
-    """The objective of a run with default options."""
+    """Return the objective of a run with the default options.
+
+    Args:
+        features: images -> dict of layer -> features ``[batch, h, w, N]``.
+        content_layers, style_layers: names of the layers; the layers of each kind have equal weights.
+
+    Returns:
+        The objective, for `stylize_in_graph`.
+    """
     defaults = StyleConfig()
     return Objective(
         features,
@@ -37,19 +45,21 @@ def stylize_objective(
 def stylize_in_graph(
     objective: Objective, content: tf.Tensor, *, style: tf.Tensor, steps: tf.Tensor, minimum: int
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Run the step of `tfstyle.stylize` with L-BFGS, coarse to fine, in two nested loops of the graph.
+    """Run the optimisation of `tfstyle.stylize`, coarse to fine, in two nested loops of the graph.
+
+    The optimiser is L-BFGS and the initial image is the content image.
 
     Args:
-        objective: of `stylize_objective`.
-        content, style: float32 ``[1, height, width, 3]`` in 0..1.
-        steps: int32 scalar, iterations per scale.
-        minimum: least pixels a side of any scale.
+        objective: the objective that `stylize_objective` returns.
+        content, style: float32 ``[1, height, width, 3]`` in 0..1; the two may differ in size.
+        steps: int32 scalar, the number of iterations per scale.
+        minimum: smallest height and width in pixels of a scale.
 
     Returns:
-        the image, of the content's shape, and its last loss, a scalar.
+        The image, float32 of the content image's shape, and the total loss of the last iteration, a scalar.
     """
     optimizer = lbfgs(StyleConfig().lbfgs_history)
-    step = make_step(objective, optimizer, compile="eager")  # part of this graph, not a graph of its own
+    step = make_step(objective, optimizer, compile="eager")  # this function is traced into a graph already
     full = tf.cast(tf.shape(content)[1:3], tf.float32)
     style_longest = tf.cast(tf.reduce_max(tf.shape(style)[1:3]), tf.float32)
     style = _shrunk(style, tf.reduce_max(full) / style_longest, float(minimum))
@@ -82,15 +92,16 @@ def stylize_in_graph(
 
 
 def _shrunk(images: tf.Tensor, factor: tf.Tensor, minimum: float) -> tf.Tensor:
-    """As `tfstyle.images.ImageArray.shrunk`, inside a graph; a factor above 1 changes nothing."""
+    """Shrink images as `tfstyle.images.ImageArray.shrunk` does; a factor above 1 changes nothing."""
     sizes = tf.cast(tf.shape(images)[1:3], tf.float32)
     allowed = tf.minimum(1.0, tf.maximum(factor, minimum / tf.reduce_min(sizes)))
     return resize_in_graph(images, tf.cast(tf.maximum(tf.round(sizes * allowed), 1.0), tf.int32))
 
 
 def _scale_count(full: tf.Tensor, minimum: float) -> tf.Tensor:
-    """How many sizes `tfstyle.run.scale_shapes` has for a height and width, inside a graph."""
-    # Constants, as a graph's own powers of two are off in the last digit, and here equality counts.
+    """Return the number of scales that `tfstyle.run.scale_shapes` gives for ``full``, height and width."""
+    # The powers of two are constants because powers computed in the graph are off in the last digit, and the
+    # comparisons below must be exact.
     factors = tf.constant([0.5**k for k in range(MOST_SCALES)])
     fits = tf.reduce_min(tf.round(full * factors[:, None]), 1) >= minimum
     min_scale = tf.minimum(float(StyleConfig().min_scale), tf.reduce_max(full))

@@ -1,4 +1,4 @@
-"""What is kept of an image's features: Gram matrices, and a vector of them. Pure functions of tensors."""
+"""Gram matrices of an image's features and the embedding computed from them. Pure functions of tensors."""
 
 from __future__ import annotations
 
@@ -11,24 +11,35 @@ from tfstyle.losses import gram_matrix
 
 
 def embedding(grams: Sequence[tf.Tensor], size: int | None = 1024) -> tf.Tensor:
-    """One vector of unit length per image, to compare styles by their inner products.
+    """Compute one vector of unit length per image; the inner product of two vectors compares two styles.
 
-    Each layer's Gram matrix is scaled to unit Frobenius norm, so that no layer drowns another. The inner
-    product of two embeddings is then the mean over layers of ``<G, H> / (|G| |H|)``: exactly, where
-    ``size`` is None and the vector holds the upper triangles (those off the diagonal times √2), and about
-    so, with an error of some 1/√size, where they are projected by tensor sketches: the entry ij is added,
-    with a random sign ``s_i t_j``, to the component ``(h_i + k_j) mod size``. The signs and places are
-    fixed by the layer's number and the size.
+    Each layer's Gram matrix is scaled to unit Frobenius norm, so that all layers have the same weight. The
+    inner product of two embeddings is then the mean over layers of ``<G, H> / (|G| |H|)``.
+
+    With ``size=None`` this holds exactly: the vector contains the upper triangle of each matrix, with the
+    entries off the diagonal multiplied by √2. Otherwise it holds approximately, with an error of about
+    1/√size: each matrix is projected by a tensor sketch, which adds the entry ij, multiplied by a random
+    sign ``s_i t_j``, to the component ``(h_i + k_j) mod size``. The signs s, t and the positions h, k come
+    from a random generator that is seeded with the position of the layer in ``grams``, its number of
+    channels and ``size``, so that they are the same in every call.
 
     Args:
-        grams: one tensor ``[batch, N, N]`` of `gram_matrix` per layer.
-        size: components of the vector, or None for all of every triangle.
+        grams: one tensor ``[batch, N, N]`` of `tfstyle.gram_matrix` per layer.
+        size: number of components of the vector, or None for the whole triangles.
 
     Returns:
-        float32 ``[batch, size]``.
+        float32 ``[batch, size]``; with ``size=None`` ``[batch, Σ N (N + 1) / 2]``, the sum over layers.
+        The embedding of Gram matrices that are all zero is zero.
 
     Reference: Pham, Pagh 2013, Fast and Scalable Polynomial Kernels via Explicit Feature Maps; Gao et
     al. 2016, Compact Bilinear Pooling, arXiv 1511.06062, section 3.
+
+    Example:
+        >>> features = tf.random.uniform([2, 8, 8, 16])
+        >>> embedding([gram_matrix(features)], size=64).shape
+        TensorShape([2, 64])
+        >>> embedding([gram_matrix(features)], size=None).shape  # 16 x 17 / 2
+        TensorShape([2, 136])
     """
     scaled = [tf.math.divide_no_nan(g, tf.norm(g, axis=(1, 2), keepdims=True)) for g in grams]
     if size is None:
@@ -39,7 +50,7 @@ def embedding(grams: Sequence[tf.Tensor], size: int | None = 1024) -> tf.Tensor:
 
 
 def _upper_triangle(gram: tf.Tensor) -> tf.Tensor:
-    """``[batch, N (N + 1) / 2]`` whose inner products are those of the symmetric ``[batch, N, N]``."""
+    """Return vectors ``[batch, N (N + 1) / 2]`` with the inner products of symmetric ``[batch, N, N]``."""
     rows, columns = np.triu_indices(gram.shape[-1])
     factor = np.where(rows == columns, 1, np.sqrt(2)).astype(np.float32)
     flat = tf.reshape(gram, [tf.shape(gram)[0], gram.shape[-1] ** 2])
@@ -47,28 +58,36 @@ def _upper_triangle(gram: tf.Tensor) -> tf.Tensor:
 
 
 def _tensor_sketch(gram: tf.Tensor, size: int, seed: int) -> tf.Tensor:
+    """Project matrices ``[batch, N, N]`` to vectors ``[batch, size]``, as `embedding` describes."""
     channels = gram.shape[-1]
     generator = np.random.default_rng([seed, channels, size])
-    places = generator.integers(size, size=(2, channels)).astype(np.int32)
+    positions = generator.integers(size, size=(2, channels)).astype(np.int32)
     signs = generator.choice([-1.0, 1.0], (2, channels)).astype(np.float32)
-    # As small constants, from which the graph makes the large ones: an exported model stays small.
-    place = (tf.constant(places[0])[:, None] + tf.constant(places[1])) % size
+    # The constants are of size N. The graph computes those of size N² from them, so that the exported model
+    # stays small.
+    component = (tf.constant(positions[0])[:, None] + tf.constant(positions[1])) % size
     signed = gram * tf.constant(signs[0])[:, None] * tf.constant(signs[1])
     entries = tf.transpose(tf.reshape(signed, [tf.shape(gram)[0], channels**2]))
-    return tf.transpose(tf.math.unsorted_segment_sum(entries, tf.reshape(place, [-1]), size))
+    return tf.transpose(tf.math.unsorted_segment_sum(entries, tf.reshape(component, [-1]), size))
 
 
 def ten_views(images: tf.Tensor) -> tf.Tensor:
-    """The four corners and the centre, 7/8 of each side, and their mirror images.
+    """Crop the four corners and the centre of images, and add the mirror images of these five crops.
+
+    Each side of a crop is 7/8 of the side of the image.
 
     Args:
         images: ``[batch, height, width, 3]``.
 
     Returns:
-        ``[10 batch, 7 height / 8, 7 width / 8, 3]``, sizes rounded down; image i's views are i, i +
-        batch, i + 2 batch, ...
+        ``[10 batch, 7 height / 8, 7 width / 8, 3]``, with sizes rounded down. The views of image i are at
+        the indices i, i + batch, i + 2 batch, ...
 
-    Reference: Krizhevsky, Sutskever, Hinton 2012, section 4.1, who take 224 of 256 pixels.
+    Reference: Krizhevsky, Sutskever, Hinton 2012, section 4.1, who crop 224 of 256 pixels.
+
+    Example:
+        >>> ten_views(tf.zeros([2, 64, 48, 3])).shape
+        TensorShape([20, 56, 42, 3])
     """
     shape = tf.shape(images)
     height, width = 7 * shape[1] // 8, 7 * shape[2] // 8
@@ -86,17 +105,17 @@ def style_numbers(
     embedding_size: int | None = 1024,
     views: int = 1,
 ) -> dict[str, tf.Tensor]:
-    """The Gram matrix of each layer, and the `embedding` of them all.
+    """Compute the Gram matrix of each layer, and the `embedding` of all of them.
 
     Args:
-        encoder: a function from images to features by layer.
+        encoder: images -> dict of layer -> features ``[batch, h, w, N]``.
         images: float32 ``[batch, height, width, 3]`` in 0..1.
-        layers: whose features are summarised.
-        embedding_size: as `embedding` takes it.
-        views: 1, or 10 for the mean over `ten_views`.
+        layers: names of the layers whose Gram matrices are computed.
+        embedding_size: number of components of the embedding, or None for the whole triangles.
+        views: 1 for the images themselves, or 10 for the mean of the Gram matrices over `ten_views`.
 
     Returns:
-        layer -> float32 ``[batch, N, N]``; ``embedding`` -> float32 ``[batch, size]``.
+        layer -> Gram matrix, float32 ``[batch, N, N]``; ``embedding`` -> float32 ``[batch, embedding_size]``.
     """
 
     def gram_matrices(batch: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -105,12 +124,12 @@ def style_numbers(
 
     if views == 1:
         grams = gram_matrices(images)
-    else:  # one after the other: ten views take no more memory than one
+    else:  # One view at a time, so that ten views need no more memory than one.
         crops, batch = ten_views(images), tf.shape(images)[0]
 
         def add(i: tf.Tensor, sums: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-            more = gram_matrices(crops[i * batch : (i + 1) * batch])
-            return i + 1, {layer: sums[layer] + more[layer] for layer in layers}
+            view_grams = gram_matrices(crops[i * batch : (i + 1) * batch])
+            return i + 1, {layer: sums[layer] + view_grams[layer] for layer in layers}
 
         first = gram_matrices(crops[:batch])
         shapes = {layer: tf.TensorShape([None, *gram.shape[1:]]) for layer, gram in first.items()}

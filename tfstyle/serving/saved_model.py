@@ -1,4 +1,4 @@
-"""Writing a SavedModel as TensorFlow Serving wants it: versions, warm-up requests, the weights' licence."""
+"""Writing a SavedModel for TensorFlow Serving, with warm-up requests, a contract and the weights' licence."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from tfstyle.files import check_model_name, make_folder
 from tfstyle.network import EMBEDDED
 from tfstyle.serving.signatures import Signatures
 
-#: Files beside the graph, which TensorFlow Serving does not read, but for the warm-up requests.
+#: Folder and names of the files beside the graph. TensorFlow Serving reads only the warm-up requests.
 EXTRA = "assets.extra"
 WARMUP = "tf_serving_warmup_requests"
 CONTRACT = "tfstyle.json"
 LICENCE = "WEIGHTS.md"
-WARMUP_SIDE = 64  # pixels
+WARMUP_SIDE = 64  # height and width of the image in the warm-up requests, in pixels
 IMAGENET_LICENCE = """\
 The weights are VGG-19's, by Karen Simonyan and Andrew Zisserman, Visual Geometry Group, University of Oxford
 (https://www.robots.ox.ac.uk/~vgg/research/very_deep/), as converted for Keras, under the Creative Commons
 Attribution 4.0 licence (https://creativecommons.org/licenses/by/4.0/).
 """
-#: `Weights.digests` of VGG-19's own conv1_1, in float32 and as `Weights.save` halves it. A file of the
-#: lower layers only, or with other layers above them, is under their licence too.
+#: `Weights.digests` of conv1_1 of VGG-19's ImageNet weights, as float32 and as float16 of `Weights.save`. A
+#: file that has only some of their lower layers, or other layers above these, falls under their licence too.
 GENUINE = ("c68eefa00d6af917", "cca05196902f5a58")
 
 
@@ -46,14 +46,21 @@ def write_saved_model(
     made_with: Mapping[str, Any],
     overwrite: bool,
 ) -> Path:
-    """Write ``path/name/version/``, whole or not at all.
+    """Write the folder ``path/name/version/``, completely or not at all.
 
     Args:
-        path, name, version, overwrite: as `tfstyle.StyleExtractor.export`.
+        path, name, version, overwrite: as in `tfstyle.StyleExtractor.export`.
         signatures: the functions of the model.
-        made_with: what describes the encoder, for the model's contract.
+        made_with: description of the encoder for the model's contract, as `tfstyle.StyleExtractor.describe`
+            returns it.
 
-    Returns, Raises: as `tfstyle.StyleExtractor.export`.
+    Returns:
+        The folder of the version.
+
+    Raises:
+        ConfigError: the name or the version has a wrong value.
+        OutputError: the folder cannot be written, or the version exists and ``overwrite`` is False.
+        RunError: writing failed. No part of the version is left, and an existing version is unchanged.
     """
     check_model_name(name)
     if version is not None and (not isinstance(version, int) or version < 1):
@@ -68,11 +75,11 @@ def write_saved_model(
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {target}: no permission to write in {folder}")
-    # TensorFlow Serving looks at folders whose name is a number, and so never at half a model.
+    # TensorFlow Serving reads only folders whose name is a number, and so never an incomplete model.
     temporary, replaced = (folder / f".{doing}-{version}-{os.getpid()}" for doing in ("writing", "replaced"))
     try:
         functions = signatures.functions()
-        with _without_notes(tf.get_logger()):  # they name the temporary folder
+        with _without_notes(tf.get_logger()):  # TensorFlow's notes name the temporary folder
             tf.saved_model.save(signatures, str(temporary), functions)
         _write_extra(temporary / EXTRA, name, functions, signatures, made_with)
         if target.exists():
@@ -90,6 +97,7 @@ def write_saved_model(
 
 @contextlib.contextmanager
 def _without_notes(logger: logging.Logger) -> Iterator[None]:
+    """Suppress the messages of a logger below the level of warnings."""
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
@@ -99,7 +107,17 @@ def _without_notes(logger: logging.Logger) -> Iterator[None]:
 
 
 def contract(name: str, functions: Mapping[str, Any], *, signatures: Signatures) -> dict[str, Any]:
-    """What a client must know, as plain values: signatures with types, shapes and ranges, and the limits."""
+    """Return what a client must know about a model, as values that JSON can store.
+
+    Args:
+        name: name of the model.
+        functions: name of a signature -> concrete function, as `Signatures.functions` returns it.
+        signatures: the module that the functions belong to.
+
+    Returns:
+        The name and the settings of the model, the limits of a request, and for each signature the data type,
+        the shape and the meaning of each input and output. An unknown length of a shape is -1.
+    """
     described: dict[str, Any] = {}
     for key, function in functions.items():
         inputs, outputs = input_specs(function), function.structured_outputs
@@ -115,7 +133,7 @@ def contract(name: str, functions: Mapping[str, Any], *, signatures: Signatures)
 
 
 def input_specs(function: Any) -> dict[str, tf.TensorSpec]:
-    """Name -> type and shape of a concrete function's inputs."""
+    """Return name -> data type and shape of a concrete function's inputs."""
     return {spec.name: spec for spec in tf.nest.flatten(function.structured_input_signature)}
 
 
@@ -124,29 +142,32 @@ def _tensor(spec: tf.TensorSpec) -> dict[str, Any]:
 
 
 def _holds(signature: str, name: str, signatures: Signatures) -> str:
-    """What a tensor means, and within which range it lies."""
+    """Return what a tensor means and in which range its values lie."""
     limits, minimum = signatures.limits, signatures.minimum_size
     max_stylized = min(limits.max_batch, limits.stylize_max_batch)
     pixels = f"sRGB, 0..255, at least {minimum} pixels a side, at most {{}} in all"
     if (signature, name) == ("encoded", "images"):
         return (
-            "the bytes of JPEG, PNG, BMP (24 or 32 bits per pixel), GIF (its first frame, which must fill "
-            "its screen) or, where the server's TensorFlow reads it, still WebP files, each of at most "
-            f"{limits.max_file_bytes} bytes and {limits.max_pixels} pixels, and resized to {signatures.size} "
-            f"on its longest side; at least {minimum} pixels a side before and after; EXIF orientation, "
-            "colour profile and transparency are not read"
+            "the bytes of JPEG, PNG, BMP (24 or 32 bits per pixel) or GIF files (the first frame, which must "
+            "fill the screen), or of still WebP files if the server's TensorFlow reads them; each of at most "
+            f"{limits.max_file_bytes} bytes and {limits.max_pixels} pixels; resized to {signatures.size} "
+            f"pixels on the longest side; at least {minimum} pixels a side before and after resizing; EXIF "
+            "orientation, colour profile and transparency are ignored"
         )
     words = {
-        "images": pixels.format(limits.max_pixels) + (" of the batch" if signature == "content" else ""),
-        "content": f"at most {max_stylized} images; {pixels.format(limits.stylize_max_pixels)}",
-        "style": f"as content, and as many images; {pixels.format(limits.stylize_max_pixels)}",
-        "steps": f"iterations per scale for each image of content, 1..{limits.stylize_max_steps}",
-        "image": "sRGB, 0..255, the content painted in the style",
-        "loss": "total, as tfstyle.stylize has it at the last iteration",
-        "embedding": "unit length; inner products compare styles",
+        "images": pixels.format(limits.max_pixels)
+        + (" images of a request" if signature == "content" else ""),
+        "content": f"content images, at most {max_stylized}; {pixels.format(limits.stylize_max_pixels)}",
+        "style": f"a style image for each content image; {pixels.format(limits.stylize_max_pixels)}",
+        "steps": f"number of iterations per scale for each content image, 1..{limits.stylize_max_steps}",
+        "image": "sRGB, 0..255, the content image in the style of the style image",
+        "loss": "total loss of the last iteration, as in tfstyle.stylize",
+        "embedding": "a vector of unit length; the inner product of two embeddings compares two styles",
     }
     return words.get(name) or (
-        "features after the ReLU, 0 and above" if signature == "content" else "Gram matrix, FᵀF / positions"
+        "features after the ReLU, at least 0"
+        if signature == "content"
+        else "Gram matrix, FᵀF / number of positions"
     )
 
 
@@ -157,6 +178,7 @@ def _write_extra(
     signatures: Signatures,
     made_with: Mapping[str, Any],
 ) -> None:
+    """Write the contract, the licence and the warm-up requests into a new folder."""
     folder.mkdir()
     described = {
         **contract(name, functions, signatures=signatures),
@@ -173,27 +195,28 @@ def _write_extra(
 
 
 def _licence(signatures: Signatures) -> str:
+    """Return the text about the licence of the model's weights."""
     weights = signatures.weights
     if weights.source == "imagenet":
         return IMAGENET_LICENCE
     if weights.source == "embedded":
         return EMBEDDED.with_name("PROVENANCE.md").read_text(encoding="utf-8")
     if weights.source == "random":
-        return "The weights are seeded random numbers, which need no licence.\n"
+        return "The weights are random numbers from a seeded generator and need no licence.\n"
     file = f"{weights.source}, SHA-256 {weights.sha256 or 'not known'}"
     if weights.digests.get("conv1_1") in GENUINE:
         return (
-            f"{IMAGENET_LICENCE}\nThey were read from {file}. Layers of it that are not VGG-19's have the "
-            "licence of whoever made them.\n"
+            f"{IMAGENET_LICENCE}\nThey were read from {file}. Layers of this file that are not VGG-19's have "
+            "the licence of their authors.\n"
         )
-    note = weights.note or "their licence is that of whoever made them"
+    note = weights.note or "they have the licence of their authors"
     return f"The weights are those of {file}: {note}.\n"
 
 
 def warmup_inputs(
     functions: Mapping[str, Any], signatures: Signatures
 ) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """One small request for each signature."""
+    """Yield the name of each signature and the inputs of a small request to it, within the limits."""
     limits = signatures.limits
     allowed = math.isqrt(min(limits.max_pixels, limits.stylize_max_pixels))
     side = max(min(WARMUP_SIDE, allowed), signatures.minimum_size)
@@ -209,10 +232,15 @@ def warmup_inputs(
 
 
 def prediction_log(model: str, signature: str, *, inputs: Mapping[str, np.ndarray]) -> bytes:
-    """A serialised ``tensorflow.serving.PredictionLog`` of one request.
+    """Return a serialised ``tensorflow.serving.PredictionLog`` with one request.
 
-    Written field by field, because the package that has its class, tensorflow-serving-api, is tied to one
-    version of TensorFlow each. Numbers are those of the fields.
+    The fields are written one by one because the package with the generated class, tensorflow-serving-api,
+    requires one particular version of TensorFlow. The numbers in the code are field numbers.
+
+    Args:
+        model: name of the model.
+        signature: name of the signature.
+        inputs: name -> array, or array of bytes objects.
 
     Reference: prediction_log.proto, predict.proto and model.proto of TensorFlow Serving.
     """
@@ -225,10 +253,11 @@ def prediction_log(model: str, signature: str, *, inputs: Mapping[str, np.ndarra
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    """A length-delimited field of a protocol buffer."""
+    """Return a length-delimited field of a protocol buffer."""
     return _varint(number << 3 | 2) + _varint(len(payload)) + payload
 
 
 def _varint(number: int) -> bytes:
+    """Return a non-negative number as a protocol buffer's varint: seven bits per byte, the lowest first."""
     low, rest = number & 127, number >> 7
     return bytes([low | 128]) + _varint(rest) if rest else bytes([low])

@@ -1,7 +1,8 @@
-"""The functions that an exported model offers, with their checks, as one `tf.Module` of raw values.
+"""The signatures of an exported model and the checks of their inputs, as one `tf.Module`.
 
-No Keras object is tracked: a graph session, which TensorFlow Serving uses, would not find its variables.
-Nothing is kept between requests. Each check names its limit and comes before the memory is taken.
+The module holds the weights as plain TensorFlow variables and no Keras object, because a graph session, in
+which TensorFlow Serving runs a model, does not find the variables of a Keras object. No state is kept between
+requests. Each check fails before memory for the request is allocated, with a message that names the limit.
 """
 
 from __future__ import annotations
@@ -20,25 +21,29 @@ from tfstyle.serving.graph_transfer import stylize_in_graph, stylize_objective
 from tfstyle.serving.numbers import style_numbers
 
 Tensors = dict[str, tf.Tensor]
-#: How weights are stored -> what the encoder computes in.
+#: Data type of the stored weights -> data type in which the encoder computes.
 PRECISIONS = {"float32": "float32", "float16": "float32", "bfloat16": "bfloat16"}
-PIXELS_AT_ONCE = 2**20  # of a batch; a larger batch is encoded in parts
+PIXELS_AT_ONCE = 2**20  # pixels that are encoded at once; a batch of more pixels is encoded in parts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one request may ask for.
+    """Limits of one request to an exported model. Each is a whole number from 1.
 
     Attributes:
-        max_pixels: of each image.
-        max_batch: images.
-        stylize_max_pixels: of the content and of the style image in ``stylize``.
-        stylize_max_steps: per scale in ``stylize``.
-        stylize_max_batch: images in ``stylize``.
-        max_file_bytes: of each file in ``encoded``.
+        max_pixels: maximum number of pixels of an image, and in ``content`` of all images of a request.
+        max_batch: maximum number of images in a request.
+        stylize_max_pixels: maximum number of pixels of a content or style image in ``stylize``.
+        stylize_max_steps: maximum number of iterations per scale in ``stylize``.
+        stylize_max_batch: maximum number of images in a request to ``stylize``.
+        max_file_bytes: maximum size in bytes of a file in ``encoded``.
 
     Raises:
-        ConfigError: one is not a positive whole number.
+        ConfigError: a limit is not a whole number from 1.
+
+    Example:
+        >>> Limits(max_batch=8).max_batch
+        8
     """
 
     max_pixels: int = 2**22
@@ -55,18 +60,25 @@ class Limits:
 
 
 class Signatures(tf.Module):
-    """The weights of an encoder, once, and the functions over them.
+    """One copy of an encoder's weights and the functions of an exported model that use them.
 
     Args:
-        encoder: whose weights and layers are taken.
-        style_layers, content_layers: what ``serving_default`` and ``encoded``, and ``content``, give.
-        embedding_size, views: as `tfstyle.serving.style_numbers` takes them.
-        size: longest side that ``encoded`` brings each image to.
-        precision: of the stored weights, one of `PRECISIONS`.
-        limits: what a request may ask for.
+        encoder: the encoder whose weights, pooling and padding the model takes.
+        style_layers: layers of the Gram matrices that ``serving_default`` and ``encoded`` return.
+        content_layers: layers of the features that ``content`` returns. Without any, the model has neither
+            ``content`` nor ``stylize``.
+        embedding_size, views: as in `tfstyle.serving.style_numbers`.
+        size: longest side in pixels to which ``encoded`` resizes each image.
+        precision: data type of the stored weights, one of `PRECISIONS`.
+        limits: limits of a request.
+
+    Attributes:
+        size, limits: the arguments.
+        minimum_size: smallest height and width in pixels of an image.
+        weights: the encoder's `tfstyle.network.Weights`.
 
     Raises:
-        ConfigError: no such precision; a size, or a limit, that no image can meet.
+        ConfigError: the precision is unknown, or the size or a limit is too small for any image.
     """
 
     def __init__(
@@ -92,11 +104,11 @@ class Signatures(tf.Module):
             padding=encoder.padding,
             dtype=PRECISIONS[precision],
         )
-        # One graph function, that all signatures call: the model is small and quick to load.
+        # All signatures call the same graph function, so that the model is small and loads quickly.
         images = tf.TensorSpec([None, None, None, 3], tf.float32)
         values = [tf.TensorSpec(v.shape, tf.float32) for v in stored.model.variables]
         features = tf.function(stored.features, input_signature=[images, values], autograph=False)
-        # Reached through a lambda, and so out of sight: what a tf.Module has for an attribute it tracks.
+        # The lambda hides the function from tf.Module, which would track it and with it the Keras model.
         self._features: Callable[..., Mapping[str, tf.Tensor]] = lambda images, values: features(
             images, values
         )
@@ -111,14 +123,17 @@ class Signatures(tf.Module):
         for name in ("max_pixels", "stylize_max_pixels"):
             if getattr(limits, name) < self.minimum_size**2:
                 raise ConfigError(
-                    f"{name} is {getattr(limits, name)}; these layers need {self.minimum_size} pixels a side"
+                    f"{name} is {getattr(limits, name)}; it must be at least {self.minimum_size**2}, since "
+                    f"the layers need images of at least {self.minimum_size} pixels a side"
                 )
         if size < self.minimum_size:
-            raise ConfigError(f"size is {size}; these layers need {self.minimum_size} pixels a side")
+            raise ConfigError(
+                f"size is {size}; it must be at least {self.minimum_size} pixels with these layers"
+            )
         self.weights = encoder.weights
 
     def settings(self) -> dict[str, Any]:
-        """What the functions were made with, as plain values."""
+        """Return the options of the model and its limits, as values that JSON can store."""
         return {
             "precision": self._precision,
             "views": self._views,
@@ -129,16 +144,22 @@ class Signatures(tf.Module):
         }
 
     def functions(self) -> dict[str, Any]:
-        """Signature's name -> concrete function."""
+        """Trace the functions of the model.
+
+        Returns:
+            Name of the signature -> concrete function. ``serving_default`` takes pixels and ``encoded`` takes
+            image files; both return Gram matrices and embeddings. With content layers there are also
+            ``content``, which returns features, and ``stylize``, which transfers a style.
+        """
         pixels = [None, None, None, 3]
         signatures: dict[str, tuple[Callable[..., Tensors], dict[str, tf.TensorSpec]]] = {
             "serving_default": (self._default, {"images": tf.TensorSpec(pixels, tf.uint8)}),
             "encoded": (self._encoded, {"images": tf.TensorSpec([None], tf.string)}),
         }
         if self._content_layers:
-            two = {name: tf.TensorSpec(pixels, tf.uint8) for name in ("content", "style")}
+            image_pair = {name: tf.TensorSpec(pixels, tf.uint8) for name in ("content", "style")}
             signatures["content"] = (self._content, {"images": tf.TensorSpec(pixels, tf.uint8)})
-            signatures["stylize"] = (self._stylize, {**two, "steps": tf.TensorSpec([None], tf.int32)})
+            signatures["stylize"] = (self._stylize, {**image_pair, "steps": tf.TensorSpec([None], tf.int32)})
         return {
             name: tf.function(function, autograph=False).get_concrete_function(**specs)
             for name, (function, specs) in signatures.items()
@@ -156,7 +177,7 @@ class Signatures(tf.Module):
     def _encoded(self, images: tf.Tensor) -> Tensors:
         with tf.control_dependencies([self._check_batch(tf.shape(images)[0])]):
             images = tf.identity(images)
-        # One at a time, as each has another size.
+        # One image at a time, since their sizes differ.
         return _map(lambda code: self._style_numbers(self._decoded(code)[None]), images)
 
     def _content(self, images: tf.Tensor) -> Tensors:
@@ -167,9 +188,9 @@ class Signatures(tf.Module):
         max_pixels, shape = self.limits.max_pixels, tf.shape(images, tf.int64)
         total = assert_in_graph(
             tf.reduce_prod(shape[:3]) <= max_pixels,
-            f"images: content takes at most {max_pixels} pixels in all",
+            f"images: content accepts at most {max_pixels} pixels in all images of a request",
         )
-        with tf.control_dependencies([total]):  # its answer grows with them
+        with tf.control_dependencies([total]):  # the size of the reply grows with the number of pixels
             images = self._checked(images, max_pixels)
         return self._in_parts(features, images)
 
@@ -181,18 +202,20 @@ class Signatures(tf.Module):
         batch, styles, counts = (tf.shape(x)[0] for x in (content, style, steps))
         max_batch = self.limits.stylize_max_batch
         checks = [
-            assert_in_graph(batch <= max_batch, f"stylize takes at most {max_batch} images"),
+            assert_in_graph(batch <= max_batch, f"content: stylize accepts at most {max_batch} images"),
             assert_in_graph(
-                (batch == styles) & (batch == counts), "content, style and steps: not of one batch size"
+                (batch == styles) & (batch == counts),
+                "content, style and steps must have the same batch size",
             ),
             assert_in_graph(
-                tf.reduce_all((steps >= 1) & (steps <= limit)), f"steps must be from 1 to {limit}"
+                tf.reduce_all((steps >= 1) & (steps <= limit)),
+                f"steps must be from 1 to {limit} for each image",
             ),
         ]
         with tf.control_dependencies(checks):
             content = tf.identity(content)
 
-        values = self._float_values()  # once, not at each step
+        values = self._float_values()  # converted once, not in each iteration
 
         def stylize_one(item: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> Tensors:
             objective = stylize_objective(
@@ -209,8 +232,11 @@ class Signatures(tf.Module):
             )
             return {"image": tf.cast(tf.round(image * 255.0), tf.uint8), "loss": loss[None]}
 
-        kinds = {"image": tf.TensorSpec([None, None, None, 3], tf.uint8), "loss": tf.TensorSpec([None])}
-        return _map(stylize_one, (content, style, steps), kinds)
+        output_specs = {
+            "image": tf.TensorSpec([None, None, None, 3], tf.uint8),
+            "loss": tf.TensorSpec([None]),
+        }
+        return _map(stylize_one, (content, style, steps), output_specs)
 
     def _style_numbers(self, pixels: tf.Tensor) -> Tensors:
         return style_numbers(
@@ -222,33 +248,35 @@ class Signatures(tf.Module):
         )
 
     def _in_parts(self, function: Callable[[tf.Tensor], Tensors], pixels: tf.Tensor) -> Tensors:
-        """Apply a function of float images to as many images of a uint8 batch at a time as memory allows."""
+        """Apply a function of float images to a uint8 batch, in parts of about `PIXELS_AT_ONCE` pixels."""
         batch, area = tf.shape(pixels)[0], tf.reduce_prod(tf.shape(pixels, tf.int64)[1:3])
-        several = tf.cast(tf.clip_by_value(PIXELS_AT_ONCE // area, 1, tf.cast(batch, tf.int64)), tf.int32)
+        part_size = tf.cast(tf.clip_by_value(PIXELS_AT_ONCE // area, 1, tf.cast(batch, tf.int64)), tf.int32)
 
         def part(start: tf.Tensor) -> Tensors:
-            return function(_floats(pixels[start : start + several]))
+            return function(_floats(pixels[start : start + part_size]))
 
-        kinds = _kinds(part, tf.TensorSpec([], tf.int32))
+        output_specs = _output_specs(part, tf.TensorSpec([], tf.int32))
         parts = {
             name: tf.TensorArray(
-                kind.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=kind.shape
+                spec.dtype, 0, dynamic_size=True, infer_shape=False, element_shape=spec.shape
             )
-            for name, kind in kinds.items()
+            for name, spec in output_specs.items()
         }
         _, parts = tf.while_loop(
-            lambda i, _: i * several < batch,
+            lambda i, _: i * part_size < batch,
             lambda i, parts: (
                 i + 1,
-                {name: parts[name].write(i, value) for name, value in part(i * several).items()},
+                {name: parts[name].write(i, value) for name, value in part(i * part_size).items()},
             ),
             (tf.constant(0), parts),
             parallel_iterations=1,
         )
-        return {name: tf.ensure_shape(parts[name].concat(), kind.shape) for name, kind in kinds.items()}
+        return {
+            name: tf.ensure_shape(parts[name].concat(), spec.shape) for name, spec in output_specs.items()
+        }
 
     def _checked(self, images: tf.Tensor, max_pixels: int, name: str = "images") -> tf.Tensor:
-        """The images, once the batch and the size are known to be within the limits."""
+        """Return the images after checks that the batch and the image size are within the limits."""
         shape = tf.shape(images)
         checks = [self._check_batch(shape[0], name), self._check_size(shape[1], shape[2], max_pixels, name)]
         with tf.control_dependencies(checks):
@@ -257,7 +285,7 @@ class Signatures(tf.Module):
     def _check_batch(self, count: tf.Tensor, name: str = "images") -> tf.Operation:
         max_batch = self.limits.max_batch
         return assert_in_graph(
-            (count >= 1) & (count <= max_batch), f"{name}: a batch has from 1 to {max_batch} images"
+            (count >= 1) & (count <= max_batch), f"{name}: a batch must have from 1 to {max_batch} images"
         )
 
     def _check_size(self, height: tf.Tensor, width: tf.Tensor, max_pixels: int, name: str) -> tf.Operation:
@@ -266,16 +294,16 @@ class Signatures(tf.Module):
         fits = (tf.minimum(height, width) >= minimum) & (area <= max_pixels)
         return assert_in_graph(
             fits,
-            f"{name}: an image has at least {minimum} pixels a side and at most {max_pixels} in all",
+            f"{name}: an image must have at least {minimum} pixels a side and at most {max_pixels} in all",
             height,
             width,
         )
 
     def _decoded(self, code: tf.Tensor) -> tf.Tensor:
-        """The bytes of a file as float32 ``[height, width, 3]`` in 0..1 with the longest side `size`."""
+        """Decode a file to float32 ``[height, width, 3]`` in 0..1 with the longest side `size`."""
         bytes_limit = self.limits.max_file_bytes
         size = assert_in_graph(
-            tf.strings.length(code) <= bytes_limit, f"images: a file has at most {bytes_limit} bytes"
+            tf.strings.length(code) <= bytes_limit, f"images: a file must have at most {bytes_limit} bytes"
         )
         with tf.control_dependencies([size]):
             code = tf.identity(code)
@@ -285,7 +313,7 @@ class Signatures(tf.Module):
             return resize_in_graph(_floats(pixels[None]), self._fitted(height, width))[0]
 
     def _fitted(self, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-        """``[height, width]`` with the longest side `size`."""
+        """Return the ``[height, width]`` of an image after resizing to the longest side `size`."""
         shape = tf.cast(tf.stack([height, width]), tf.float32)
         return tf.cast(tf.round(shape * (self.size / tf.reduce_max(shape))), tf.int32)
 
@@ -293,34 +321,36 @@ class Signatures(tf.Module):
         with tf.control_dependencies([self._check_size(height, width, self.limits.max_pixels, "images")]):
             return assert_in_graph(
                 tf.reduce_min(self._fitted(height, width)) >= self.minimum_size,
-                f"images: with {self.size} pixels on its longest side, the shorter has fewer than "
-                f"{self.minimum_size}",
+                f"images: an image resized to {self.size} pixels on its longest side must have at least "
+                f"{self.minimum_size} pixels on its shorter side",
                 height,
                 width,
             )
 
 
 def minimum_size(encoder: Encoder, views: int) -> int:
-    """The least pixels a side that an image must have, so that each of its views is large enough."""
+    """Return the smallest height and width in pixels of an image, so that each view is large enough."""
     return encoder.minimum_size if views == 1 else -(-encoder.minimum_size * 8 // 7)
 
 
 def _map(
-    function: Callable[..., Tensors], items: Any, kinds: Mapping[str, tf.TensorSpec] | None = None
+    function: Callable[..., Tensors], items: Any, output_specs: Mapping[str, tf.TensorSpec] | None = None
 ) -> Tensors:
-    """Apply a function that gives batches of one to each item in turn, and join what it gives."""
-    if kinds is None:
-        kinds = _kinds(function, tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), items))
-    item_kinds = {name: tf.TensorSpec(kind.shape[1:], kind.dtype) for name, kind in kinds.items()}
+    """Apply a function to each item in turn and concatenate the batches of one that it returns."""
+    if output_specs is None:
+        output_specs = _output_specs(
+            function, tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape[1:], x.dtype), items)
+        )
+    item_specs = {name: tf.TensorSpec(spec.shape[1:], spec.dtype) for name, spec in output_specs.items()}
     return tf.map_fn(
         lambda item: {name: value[0] for name, value in function(item).items()},
-        items, fn_output_signature=item_kinds, parallel_iterations=1,
+        items, fn_output_signature=item_specs, parallel_iterations=1,
     )  # fmt: skip
 
 
-def _kinds(function: Callable[..., Tensors], given: Any) -> dict[str, tf.TensorSpec]:
-    """Types and shapes of what a function gives."""
-    traced = tf.function(function, autograph=False).get_concrete_function(given)
+def _output_specs(function: Callable[..., Tensors], specs: Any) -> dict[str, tf.TensorSpec]:
+    """Return the data types and shapes of a function's outputs."""
+    traced = tf.function(function, autograph=False).get_concrete_function(specs)
     return {name: tf.TensorSpec(out.shape, out.dtype) for name, out in traced.structured_outputs.items()}
 
 

@@ -1,4 +1,4 @@
-"""The loss and gradient of an image, evaluated tile by tile in bounded memory."""
+"""Evaluation of the loss and gradient of an image tile by tile, with bounded memory."""
 
 from tfstyle.tiling import memory
 from tfstyle.tiling.geometry import (

@@ -1,4 +1,4 @@
-"""The training step of an image in host memory, whose loss is evaluated tile by tile."""
+"""The optimisation step for an image in host memory whose loss is evaluated tile by tile."""
 
 from __future__ import annotations
 
@@ -12,23 +12,34 @@ import tensorflow as tf
 from tfstyle.errors import RunError
 from tfstyle.optim import Optimizer, Terms
 
-BAND_PIXELS = 1_000_000  # of an image in host memory, processed at once
+BAND_PIXELS = 1_000_000  # approximate size of a band, a group of image rows that is processed at once
 
 
 def make_host_step(
     evaluate: Callable[[np.ndarray, Any], tuple[Terms, np.ndarray]], optimizer: Optimizer
 ) -> Callable[..., Any]:
-    """As `tfstyle.make_step`, for an image in host memory whose loss is evaluated tile by tile.
+    """Return a function that performs one iteration on an image in host memory.
+
+    It corresponds to `tfstyle.make_step`. An elementwise optimiser updates the image and the state in place,
+    band by band, so that no second copy of them is needed. Other optimisers update the whole image at once.
 
     Args:
-        evaluate: (image, targets) -> terms and gradient, `tfstyle.tiling.TiledObjective.value_and_gradient`.
-        optimizer: an elementwise one updates the image and its state in place, band by band; any other
-            gets all of the image at once.
+        evaluate: (image, targets) -> (terms, gradient), usually
+            `tfstyle.tiling.TiledObjective.value_and_gradient`. The gradient is a NumPy array of the image's
+            shape.
+        optimizer: the optimiser.
 
     Returns:
-        step(image, state, targets, about_to_move) -> (image, state, terms). An elementwise optimiser needs
-        the image and state of `first_host_state` or `in_host_memory`, and ``about_to_move`` is called before
-        they change. Where the gradient is not finite nothing changes, and the total is NaN.
+        step(image, state, targets, about_to_move) -> (image, state, terms).
+
+        With an elementwise optimiser, ``image`` and ``state`` must be writable NumPy arrays, as
+        `first_host_state` and `in_host_memory` return them, and the step calls ``about_to_move()`` before it
+        changes them. If the gradient is not finite, nothing changes and the total is NaN.
+
+        With any other optimiser, the step returns a new image and does not call ``about_to_move``.
+
+        The step raises a RunError if memory runs out during an update in place. The image and the state are
+        then unusable, because only some of their bands are updated.
     """
 
     def move(image: tf.Tensor, state: Any, gradient: tf.Tensor, terms: Terms) -> tuple[tf.Tensor, Any]:
@@ -46,8 +57,10 @@ def make_host_step(
             about_to_move()
             try:
                 state = _move_in_place(compiled_move, image, state, gradient, terms)
-            except (MemoryError, tf.errors.OpError) as error:  # a second try would move some bands twice
-                raise RunError("memory ran out while the picture moved in place; use less of it") from error
+            except (MemoryError, tf.errors.OpError) as error:  # a repetition would update some bands twice
+                raise RunError(
+                    "out of memory while the image was updated in place; use a smaller size or smaller tiles"
+                ) from error
         return image, state, terms
 
     return step
@@ -60,7 +73,7 @@ def _move_in_place(
     gradient: np.ndarray,
     terms: Terms,
 ) -> Any:
-    """Change the image and the state's arrays band by band; return the state with its new scalars."""
+    """Update the image and the state's arrays band by band, and return the state with its new scalars."""
     new_state: Any = None
     for band in _bands(gradient.shape):
         image[:, band], new_state = move(
@@ -73,16 +86,24 @@ def _move_in_place(
 
 
 def in_host_memory(structure: Any) -> Any:
-    """Tensors as NumPy arrays, which `make_host_step` can change in place; writable arrays are not copied."""
+    """Return a structure with its tensors converted to writable NumPy arrays, for `make_host_step`.
+
+    Arrays that are writable already are not copied.
+    """
     return tf.nest.map_structure(
         lambda x: x if isinstance(x, np.ndarray) and x.flags.writeable else np.array(x), structure
     )
 
 
 def first_host_state(optimizer: Optimizer, image: np.ndarray) -> Any:
-    """The first state of an elementwise optimiser, as arrays, made band by band.
+    """Return the initial state of an elementwise optimiser as NumPy arrays.
 
-    TensorFlow would never give back the memory of tensors as large as the image.
+    The state is computed band by band, because TensorFlow does not return the memory of tensors as large as
+    the image to the system.
+
+    Args:
+        optimizer: an elementwise optimiser.
+        image: float32 ``[1, height, width, 3]``.
     """
     state: Any = None
     for band in _bands(image.shape):
@@ -96,16 +117,16 @@ def first_host_state(optimizer: Optimizer, image: np.ndarray) -> Any:
 
 
 def _allocate(tensor: tf.Tensor, shape: Sequence[int]) -> np.ndarray:
-    """An empty array of the image's shape for a tensor of a band's; a scalar's value."""
+    """Return an uninitialised array of the image's shape for a tensor of a band, or the value of a scalar."""
     return np.empty(shape, tensor.dtype.as_numpy_dtype) if tensor.shape.rank == 4 else tensor.numpy()
 
 
 def _state_band(state: Any, band: slice) -> Any:
-    """The rows of a band of the state's arrays, and its scalars."""
+    """Return the state with each array reduced to the rows of a band."""
     return tf.nest.map_structure(lambda x: x[:, band] if np.ndim(x) == 4 else x, state)
 
 
 def _bands(shape: Sequence[int]) -> list[slice]:
-    """The rows of an image ``[1, height, width, 3]`` in bands of about `BAND_PIXELS`."""
+    """Return the row slices of the bands of an image ``[1, height, width, 3]``, about `BAND_PIXELS` each."""
     rows = max(1, BAND_PIXELS // shape[2])
     return [slice(top, top + rows) for top in range(0, shape[1], rows)]

@@ -1,4 +1,4 @@
-"""Estimates of the memory that a step needs, the memory that is free, and tiles small enough for it."""
+"""Estimates of the memory of a step, measurements of free memory, and the choice of the tile side."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from tfstyle.optim import Optimizer
 from tfstyle.tiling.geometry import ReceptiveField
 
 CONV1_CHANNELS = 64
-# Measured on a CPU, forward and backward through VGG-19 at several depths, in maps of conv1_1's size:
-WORKING_MAPS = 3.2  # in use by an operation at the peak
-BACKWARD_SHARE = 0.8  # of all activations, stored for the backward pass
-FLOAT32_MAPS = 0.9  # in float32 whatever the precision
-#: Tiles need more per pixel of a crop: two passes are two programs, which fragment the allocator's memory.
+# Measured on a CPU, forward and backward through VGG-19 at several depths:
+WORKING_MAPS = 3.2  # memory of the operation that runs at the peak, in units of conv1_1's feature map
+BACKWARD_SHARE = 0.8  # fraction of all activations that is stored for the backward pass
+FLOAT32_MAPS = 0.9  # memory that is float32 at every precision, in units of conv1_1's feature map
+#: Tiles need more memory per pixel of a crop, because the two passes are two programs, which fragment the
+#: allocator's memory.
 TILING_FACTOR = 1.2
-RUNTIME_BYTES = 60e6  # that the runtime takes for itself
-PIXEL_BYTES = 12  # three numbers in float32
-#: Arrays of the image's size beside the optimiser's state: x, its gradient, new and intermediate values.
+RUNTIME_BYTES = 60e6  # memory of the runtime
+PIXEL_BYTES = 12  # three float32 numbers
+#: Number of arrays of the image's size in addition to the optimiser's state: the image, the gradient and, for
+#: updates that are not in place, new and intermediate values.
 STEP_IMAGES, IN_PLACE_STEP_IMAGES = 6, 2
 MAX_TILE_SIDE, MIN_TILE_SIDE = 2048, 128  # in pixels
 
 
 class FeatureBytes(NamedTuple):
-    """Memory of features in bytes per pixel.
+    """The memory of features in bytes per pixel.
 
     Attributes:
-        encoder: per pixel that passes through the encoder at once, of `working_bytes`.
-        content: per pixel of the image, of the content targets.
+        encoder: the result of `working_bytes`, per pixel of the image or crop that the encoder processes.
+        content: bytes of the content targets, per pixel of the image.
     """
 
     encoder: float
@@ -50,14 +52,15 @@ def step_bytes(
     side: int | None = None,
     receptive_field: ReceptiveField | None = None,
 ) -> float:
-    """Estimate the peak memory of a step and its targets, in bytes.
+    """Return an estimate of the peak memory of a step and its targets in bytes, without masks.
 
     Args:
-        shape: height and width of the image.
-        optimizer: whose state is counted.
-        features: of the encoder. Masks are not counted.
-        side: of tiles in pixels; None for the whole image at once.
-        receptive_field: of the encoder, for the tiles' margin.
+        shape: height and width of the image in pixels.
+        optimizer: the optimiser, whose state is included.
+        features: memory of the encoder's features and of the content targets.
+        side: side of the tiles in pixels; None if the image is evaluated whole.
+        receptive_field: the receptive field of the encoder, which determines the margin of the tiles. It is
+            needed with `side`.
     """
     pixels = float(shape[0] * shape[1])
     in_place = side is not None and optimizer.elementwise
@@ -72,11 +75,11 @@ def step_bytes(
 
 
 def working_bytes(maps: Sequence[tuple[int, int]], itemsize: int) -> float:
-    """Estimate the encoder's peak memory in a step, in bytes per pixel of its input.
+    """Return an estimate of the encoder's peak memory during a step, in bytes per pixel of its input.
 
     Args:
-        maps: channels and stride of every layer up to the deepest.
-        itemsize: bytes of a number in them, 2 or 4.
+        maps: number of channels and stride of every convolution layer up to the deepest.
+        itemsize: bytes of a number in the feature maps, 2 or 4.
     """
     activations = sum(channels / CONV1_CHANNELS / stride**2 for channels, stride in maps)
     map_bytes = itemsize * (WORKING_MAPS + BACKWARD_SHARE * activations) + 4 * FLOAT32_MAPS
@@ -84,13 +87,13 @@ def working_bytes(maps: Sequence[tuple[int, int]], itemsize: int) -> float:
 
 
 def state_images(optimizer: Optimizer) -> int:
-    """Number of arrays of the image's size in an optimiser's state."""
+    """Return the number of arrays of the image's size in an optimiser's state."""
     state = optimizer.init(tf.zeros([1, 2, 2, 3]))
     return sum(int(np.ndim(array) == 4) for array in optimizer.flatten(state))
 
 
 def free_bytes() -> float | None:
-    """Free memory in bytes, of the system or the container; None where it is not known."""
+    """Return the free memory in bytes, the system's or the container's if it is less; None if unknown."""
     free = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
@@ -102,13 +105,13 @@ def free_bytes() -> float | None:
             float(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")
         )
         free.append(max(limit - used + _cached_bytes(), 0.0))
-    except (OSError, ValueError):  # no such container, or no limit, which is spelt "max"
+    except (OSError, ValueError):  # no control group, or no limit, which the file states as "max"
         pass
     return min(free, default=None)
 
 
 def _cached_bytes() -> float:
-    """Memory of the container that caches files, and is given back on demand."""
+    """Return the container's memory in bytes that caches files and can be reclaimed."""
     with contextlib.suppress(OSError, ValueError):
         for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines():
             if line.startswith("inactive_file "):
@@ -118,12 +121,15 @@ def _cached_bytes() -> float:
 
 @functools.cache
 def _initial_bytes() -> float:
-    """Memory of the process at the first call. What steps have allocated since, later steps use again."""
+    """Return the memory of the process at the first call in bytes.
+
+    TensorFlow reuses memory that steps allocate later.
+    """
     return process_bytes()
 
 
 def process_bytes() -> float:
-    """Memory of this process in bytes; where it is not known 1 GB, about that of TensorFlow itself."""
+    """Return the memory of this process in bytes, or 1e9, about that of TensorFlow itself, if unknown."""
     try:
         return float(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
@@ -131,12 +137,13 @@ def process_bytes() -> float:
 
 
 def budget(memory: float | None, device: str) -> float | None:
-    """The memory in bytes that a step may use; None where it is not known.
+    """Return the memory in bytes that a step may use; None if it is unknown.
 
     Args:
-        memory: limit in GB of the whole process, or of a GPU; None for nine tenths of the free memory. What
-            TensorFlow has allocated for earlier runs counts as free: it uses that again.
-        device: such as ``/CPU:0``. A GPU's free memory is not known in advance.
+        memory: limit in GB, on a CPU for the whole process, on a GPU for its own memory. With None the limit
+            is 90% of the free memory on a CPU, and unknown on a GPU. Memory that TensorFlow has allocated
+            for earlier runs counts as free, because TensorFlow reuses it.
+        device: TensorFlow's name of the device, such as ``/CPU:0``.
     """
     if "GPU" in device:
         return None if memory is None else memory * 1e9
@@ -154,11 +161,13 @@ def largest_tile_side(
     features: FeatureBytes,
     receptive_field: ReceptiveField,
 ) -> int:
-    """The largest side of tiles with which `step_bytes` is within a limit, at least `MIN_TILE_SIDE`.
+    """Return the largest tile side in pixels with which `step_bytes` is within a limit.
+
+    The side is at most `MAX_TILE_SIDE`. If no side from `MIN_TILE_SIDE` fits, the result is `MIN_TILE_SIDE`.
 
     Args:
-        shape, optimizer, features, receptive_field: as `step_bytes`.
-        limit: in bytes.
+        shape, optimizer, features, receptive_field: as for `step_bytes`.
+        limit: limit in bytes.
     """
     for side in range(MAX_TILE_SIDE, MIN_TILE_SIDE - 1, -receptive_field.alignment):
         needed = step_bytes(shape, optimizer, features=features, side=side, receptive_field=receptive_field)
@@ -168,11 +177,11 @@ def largest_tile_side(
 
 
 def affordable_pairs(shape: Sequence[int], free: float, *, wanted: int) -> int:
-    """Number of L-BFGS's curvature pairs that fit into memory beside the first pair, from 1 to those wanted.
+    """Return the number of curvature pairs of L-BFGS that fit into memory, from 1 to `wanted`.
 
     Args:
-        shape: height and width of the image.
-        free: memory in bytes that a step with one pair leaves.
-        wanted: the most pairs.
+        shape: height and width of the image in pixels.
+        free: memory in bytes that is left by a step with one pair.
+        wanted: maximum number of pairs.
     """
     return max(1, min(wanted, 1 + int(free / (2 * PIXEL_BYTES * shape[0] * shape[1]))))

@@ -1,11 +1,12 @@
-"""The same loss and the same gradient as the whole image's, tile by tile, in bounded memory.
+"""The loss and gradient of the whole image, computed tile by tile with bounded memory.
 
-A first pass sends every tile, with the margin that its features need, through the encoder and adds up the
-style losses' summaries: of the features inside the tile only, so that each position counts once. Then the
-losses and their derivatives with respect to the whole image's summaries are known, and a second pass
-propagates these back through each tile. The gradient of a position's features reaches into the margin, where
-it is added to that of the neighbouring tiles. So a margin of one receptive field is enough, and the sum is
-exact but for rounding.
+The first pass evaluates the encoder on the crop of every tile, which is its inside and a margin, and combines
+the style losses' summaries of all tiles. A summary includes only the features of the inside, so that each
+position counts once. The losses and their derivatives with respect to the summaries of the whole image are
+then known. The second pass propagates these derivatives back through every tile. The gradient of the features
+of an inside extends into the margin, where it is added to the gradient of the neighbouring tiles. A margin as
+wide as the receptive field is therefore sufficient, and the sum equals the gradient of the whole image up to
+rounding errors.
 """
 
 from __future__ import annotations
@@ -26,22 +27,41 @@ from tfstyle.tiling.host_step import BAND_PIXELS
 from tfstyle.tiling.tile_step import LayerSize, LossDerivatives, RegionSummaries, TilePlace, TileStep
 
 Arrays = dict[str, np.ndarray]
-#: Layer -> share of some positions in all of the image's, by their weights.
+#: Layer -> share of a tile's positions in the whole image, by the positions' weights.
 Shares = dict[str, float]
 
 
 class TiledObjective:
-    """An `Objective` of an image that lies in host memory and passes through the encoder in tiles.
+    """An `Objective` for images in host memory, evaluated tile by tile.
+
+    Its results equal those of the objective up to rounding errors.
 
     Args:
-        objective: of the whole image, with the encoder ``encoder.features``.
-        encoder: VGG-19 or VGG-16.
-        side: a tile's inside in pixels, rounded up to the encoder's largest stride; or two, down and across.
+        objective: the objective of the whole image. Its `encoder` must be ``encoder.features``.
+        encoder: an encoder with VGG-19 or VGG-16.
+        side: side of a tile's inside in pixels, or its height and width. It is rounded up to a multiple of
+            the encoder's largest stride.
         compile: ``xla``, ``graph`` or ``eager``.
 
     Raises:
-        ConfigError: a style loss that needs all positions at once, unit gradients, or an encoder whose
-            receptive fields are not known.
+        ConfigError: a style loss needs all positions at once, the objective has unit gradients, or the
+            receptive fields of the encoder are not known.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle import Encoder, Objective
+        >>> from tfstyle.tiling import TiledObjective
+        >>> encoder = Encoder(["conv1_1", "conv2_1"], "random")
+        >>> objective = Objective(
+        ...     encoder.features, {"conv2_1": 1.0},
+        ...     style_layers={"conv1_1": 1.0}, content_weight=1.0, style_weight=1.0,
+        ... )
+        >>> tiled = TiledObjective(objective, encoder, side=32)
+        >>> content, style, image = np.random.default_rng(0).random((3, 1, 64, 48, 3), np.float32)
+        >>> targets = tiled.targets(content, [tiled.style_summary(style)])
+        >>> terms, gradient = tiled.value_and_gradient(image, targets)
+        >>> sorted(terms), gradient.shape
+        (['content', 'style', 'style/conv1_1', 'total', 'tv'], (1, 64, 48, 3))
     """
 
     def __init__(
@@ -50,11 +70,14 @@ class TiledObjective:
         self.side, self.receptive_field = side, receptive_field(encoder)
         self._objective = objective
         if objective.unit_gradients:
-            raise ConfigError("normalize_gradients needs all of a layer at once; use tile=off")
+            raise ConfigError(
+                "normalize_gradients needs the whole image at once; turn it off or use tile=off"
+            )
         if any(loss.contribution is None for loss, _ in objective.style_losses):
             raise ConfigError(
-                "style_losses that sort, blur or look at places need the whole picture at once; "
-                "use tile=off, or gram, mean_deviation, wasserstein, shift, chain or across"
+                "style_losses that are not sums over positions, such as histogram, sliced, local, "
+                "local_by_content and blurred, need the whole image at once; use tile=off, or gram, "
+                "mean_deviation, wasserstein, shift, chain or across"
             )
         strides = self.receptive_field.strides
         layers_by_size = sorted(objective.style_layers, key=lambda layer: strides[layer])
@@ -62,7 +85,15 @@ class TiledObjective:
         self._compiled_band_variation = tf.function(self._band_variation, autograph=False)
 
     def style_summary(self, image: np.ndarray, weights: Mapping[str, Any] | None = None) -> Summaries:
-        """As `Objective.style_summary`, of an image ``[1, height, width, 3]`` in host memory."""
+        """Return the summaries of a style image in host memory, as `Objective.style_summary` does.
+
+        Args:
+            image: float32 ``[1, height, width, 3]`` in 0..1.
+            weights: layer -> weights of its positions, as in `tfstyle.losses.Region`.
+
+        Returns:
+            Layer -> the summary of each style loss.
+        """
         regions = [{k: np.asarray(w) for k, w in weights.items()}] if weights else []
         _, summaries = self._first_pass(np.asarray(image), regions, {})
         return summaries[0]
@@ -76,9 +107,21 @@ class TiledObjective:
         regions: Sequence[Region] = (),
         keep: np.ndarray | None = None,
     ) -> Targets:
-        """As `Objective.targets`; the content's features, weights and masks are arrays in host memory."""
+        """Return the targets of the objective for one scale, as `Objective.targets` does.
+
+        Args:
+            content: content image in host memory, float32 ``[1, height, width, 3]`` in 0..1.
+            styles: the result of `style_summary` for each style image.
+            blend_weights, regions, keep: as for `Objective.targets`.
+
+        Returns:
+            Targets whose content features, weights and masks are NumPy arrays.
+
+        Raises:
+            ConfigError: as for `Objective.targets`, or the image cannot be divided into tiles (see `tiles`).
+        """
         objective, content = self._objective, np.asarray(content)
-        # Features of any image: only the layers' order and channels count.
+        # The image is arbitrary: only the order and the number of channels of the layers matter.
         side = 4 * self.receptive_field.alignment
         any_features = objective.encoder(tf.zeros([1, side, side, 3]))
         style_targets = objective.style_targets(styles, blend_weights, region_count=len(regions))
@@ -95,14 +138,15 @@ class TiledObjective:
         )
 
     def value_and_gradient(self, image: np.ndarray, targets: Targets) -> tuple[Tensors, np.ndarray]:
-        """The objective's terms, as `Objective` gives them, and the total's gradient.
+        """Return the objective's terms and the gradient of the total with respect to the image.
 
         Args:
             image: float32 ``[1, height, width, 3]`` in 0..1, in host memory.
-            targets: of `targets`, at the same size.
+            targets: the result of `targets` for the same size.
 
         Returns:
-            The terms, and the gradient, float32 in host memory.
+            The terms, as `Objective` returns them, and the gradient, a float32 NumPy array
+            ``[1, height, width, 3]``.
         """
         objective = self._objective
         image = np.asarray(restore_kept(np.asarray(image), targets))
@@ -123,7 +167,7 @@ class TiledObjective:
         }
         content = tf.add_n([tf.constant(0.0), *(by_content[k] * energies[k] for k in by_content)])
         total = content + style + tv
-        # As in `tfstyle.optim.value_and_gradient`, so that float16's gradients do not vanish.
+        # The scale prevents underflow in float16, as in `tfstyle.optim.value_and_gradient`.
         factor = loss_scale(total)
         by_summary = tape.gradient(style, summaries, output_gradients=factor) if terms else summaries
         by_content = {layer: factor * derivative for layer, derivative in by_content.items()}
@@ -134,7 +178,7 @@ class TiledObjective:
         return {"total": total, "content": content, "style": style, "tv": tv, **terms}, gradient
 
     def _content_targets(self, content: np.ndarray) -> tuple[Arrays, dict[str, ContentExtent]]:
-        """The features of the content layers, in host memory, and their extents."""
+        """Return the features of the content layers, in host memory, and their extents."""
         _, height, width, _ = content.shape
         features: Arrays = {}
         energies = dict.fromkeys(self._objective.content_layers, tf.constant(0.0))
@@ -178,7 +222,7 @@ class TiledObjective:
     def _first_pass(
         self, image: np.ndarray, regions: Sequence[Arrays], content: Arrays
     ) -> tuple[Tensors, RegionSummaries]:
-        """½ Σ (F - P)² of each content layer, and the style losses' summaries of the whole image."""
+        """Return ½ Σ (F - P)² of each content layer and the style losses' summaries of the whole image."""
         energies = dict.fromkeys(content, tf.constant(0.0))
         summaries: Any = None
         shares: Any = None
@@ -202,7 +246,7 @@ class TiledObjective:
     def _merge(
         self, summaries: Summaries, shares: Shares, tile_summaries: Summaries, tile_shares: Shares
     ) -> Summaries:
-        """The summaries of a region's positions so far and of a tile's, by their shares of the whole."""
+        """Return the summaries of a region so far and of a tile combined, weighted by their shares."""
         merged = {}
         for layer, layer_summaries in summaries.items():
             share, tile_share = shares[layer], tile_shares[layer]
@@ -218,7 +262,7 @@ class TiledObjective:
     def _second_pass(
         self, image: np.ndarray, targets: Targets, derivatives: LossDerivatives, gradient: np.ndarray
     ) -> None:
-        """Add each tile's gradient to the image's."""
+        """Add the gradient of every tile to the gradient of the image."""
         for tile, place in self._places(image):
             weights, shares = self._weights(place, targets.weights)
             tile_gradient = self.tile_step.gradient(
@@ -234,7 +278,7 @@ class TiledObjective:
     def _weights(
         self, place: TilePlace, regions: Sequence[Mapping[str, Any]]
     ) -> tuple[tuple[Tensors, ...], list[Shares]]:
-        """For each region the weights of the inside's positions, of mean 1, and its share of the whole."""
+        """Return the weights of the inside's positions, with mean 1, and the tile's share, per region."""
         fractions = {
             size.layer: size.rows * size.columns / size.image_positions
             for size in place.sizes
@@ -262,7 +306,7 @@ class TiledObjective:
         return value, tape.gradient(value, image)
 
     def _variation(self, image: np.ndarray) -> tuple[tf.Tensor, np.ndarray]:
-        """The weighted total variation and its gradient, band by band."""
+        """Return the weighted total variation and its gradient, computed band by band."""
         value, gradient = tf.constant(0.0), np.zeros_like(image)
         if self._objective.tv_weight == 0:
             return value, gradient
@@ -281,7 +325,7 @@ class TiledObjective:
 
 
 def _cut(content: Mapping[str, Any], place: TilePlace) -> Tensors:
-    """The content target of a tile's inside."""
+    """Return the part of the content targets that belongs to the inside of a tile."""
     cut = {}
     for layer, target in content.items():
         rows, columns = place.slices[layer]

@@ -1,4 +1,4 @@
-"""The computations on one tile: its features, the style losses' summaries of its inside, and its gradient."""
+"""The computations on one tile: features, content terms, style summaries and the gradient."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ import tensorflow as tf
 
 from tfstyle.losses import Objective, StyleLoss, Summaries, Summary, Tensors, content_loss
 
-#: For each region, layer -> the summary that each style loss takes.
+#: For each region, layer -> the summary of each style loss.
 RegionSummaries = tuple[Summaries, ...]
 
 
 class LayerSize(NamedTuple):
-    """A layer's name, its rows and columns inside a tile, and its positions in the whole image."""
+    """The size of a layer's feature map in a tile.
+
+    Attributes:
+        layer: name of the layer.
+        rows, columns: number of rows and columns of the tile's inside.
+        image_positions: number of positions of the whole image.
+    """
 
     layer: str
     rows: int
@@ -24,12 +30,12 @@ class LayerSize(NamedTuple):
 
 
 class TilePlace(NamedTuple):
-    """Where a tile's inside lies in each layer.
+    """The position of a tile's inside in the feature map of each layer.
 
     Attributes:
-        sizes: of the inside in each layer; a function is compiled for each value of it.
-        begins: layer -> first row and column in the crop.
-        slices: layer -> rows and columns in the whole image.
+        sizes: size of the inside in each layer. One function is compiled for each different value.
+        begins: layer -> first row and column of the inside in the features of the crop, int ``[2]``.
+        slices: layer -> rows and columns of the inside in the features of the whole image.
     """
 
     sizes: tuple[LayerSize, ...]
@@ -38,13 +44,13 @@ class TilePlace(NamedTuple):
 
 
 class LossDerivatives(NamedTuple):
-    """Derivatives of the total that the first pass yields and the second needs, times a factor.
+    """Results of the first pass that the second pass needs: derivatives of the total, times a factor.
 
     Attributes:
-        content: layer -> derivative with respect to its ½ Σ (F - P)².
-        style: derivatives with respect to the whole image's summaries.
-        summaries: the whole image's summaries.
-        factor: a power of 2.
+        content: layer -> derivative with respect to ½ Σ (F - P)² of the layer.
+        style: derivatives with respect to the summaries of the whole image.
+        summaries: the summaries of the whole image.
+        factor: the factor in `content` and `style`, a power of 2.
     """
 
     content: Tensors
@@ -54,11 +60,13 @@ class LossDerivatives(NamedTuple):
 
 
 class TileStep:
-    """A tile's contribution to an `Objective`, by functions compiled once for each size of crop and inside.
+    """The contribution of a tile to an `Objective`.
+
+    The functions are compiled once for each size of crop and inside.
 
     Args:
-        objective: of the whole image.
-        layers_by_size: its style layers, those with larger maps first.
+        objective: the objective of the whole image.
+        layers_by_size: names of its style layers, from the largest feature map to the smallest.
         compile: ``xla``, ``graph`` or ``eager``.
     """
 
@@ -67,19 +75,20 @@ class TileStep:
         self._functions: dict[Any, Callable[..., Any]] = {}
 
     def content(self, place: TilePlace, crop: tf.Tensor) -> tuple[Tensors, Tensors]:
-        """The inside's features in the content layers, and ½ Σ F² of each."""
+        """Return the features of the inside in the content layers, and ½ Σ F² of each layer."""
         return self._compiled(self._content, place.sizes)(crop, place.begins)
 
     def terms(
         self, place: TilePlace, crop: tf.Tensor, *, weights: Sequence[Tensors], content: Tensors
     ) -> tuple[Tensors, RegionSummaries]:
-        """½ Σ (F - P)² of each content layer, and the style losses' summaries of the inside.
+        """Return ½ Σ (F - P)² of each content layer, and the style losses' summaries of the inside.
 
         Args:
-            place: of the tile.
-            crop: float32 ``[1, height, width, 3]`` in 0..1.
-            weights: for each region, layer -> weights of the inside's positions, of mean 1; or empty.
-            content: layer -> the inside's target.
+            place: position of the tile's inside.
+            crop: crop of the image, float32 ``[1, height, width, 3]`` in 0..1.
+            weights: for each region, layer -> weights of the inside's positions ``[1, rows, columns, 1]``,
+                with mean 1; empty if the image has no regions.
+            content: layer -> content target of the inside.
         """
         return self._compiled(self._terms, place.sizes)(crop, place.begins, weights, content)
 
@@ -93,18 +102,20 @@ class TileStep:
         shares: Sequence[Tensors],
         derivatives: LossDerivatives,
     ) -> tf.Tensor:
-        """The gradient of the inside's contribution to the whole image's total, with respect to the crop.
+        """Return the gradient of the inside's content and style terms with respect to the crop.
+
+        The terms are the inside's contribution to the total of the whole image, without the total variation.
 
         Args:
             place, crop, weights, content: as for `terms`.
-            shares: for each region, layer -> the inside's share of the whole.
-            derivatives: of the total.
+            shares: for each region, layer -> share of the inside in the whole image, float32 scalar.
+            derivatives: derivatives of the total, from the first pass.
         """
         function = self._compiled(self._gradient, place.sizes)
         return function(crop, place.begins, weights, content, shares, derivatives)
 
     def _compiled(self, function: Callable[..., Any], sizes: tuple[LayerSize, ...]) -> Callable[..., Any]:
-        """The function for tiles whose insides have these sizes."""
+        """Return the function, compiled for tiles whose insides have these sizes."""
         key = function.__name__, sizes
         if key not in self._functions:
             bound = functools.partial(function, sizes)
@@ -117,7 +128,7 @@ class TileStep:
     def _inside(
         self, sizes: Sequence[LayerSize], crop: tf.Tensor, begins: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
-        """The features of a tile's inside."""
+        """Return the features of a tile's inside."""
         features, inside = self._objective.encoder(crop), {}
         for layer, rows, columns, _ in sizes:
             maps = features[layer]
@@ -185,7 +196,7 @@ class TileStep:
     def _summaries(
         self, sizes: Sequence[LayerSize], inside: Mapping[str, tf.Tensor], weights: Sequence[Tensors]
     ) -> RegionSummaries:
-        """The summaries of the inside; of zeros where a layer has no position in it."""
+        """Return the summaries of the inside. A layer without positions in it gets the summary of zeros."""
         fractions = {size.layer: size.rows * size.columns / size.image_positions for size in sizes}
         regions = weights or ({},)
         return tuple(
@@ -213,7 +224,8 @@ class TileStep:
         present = [name for name in names if fractions[name] > 0]
         if not loss.deeper_layers:
             return loss.summary(inside[layer] if present else zeros[0], weight if present else None)
-        # One matrix for each deeper layer: a mean over its positions, of which a tile may have another share.
+        # The summary has one matrix for each deeper layer. It is a mean over the positions of that layer, of
+        # which the tile's share can differ from its share of this layer.
         matrices = list(loss.summary(zeros, None))
         deep_layers = names[1:] or names
         if layer in present and set(present) & set(deep_layers):
@@ -226,7 +238,7 @@ class TileStep:
 
 
 def _dot(derivatives: Summary, summary: Summary) -> tf.Tensor:
-    """The sum over all tensors of a summary of the products with their derivatives."""
+    """Return the inner product of a summary's tensors and the derivatives with respect to them."""
     pairs = zip(tf.nest.flatten(derivatives), tf.nest.flatten(summary), strict=True)
     return tf.add_n([tf.reduce_sum(derivative * value) for derivative, value in pairs])
 
