@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tfstyle
-from tfstyle import StyleConfig, cli, preset
+from tfstyle import StyleConfig, preset
 from tfstyle.cli import parser
 from tfstyle.config import StyleOptions, TransferOptions
 from tfstyle.errors import ConfigError
@@ -112,7 +112,7 @@ def test_every_option_is_a_flag_and_arrives_as_it_was_given(field):
     else:
         text, value = SAMPLES[kind]
     if field.metadata["choices"]:
-        text = value = field.metadata["choices"][-1]
+        text = value = tuple(field.metadata["choices"])[-1]
         value = (value,) if kind.startswith("tuple") else value
     arguments = [
         "stylize",
@@ -123,17 +123,9 @@ def test_every_option_is_a_flag_and_arrives_as_it_was_given(field):
         f"--{field.name.replace('_', '-')}",
         *([text] if text else []),
     ]
-    options = parser._parser().parse_args(arguments)
+    options = parser.make_parser().parse_args(arguments)
     assert getattr(options, field.name) == value
-    assert not hasattr(parser._parser().parse_args(arguments[:5]), field.name)  # not given: no value
-
-
-def test_every_option_is_in_the_help(capsys):
-    with pytest.raises(SystemExit):
-        cli.main(["stylize", "--help"])
-    words = capsys.readouterr().out
-    for field in dataclasses.fields(StyleConfig):
-        assert f"--{field.name.replace('_', '-')}" in words
+    assert not hasattr(parser.make_parser().parse_args(arguments[:5]), field.name)  # not given: no value
 
 
 def test_options_are_typed_as_the_fields_are():

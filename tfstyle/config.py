@@ -17,18 +17,13 @@ from typing import Any, TypedDict
 
 from typing_extensions import Unpack
 
-from tfstyle.errors import ConfigError
+from tfstyle.errors import ConfigError, suggest
 
 #: Gatys et al. 2016, section 3; a layer that the weights do not reach gives way to one they do.
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT_LAYERS = ("conv4_2",)
 #: What measures best with the embedded weights: nearer at all depths than without the two conv*_2.
 EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
-
-STYLE_LOSSES = (
-    "gram", "mean_deviation", "wasserstein", "histogram", "sliced", "shift",
-    "local", "local_by_content", "chain", "blurred", "across",
-)  # fmt: skip
 
 #: Seconds between two checkpoints of a run, by default.
 CHECKPOINT_SECONDS = 300.0
@@ -42,13 +37,51 @@ ADDONS = (
 )  # fmt: skip
 
 
+#: Groups of options, in the order of ``--help-all``, with their titles.
+OPTION_GROUPS = {
+    "size": "size and scales",
+    "network": "network",
+    "losses": "losses",
+    "style control": "style control",
+    "optimiser": "optimiser",
+    "machine": "machine",
+    "compatibility": "compatibility with other programs",
+}
+
+
 def _option(
-    default: Any, help: str, *, choices: tuple[str, ...] = (), low: float = -math.inf, high: float = math.inf
+    default: Any,
+    help: str,
+    *,
+    group: str,
+    usual: bool = False,
+    choices: Mapping[str, str] | tuple[str, ...] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+    shown: str | None = None,
 ) -> Any:
-    """A dataclass field with what the check and the command line need to know about it."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "choices": choices, "low": low, "high": high}
-    )
+    """Return a dataclass field with what the check, the command line and the page need to know about it.
+
+    Args:
+        default: the default value.
+        help: what the option does, in a phrase that begins in lower case.
+        group: a key of `OPTION_GROUPS`.
+        usual: whether ``--help`` lists the option. ``--help-all`` lists every option.
+        choices: the allowed values, each with an explanation where it needs one; empty if any value in
+            the range is allowed.
+        low, high: the smallest and the largest number allowed.
+        shown: what the help shows for a default of None.
+    """
+    metadata = {
+        "help": help,
+        "group": group,
+        "usual": usual,
+        "choices": choices if isinstance(choices, Mapping) else dict.fromkeys(choices, ""),
+        "low": low,
+        "high": high,
+        "shown": shown,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 class TransferOptions(TypedDict, total=False):
@@ -145,207 +178,371 @@ class StyleConfig:
         ConfigError: an option has a value it cannot have; the message says which would be right.
     """
 
-    size: int = _option(512, "size of the result in pixels, measured as --size-of says", low=1, high=100_000)
+    size: int = _option(
+        512, "size of the result in pixels, measured as --size-of says", group="size", usual=True,
+        low=1, high=100_000,
+    )  # fmt: skip
     size_of: str = _option(
         "longest",
-        "what --size measures: the longest side, the shortest side, or the square root of the area",
-        choices=("longest", "shortest", "area"),
+        "what --size measures",
+        group="size",
+        choices={
+            "longest": "the longest side",
+            "shortest": "the shortest side",
+            "area": "the square root of the area",
+        },
     )
-    enlarge: bool = _option(False, "enlarge images that are smaller than --size")
+    enlarge: bool = _option(
+        False, "enlarge images that are smaller than --size; otherwise they are only reduced", group="size"
+    )
     style_scale: tuple[float, ...] | None = _option(
         None,
-        "size of the style images relative to the content image, one number or one per style [1]",
+        "size of the style images relative to the content image, one number or one per style; a smaller "
+        "number gives smaller brush strokes",
+        group="style control",
+        usual=True,
         low=0.01,
+        shown="1",
     )
     style_size: tuple[int, ...] | None = _option(
         None,
-        "longest side of the style images in pixels, one number or one per style [the content image's size]",
+        "longest side of the style images in pixels, one number or one per style",
+        group="style control",
         low=1,
+        shown="the content image's",
     )
     weights: str = _option(
         "imagenet",
-        "weights of the encoder: imagenet (downloaded), embedded (in the package), auto (imagenet, else "
-        "embedded), random, or a .npz, .h5 or .safetensors file",
+        "weights of the encoder: imagenet (downloaded once), embedded (part of the package), auto (imagenet "
+        "if they can be downloaded, otherwise embedded), random, or a .npz, .h5 or .safetensors file",
+        group="network",
+        usual=True,
     )
-    network: str = _option("vgg19", "the encoder", choices=("vgg19", "vgg16"))
+    network: str = _option(
+        "vgg19", "architecture of the encoder", group="network", choices=("vgg19", "vgg16")
+    )
     pooling: str = _option(
         "avg",
-        "pooling of the encoder; rescaled: average pooling multiplied by 2",
-        choices=("avg", "max", "rescaled"),
+        "pooling layers of the encoder",
+        group="network",
+        choices={"avg": "average", "max": "maximum", "rescaled": "average, multiplied by 2"},
     )
     padding: str = _option(
         "reflect",
-        "padding of the encoder's convolutions; replicate_first: replicate in the first one, zeros in "
-        "the others; circular: wraps around",
-        choices=("zeros", "reflect", "replicate", "replicate_first", "circular"),
+        "padding of the encoder's convolutions",
+        group="network",
+        choices={
+            "zeros": "zeros, as in the published network",
+            "reflect": "the image mirrored at its border",
+            "replicate": "the border pixels repeated",
+            "replicate_first": "replicate in the first convolution, zeros in the others",
+            "circular": "the opposite side, for images that tile",
+        },
     )
     pixel_range: float = _option(
-        255.0, "value of white at the encoder's input; jcjohnson/neural-style uses 256", low=1
+        255.0,
+        "value of a white pixel at the encoder's input; jcjohnson/neural-style uses 256",
+        group="compatibility",
+        low=1,
     )
-    feature_scale: float = _option(1.0, "factor that the encoder's features are multiplied by", low=1e-6)
+    feature_scale: float = _option(
+        1.0, "factor by which the encoder's features are multiplied", group="compatibility", low=1e-6
+    )
     normalize_weights: bool = _option(
         False,
         "rescale the weights so that each filter's mean activation over the content and style images is 1",
+        group="compatibility",
     )
-    content_layers: tuple[str, ...] | None = _option(None, "layers of the content loss [conv4_2]")
-    style_layers: tuple[str, ...] | None = _option(None, "layers of the style loss [conv1_1 .. conv5_1]")
+    content_layers: tuple[str, ...] | None = _option(
+        None, "layers of the content loss", group="losses", shown="conv4_2"
+    )
+    style_layers: tuple[str, ...] | None = _option(
+        None, "layers of the style loss", group="losses", shown="conv1_1 to conv5_1"
+    )
     content_layer_weights: tuple[float, ...] | None = _option(
-        None, "weights of the content layers, one number per layer [equal]", low=0
+        None, "weights of the content layers, one number per layer", group="losses", low=0, shown="equal"
     )
     style_layer_weights: tuple[float, ...] | None = _option(
-        None, "weights of the style layers, one number per layer [equal]", low=0
+        None, "weights of the style layers, one number per layer", group="losses", low=0, shown="equal"
     )
-    content_weight: float = _option(0.04, "weight of the content loss", low=0)
-    style_weight: float = _option(1.0, "weight of the style loss", low=0)
+    content_weight: float = _option(
+        0.04,
+        "weight of the content loss; 0.01 follows the content loosely, 0.1 keeps its details",
+        group="losses",
+        usual=True,
+        low=0,
+    )
+    style_weight: float = _option(1.0, "weight of the style loss", group="losses", usual=True, low=0)
     style_losses: tuple[str, ...] = _option(
         ("gram",),
-        "style losses to add up, such as gram (Gram matrices) or mean_deviation (means and standard "
-        "deviations)",
-        choices=tuple(STYLE_LOSSES),
+        "style losses, of which the weighted sum is used",
+        group="losses",
+        usual=True,
+        choices={
+            "gram": "Gram matrices",
+            "mean_deviation": "means and standard deviations of the channels",
+            "wasserstein": "Wasserstein distance of normal distributions",
+            "histogram": "histogram of each channel",
+            "sliced": "sliced Wasserstein distance",
+            "shift": "Gram matrices of the features minus 1",
+            "local": "Gram matrices of 4 x 4 windows, each compared with the window at its place",
+            "local_by_content": "the same, each compared with the window whose content is most similar",
+            "chain": "Gram matrices of each layer with the next",
+            "blurred": "chain with blurred features",
+            "across": "Gram matrices of every pair of layers",
+        },
     )
     style_loss_weights: tuple[float, ...] | None = _option(
-        None, "weights of the style losses, one number per loss [1]", low=0
+        None, "weights of the style losses, one number per loss", group="losses", low=0, shown="1"
     )
-    tv_weight: float = _option(0.3, "weight of the total variation", low=0)
+    tv_weight: float = _option(
+        0.3, "weight of the total variation, which smooths the image", group="losses", usual=True, low=0
+    )
     tv_form: str = _option(
         "mean_squared",
-        "form of the total variation: mean_squared: the mean of the squared differences of neighbouring "
-        "pixels; sum_squared: half their sum; sum_absolute: the sum of absolute differences; nine_point: "
-        "the mean over all eight neighbours",
-        choices=("mean_squared", "sum_squared", "sum_absolute", "nine_point"),
+        "form of the total variation of neighbouring pixels",
+        group="losses",
+        choices={
+            "mean_squared": "mean of the squared differences",
+            "sum_squared": "half of their sum",
+            "sum_absolute": "sum of the absolute differences",
+            "nine_point": "mean of the squared differences from all eight neighbours",
+        },
     )
     normalize_gradients: bool = _option(
         False,
         "divide the gradient of each layer's loss by its L1 norm; with --optimizer adam or lbfgs_fixed_step",
+        group="compatibility",
     )
     style_blend: tuple[float, ...] | None = _option(
-        None, "weights of the style images in the blend, one number per style [equal]", low=0
+        None,
+        "weights of the style images in the blend, one number per style",
+        group="style control",
+        usual=True,
+        low=0,
+        shown="equal",
     )
     fine_style: str | None = _option(
-        None, "image whose fine-scale style is first transferred to the style image"
+        None,
+        "image whose brushwork replaces that of the style image, which keeps its larger forms",
+        group="style control",
     )
     loss_normalization: str = _option(
         "balanced",
-        "how each layer's losses are normalized: balanced: relative to the target; paper: sums as in "
-        "Gatys et al.; mean: means over all entries; channels: means, with Gram matrices also divided by "
-        "the number of channels; root: content losses divided by the square roots of channels and "
-        "positions",
-        choices=("balanced", "paper", "mean", "channels", "root"),
+        "how each layer's losses are normalised",
+        group="compatibility",
+        choices={
+            "balanced": "relative to the target",
+            "paper": "sums as in Gatys et al.",
+            "mean": "means over all entries",
+            "channels": "means, with Gram matrices also divided by the number of channels",
+            "root": "content losses divided by the square roots of channels and positions",
+        },
     )
     color: str = _option(
         "style",
-        "style: the style's colours. The others keep the content's: luminance transfers the luminance "
-        "only; cholesky, root and transport first match the style image's colours to the content; "
-        "transport_result matches the result's; content_chroma gives the result the content's chroma",
-        choices=(
-            "style", "luminance", "cholesky", "root", "transport", "transport_result", "content_chroma",
-        ),
-    )  # fmt: skip
+        "colours of the result",
+        group="style control",
+        usual=True,
+        choices={
+            "style": "the style image's",
+            "luminance": "the content image's: only luminance is transferred",
+            "cholesky": "the content image's: the style image is recoloured first, by Cholesky factors",
+            "root": "the same by matrix square roots",
+            "transport": "the same by optimal transport",
+            "transport_result": "the result is recoloured by optimal transport",
+            "content_chroma": "the result takes the content image's chroma",
+        },
+    )
     masks: tuple[str, ...] | None = _option(
-        None, "for each style, a mask image of its region in the content image (white is inside)"
+        None,
+        "one mask image per style: white where the content image takes this style",
+        group="style control",
+        usual=True,
     )
     style_masks: tuple[str, ...] | None = _option(
-        None, "for each style, a mask image of the region of the style image that is used"
+        None,
+        "one mask image per style: white where the style image is used",
+        group="style control",
     )
     content_mask: str | None = _option(
-        None, "mask image of the region in which the content image is not changed"
+        None,
+        "mask image: white where the content image is not changed",
+        group="style control",
+        usual=True,
     )
     mask_blur: float = _option(
         0.0,
         "standard deviation of a Gaussian blur of the masks, as a fraction of the image's longer side",
+        group="style control",
         low=0,
         high=0.25,
     )
     guidance: str = _option(
         "average",
-        "how masks are resized to a layer: average: the mean over each position; dilate: positions whose "
-        "receptive field meets the region; erode: positions whose receptive field lies inside it",
-        choices=("average", "dilate", "erode"),
+        "how a mask is reduced to the size of a layer",
+        group="style control",
+        choices={
+            "average": "mean over the pixels of each position",
+            "dilate": "positions whose receptive field meets the region",
+            "erode": "positions whose receptive field lies inside the region",
+        },
     )
     init: str = _option(
         "content",
-        "image to start from: content, noise, style, grey, uniform, mean, style_stats, or an image file",
+        f"image to start from: {', '.join(INIT_NAMES)}, or an image file",
+        group="optimiser",
+        usual=True,
     )
     init_noise: float = _option(
-        0.25, "standard deviation of the noise for --init noise and mean, in the 0..1 range", low=0
+        0.25,
+        "standard deviation of the noise of --init noise and mean, for pixels in 0..1",
+        group="optimiser",
+        low=0,
     )
     optimizer: str = _option(
         "lbfgs",
-        "optimiser: lbfgs has a line search, lbfgs_fixed_step has none; addons:NAME is one of "
-        "tensorflow-addons",
-        choices=("adam", "lbfgs", "lbfgs_fixed_step", *(f"addons:{name}" for name in ADDONS)),
-    )  # fmt: skip
+        "optimiser of the image",
+        group="optimiser",
+        usual=True,
+        choices={
+            "adam": "",
+            "lbfgs": "with line search",
+            "lbfgs_fixed_step": "without line search",
+            **{f"addons:{name}": "" for name in ADDONS},
+        },
+    )
     learning_rate: float = _option(
-        0.02, "learning rate of adam and of addons:NAME, for pixels in 0..1", low=1e-9
+        0.02, "learning rate of adam and addons:NAME, for pixels in 0..1", group="optimiser", low=1e-9
     )
-    beta_1: float = _option(0.9, "decay rate of Adam's first moment", low=0, high=0.999999)
-    # 0.99 as in crowsonkb's program; after 100 iterations at each of two sizes the loss was 1.4% below that
+    beta_1: float = _option(0.9, "decay rate of Adam's first moment", group="optimiser", low=0, high=0.999999)
+    # 0.99 as in crowsonkb's program. After 100 iterations at each of two sizes the loss was 1.4% lower than
     # with 0.999.
-    beta_2: float = _option(0.99, "decay rate of Adam's second moment", low=0, high=0.999999)
-    # A mean's gradient falls with the number of pixels: at 768 x 576 a twentieth of it is below 1e-8, and
-    # with Keras' 1e-7 the loss was 2% higher after 40 iterations at each size.
-    epsilon: float = _option(1e-10, "added to the square root of Adam's second moment", low=1e-20)
+    beta_2: float = _option(
+        0.99, "decay rate of Adam's second moment", group="optimiser", low=0, high=0.999999
+    )
+    # The gradient of a mean falls with the number of pixels. At 768 x 576 a twentieth of its entries are
+    # below 1e-8. With Keras' 1e-7 the loss was 2% higher after 40 iterations at each size.
+    epsilon: float = _option(
+        1e-10, "term added to the square root of Adam's second moment", group="optimiser", low=1e-20
+    )
     epsilon_corrected: bool = _option(
-        False, "add epsilon after the bias correction of the second moment, as PyTorch does"
+        False,
+        "add epsilon after the bias correction of the second moment, as PyTorch does",
+        group="compatibility",
     )
-    lbfgs_history: int = _option(10, "number of curvature pairs that L-BFGS stores", low=1, high=100)
-    clamp: bool = _option(True, "clip the image to 0..1 at every step, not only at the end")
+    lbfgs_history: int = _option(
+        10, "number of curvature pairs that L-BFGS stores", group="optimiser", low=1, high=100
+    )
+    clamp: bool = _option(
+        True, "clip the image to 0..1 at every step, and not only at the end", group="compatibility"
+    )
     ema_decay: float = _option(
-        0.0, "EMA decay of the output image; 0 returns the last iterate", low=0, high=0.999999
+        0.0,
+        "EMA decay of the output image; 0 returns the last iterate",
+        group="optimiser",
+        low=0,
+        high=0.999999,
     )
-    warm_start: bool = _option(False, "carry Adam's moments over from each scale to the next")
-    iterations: int = _option(100, "iterations per scale; each evaluates the loss once", low=1)
-    first_iterations: int | None = _option(None, "iterations at the first scale [--iterations]", low=1)
-    iteration_decay: float | None = _option(
-        None,
-        "divide the iterations by this at each further scale, starting from --first-iterations, never "
-        "below --iterations",
+    warm_start: bool = _option(
+        False, "carry Adam's moments over from each scale to the next", group="optimiser"
+    )
+    iterations: int = _option(
+        100,
+        "iterations per scale; each one evaluates the loss once",
+        group="optimiser",
+        usual=True,
         low=1,
     )
+    first_iterations: int | None = _option(
+        None, "iterations at the first scale", group="optimiser", low=1, shown="--iterations"
+    )
+    iteration_decay: float | None = _option(
+        None,
+        "divide the iterations by this number at each further scale, starting from --first-iterations, but "
+        "take at least --iterations",
+        group="optimiser",
+        low=1,
+        shown="no decay",
+    )
     scales: int | None = _option(
-        None, "number of scales, coarse to fine [as many as --min-scale allows]", low=1, high=20
+        None,
+        "number of scales, from coarse to fine",
+        group="size",
+        low=1,
+        high=20,
+        shown="as many as --min-scale allows",
     )
     scale_factor: float = _option(
-        2.0, "ratio of the size of each scale to that of the scale before", low=1.01
+        2.0, "ratio of the size of each scale to that of the scale before", group="size", low=1.01
     )
     min_scale: int = _option(
         91,
-        "minimum size of the first scale in pixels, measured as --size-of says; unused with --scales",
+        "minimum size of the first scale in pixels, measured as --size-of says; --scales overrides it",
+        group="size",
         low=1,
     )
     tolerance: float = _option(
         0.0,
-        "stop a scale early when the loss falls by less than this fraction within 10 iterations; 0: never",
+        "stop a scale early when the loss falls by less than this fraction within 10 iterations; 0 never "
+        "stops early",
+        group="optimiser",
         low=0,
         high=1,
     )
-    seed: int = _option(0, "seed of the initial noise and of random weights", low=0, high=2**32 - 1)
+    seed: int = _option(
+        0, "seed of the initial noise and of random weights", group="optimiser", usual=True,
+        low=0, high=2**32 - 1,
+    )  # fmt: skip
     compile: str = _option(
         "auto",
-        "how the step is compiled; auto: xla on a GPU, graph on a CPU",
-        choices=("auto", "xla", "graph", "eager"),
+        "how the step is compiled",
+        group="machine",
+        choices={
+            "auto": "xla on a GPU, graph on a CPU",
+            "xla": "tf.function with XLA",
+            "graph": "tf.function",
+            "eager": "not compiled",
+        },
     )
-    device: str = _option("auto", "auto, cpu, or gpu:N")
+    device: str = _option("auto", "device: auto, cpu, gpu:0, gpu:1, ...", group="machine")
     precision: str = _option(
         "auto",
-        "data type of the encoder's features; auto: 16 bits where the hardware supports it",
-        choices=("auto", "float32", "bfloat16", "float16"),
+        "data type of the encoder's features",
+        group="machine",
+        choices={
+            "auto": "16 bits where the hardware computes in them",
+            "float32": "",
+            "bfloat16": "",
+            "float16": "",
+        },
     )
     steps_per_call: int | None = _option(
         None,
-        "maximum number of iterations per call of the compiled step; always 1 in tiles [10 on a GPU, else 1]",
+        "maximum number of iterations per call of the compiled step; tiles always take 1",
+        group="machine",
         low=1,
+        shown="10 on a GPU, otherwise 1",
     )
     tile: int | str = _option(
         "auto",
-        "side of tiles in pixels; off: the whole image at once; auto: tiles if a step does not fit into "
-        "--memory",
+        "side of the tiles in pixels; off evaluates the whole image at once; auto takes tiles if a step does "
+        "not fit into --memory",
+        group="machine",
     )
     memory: float | None = _option(
-        None, "memory limit in GB (10^9 bytes) of the process, or of the GPU [what is free]", low=1e-3
+        None,
+        "memory limit in GB (10^9 bytes) of the process, or of the GPU",
+        group="machine",
+        low=1e-3,
+        shown="what is free",
     )
     max_pixels: int | None = _option(
-        None, "largest image file that is read, in pixels [Pillow's limit]", low=1
+        None,
+        "largest image file that is read, in pixels",
+        group="machine",
+        low=1,
+        shown="Pillow's limit",
     )
 
     def __post_init__(self) -> None:
@@ -400,7 +597,8 @@ class StyleConfig:
         merged: dict[str, Any] = {**(changes or {}), **options}
         names = {field.name for field in dataclasses.fields(self)}
         if unknown := sorted(set(merged) - names):
-            raise ConfigError(f"no option {unknown[0]!r}; there are {', '.join(sorted(names))}")
+            hint = suggest(unknown[0], names)
+            raise ConfigError(f"no option {unknown[0]!r}{hint}; there are {', '.join(sorted(names))}")
         return dataclasses.replace(self, **merged)
 
     def as_dict(self) -> dict[str, Any]:
@@ -468,7 +666,9 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
     choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
     for item in items:
         if choices and item not in choices:
-            raise ConfigError(f"{field.name} is {item!r}; it can be {', '.join(choices)}")
+            raise ConfigError(
+                f"{field.name} is {item!r}{suggest(item, choices)}; it can be {', '.join(choices)}"
+            )
         if isinstance(item, (int, float)) and not (low <= item <= high and math.isfinite(item)):
             raise ConfigError(f"{field.name} is {value!r}; it must be {_range(low, high)}")
 

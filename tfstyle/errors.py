@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -60,3 +62,16 @@ class NotFiniteError(RunError):
     def __init__(self, message: str, result: Any) -> None:
         super().__init__(message)
         self.result = result
+
+
+def suggest(value: object, choices: Iterable[str]) -> str:
+    """Return `` (did you mean 'NAME'?)`` with the choices that resemble a value, or an empty string if none does.
+
+    Error messages put it behind the wrong value.
+
+    Example:
+        >>> suggest("lbgfs", ["adam", "lbfgs"])
+        " (did you mean 'lbfgs'?)"
+    """
+    names = difflib.get_close_matches(str(value), list(choices), n=2)
+    return f" (did you mean {' or '.join(map(repr, names))}?)" if names else ""

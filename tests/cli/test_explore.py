@@ -105,8 +105,8 @@ def test_help_is_the_docstrings(capsys):
     for part in (
         "tfstyle explore starts", "CONTENT STYLE", "Do next to nothing.",
         "CONTENT the first image, on two lines",
-        "--size X longest side in pixels; 100% of it [64]", "--ratio X two at once [0.5]",
-        "--weights X two at once [auto]", "--layers X names [conv1_1,conv2_1]", "--seeds X numbers [0,1]",
+        "--size N longest side in pixels; 100% of it [64]", "--ratio X two at once [0.5]",
+        "--weights NAME two at once [auto]", "--layers A,B,.. names [conv1_1,conv2_1]", "--seeds A,B,.. numbers [0,1]",
         "--mirrored, --no-mirrored seamless", "--seconds X of time -o", "[tfstyle-starts]",
     ):  # fmt: skip
         assert part in words, part
@@ -149,19 +149,22 @@ def test_flags_are_read_as_their_types(tmp_path, flags, name, value):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["explore", "nothing"], "invalid choice: 'nothing'"),
-        (["explore", "starts", "a.jpg"], "required: STYLE"),
-        (["explore", "starts", "a.jpg", "b.jpg", "--colour", "red"], "unrecognized arguments: --colour red"),
-        (["explore", "starts", "a.jpg", "b.jpg", "--size", "large"], "--size: invalid int value: 'large'"),
-        (["explore", "starts", "a.jpg", "b.jpg", "--seeds", "1,two"], "--seeds: '1,two': invalid literal"),
-        (["explore", "starts", "a.jpg", "b.jpg", "--ratios", "1,,2"], "--ratios: '1,,2': could not convert"),
-        (["texture", "a.jpg", "b.jpg", "--size", "large"], "--size: invalid int value: 'large'"),
+        (["explore", "nothing"], "'nothing'.*texture"),
+        (["explore", "starts", "a.jpg"], "STYLE"),
+        (
+            ["explore", "starts", "a.jpg", "b.jpg", "--colour", "red"],
+            "--colour.*tfstyle explore starts --help",
+        ),
+        (["explore", "starts", "a.jpg", "b.jpg", "--size", "large"], "--size.*'large'.*integer"),
+        (["explore", "starts", "a.jpg", "b.jpg", "--seeds", "1,two"], "--seeds.*'two'.*integer"),
+        (["explore", "starts", "a.jpg", "b.jpg", "--ratios", "1,,2"], "--ratios.*''.*number"),
+        (["texture", "a.jpg", "b.jpg", "--size", "large"], "--size.*'large'.*integer"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(capsys, arguments, words):
     assert stopped(*arguments) == 2
     error = capsys.readouterr().err
-    assert words in error
+    assert re.search(words, error)
     assert error.count("\n") == 1
     assert not CALLS
 
@@ -199,7 +202,7 @@ def test_without_matplotlib_nothing_is_begun(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert main(["explore", "starts", "a.jpg", "b.jpg", "-o", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert error == "tfstyle: error: figures are drawn with matplotlib; pip install 'tfstyle[papers]'\n"
+    assert re.fullmatch(r"tfstyle: error: .*matplotlib.*pip install 'tfstyle\[papers\]'\n", error)
     assert not CALLS
     assert not (tmp_path / "out").exists()
 
@@ -221,20 +224,20 @@ def test_two_experiments_are_commands_of_their_own(name, tmp_path, monkeypatch, 
 
 
 def test_an_experiment_that_there_is_not():
-    with pytest.raises(ConfigError, match="no experiment 'nothing'; there are reconstruct, texture"):
+    with pytest.raises(ConfigError, match="'nothing'.*reconstruct, texture"):
         recipe("nothing")
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--layers", "conv1_1,conv9_9"], "vgg19 has no layer 'conv9_9'"),
-        (["--weights", "gone.npz"], "no weights file gone.npz"),
+        (["--layers", "conv1_1,conv9_9"], "'conv9_9'.*conv5_4"),
+        (["--weights", "gone.npz"], "gone.npz"),
     ],
 )
 def test_layers_and_weights_that_do_not_exist_are_one_line(capsys, flags, message):
     assert main(["explore", "starts", "a.jpg", "b.jpg", *flags]) == 2
-    assert capsys.readouterr().err.startswith(f"tfstyle: error: {message}")
+    assert re.fullmatch(f"tfstyle: error: .*{message}.*\n", capsys.readouterr().err)
     assert not CALLS
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -58,14 +59,7 @@ def test_a_run_in_a_process_of_its_own(command, files):
     assert all(len(series) == 3 for series in history["style_layers"].values())
 
 
-def test_version_and_help_do_not_load_tensorflow():
-    for arguments in (["--version"], ["--help"], ["stylize", "--help"], ["explore", "--help"]):
-        code = f"import sys; from tfstyle.cli import main\ntry: main({arguments})\nexcept SystemExit: pass\n"
-        done = subprocess.run(
-            [sys.executable, "-c", code + "assert not {'tensorflow', 'numpy', 'keras'} & set(sys.modules)"],
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+def test_version():
     assert python("--version").stdout == f"tfstyle {__version__}\n"
 
 
@@ -74,102 +68,128 @@ BATCH = ["batch", "content.png", "style.png", "-o", "out"]
 EXTRACT = ["extract", "content.png", "-o", "new.npz"]
 EXPORT = ["export", "models", "--weights", "small.npz"]
 PRETRAIN = ["pretrain", "content.png", "-o", "new.npz"]
+COMMANDS = ("stylize", "batch", "extract", "export", "pretrain", "demo", "explore", "texture")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "the following arguments are required: COMMAND"),
-        (["paint"], "invalid choice: 'paint'"),
-        ([*STYLIZE, "--widht", "3"], "unrecognized arguments: --widht 3"),
-        ([*STYLIZE, "--size", "big"], "invalid int value: 'big'"),
-        ([*STYLIZE, "--size", "0"], "size is 0; it must be from 1 to 100000"),
-        ([*STYLIZE, "--style-layer-weights", "1,2"], "style_layer_weights needs style_layers"),
-        ([*STYLIZE, "--preset", "rembrandt"], "invalid choice: 'rembrandt'"),
-        ([*STYLIZE, "--style-layers", "conv1_1,conv5_5"], "vgg19 has no layer 'conv5_5'"),
-        ([*STYLIZE, "--content-layers", "relu4_2"], "vgg19 has no layer 'relu4_2'"),
-        ([*STYLIZE, "--network", "vgg16", "--style-layers", "conv3_4"], "vgg16 has no layer 'conv3_4'"),
-        ([*STYLIZE, "-o", "new.gif"], "cannot write new.gif: the suffix must be one of .png"),
-        ([*STYLIZE, "-o", "gone/new.png"], "there is no folder gone"),
-        ([*STYLIZE, "-o", "style.png"], "style.png exists; replace it with overwrite (--overwrite)"),
-        ([*STYLIZE, "--history", "new.png"], "--history and --output are both new.png"),
-        ([*STYLIZE, "--config", "gone.json"], "no such file: gone.json"),
-        ([*STYLIZE, "--config", "bad.json"], "bad.json: not a JSON object of options"),
-        ([*STYLIZE, "--config", "unknown.json"], "no option 'widht'"),
-        ([*STYLIZE, "--weights", "gone.npz"], "no weights file gone.npz; give imagenet, embedded"),
-        ([*STYLIZE, "--weights", "content.png"], "content.png: weights files end in .h5"),
-        ([*STYLIZE, "--init", "gone.png"], "init is 'gone.png'; it can be content, noise,"),
-        ([*STYLIZE, "--masks", "gone.png"], "no such image: gone.png"),
-        (["stylize", "gone.png", *STYLIZE[2:]], "no such image: gone.png"),
-        (["stylize", "content.png", "gone.png", *STYLIZE[3:]], "no such image: gone.png"),
-        (["stylize", ".", *STYLIZE[2:]], ". is a folder, not an image"),
-        ([*STYLIZE, "--resume"], "--resume needs --checkpoint DIR"),
-        ([*STYLIZE, "--checkpoint-every", "9"], "--checkpoint-every needs --checkpoint DIR"),
-        ([*STYLIZE, "--interpolate", "3"], "--interpolate goes between two styles, not 1"),
-        ([*STYLIZE, "--interpolate", "3", "--save-every", "2"], "--save-every is of one picture"),
-        ([*BATCH, "--masks", "style.png"], "masks belongs to one image; batch cannot take it"),
-        ([*BATCH, "--format", "gif"], "invalid choice: 'gif'"),
-        ([*BATCH, "--device", "tpu"], "device is 'tpu'"),
-        (["batch", "gone", *BATCH[2:]], "no such image or folder: gone"),
-        ([*EXTRACT, "-o", "new.txt"], "styles are written as .npz or .parquet"),
-        ([*EXTRACT, "--style-layers", "conv6_1"], "vgg19 has no layer 'conv6_1'"),
-        ([*EXTRACT, "--pooling", "min"], "pooling is 'min'; it can be avg, max, rescaled"),
-        ([*EXTRACT, "--model", "gone"], "no such model: gone"),
-        ([*EXTRACT, "--model", ".", "--views", "10"], "--views comes with the model of --model"),
-        ([*EXTRACT, "--model", "."], "has 0 models in it"),
-        (["extract", "gone", *EXTRACT[2:]], "no such image or folder: gone"),
-        ([*EXPORT, "--name", "a/b"], "name is 'a/b'; a model's name has letters"),
-        ([*EXPORT, "--max-batch", "0"], "invalid whole number from 1 value: '0'"),
-        ([*EXPORT, "--content-layers", "conv4_5"], "vgg19 has no layer 'conv4_5'"),
-        ([*PRETRAIN, "-o", "new.h5"], "learned weights are written as .npz"),
-        ([*PRETRAIN, "--base", "gone.npz"], "no weights file gone.npz"),
-        ([*PRETRAIN, "--blocks", "6"], "invalid whole number from 1 to 5 value: '6'"),
-        (["demo", "--weights", "gone.npz"], "no weights file gone.npz"),
-        (["texture", "content.png", "--size", "big"], "--size: invalid int value: 'big'"),
-        (["explore", "texture", "content.png", "--colour", "red"], "unrecognized arguments: --colour red"),
-        (["explore", "texture", "content.png", "--layers", "conv7_1"], "vgg19 has no layer 'conv7_1'"),
-        (["explore", "nothing"], "invalid choice: 'nothing'"),
-        (["explore", "texture", "gone.png"], "no such image: gone.png"),
-        (["explore", "texture", "content.png", "--size", "0"], "size is 0; it must be from 1 to 100000"),
-        (["explore", "reconstruct", "content.png", "--pooling", "min"], "pooling is 'min'; it can be avg"),
-        (["explore", "compare", *STYLIZE[1:3], "--compilers", "jit"], "compile is 'jit'; it can be"),
-        (["explore", "compare", *STYLIZE[1:3], "--presets", "rembrandt"], "no preset 'rembrandt'"),
-        (["explore", "gram-entry", "--photographs", "gone.png"], "no such image: gone.png"),
-        (["stylize", "content.png", "gone.npz", *STYLIZE[3:]], "no such image: gone.npz"),
-        (["stylize", "content.png", "gone.npz#one", *STYLIZE[3:]], "no such image: gone.npz"),
-        ([*STYLIZE, "--style-blend", "1,2"], "style_blend has 2 numbers for 1 style images"),
-        ([*STYLIZE, "--style-masks", "style.png,style.png"], "2 style_masks for 1 style images: give one"),
-        ([*STYLIZE, "--masks", "style.png,style.png"], "2 masks for 1 style images: give one for each"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_wrong_options_are_refused_without_tensorflow(files, small_file, arguments, message):
+#: A wrong command line, and what its error must name: the wrong value and what would be right.
+REJECTED = [
+    (["paint"], "'paint'.*stylize, batch"),
+    ([*STYLIZE, "--widht", "3"], "--widht"),
+    ([*STYLIZE, "--stye-weight", "3"], "--stye-weight.*did you mean '--style-weight'"),
+    ([*STYLIZE, "third.png"], "'third.png'"),
+    (["demo", "word"], "'word'"),
+    (["stylize"], "CONTENT, STYLE, -o/--output"),
+    ([*STYLIZE, "--size", "big"], "--size.*'big'.*integer"),
+    ([*STYLIZE, "--size", "0"], "size is 0.*from 1 to 100000"),
+    ([*STYLIZE, "--tv-weight", "much"], "--tv-weight.*'much'.*number"),
+    ([*STYLIZE, "--style-blend", "1,x"], "--style-blend.*'x'.*number"),
+    ([*STYLIZE, "--save-every", "0"], "--save-every.*'0'.*at least 1"),
+    ([*STYLIZE, "--checkpoint", "run", "--checkpoint-every", "-1"], "--checkpoint-every.*'-1'.*at least 0"),
+    ([*STYLIZE, "--optimizer", "lbgfs"], "--optimizer.*'lbgfs'.*did you mean 'lbfgs'.*adam"),
+    ([*STYLIZE, "--style-losses", "gram,slice"], "--style-losses.*'slice'.*did you mean 'sliced'.*across"),
+    ([*STYLIZE, "--style-layer-weights", "1,2"], "style_layer_weights needs style_layers"),
+    ([*STYLIZE, "--preset", "rembrandt"], "--preset.*'rembrandt'.*crowsonkb"),
+    ([*STYLIZE, "--style-layers", "conv1_1,conv5_5"], "'conv5_5'.*conv5_4"),
+    ([*STYLIZE, "--content-layers", "relu4_2"], "'relu4_2'.*conv4_2"),
+    ([*STYLIZE, "--network", "vgg16", "--style-layers", "conv3_4"], "vgg16.*'conv3_4'.*conv3_3"),
+    ([*STYLIZE, "-o", "new.gif"], "new.gif.*[.]png"),
+    ([*STYLIZE, "-o", "gone/new.png"], "no folder gone"),
+    ([*STYLIZE, "-o", "style.png"], "style.png exists.*--overwrite"),
+    ([*STYLIZE, "--history", "new.png"], "--history and --output.*new.png"),
+    ([*STYLIZE, "--config", "gone.json"], "gone.json"),
+    ([*STYLIZE, "--config", "bad.json"], "bad.json.*JSON object"),
+    ([*STYLIZE, "--config", "unknown.json"], "'widht'.*weights"),
+    ([*STYLIZE, "--weights", "gone.npz"], "gone.npz.*imagenet, embedded"),
+    ([*STYLIZE, "--weights", "content.png"], "content.png.*[.]h5"),
+    ([*STYLIZE, "--init", "gone.png"], "'gone.png'.*content, noise,"),
+    ([*STYLIZE, "--masks", "gone.png"], "gone.png"),
+    (["stylize", "gone.png", *STYLIZE[2:]], "gone.png"),
+    (["stylize", "content.png", "gone.png", *STYLIZE[3:]], "gone.png"),
+    (["stylize", ".", *STYLIZE[2:]], ". is a folder"),
+    (["stylize", "content.png", "gone.npz", *STYLIZE[3:]], "gone.npz"),
+    (["stylize", "content.png", "gone.npz#one", *STYLIZE[3:]], "gone.npz"),
+    ([*STYLIZE, "--resume"], "--resume needs --checkpoint DIR"),
+    ([*STYLIZE, "--checkpoint-every", "9"], "--checkpoint-every needs --checkpoint DIR"),
+    ([*STYLIZE, "--interpolate", "3"], "--interpolate.*two.*1"),
+    ([*STYLIZE, "--interpolate", "3", "--save-every", "2"], "--save-every.*--interpolate"),
+    ([*STYLIZE, "--style-blend", "1,2"], "style_blend has 2.*1 style image"),
+    ([*STYLIZE, "--style-masks", "style.png,style.png"], "2 style_masks for 1 style image"),
+    ([*STYLIZE, "--masks", "style.png,style.png"], "2 masks for 1 style image"),
+    ([*BATCH, "--masks", "style.png"], "masks.*batch"),
+    ([*BATCH, "--format", "gif"], "--format.*'gif'.*png, jpg"),
+    ([*BATCH, "--device", "tpu"], "device is 'tpu'.*auto, cpu, gpu:0"),
+    (["batch", "gone", *BATCH[2:]], "gone"),
+    ([*EXTRACT, "-o", "new.txt"], "new.txt.*[.]npz or [.]parquet"),
+    ([*EXTRACT, "--style-layers", "conv6_1"], "'conv6_1'.*conv5_4"),
+    ([*EXTRACT, "--pooling", "min"], "--pooling.*'min'.*avg, max, rescaled"),
+    ([*EXTRACT, "--embedding-size", "no"], "--embedding-size.*'no'.*at least 1, or all"),
+    ([*EXTRACT, "--model", "gone"], "no such model: gone"),
+    ([*EXTRACT, "--model", ".", "--views", "10"], "--model.*--views"),
+    ([*EXTRACT, "--model", "."], "0 models.*folder of one model"),
+    (["extract", "gone", *EXTRACT[2:]], "gone"),
+    ([*EXPORT, "--name", "a/b"], "name is 'a/b'.*letters"),
+    ([*EXPORT, "--max-batch", "0"], "--max-batch.*'0'.*at least 1"),
+    ([*EXPORT, "--content-layers", "conv4_5"], "'conv4_5'.*conv4_4"),
+    ([*PRETRAIN, "-o", "new.h5"], "new.h5.*[.]npz"),
+    ([*PRETRAIN, "--base", "gone.npz"], "gone.npz"),
+    ([*PRETRAIN, "--blocks", "6"], "--blocks.*'6'.*from 1 to 5"),
+    (["demo", "--weights", "gone.npz"], "gone.npz"),
+    (["texture", "content.png", "--size", "big"], "texture: .*--size.*'big'.*see tfstyle texture --help"),
+    (["explore", "texture", "content.png", "--colour", "red"], "--colour"),
+    (["explore", "texture", "content.png", "--layers", "conv7_1"], "'conv7_1'.*conv5_4"),
+    (["explore", "tradeof"], "'tradeof'.*did you mean 'tradeoff'"),
+    (["explore", "texture", "gone.png"], "gone.png"),
+    (["explore", "texture", "content.png", "--size", "0"], "size is 0.*from 1 to 100000"),
+    (["explore", "reconstruct", "content.png", "--pooling", "min"], "'min'.*avg"),
+    (["explore", "compare", *STYLIZE[1:3], "--compilers", "jit"], "'jit'.*xla"),
+    (["explore", "compare", *STYLIZE[1:3], "--presets", "rembrandt"], "'rembrandt'.*crowsonkb"),
+    (["explore", "gram-entry", "--photographs", "gone.png"], "gone.png"),
+    (["--print-completion", "fsh"], "'fsh'.*did you mean 'fish'"),
+]
+
+RUN_ALL = """
+import contextlib, io, json, sys
+sys.modules['tensorflow'] = sys.modules['keras'] = None  # importing them fails
+from tfstyle.cli import main
+answers = []
+for arguments in json.load(sys.stdin):
+    with contextlib.redirect_stderr(io.StringIO()) as stream:
+        try:
+            code = main(arguments)
+        except SystemExit as error:
+            code = error.code
+    answers.append((code, stream.getvalue()))
+print(json.dumps(answers))
+"""
+
+
+def test_wrong_options_are_rejected_in_one_line_without_tensorflow(files, small_file):
     shutil.copy(small_file, files / "small.npz")
     (files / "bad.json").write_text("[1]")
     (files / "unknown.json").write_text('{"options": {"widht": 3}}')
-    code = (
-        "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None\n"  # an import of them fails
-        f"from tfstyle.cli import main; sys.exit(main({arguments}))"
-    )
     environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=files, env=environment
-    )
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert message in line
+        [sys.executable, "-c", RUN_ALL], input=json.dumps([arguments for arguments, _ in REJECTED]),
+        capture_output=True, text=True, cwd=files, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for (arguments, pattern), (code, message) in zip(REJECTED, json.loads(done.stdout), strict=True):
+        assert code == 2, (arguments, message)
+        assert re.fullmatch("tfstyle.*\n", message), (arguments, message)
+        assert re.search(pattern, message), (arguments, message)
+        # Errors of the command line itself name the help of the command.
+        if message.startswith("tfstyle ") or arguments[0] not in COMMANDS:
+            command = arguments[0] if arguments[0] in COMMANDS else ""
+            if arguments[:2] == ["explore", "texture"]:  # the same command in fewer words
+                command = "texture"
+            assert re.search(f"; see tfstyle ?{command}.* --help\n", message), message
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({1: "nowhere.jpg"}, "no such image: nowhere.jpg"),
-        ({2: "setup.cfg"}, "no such image: setup.cfg"),
-        ({4: "nowhere/out.png"}, "there is no folder nowhere"),
-        ({4: "out.gif"}, "suffix must be one of .png"),
-        ({6: "nowhere.npz"}, "no weights file nowhere.npz"),
-        ({8: "0"}, "size is 0; it must be from 1 to 100000"),
-        ({8: "2"}, "at least 4 a side are needed"),
+        ({1: "nowhere.jpg"}, "nowhere.jpg"),
+        ({8: "2"}, "at least 4"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(command, capsys, change, message):
@@ -195,34 +215,6 @@ def test_commands_that_compute_nothing_need_no_tensorflow():
     for arguments in (["presets"], ["explore", "networks", "--help"]):
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["stylize"], "the following arguments are required: CONTENT, STYLE, -o/--output"),
-        (["stylize", "a", "b", "-o", "c.png", "--size", "big"], "argument --size: invalid int value: 'big'"),
-        (["stylize", "a", "b", "-o", "c.png", "--style-blend", "1,x"], "invalid comma-separated float value"),
-        (
-            ["stylize", "a", "b", "-o", "c.png", "--save-every", "0"],
-            "invalid whole number from 1 value: '0'",
-        ),
-        (
-            ["stylize", "a", "b", "-o", "c.png", "--checkpoint", "run", "--checkpoint-every", "-1"],
-            "invalid number of seconds, at least 0, value: '-1'",
-        ),
-        (["pretrain", "a", "-o", "w.npz", "--blocks", "6"], "invalid whole number from 1 to 5 value: '6'"),
-        (["paint"], "invalid choice: 'paint'"),
-        (["stylize", "a", "b", "-o", "c.png", "--widht", "3"], "unrecognized arguments: --widht"),
-    ],
-)
-def test_a_wrong_command_line_is_one_line_and_exit_code_2(capsys, arguments, message):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
-    assert caught.value.code == 2
-    words = capsys.readouterr().err
-    assert message in words
-    assert words.count("\n") == 1
 
 
 def test_existing_files_are_kept_unless_told(command, files, capsys):
@@ -268,18 +260,18 @@ def test_config_replays_a_run(command, files, source):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", "{", "not a JSON object of options"),
-        ("a.json", "[1]", "not a JSON object of options"),
-        ("a.json", '{"widht": 3}', "no option 'widht'"),
-        ("a.json", '{"tv_weight": "big"}', "tv_weight is 'big'; expected float"),
-        ("b.json", None, "no such file"),
+        ("a.json", "{", "a.json.*JSON object"),
+        ("a.json", "[1]", "a.json.*JSON object"),
+        ("a.json", '{"widht": 3}', "'widht'"),
+        ("a.json", '{"tv_weight": "big"}', "tv_weight is 'big'.*float"),
+        ("b.json", None, "b.json"),
     ],
 )
 def test_bad_config_files_are_refused(command, files, capsys, name, text, message):
     if text is not None:
         (files / name).write_text(text)
     assert cli.main([*command, "--config", str(files / name)]) == 2
-    assert message in capsys.readouterr().err
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_a_preset_and_the_flags_over_it(command, files):
@@ -425,7 +417,7 @@ def test_info(capsys, monkeypatch, tmp_path):
     ):
         assert f"\n{name}" in f"\n{words}"
     assert "precision auto" in words
-    assert f"not cached; would be kept at {tmp_path}" in words
+    assert f"not downloaded yet; their place is {tmp_path}" in words
 
 
 @pytest.mark.skipif(KERAS_2, reason="Keras 2.15 has TensorFlow alone, and does not read the variable")

@@ -1,4 +1,4 @@
-"""The command line. TensorFlow is loaded by the commands, not by the parser."""
+"""The command line: the parser, and one module for each command."""
 
 from tfstyle.cli.parser import main
 

@@ -1,4 +1,4 @@
-"""``tfstyle batch``: many images, each in one or several styles."""
+"""``tfstyle batch``: style transfer for many content images, each in one or several styles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfstyle.errors import ConfigError, OutputError, TfstyleError
 
 
 def run_batch(options: argparse.Namespace) -> int:
-    """``tfstyle batch``."""
+    """Run ``tfstyle batch`` and return its exit code."""
     config, folder = run_config(options), Path(options.output)
     check_single_image_options(config)
     check_images_or_folders([options.contents, *options.styles])
@@ -36,7 +36,9 @@ def run_batch(options: argparse.Namespace) -> int:
     contents, styles = find_images([Path(options.contents)]), find_images(map(Path, options.styles))
     contents = [path for path in contents if folder.resolve() not in path.resolve().parents]
     if not contents:
-        raise ConfigError(f"{options.contents} has no picture but those in {folder}")
+        raise ConfigError(
+            f"no images in {options.contents}; those in the output folder {folder} do not count"
+        )
     jobs = plan_jobs(contents, styles, config, folder=make_folder(folder), suffix=f".{options.format}")
     pending, failures, made, start = [], [], 0, time.perf_counter()
     for job in jobs:
@@ -46,7 +48,7 @@ def run_batch(options: argparse.Namespace) -> int:
         except OutputError as error:
             failures.append(str(error))
     if skipped := len(jobs) - len(pending) - len(failures):
-        print(f"{skipped} of {len(jobs)} pictures are there already", file=sys.stderr, flush=True)
+        print(f"{skipped} of {len(jobs)} results exist already and are skipped", file=sys.stderr, flush=True)
     with interruptible() as interrupted:
         for job, outcome in run_jobs(pending, interrupted):
             try:
@@ -66,7 +68,7 @@ def run_batch(options: argparse.Namespace) -> int:
         path = folder / f"contact-sheet{f'-{number}' if number > 1 else ''}.jpg"
         save(path, ImageArray(sheet), overwrite=True)
         print(path)
-    print(f"{folder}: {made} made, {skipped} there before, {len(failures)} failed")
+    print(f"{folder}: {made} results written, {skipped} skipped, {len(failures)} failed")
     if stopped:
-        return complain("interrupted; the same command goes on with what is missing", INTERRUPTED)
+        return complain("interrupted; run the same command again to continue", INTERRUPTED)
     return FAILED if failures else DONE

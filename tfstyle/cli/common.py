@@ -1,6 +1,6 @@
-"""What the commands share: exit codes, the parser with one-line errors, the options of a run.
+"""Functions that several commands use: exit codes, checks of the inputs, the options of a run.
 
-A command checks what it can before `load_tensorflow`, which takes seconds, and does the rest behind it.
+A command checks as much as possible before it calls `load_tensorflow`, which takes seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tfstyle.config import StyleConfig, check_init
 from tfstyle.errors import ConfigError
@@ -26,26 +26,18 @@ from tfstyle.presets import PRESETS
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """One line, where argparse prints its usage first."""
-        self.exit(WRONG_INPUT, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
 def load_tensorflow() -> None:
-    """Import TensorFlow; its start-up messages, some of which no setting silences, stay off the terminal.
+    """Import TensorFlow and hide its start-up messages, some of which no setting turns off.
 
     Raises:
-        BackendError: Keras is set up for another backend.
+        BackendError: Keras is configured for another backend.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with tempfile.TemporaryFile() as sink:
         stderr = os.dup(2)
         os.dup2(sink.fileno(), 2)
         try:
-            for name in ("tfstyle.backend", "tensorflow"):  # the first one's error is the clearer
+            for name in ("tfstyle.backend", "tensorflow"):  # tfstyle.backend has the clearer error message
                 import_module(name)
         except ImportError:
             sink.seek(0)
@@ -57,10 +49,10 @@ def load_tensorflow() -> None:
 
 
 def run_config(options: argparse.Namespace) -> StyleConfig:
-    """Preset, then --config, then the flags, each over the one before.
+    """Return the options of a run. Flags take precedence over --config, and --config over --preset.
 
     Raises:
-        InputError: an option cannot have its value; the network has no such layer; no such file.
+        InputError: an option has an invalid value, the network has no such layer, or a file does not exist.
     """
     names = {field.name for field in dataclasses.fields(StyleConfig)}
     stored = _stored_options(Path(options.config)) if options.config is not None else {}
@@ -77,7 +69,7 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
 
 
 def _stored_options(path: Path) -> dict[str, Any]:
-    """The options in an image's metadata, or in a JSON file by themselves or under ``options``."""
+    """Return the options from an image's metadata, or from a JSON object or its key ``options``."""
     from tfstyle.files import IMAGE_FORMATS
 
     if not path.is_file():
@@ -91,11 +83,11 @@ def _stored_options(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return dict(content.get("options", content))
     except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path}: not a JSON object of options ({error})") from error
+        raise ConfigError(f"{path}: expected a JSON object with options ({error})") from error
 
 
 def check_weights(source: str) -> None:
-    """Raise WeightsError where --weights is neither a name nor a file that weights can be read from."""
+    """Raise WeightsError if --weights is neither a known name nor an existing weights file."""
     from tfstyle.files import NAMED_WEIGHTS, check_weights_file
 
     if source not in NAMED_WEIGHTS:
@@ -112,7 +104,7 @@ def check_images(sources: Iterable[str]) -> None:
 
 
 def check_images_or_folders(sources: Iterable[str]) -> None:
-    """Raise ImageError where neither a file nor a folder exists."""
+    """Raise ImageError if a path is neither an existing file nor an existing folder."""
     from tfstyle.files import check_image_or_folder
 
     for source in sources:
@@ -121,12 +113,13 @@ def check_images_or_folders(sources: Iterable[str]) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Let the first Ctrl-C wait for the end of an iteration, where there is an image to save.
+    """Postpone the first Ctrl-C to the end of the iteration, so that the current image can be saved.
 
-    Inside TensorFlow's own code an exception can come out as another one. A second Ctrl-C ends at once.
+    TensorFlow can turn a KeyboardInterrupt that is raised inside it into another error. The second Ctrl-C
+    ends the process immediately.
 
     Yields:
-        A function that tells whether there was one.
+        A function that returns whether Ctrl-C was pressed.
     """
     received: list[int] = []
 
@@ -142,6 +135,6 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 
 def complain(message: object, code: int) -> int:
-    """Say on stderr what went wrong, and return the code."""
+    """Print an error message on stderr and return the exit code."""
     print(f"tfstyle: {'error: ' if code != INTERRUPTED else ''}{message}", file=sys.stderr, flush=True)
     return code

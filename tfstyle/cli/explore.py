@@ -1,4 +1,4 @@
-"""``tfstyle explore``: the papers' experiments. Their functions' arguments are the command's options."""
+"""``tfstyle explore``: the papers' experiments. The options are made from their functions' arguments."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from pathlib import Path
 from typing import Any
 
 from tfstyle import papers
-from tfstyle.cli.common import DONE, Parser, check_images, check_weights, load_tensorflow
+from tfstyle.cli.arguments import HelpFormatter, Parser, comma_separated, integer, number, word
+from tfstyle.cli.common import DONE, check_images, check_weights, load_tensorflow
 from tfstyle.config import StyleConfig
 from tfstyle.layers import find_layer
 from tfstyle.presets import preset
 
-#: Experiments that are commands of their own.
+#: Experiments that are also commands: ``tfstyle texture`` is ``tfstyle explore texture``.
 SHORTCUTS = ("reconstruct", "texture")
 OPTION_NAMES = {field.name for field in dataclasses.fields(StyleConfig)}
-#: Option of an experiment that takes several values -> the field of `StyleConfig` that takes one of them.
+#: Options of experiments that take several values -> the field of `StyleConfig` that takes one of them.
 OPTION_OF = {"optimizers": "optimizer", "compilers": "compile", "precisions": "precision", "seeds": "seed"}
 
 
 def expand_shortcut(arguments: Sequence[str]) -> list[str]:
-    """``texture ...`` as ``explore texture ...``: an experiment that is a command of its own."""
+    """Return the arguments with ``texture ...`` replaced by ``explore texture ...``, for all `SHORTCUTS`."""
     return ["explore", *arguments] if arguments and arguments[0] in SHORTCUTS else list(arguments)
 
 
 def run_explore(options: argparse.Namespace) -> int:
-    """``tfstyle explore NAME``."""
+    """Run ``tfstyle explore NAME`` and return its exit code."""
     declaration = recipe_declaration(options.name)
     given = vars(_parser(options.name, declaration).parse_args(options.recipe_arguments))
     folder, overwrite = Path(given.pop("output")), given.pop("overwrite")
@@ -54,10 +55,10 @@ def run_explore(options: argparse.Namespace) -> int:
 
 
 def recipe_declaration(name: str) -> Callable[..., Any]:
-    """The function of an experiment with its arguments and docstring, but without its body.
+    """Return the function of an experiment with its arguments and docstring, but without its body.
 
-    It is made of the source, as importing its module would load TensorFlow. Of the module's other
-    statements those are run that give a name which the declaration uses, such as a default.
+    The function is made from the source code, because importing its module would load TensorFlow. Imports
+    and assignments of the module are executed if the function's declaration uses the names they define.
     """
     path = Path(papers.__file__).with_name(f"{papers.RECIPES[name].module}.py")
     statements = ast.parse(path.read_text(encoding="utf-8")).body
@@ -66,7 +67,7 @@ def recipe_declaration(name: str) -> Callable[..., Any]:
     function.body = function.body[:1]  # the docstring
     function.returns = None
     for argument in function.args.kwonlyargs:
-        if argument.arg == "progress":  # it is none of the command's, and its type needs TensorFlow
+        if argument.arg == "progress":  # not an option, and its type needs TensorFlow
             argument.annotation = None
     used = {node.id for node in ast.walk(function.args) if isinstance(node, ast.Name)}
     needed = [statement for statement in statements if used & _names_given(statement)]
@@ -78,7 +79,7 @@ def recipe_declaration(name: str) -> Callable[..., Any]:
 
 
 def _names_given(statement: ast.stmt) -> set[str]:
-    """The names that an import or an assignment defines."""
+    """Return the names that an import or an assignment defines."""
     if isinstance(statement, (ast.Import, ast.ImportFrom)):
         return {alias.asname or alias.name for alias in statement.names}
     if isinstance(statement, ast.Assign):
@@ -110,9 +111,10 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _parser(name: str, function: Callable[..., Any]) -> argparse.ArgumentParser:
-    """A parser of the function's arguments: images by place, what has a default by name."""
+    """Return a parser of a function's arguments. Arguments with a default become options."""
     docstring = inspect.getdoc(function) or ""
-    parser = Parser(f"tfstyle explore {name}", description=docstring.splitlines()[0])
+    prog = f"tfstyle {name}" if name in SHORTCUTS else f"tfstyle explore {name}"
+    parser = Parser(prog, description=docstring.splitlines()[0], formatter_class=HelpFormatter)
     descriptions, types = _argument_descriptions(docstring), typing.get_type_hints(function)
     for argument, parameter in _parameters(function).items():
         text = descriptions.get(argument, "").replace("%", "%%")
@@ -125,16 +127,22 @@ def _parser(name: str, function: Callable[..., Any]) -> argparse.ArgumentParser:
             continue
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         parser.add_argument(
-            flag, default=default, type=_value_reader(types[argument]), metavar="X",
-            help=text if default is None else f"{text} [{shown}]",
+            flag, default=default, type=_value_reader(types[argument]), metavar=_metavar(types[argument]),
+            help=text if default in (None, ()) else f"{text} [{shown}]",
         )  # fmt: skip
-    parser.add_argument("-o", "--output", metavar="DIR", default=f"tfstyle-{name}", help=f"[tfstyle-{name}]")
-    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        default=f"tfstyle-{name}",
+        help=f"folder of the results [tfstyle-{name}]",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     return parser
 
 
 def _argument_descriptions(docstring: str) -> dict[str, str]:
-    """Argument -> what a docstring's Args section says of it."""
+    """Return the description of each argument from the Args section of a docstring."""
     section = re.search(r"^Args:\n((?:[ \t]+.*\n|\n)*)", f"{docstring}\n", re.MULTILINE)
     items = re.findall(
         r"^    (\w[\w, ]*): ((?:.|\n(?!    \w))*)", section[1] if section else "", re.MULTILINE
@@ -144,19 +152,18 @@ def _argument_descriptions(docstring: str) -> dict[str, str]:
     }
 
 
+def _metavar(kind: Any) -> str:
+    """Return the name for an option's value in the help."""
+    if "tuple" in str(kind):
+        return "A,B,.."
+    return "X" if "float" in str(kind) else "N" if "int" in str(kind) else "NAME"
+
+
 def _value_reader(kind: Any) -> Callable[[str], Any]:
-    """A function that reads a flag's text as a type: a number, text, or several, separated by commas."""
+    """Return a function that reads an option's text as a number, a word, or a comma-separated list."""
     item_types = [item for item in typing.get_args(kind) if item is not type(None)]
     if typing.get_origin(kind) is tuple:
-        return functools.partial(_read_tuple, item_types[0])
+        return comma_separated(_value_reader(item_types[0]))
     if item_types:  # a type or None
         return _value_reader(item_types[0])
-    reader: Callable[[str], Any] = kind
-    return reader
-
-
-def _read_tuple(item_type: Callable[[str], Any], text: str) -> tuple[Any, ...]:
-    try:
-        return tuple(item_type(item.strip()) for item in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+    return {int: integer(), float: number(), str: word()}[kind]

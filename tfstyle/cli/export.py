@@ -11,7 +11,7 @@ from tfstyle.cli.extract import check_extractor_options, make_extractor
 
 
 def run_export(options: argparse.Namespace) -> int:
-    """``tfstyle export``."""
+    """Run ``tfstyle export`` and return its exit code."""
     from tfstyle.files import check_model_name
 
     check_model_name(options.name)

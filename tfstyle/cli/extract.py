@@ -1,4 +1,4 @@
-"""``tfstyle extract``: the styles of many images as numbers, in one file."""
+"""``tfstyle extract``: style embeddings and Gram matrices of many images, written to one file."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUFFIXES = (".npz", ".parquet")
-#: Options of an extractor; with --model they come with the model.
+#: Options of an extractor. An exported model fixes them, so that --model excludes them.
 EXTRACTOR_OPTIONS = (
     "layers", "content_layers", "weights", "pooling", "padding", "views", "embedding_size",
 )  # fmt: skip
 
 
 class ExtractedStyle(NamedTuple):
-    """The numbers of one image's style.
+    """The style of one image.
 
     Attributes:
-        name: of the image, unlike those of the others.
-        levels: layer -> Gram matrix, at full size, at half of it, ..., as `tfstyle.Style` has them.
-        size, original_size: longest side in pixels as extracted, and before.
+        name: a name of the image that is unique in the file.
+        levels: layer -> Gram matrix, for the full size, half of it, and so on, as in `tfstyle.Style`.
+        size: longest side in pixels at which the style was extracted.
+        original_size: longest side of the image file in pixels.
         embedding: float32 ``[embedding size]``.
     """
 
@@ -49,14 +50,14 @@ class ExtractedStyle(NamedTuple):
 
 
 class StyleSource(NamedTuple):
-    """What computes the numbers of a style: an extractor in this process, or an exported model.
+    """An extractor in this process, or an exported model.
 
     Attributes:
-        compute: uint8 ``[1, height, width, 3]`` -> Gram matrix by layer, and ``embedding``.
-        layers: whose Gram matrices it gives.
-        size: longest side in pixels to which images are shrunk.
-        minimum_size: the smallest height and width in pixels that it takes.
-        made_with: as `tfstyle.Style.made_with` has it.
+        compute: uint8 ``[1, height, width, 3]`` -> the Gram matrix of each layer and ``embedding``.
+        layers: the layers of the Gram matrices.
+        size: longest side in pixels; larger images are reduced to it.
+        minimum_size: smallest height and width in pixels that it accepts.
+        made_with: the settings, as in `tfstyle.Style.made_with`.
     """
 
     compute: Callable[[np.ndarray], Mapping[str, Any]]
@@ -67,12 +68,12 @@ class StyleSource(NamedTuple):
 
 
 def run_extract(options: argparse.Namespace) -> int:
-    """``tfstyle extract``."""
+    """Run ``tfstyle extract`` and return its exit code."""
     from tfstyle.files import check_writable
 
     output = Path(options.output)
     if output.suffix not in SUFFIXES:
-        raise ConfigError(f"cannot write {output}: styles are written as {' or '.join(SUFFIXES)}")
+        raise ConfigError(f"cannot write {output}: the suffix must be {' or '.join(SUFFIXES)}")
     if output.suffix == ".parquet":
         _import_pyarrow()
     check_writable(output, overwrite=options.overwrite)
@@ -96,11 +97,11 @@ def run_extract(options: argparse.Namespace) -> int:
             except ImageError as error:
                 if len(paths) == 1:
                     raise
-                log.warning("left out: %s", error)
+                log.warning("skipped: %s", error)
                 skipped += 1
             show("extracting", count, len(paths))
     if not styles:
-        raise ImageError(f"none of {len(paths)} pictures could be used")
+        raise ImageError(f"none of the {len(paths)} images could be used")
     if output.suffix == ".npz":
         _write_npz(output, styles, made_with=source.made_with, overwrite=options.overwrite)
     else:
@@ -108,14 +109,14 @@ def run_extract(options: argparse.Namespace) -> int:
     level_count = max(len(style.levels) for style in styles)
     grams = f", Gram matrices at {_count(level_count, 'size')}" if options.grams else ""
     numbers = _count(len(styles[0].embedding), "number")
-    print(f"{output}: {_count(len(styles), 'picture')}, {skipped} left out; embeddings of {numbers}{grams}")
+    print(f"{output}: {_count(len(styles), 'image')}, {skipped} skipped; embeddings of {numbers}{grams}")
     if with_pyramid and len(styles) == 1 and source.made_with.get("views") == "1":
-        print(f"use it in place of a style image: tfstyle stylize CONTENT {shlex.quote(str(output))} -o OUT")
+        print(f"Use it in place of a style image: tfstyle stylize CONTENT {shlex.quote(str(output))} -o OUT")
     return DONE
 
 
 def check_extractor_options(options: argparse.Namespace) -> None:
-    """Raise an InputError where an option of an extractor has a value that it cannot have."""
+    """Raise InputError if an option of an extractor has an invalid value."""
     names = ("pooling", "padding", "size")
     StyleConfig().replace({name: getattr(options, name) for name in names if hasattr(options, name)})
     for layer in (*getattr(options, "layers", ()), *getattr(options, "content_layers", ())):
@@ -124,7 +125,7 @@ def check_extractor_options(options: argparse.Namespace) -> None:
 
 
 def make_extractor(options: argparse.Namespace) -> StyleExtractor:
-    """The extractor that the options describe."""
+    """Return the extractor that the options describe."""
     from tfstyle.serving.extractor import StyleExtractor
 
     names = (*EXTRACTOR_OPTIONS, "size")
@@ -133,9 +134,10 @@ def make_extractor(options: argparse.Namespace) -> StyleExtractor:
 
 
 def _name_images(places: Sequence[str]) -> dict[str, Path]:
-    """A name of its own for each image, which counts once however often it was given.
+    """Return the images with a unique name for each. An image that is given twice is taken once.
 
-    The first that is free of: its path below the folder that was given, its path as given, its whole path.
+    The name is the path below the given folder, or the given path, or the absolute path: the first of them
+    that no other image has.
     """
     from tfstyle.images.loading import find_images
 
@@ -165,17 +167,21 @@ def _extractor_source(options: argparse.Namespace) -> StyleSource:
 
 
 def _check_model(options: argparse.Namespace) -> Path:
-    """The folder of the exported model, once it is known to be one, and no option differs from it."""
+    """Return the folder of the exported model that --model names.
+
+    Raises:
+        ConfigError: it is not an exported model, or an option is given that the model fixes.
+    """
     if wrong := [name for name in EXTRACTOR_OPTIONS if hasattr(options, name)]:
         flag = wrong[0].replace("_", "-") if wrong[0] != "layers" else "style-layers"
-        raise ConfigError(f"--{flag} comes with the model of --model and cannot be given")
+        raise ConfigError(f"the model of --model determines --{flag}; leave one of the two out")
     folder = _version_folder(Path(options.model))
     _read_contract(folder)
     return folder
 
 
 def _version_folder(folder: Path) -> Path:
-    """The folder with saved_model.pb: this one, its highest version, or its only model's."""
+    """Return the folder with saved_model.pb: the given folder, its highest version, or its only model's."""
     if not folder.is_dir():
         raise ConfigError(f"no such model: {folder}")
     if (folder / "saved_model.pb").is_file():
@@ -189,11 +195,11 @@ def _version_folder(folder: Path) -> Path:
     ]  # fmt: skip
     if len(models) == 1:
         return _version_folder(models[0])
-    raise ConfigError(f"{folder} has {len(models)} models in it; name the folder of one")
+    raise ConfigError(f"{folder} holds {len(models)} models; give the folder of one model")
 
 
 def _read_contract(folder: Path) -> dict[str, Any]:
-    """What an exported model says of itself."""
+    """Return the description that tfstyle stored in an exported model."""
     try:
         contract = json.loads((folder / "assets.extra" / "tfstyle.json").read_text(encoding="utf-8"))
         for key in ("made_with", "size", "minimum_size"):
@@ -234,7 +240,7 @@ def _model_source(folder: Path, options: argparse.Namespace) -> StyleSource:
 def _extract_style(
     source: StyleSource, name: str, *, path: Path, grams: bool, pyramid: bool
 ) -> ExtractedStyle:
-    """An image's embedding and, where asked for, Gram matrices, at one size or at those of a pyramid."""
+    """Return an image's embedding and, with ``grams``, its Gram matrices, at all sizes with ``pyramid``."""
     import numpy as np
     import tensorflow as tf
 
@@ -243,16 +249,19 @@ def _extract_style(
 
     original = load(path)
     image = original.fitted(source.size)
-    if min(image.rgb.shape[:2]) < source.minimum_size:
-        raise ImageError(f"{path}: smaller than {source.minimum_size} pixels a side")
+    if (shorter_side := min(image.rgb.shape[:2])) < source.minimum_size:
+        raise ImageError(
+            f"{path}: its shorter side has {shorter_side} pixels at size {source.size}; the encoder needs at "
+            f"least {source.minimum_size}"
+        )
     levels = []
     for level in image_pyramid(image, source.minimum_size) if pyramid else [image]:
-        # As bytes either way, so that this process and a model see the same.
+        # 8 bits in both cases, so that an extractor and an exported model get the same input.
         pixels = np.round(level.on_white() * 255).astype(np.uint8)[None]
         try:
             numbers = source.compute(pixels)
         except tf.errors.InvalidArgumentError as error:
-            raise ImageError(f"{path}: the model refuses it: {_assertion(error)}") from error
+            raise ImageError(f"{path}: the model rejects it: {_assertion(error)}") from error
         levels.append({key: np.asarray(value)[0] for key, value in numbers.items()})
     gram_levels = [{layer: level[layer] for layer in source.layers} for level in levels] if grams else []
     return ExtractedStyle(
@@ -261,7 +270,7 @@ def _extract_style(
 
 
 def _assertion(error: Exception) -> str:
-    """What an assertion in a graph said, without TensorFlow's frame of it."""
+    """Return the message of an assertion in a graph, without the text that TensorFlow adds."""
     return (
         str(error).partition("assertion failed: [")[2].partition("]")[0] or str(error).splitlines()[0][:160]
     )
@@ -292,7 +301,7 @@ def _write_parquet(output: Path, styles: Sequence[ExtractedStyle], *, made_with:
 
     pyarrow, parquet = _import_pyarrow()
     arrays = {"embedding": [style.embedding for style in styles]}
-    for layer in styles[0].levels[0] if styles[0].levels else ():  # each [N, N], row by row
+    for layer in styles[0].levels[0] if styles[0].levels else ():  # [N, N], flattened row by row
         arrays[layer] = [style.levels[0][layer].ravel() for style in styles]
     columns: dict[str, Any] = {
         "name": [style.name for style in styles],
@@ -314,6 +323,6 @@ def _import_pyarrow() -> tuple[Any, Any]:
         import pyarrow.parquet
     except ImportError as error:
         raise ConfigError(
-            f"writing .parquet needs pyarrow ({error}): pip install 'tfstyle[parquet]'"
+            f"writing .parquet needs pyarrow ({error}); install it with pip install 'tfstyle[parquet]'"
         ) from error
     return pyarrow, pyarrow.parquet

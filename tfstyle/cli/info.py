@@ -1,4 +1,4 @@
-"""``tfstyle info`` and ``tfstyle presets``: what is installed, and the named sets of options."""
+"""``tfstyle info`` and ``tfstyle presets``: the installed versions, and the named sets of options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfstyle.presets import PRESETS
 
 
 def run_presets(options: argparse.Namespace) -> int:
-    """``tfstyle presets``: what there is, and what each sets."""
+    """Run ``tfstyle presets``: print each preset with its options. Return the exit code."""
     for name, preset in PRESETS.items():
         print(f"{name}: {preset.summary}{preset.differs and f' ({preset.differs})'}")
         for option, value in preset.options.items():
@@ -23,7 +23,7 @@ def run_presets(options: argparse.Namespace) -> int:
 
 
 def run_info(options: argparse.Namespace) -> int:
-    """``tfstyle info``: what is installed and what ``auto`` would choose."""
+    """Run ``tfstyle info``: print versions, devices and what ``auto`` chooses. Return the exit code."""
     load_tensorflow()
     import tensorflow as tf
 
@@ -48,9 +48,9 @@ def run_info(options: argparse.Namespace) -> int:
         "precision": choose_precision("auto", device.value),
     }
     lines |= {f"{key} auto": f"{choice.value} ({choice.why})" for key, choice in choices.items()}
-    flag = f"none; TF_XLA_FLAGS={XLA_CACHE}DIR keeps what is compiled"
+    flag = f"none; set TF_XLA_FLAGS={XLA_CACHE}DIR to keep compiled programs"
     lines["xla cache"] = xla_cache() or flag
-    cached = "cached at" if imagenet_cache().is_file() else "not cached; would be kept at"
+    cached = "cached at" if imagenet_cache().is_file() else "not downloaded yet; their place is"
     lines["imagenet weights"] = f"{cached} {imagenet_cache()}"
     width = max(map(len, lines))
     print("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))

@@ -1,4 +1,4 @@
-"""The files of ``tfstyle stylize``: permission for them is asked for first; none is lost for want of room."""
+"""The output files of ``tfstyle stylize``: the image, its previews and the history of the losses."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class Outputs:
-    """Where the image, its previews and its history go.
+    """The output files of a run. They are checked before the run starts.
 
     Args:
-        options: of the command line.
+        options: the parsed command line.
 
     Attributes:
-        preview_every: iterations from one preview to the next; 0: there are none.
+        preview_every: number of iterations between two previews, or 0 for no previews.
 
     Raises:
-        InputError: one of them cannot be written, or is there already.
+        InputError: a file cannot be written, or it exists and may not be replaced.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
@@ -46,7 +46,11 @@ class Outputs:
         remove_left(self._image_path.parent)
 
     def check(self, run: Run) -> None:
-        """The same once the run is known: what it wrote itself before it was interrupted it may replace."""
+        """Check the files again once the run is known. A resumed run may replace the files that it wrote.
+
+        Raises:
+            OutputError: a file exists and may not be replaced, or the image is too large for its format.
+        """
         from tfstyle.files import check_output, check_writable
 
         replace = self._may_replace(self._image_path, run.result)
@@ -60,24 +64,24 @@ class Outputs:
             check_writable(preview_path, overwrite=self._may_replace(preview_path, run.result))
 
     def write_preview(self, run: Run) -> None:
-        """Write a preview where it is time for one; where that fails, warn and go on."""
+        """Write a preview if one is due. If that fails, print a warning and continue."""
         done = len(run.history.iteration)
         if self.preview_every and done % self.preview_every == 0 and done < run.total_iterations:
             path = self._preview_path(done)
             _warn_on_failure(lambda: run.result().save(path, overwrite=self._may_replace(path, run.result)))
 
     def save(self, run: Run) -> str:
-        """Write the image so far, and the history; say what was written.
+        """Write the current image and the history, and print what was written.
 
         Returns:
-            What kept the image from the place that was asked for, or nothing.
+            The reason why the image could not be written to the given path, or an empty string.
 
         Raises:
-            RunError: it could be written nowhere.
+            RunError: the image could not be written anywhere.
         """
         result, output = run.result(), self._image_path
         replace = self._may_replace(output, lambda: result)
-        if output.exists() and not replace:  # it was not there when the run began
+        if output.exists() and not replace:  # another process wrote it during the run
             output = _with_process_id(output)
         path, failure = _save_where_possible(result, output, replace)
         height, width = result.image.shape[:2]
@@ -85,7 +89,7 @@ class Outputs:
         compiling = ""
         if run.facts["compile"] == "xla" and run.first_calls:
             compiling = (
-                f", of them {sum(run.first_calls.values()):.1f} s in first calls, which XLA compiles for"
+                f", including {sum(run.first_calls.values()):.1f} s for the first calls, which XLA compiles"
             )
         print(
             f"{path}: {width} x {height} pixels, {done} iterations in {seconds:.1f} s{compiling}", flush=True
@@ -96,11 +100,11 @@ class Outputs:
         return failure
 
     def _preview_path(self, iteration: int) -> Path:
-        """Where an iteration's image goes, counted over all scales: out-0050.png beside out.png."""
+        """Return the path of a preview, such as out-0050.png. Iterations are counted over all scales."""
         return self._image_path.with_stem(f"{self._image_path.stem}-{iteration:04d}")
 
     def _may_replace(self, path: Path, result: Callable[[], Result]) -> bool:
-        """Whether --overwrite says so, or a run that goes on wrote the file itself."""
+        """Return whether --overwrite was given, or the resumed run wrote the file itself."""
         from tfstyle.images.saving import read_settings
 
         if self._overwrite or not self._resume or not path.is_file():
@@ -113,9 +117,13 @@ class Outputs:
 
 
 def _save_where_possible(result: Result, output: Path, replace: bool) -> tuple[Path, str]:
-    """The path of the image, and why it is not the one asked for.
+    """Save the image to the given path, else in the current folder, else in the folder for temporary files.
 
-    It is tried there, then in the current folder, then in the system's for temporary files.
+    Returns:
+        The path of the saved image, and the reason if it is not the given path.
+
+    Raises:
+        RunError: the image could not be saved in any of the three places.
     """
     failures: list[str] = []
     folders: list[Callable[[], Path]] = [lambda: output.parent, Path.cwd, lambda: Path(tempfile.gettempdir())]
@@ -128,8 +136,10 @@ def _save_where_possible(result: Result, output: Path, replace: bool) -> tuple[P
         except (TfstyleError, OSError) as error:
             failures.append(str(error))
         else:
-            return path, f"{failures[0]}; the picture is {path}" if failures else ""
-    raise RunError(f"{failures[0]}; nor could it be saved in the current folder or that for temporary files")
+            return path, f"{failures[0]}; the image was saved as {path}" if failures else ""
+    raise RunError(
+        f"{failures[0]}; saving it in the current folder and in the folder for temporary files failed too"
+    )
 
 
 def _with_process_id(path: Path) -> Path:
@@ -141,4 +151,4 @@ def _warn_on_failure(write: Callable[[], None]) -> None:
         write()
     except (TfstyleError, OSError) as error:
         with contextlib.suppress(OSError):
-            print(f"tfstyle: {error}; the run goes on", file=sys.stderr, flush=True)
+            print(f"tfstyle: {error}; the run continues", file=sys.stderr, flush=True)

@@ -1,39 +1,65 @@
-"""The arguments of every command, and `main`, which runs one and turns its errors into an exit code.
+"""The arguments of every command, and `main`, which runs a command and turns its errors into an exit code.
 
-TensorFlow is imported by the commands, not by the parser, so that ``--help`` answers at once.
+TensorFlow is imported by the commands and not by the parser, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import logging
-import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfstyle import __version__
+from tfstyle.cli.arguments import (
+    HelpFormatter,
+    Parser,
+    comma_separated,
+    embedding_size,
+    integer,
+    number,
+    word,
+)
 from tfstyle.cli.batch import run_batch
-from tfstyle.cli.common import FAILED, INTERRUPTED, WRONG_INPUT, Parser, complain
+from tfstyle.cli.common import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
 from tfstyle.cli.explore import SHORTCUTS, expand_shortcut, run_explore
 from tfstyle.cli.export import run_export
 from tfstyle.cli.extract import run_extract
 from tfstyle.cli.info import run_info, run_presets
 from tfstyle.cli.pretrain import run_pretrain
 from tfstyle.cli.transfer import run_demo, run_stylize
-from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig
+from tfstyle.config import ADDONS, CHECKPOINT_SECONDS, OPTION_GROUPS, StyleConfig
 from tfstyle.errors import InputError, RunError
 from tfstyle.papers import RECIPES
 from tfstyle.presets import PRESETS
 
+#: Shells for which ``--print-completion`` writes a script.
+SHELLS = ("bash", "zsh", "fish")
+#: Options of `StyleConfig` that belong to one content image. ``tfstyle batch`` rejects them.
+SINGLE_IMAGE_OPTIONS = ("masks", "style_masks", "content_mask")
+#: Names for values in the help that the shells complete with files and with folders.
+FILE_METAVARS = ("CONTENT", "CONTENTS", "STYLE", "IMAGES_OR_FOLDER", "FILE", "FILE.npz", "FILE.json", "...")
+FOLDER_METAVARS = ("DIR",)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong input, 130 interrupted."""
+    """Run the command line.
+
+    Args:
+        arguments: the words after ``tfstyle``; ``sys.argv[1:]`` by default.
+
+    Returns:
+        The exit code: 0 done, 1 the run failed, 2 wrong options or input, 130 interrupted.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(expand_shortcut(arguments))
+    parser = make_parser(show_all="--help-all" in arguments)
+    if not arguments:
+        parser.print_help()
+        return DONE
+    options = parser.parse_args(expand_shortcut(arguments))
     _log_to_stderr()
     try:
         return options.command(options)
@@ -43,64 +69,108 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(error, FAILED)
     except KeyboardInterrupt:
         return complain("interrupted before anything was written", INTERRUPTED)
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # the process that read the output has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FAILED
     except OSError as error:
         return complain(f"{error.filename or 'a file'}: {error.strerror or error}", WRONG_INPUT)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="tfstyle", description="Neural style transfer after Gatys, Ecker and Bethge.")
+def make_parser(*, show_all: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Args:
+        show_all: whether the help of a command lists the advanced options as well.
+    """
+    parser = Parser(
+        prog="tfstyle",
+        description="Neural style transfer after Gatys, Ecker and Bethge.",
+        epilog="tfstyle COMMAND --help describes a command.",
+    )
     parser.add_argument("--version", action="version", version=f"tfstyle {__version__}")
-    add = parser.add_subparsers(required=True, metavar="COMMAND", title="commands").add_parser
-    _add_demo(add("demo", help="a first picture, of the pictures in the package"))
-    _add_stylize(add("stylize", help="paint a picture in the style of another"))
-    _add_batch(add("batch", help="paint many pictures, each in one or several styles"))
-    _add_pretrain(add("pretrain", help="learn an encoder's filters from pictures without labels"))
-    _add_extract(add("extract", help="the styles of pictures as numbers, to compare, or to be used again"))
-    _add_export(add("export", help="write a SavedModel for TensorFlow Serving"))
-    _add_explore(add("explore", help="rebuild the papers' experiments, and vary them"))
+    parser.add_argument(
+        "--print-completion", action=_PrintCompletion, choices=SHELLS, metavar="|".join(SHELLS),
+        help="print a script that completes commands and options in this shell",
+    )  # fmt: skip
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+
+    def add(name: str, help: str) -> argparse.ArgumentParser:
+        description = f"{help[0].upper()}{help[1:]}."
+        return commands.add_parser(name, help=help, description=description, formatter_class=HelpFormatter)
+
+    _add_demo(add("demo", "create a first result from the images in the package"))
+    _add_stylize(add("stylize", "transfer the style of one or more images to a content image"), show_all)
+    _add_batch(add("batch", "transfer styles to many content images"), show_all)
+    _add_pretrain(add("pretrain", "learn the encoder's filters from images without labels"))
+    _add_extract(add("extract", "write style embeddings and Gram matrices of images to a file"))
+    _add_export(add("export", "write a SavedModel for TensorFlow Serving"))
+    _add_explore(add("explore", "reproduce the papers' experiments with options"))
     for name in SHORTCUTS:
-        add(name, help=RECIPES[name].summary)
-    add("presets", help="the named sets of options").set_defaults(command=run_presets)
-    info = add("info", help="versions, device, and what auto would choose")
-    info.set_defaults(command=run_info)
+        add(name, RECIPES[name].summary)
+    add("presets", "list the presets and their options").set_defaults(command=run_presets)
+    add("info", "show versions, devices and what auto chooses").set_defaults(command=run_info)
     return parser
+
+
+class _PrintCompletion(argparse.Action):
+    """Print a completion script made by shtab, and exit."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        import shtab
+
+        full_parser = make_parser(show_all=True)
+        _complete_paths(full_parser, {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY})
+        print(shtab.complete(full_parser, shell=values))
+        parser.exit()
+
+
+def _complete_paths(parser: argparse.ArgumentParser, completers: Mapping[str, Any]) -> None:
+    """Mark the arguments of a parser and of its commands that are completed with paths."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_paths(command, completers)
+        elif action.metavar in FILE_METAVARS or action.metavar in FOLDER_METAVARS:
+            kind = "FILE" if action.metavar in FILE_METAVARS else "DIR"
+            action.complete = completers[kind]  # type: ignore[attr-defined]
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=run_demo)
     command.add_argument(
-        "-o", "--output", metavar="DIR", default="tfstyle-demo", help="where the pictures go [tfstyle-demo]"
+        "-o", "--output", metavar="DIR", default="tfstyle-demo", help="folder of the images [tfstyle-demo]"
     )
-    command.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    weights = next(field for field in dataclasses.fields(StyleConfig) if field.name == "weights")
-    _add_option(command, weights)
+    command.add_argument("--overwrite", action="store_true", help="replace existing files")
+    _add_options(command, ("weights",))
 
 
 def _add_pretrain(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=run_pretrain)
     command.add_argument(
-        "images", metavar="IMAGES_OR_FOLDER", nargs="+", help="at least four photographs, or folders of such"
+        "images", metavar="IMAGES_OR_FOLDER", nargs="+", help="at least four photographs, or folders of them"
     )
     command.add_argument(
-        "-o", "--output", metavar="FILE.npz", required=True, help="the weights, for --weights"
+        "-o",
+        "--output",
+        metavar="FILE.npz",
+        required=True,
+        help="file of the weights, for use with --weights",
     )
-    command.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing file")
     command.add_argument(
-        "--blocks", metavar="N", type=_whole_number(1, 5), default=3, help="depth, 1 to 5 [3]"
-    )
-    command.add_argument(
-        "--base", metavar="FILE", help="keep the layers of these weights and learn those above"
-    )
-    command.add_argument(
-        "--seed", metavar="N", type=_whole_number(0), default=0, help="of every random choice [0]"
+        "--blocks", metavar="N", type=integer(1, 5), default=3, help="number of VGG blocks, 1 to 5 [3]"
     )
     command.add_argument(
-        "--patches", metavar="N", type=_whole_number(1), default=30_000, help="patches for each layer [30000]"
+        "--base", metavar="FILE", help="weights file whose layers are kept; the layers above are learned"
     )
-    command.add_argument("--half", action="store_true", help="write float16, half the size")
+    command.add_argument("--seed", metavar="N", type=integer(0), default=0, help="random seed [0]")
+    command.add_argument(
+        "--patches", metavar="N", type=integer(1), default=30_000,
+        help="number of image patches from which each layer is learned [30000]",
+    )  # fmt: skip
+    command.add_argument(
+        "--half", action="store_true", help="write the weights as float16, in half the space"
+    )
 
 
 def _add_extract(command: argparse.ArgumentParser) -> None:
@@ -109,195 +179,235 @@ def _add_extract(command: argparse.ArgumentParser) -> None:
         "images",
         metavar="IMAGES_OR_FOLDER",
         nargs="+",
-        help="pictures, or folders that are searched for them",
+        help="images, or folders in which images are searched",
     )
-    command.add_argument("-o", "--output", metavar="FILE", required=True, help=".npz or .parquet")
-    command.add_argument("--overwrite", action="store_true", help="replace a file that exists")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", required=True, help="output file, .npz or .parquet"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an existing file")
     command.add_argument(
         "--grams", action="store_true",
-        help="Gram matrices too: of one picture, the file then stands for a style image in stylize; "
-        "of many, the default layers take some 40 MB of memory for each until it is written",
+        help="write the Gram matrices as well; stylize then takes the file in place of a style image. With "
+        "the default layers each image needs about 40 MB of memory until the file is written",
     )  # fmt: skip
-    command.add_argument("--model", metavar="DIR", help="compute through a model of tfstyle export")
+    command.add_argument("--model", metavar="DIR", help="compute with a model that tfstyle export wrote")
     _add_extractor_options(command)
 
 
 def _add_export(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=run_export)
-    command.add_argument("folder", metavar="DIR", help="of models: it gets DIR/NAME/VERSION/")
-    command.add_argument("--name", default="tfstyle", help="of the model [tfstyle]")
     command.add_argument(
-        "--version",
-        metavar="N",
-        type=_whole_number(1),
-        dest="model_version",
-        help="[one more than the highest]",
+        "folder", metavar="DIR", help="folder of models; the model is written to DIR/NAME/VERSION/"
     )
-    command.add_argument("--overwrite", action="store_true", help="replace a version that exists")
+    command.add_argument("--name", default="tfstyle", help="name of the model [tfstyle]")
     command.add_argument(
-        "--precision", choices=("float32", "float16", "bfloat16"), default="float32",
-        help="of the stored weights; bfloat16 also computes so, fast where the processor has it [float32]",
+        "--version", metavar="N", type=integer(1), dest="model_version",
+        help="version of the model [the highest existing version + 1]",
+    )  # fmt: skip
+    command.add_argument("--overwrite", action="store_true", help="replace an existing version")
+    command.add_argument(
+        "--precision", choices=("float32", "float16", "bfloat16"), default="float32", metavar="NAME",
+        help="data type of the stored weights: float32, float16 (half the space), bfloat16 (half the space, "
+        "and the features are computed in it) [float32]",
     )  # fmt: skip
     _add_extractor_options(command)
     command.add_argument(
-        "--content-layers", metavar="A,B,..", type=_comma_separated(str), default=argparse.SUPPRESS,
-        help="layers that keep the content [conv4_2 where the weights have it]",
+        "--content-layers", metavar="A,B,..", type=comma_separated(word()), default=argparse.SUPPRESS,
+        help="layers of the content features and of stylize [conv4_2, if the weights include it]",
     )  # fmt: skip
+    # The defaults are those of `tfstyle.serving.signatures.Limits`, which loads TensorFlow; a test compares.
     for name, text in (
-        ("max-pixels", "largest image in a request"),
-        ("max-batch", "most images in a request"),
-        ("stylize-max-pixels", "largest image in a request to stylize"),
-        ("stylize-max-steps", "most iterations per scale in a request to stylize"),
-        ("stylize-max-batch", "most images in a request to stylize"),
-        ("max-file-bytes", "largest file in a request to encoded"),
+        ("max-pixels", "maximum number of pixels of an image [4194304]"),
+        ("max-batch", "maximum number of images in a request [64]"),
+        ("stylize-max-pixels", "maximum number of pixels of an image in a stylize request [1048576]"),
+        ("stylize-max-steps", "maximum number of iterations per scale in a stylize request [500]"),
+        ("stylize-max-batch", "maximum number of images in a stylize request [8]"),
+        ("max-file-bytes", "maximum size of a file in an encoded request, in bytes [16777216]"),
     ):
-        command.add_argument(
-            f"--{name}", metavar="N", type=_whole_number(1), default=argparse.SUPPRESS, help=text
-        )
+        command.add_argument(f"--{name}", metavar="N", type=integer(1), default=argparse.SUPPRESS, help=text)
 
 
 def _add_extractor_options(command: argparse.ArgumentParser) -> None:
-    for field in dataclasses.fields(StyleConfig):
-        if field.name in ("weights", "pooling", "padding", "size"):
-            _add_option(command, field)
-    add = functools.partial(command.add_argument, default=argparse.SUPPRESS)
-    add(
-        "--style-layers", metavar="A,B,..", type=_comma_separated(str), dest="layers",
-        help="layers whose Gram matrices are taken [those of stylize]",
+    command.add_argument(
+        "--size", metavar="N", type=integer(), default=argparse.SUPPRESS,
+        help="longest side in pixels; larger images are reduced to it [512]",
     )  # fmt: skip
-    add("--views", choices=(1, 10), type=int, help="10: the mean over corners, centre and mirror images [1]")
-    add("--embedding-size", metavar="N|all", type=_embedding_size, help="numbers per picture [1024]")
+    _add_options(command, ("weights", "pooling", "padding"))
+    command.add_argument(
+        "--style-layers", metavar="A,B,..", type=comma_separated(word()), dest="layers",
+        default=argparse.SUPPRESS, help="layers of the Gram matrices [the style layers of stylize]",
+    )  # fmt: skip
+    command.add_argument(
+        "--views", choices=(1, 10), type=int, metavar="1|10", default=argparse.SUPPRESS,
+        help="1: the whole image; 10: the mean over its corners, its centre, and their mirror images [1]",
+    )  # fmt: skip
+    command.add_argument(
+        "--embedding-size", metavar="N|all", type=embedding_size, default=argparse.SUPPRESS,
+        help="number of values of the embedding [1024]",
+    )  # fmt: skip
 
 
-def _add_stylize(command: argparse.ArgumentParser) -> None:
+def _add_stylize(command: argparse.ArgumentParser, show_all: bool) -> None:
     command.set_defaults(command=run_stylize)
-    command.add_argument("content", metavar="CONTENT", help="the picture to paint")
+    command.usage = "tfstyle stylize CONTENT STYLE [STYLE ...] -o FILE [options]"
+    command.add_argument("--help-all", action="help", help="show every option and exit")
+    command.add_argument("content", metavar="CONTENT", help="content image")
     command.add_argument(
         "styles",
         metavar="STYLE",
         nargs="+",
-        help="the painting, or several to blend; or an .npz of tfstyle extract --grams, FILE.npz#NAME",
-    )
-    command.add_argument("-o", "--output", metavar="FILE", required=True, help=".png, .jpg, .webp or .tif")
-    command.add_argument("--overwrite", action="store_true", help="replace files that exist")
-    command.add_argument(
-        "--save-every", metavar="N", type=_whole_number(1), help="write a preview every N iterations"
-    )
-    command.add_argument("--history", metavar="FILE.json", help="write the loss of every iteration as JSON")
-    command.add_argument(
-        "--checkpoint",
-        metavar="DIR",
-        help="keep the run's last two checkpoints there, to go on with --resume",
+        help="style image, or several; an .npz file of tfstyle extract --grams, or FILE.npz#NAME for one of "
+        "its images, can stand for a style image",
     )
     command.add_argument(
-        "--checkpoint-every", metavar="SECONDS", type=_seconds,
-        help="seconds between two; one more at the end of a scale and upon Ctrl-C "
-        f"[{CHECKPOINT_SECONDS:.0f}]",
+        "-o", "--output", metavar="FILE", required=True, help="output image: .png, .jpg, .webp or .tif"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace existing files")
+    groups = _add_run_options(command, show_all)
+    groups["style control"].add_argument(
+        "--interpolate", metavar="N", type=integer(2),
+        help=_shown(show_all, "write one image that shows N results between two styles side by side"),
     )  # fmt: skip
-    command.add_argument(
-        "--resume", action="store_true", help="go on from the last checkpoint; where there is none, begin"
+    long_runs = command.add_argument_group("long runs")
+    long_runs.add_argument(
+        "--checkpoint", metavar="DIR", help="folder in which the last two checkpoints of the run are stored"
     )
-    command.add_argument(
-        "--interpolate", metavar="N", type=_whole_number(2), help="a strip of N pictures between two styles"
-    )
-    _add_run_options(command)
+    long_runs.add_argument(
+        "--checkpoint-every", metavar="SECONDS", type=number(0),
+        help=_shown(
+            show_all,
+            "seconds between two checkpoints; one is also stored after each scale and when the run is "
+            f"interrupted [{CHECKPOINT_SECONDS:.0f}]",
+        ),
+    )  # fmt: skip
+    long_runs.add_argument(
+        "--resume", action="store_true",
+        help="continue from the last checkpoint in --checkpoint; start a new run if there is none",
+    )  # fmt: skip
+    long_runs.add_argument(
+        "--save-every", metavar="N", type=integer(1),
+        help=_shown(show_all, "write a preview image every N iterations"),
+    )  # fmt: skip
+    long_runs.add_argument(
+        "--history", metavar="FILE.json",
+        help=_shown(show_all, "write the losses of every iteration to a JSON file"),
+    )  # fmt: skip
 
 
-def _add_batch(command: argparse.ArgumentParser) -> None:
+def _add_batch(command: argparse.ArgumentParser, show_all: bool) -> None:
     command.set_defaults(command=run_batch)
+    command.usage = "tfstyle batch CONTENTS STYLE [STYLE ...] -o DIR [options]"
+    command.add_argument("--help-all", action="help", help="show every option and exit")
     command.add_argument(
-        "contents", metavar="CONTENTS", help="a picture, or a folder that is searched for them"
+        "contents", metavar="CONTENTS", help="content image, or a folder in which images are searched"
     )
     command.add_argument(
-        "styles", metavar="STYLE", nargs="+", help="paintings: each on its own, or blended with --style-blend"
+        "styles", metavar="STYLE", nargs="+",
+        help="style images; each content image gets one result per style, or one for their blend with "
+        "--style-blend",
+    )  # fmt: skip
+    command.add_argument("-o", "--output", metavar="DIR", required=True, help="folder of the results")
+    command.add_argument(
+        "--overwrite", action="store_true", help="compute and replace results that exist already"
     )
-    command.add_argument("-o", "--output", metavar="DIR", required=True, help="where the pictures go")
-    command.add_argument("--overwrite", action="store_true", help="paint again what is there already")
-    command.add_argument("--format", choices=("png", "jpg", "webp", "tif"), default="png", help="[png]")
-    _add_run_options(command)
+    command.add_argument(
+        "--format", choices=("png", "jpg", "webp", "tif"), default="png", metavar="NAME",
+        help="file format of the results: png, jpg, webp, tif [png]",
+    )  # fmt: skip
+    _add_run_options(command, show_all, hidden=SINGLE_IMAGE_OPTIONS)
 
 
 def _add_explore(command: argparse.ArgumentParser) -> None:
-    """The experiment's name; the rest is the experiment's own."""
+    """Add the experiment's name. `tfstyle.cli.explore` parses the words after it."""
     command.set_defaults(command=run_explore)
     names = "\n".join(f"  {name:14}{recipe.summary}" for name, recipe in RECIPES.items())
     command.formatter_class = argparse.RawDescriptionHelpFormatter
-    command.epilog = f"experiments:\n{names}\n\ntfstyle explore NAME --help lists the options of one."
-    command.add_argument("name", metavar="NAME", choices=tuple(RECIPES), help="which experiment")
+    command.epilog = f"experiments:\n{names}\n\ntfstyle explore NAME --help describes an experiment."
+    command.add_argument("name", metavar="NAME", choices=tuple(RECIPES), help="name of the experiment")
     command.add_argument(
-        "recipe_arguments", metavar="...", nargs=argparse.REMAINDER, help="its images and options"
+        "recipe_arguments",
+        metavar="...",
+        nargs=argparse.REMAINDER,
+        help="images and options of the experiment",
     )
 
 
-def _add_run_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--config", metavar="FILE", help="options from a JSON file or a tfstyle picture")
+def _add_run_options(
+    command: argparse.ArgumentParser, show_all: bool, hidden: Sequence[str] = ()
+) -> Mapping[str, Any]:
+    """Add --config, --preset and a flag for every field of `StyleConfig`. Return the groups."""
     command.add_argument(
-        "--preset", choices=list(PRESETS), default="default", help="a named set of options (tfstyle presets)"
+        "--config", metavar="FILE", help="read options from a JSON file or from an image that tfstyle wrote"
     )
-    group = command.add_argument_group("options of the run, [default]; an option given wins over --config")
+    command.add_argument(
+        "--preset", choices=tuple(PRESETS), default="default", metavar="NAME",
+        help=f"named set of options, described by tfstyle presets: {', '.join(PRESETS)} [default]",
+    )  # fmt: skip
+    command.epilog = (
+        "Defaults are in brackets. A given option takes precedence over --config, and --config over --preset."
+    )
+    if not show_all:
+        command.epilog += " --help-all shows every option."
+    groups = {name: command.add_argument_group(title) for name, title in OPTION_GROUPS.items()}
     for field in dataclasses.fields(StyleConfig):
-        _add_option(group, field)
+        visible = (show_all or field.metadata["usual"]) and field.name not in hidden
+        _add_option(groups[field.metadata["group"]], field, visible=visible)
+    return groups
 
 
-def _add_option(group: Any, field: dataclasses.Field[Any]) -> None:
-    """A flag for a field of StyleConfig. It has no default, so that one can tell whether it was given."""
-    kind = str(field.type)
-    text = field.metadata["help"]
+def _add_options(command: argparse.ArgumentParser, names: Sequence[str]) -> None:
+    """Add flags for some fields of `StyleConfig`."""
+    for field in dataclasses.fields(StyleConfig):
+        if field.name in names:
+            _add_option(command, field)
+
+
+def _add_option(group: Any, field: dataclasses.Field[Any], *, visible: bool = True) -> None:
+    """Add a flag for a field of `StyleConfig`. Without a default, it shows whether it was given."""
+    kind, choices = str(field.type), tuple(field.metadata["choices"])
     settings: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
     if kind == "bool":
         settings["action"] = argparse.BooleanOptionalAction
     elif kind.startswith("tuple"):
-        item = float if "float" in kind else int if "int" in kind else str
-        settings |= {"type": _comma_separated(item), "metavar": "A,B,.."}
-    else:
-        settings["type"] = str if "str" in kind else float if "float" in kind else int
-        settings["metavar"] = (
-            "auto|off|N"
-            if field.name == "tile"
-            else "|".join(c for c in field.metadata["choices"] if ":" not in c)
-            or {float: "X", int: "N", str: "NAME"}[settings["type"]]
+        read_item = number() if "float" in kind else integer() if "int" in kind else word(choices)
+        settings |= {"type": comma_separated(read_item), "metavar": "A,B,.."}
+    elif "str" in kind:
+        settings["metavar"] = {"weights": "NAME|FILE", "init": "NAME|FILE", "tile": "N|auto|off"}.get(
+            field.name, "NAME" if choices or field.name == "device" else "FILE"
         )
-    default = {"weights": "auto"}.get(field.name, field.default)
-    if default is not None and kind != "bool":
-        text += f" [{','.join(default) if isinstance(default, tuple) else default}]"
-    group.add_argument(f"--{field.name.replace('_', '-')}", help=text.replace("%", "%%"), **settings)
+        if choices:
+            settings["choices"] = choices
+    else:
+        settings |= (
+            {"type": number(), "metavar": "X"} if "float" in kind else {"type": integer(), "metavar": "N"}
+        )
+    settings["help"] = _describe_option(field) if visible else argparse.SUPPRESS
+    group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
 
 
-def _comma_separated(item: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
-    def parse(text: str) -> tuple[Any, ...]:
-        return tuple(item(part.strip()) for part in text.split(","))
-
-    parse.__name__ = f"comma-separated {item.__name__}"  # argparse says it in its error
-    return parse
-
-
-def _whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        number = int(text)
-        if number < low or (high is not None and number > high):
-            raise ValueError
-        return number
-
-    # argparse says it in its error
-    parse.__name__ = f"whole number from {low}" if high is None else f"whole number from {low} to {high}"
-    return parse
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 <= seconds < math.inf:
-        raise ValueError
-    return seconds
+def _describe_option(field: dataclasses.Field[Any]) -> str:
+    """Return an option's help, its choices with their explanations, and its default in brackets."""
+    text = field.metadata["help"]
+    choices = {name: note for name, note in field.metadata["choices"].items() if ":" not in name}
+    if field.name == "optimizer":
+        choices["addons:NAME"] = f"of tensorflow-addons, NAME is one of {', '.join(ADDONS)}"
+    if choices:
+        text += ": " + ", ".join(f"{name} ({note})" if note else name for name, note in choices.items())
+    default = {"weights": "auto"}.get(field.name, field.default)  # of the command line
+    if default is None:
+        default = field.metadata["shown"]
+    elif isinstance(default, bool):
+        default = "on" if default else "off"
+    elif isinstance(default, tuple):
+        default = ",".join(default)
+    elif isinstance(default, float):
+        default = f"{default:g}"
+    return (text if default is None else f"{text} [{default}]").replace("%", "%%")
 
 
-_seconds.__name__ = "number of seconds, at least 0,"  # argparse says it in its error
-
-
-def _embedding_size(text: str) -> int | None:
-    return None if text == "all" else _whole_number(1)(text)
-
-
-_embedding_size.__name__ = "'all' or whole number from 1"
+def _shown(show_all: bool, text: str) -> str:
+    """Return the help text of an advanced option, which argparse hides unless every option is shown."""
+    return text if show_all else argparse.SUPPRESS
 
 
 def _log_to_stderr() -> None:

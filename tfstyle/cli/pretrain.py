@@ -12,7 +12,7 @@ from tfstyle.cli.common import DONE, check_images_or_folders, check_weights, loa
 
 
 def run_pretrain(options: argparse.Namespace) -> int:
-    """``tfstyle pretrain``."""
+    """Run ``tfstyle pretrain`` and return its exit code."""
     from tfstyle.files import check_weights_output
 
     output = Path(options.output)
@@ -39,6 +39,6 @@ def run_pretrain(options: argparse.Namespace) -> int:
     layers = [layer.keras_name for layer in learned.layers]
     print(
         f"{output}: {layers[0]} to {layers[-1]}, {learned.note}, in {time.perf_counter() - start:.0f} s\n"
-        f"use it with --weights {shlex.quote(str(output))}"
+        f"Use it with --weights {shlex.quote(str(output))}"
     )
     return DONE

@@ -1,4 +1,4 @@
-"""Progress of a run on a stream: a bar on a terminal, a line now and then elsewhere."""
+"""Progress displays: a bar on a terminal, and otherwise a line from time to time."""
 
 from __future__ import annotations
 
@@ -13,22 +13,25 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tfstyle.run.results import Iteration
 from tfstyle.run.setup import Scale
 
-LINE_INTERVAL = 10.0  # seconds between two lines, where the stream is no terminal
+LINE_INTERVAL = 10.0  # seconds between two lines if the stream is not a terminal
 Show = Callable[[Iteration], None]
 
 
 @contextlib.contextmanager
 def progress_display(scales: Sequence[Scale], stream: TextIO) -> Iterator[Show]:
-    """Yield a function to be called after each iteration.
+    """Display the progress of a run.
 
     Args:
-        scales: of the run; work is counted in pixels.
-        stream: where to write.
+        scales: the scales of the run. The amount of work is counted in pixels times iterations.
+        stream: the stream that the progress is written to.
+
+    Yields:
+        A function to call with each `Iteration`.
     """
     scale_work = [scale.iterations * scale.shape[0] * scale.shape[1] for scale in scales]
     total_work = sum(scale_work)
 
-    def work_done(step: Iteration) -> float:  # a run that goes on begins in the middle
+    def work_done(step: Iteration) -> float:  # a resumed run starts in the middle
         current = scale_work[step.scale - 1] * step.iteration / step.iterations
         return sum(scale_work[: step.scale - 1]) + current
 
@@ -60,22 +63,23 @@ def progress_display(scales: Sequence[Scale], stream: TextIO) -> Iterator[Show]:
 
 @contextlib.contextmanager
 def count_display(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
-    """Yield a function to be called with what is being done, and how many images of how many are.
+    """Display how many images are done: a bar on a terminal, otherwise a line after the last image.
 
-    On a terminal a bar, elsewhere a line when the last is done.
+    Yields:
+        A function to call with a description of the work, the number of images done, and their total.
     """
     if not stream.isatty():
 
         def print_when_done(doing: str, done: int, total: int) -> None:
             if done == total:
-                print(f"{doing}: {total} pictures read", file=stream, flush=True)
+                print(f"{doing}: {total} images", file=stream, flush=True)
 
         yield print_when_done
         return
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} pictures"),
+        TextColumn("{task.completed}/{task.total} images"),
     )
     with Progress(*columns, console=Console(file=stream), transient=True) as bar:
         task = bar.add_task("starting", total=None)
@@ -104,7 +108,7 @@ def _line_display(total_work: int, work_done: Callable[[Iteration], float], stre
 
 
 class _SpeedMeter:
-    """Iterations per second, averaged over the current scale."""
+    """The number of iterations per second, averaged over the current scale."""
 
     def __init__(self) -> None:
         self._scale, self._first_iteration, self._start = 0, 0, 0.0

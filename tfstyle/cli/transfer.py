@@ -1,4 +1,4 @@
-"""``tfstyle stylize``, also with ``--interpolate``, and ``tfstyle demo``."""
+"""``tfstyle stylize``, with and without ``--interpolate``, and ``tfstyle demo``."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 DATA = Path(__file__).parents[1] / "data"
 DEMO_CONTENT, DEMO_STYLE, DEMO_SIZE = "cat.jpg", "evening.jpg", 384
-#: Options of ``tfstyle stylize`` that --interpolate, which makes several images, cannot take.
+#: Options of ``tfstyle stylize`` that cannot be combined with --interpolate, which makes several runs.
 SINGLE_RUN_OPTIONS = ("save_every", "history", "checkpoint", "checkpoint_every", "resume")
 
 
 def run_stylize(options: argparse.Namespace) -> int:
-    """``tfstyle stylize``."""
+    """Run ``tfstyle stylize`` and return its exit code."""
     if options.interpolate is not None:
         return _run_interpolation(options)
     outputs = Outputs(options)
@@ -102,13 +102,13 @@ def _mask_files(config: StyleConfig) -> list[str]:
 
 
 def run_demo(options: argparse.Namespace) -> int:
-    """``tfstyle demo``: `run_stylize` with the images in the package, copied to where users can see them."""
+    """Run ``tfstyle demo``: copy the images of the package to a folder and call `run_stylize` with them."""
     from tfstyle.files import check_writable, make_folder, write_atomically
 
     given = {name: getattr(options, name) for name in ("weights",) if hasattr(options, name)}
     check_weights(given.get("weights", "auto"))
     folder = make_folder(Path(options.output))
-    content, style, output = (folder / name for name in ("content.jpg", "style.jpg", "picture.png"))
+    content, style, output = (folder / name for name in ("content.jpg", "style.jpg", "result.png"))
     for path in (content, style, output):
         check_writable(path, overwrite=options.overwrite)
     for source, path in ((DEMO_CONTENT, content), (DEMO_STYLE, style)):
@@ -123,14 +123,14 @@ def run_demo(options: argparse.Namespace) -> int:
     flags = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items())
     paths = [shlex.quote(str(path)) for path in (content, style, output)]
     print(
-        f"The picture is {paths[2]}. It is what this makes, try it with pictures of your own:\n"
-        f"tfstyle stylize {paths[0]} {paths[1]} -o {paths[2]} --size {DEMO_SIZE}{flags}"
+        f"The result is {paths[2]}. This command creates it; try it with your own images:\n"
+        f"tfstyle stylize {paths[0]} {paths[1]} -o {paths[2]} --size {DEMO_SIZE}{flags} --overwrite"
     )
     return code
 
 
 def _run_interpolation(options: argparse.Namespace) -> int:
-    """``tfstyle stylize --interpolate N``: a strip of images between two styles."""
+    """Run ``tfstyle stylize --interpolate N``: one image with N results between two styles side by side."""
     from tfstyle.files import check_output
 
     output = Path(options.output)
@@ -138,14 +138,14 @@ def _run_interpolation(options: argparse.Namespace) -> int:
     for name in SINGLE_RUN_OPTIONS:
         if getattr(options, name) not in (None, False):
             raise ConfigError(
-                f"--{name.replace('_', '-')} is of one picture; leave it out with --interpolate"
+                f"--{name.replace('_', '-')} cannot be combined with --interpolate; leave one of them out"
             )
     if len(options.styles) != 2:
-        raise ConfigError(f"--interpolate goes between two styles, not {len(options.styles)}")
+        raise ConfigError(f"--interpolate needs two style images; {len(options.styles)} were given")
     check_images([options.content, *options.styles])
     config = run_config(options)
     if config.masks is not None:
-        raise ConfigError("masks give each style a place, and so nothing is between them: leave them out")
+        raise ConfigError("--masks cannot be combined with --interpolate; leave one of them out")
     check_style_count(config, 2)
 
     load_tensorflow()
@@ -176,7 +176,7 @@ def _run_interpolation(options: argparse.Namespace) -> int:
             dataclasses.replace(results[-1], image=image, alpha=None).save(
                 output, overwrite=options.overwrite
             )
-            print(f"{output}: {len(results)} pictures side by side")
+            print(f"{output}: {len(results)} results side by side")
         stopped = interrupted()
     if run_error is not None:
         return complain(run_error, FAILED)

@@ -40,7 +40,7 @@ from tfstyle.losses import (
 )
 from tfstyle.network import IMAGENET_MEAN
 from tfstyle.run.layout import Layout
-from tfstyle.run.setup import Scale, Shape, TransferSetup, call_as_graph, layer_shapes, measured_side
+from tfstyle.run.setup import Scale, Shape, TransferSetup, layer_shapes, measured_side
 
 log = logging.getLogger(__name__)
 
@@ -328,7 +328,7 @@ class ScaleTargets:
             tiled = self._setup.tiled_objective(layout.side)
             return tiled.targets(content, styles, blend_weights=blend, regions=regions, keep=keep)
         image, objective = tf.constant(content), self._setup.objective
-        return call_as_graph(
+        return self._setup.evaluate(
             lambda: objective.targets(image, styles, blend_weights=blend, regions=regions, keep=keep)
         )
 
@@ -380,7 +380,7 @@ class ScaleTargets:
         if layout.style_side is not None:
             return self._setup.tiled_objective(layout.style_side).style_summary(pixels, weights)
         tensor = tf.constant(pixels)
-        return call_as_graph(lambda: self._setup.objective.style_summary(tensor, weights))
+        return self._setup.evaluate(lambda: self._setup.objective.style_summary(tensor, weights))
 
     def _position_weights(self, mask: np.ndarray, name: str) -> dict[str, tf.Tensor]:
         encoder = self._setup.encoder

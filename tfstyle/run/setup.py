@@ -211,6 +211,10 @@ class TransferSetup:
             )
         return per_call, self.steps[per_call]
 
+    def evaluate(self, function: Callable[[], Any]) -> Any:
+        """Call a function once and return its result: as a graph, or eagerly with ``compile="eager"``."""
+        return function() if self.compiler == "eager" else call_as_graph(function)
+
     def tiled_objective(self, side: Shape) -> TiledObjective:
         """The objective, evaluated in tiles of a height and width in pixels.
 

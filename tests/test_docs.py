@@ -1,0 +1,179 @@
+"""The documentation: code blocks and doctests run, links have targets, public docstrings are complete."""
+
+import contextlib
+import doctest
+import functools
+import importlib
+import importlib.metadata
+import inspect
+import os
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+import tfstyle
+from tfstyle import cli
+from tfstyle.backend import KERAS_2
+from tfstyle.network import weights
+from tfstyle.run import run as runs
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+#: Commands that install packages or environments. `.ci/run` runs them; here only their extras are checked.
+INSTALLS = ("pip install ", "python3 -m venv ")
+
+
+def blocks(page):
+    """The code blocks of a page, as pairs of language and text."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def small_runs(monkeypatch):
+    """Runs of 2 iterations at 96 pixels, and random weights in place of those that would be downloaded."""
+    start, random_weights = runs.Run.__init__, functools.cache(weights.random_weights)
+
+    def start_small(self, content, style, config, **options):
+        small = {"size": min(config.size, 96), "scales": 1, "iterations": 2, "first_iterations": None}
+        start(self, content, style, config.replace(small, tile="auto", compile="eager"), **options)
+
+    monkeypatch.setattr(weights, "imagenet_weights", lambda network: random_weights(network=network))
+    monkeypatch.setattr(runs.Run, "__init__", start_small)
+
+
+def run_commands(text):
+    """Run the lines of a shell block in this process: commands of tfstyle and a few of the shell."""
+    for line in text.replace("\\\n", " ").splitlines():
+        command, _, target = line.partition(" > ")
+        words = shlex.split(command, comments=True)
+        if not words:
+            continue
+        if line.startswith(INSTALLS):
+            check_extras(line)
+        elif words[0] == "tfstyle":
+            with contextlib.ExitStack() as stack:
+                if target:
+                    stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(target, "w"))))
+                assert run_tfstyle(words[1:]) == 0, line
+        elif words[0] == "cd":
+            os.chdir(words[1])
+        elif words[0] == "mkdir":
+            Path(words[1]).mkdir()
+        elif words[0] == "cp":
+            Path(words[2]).write_bytes(Path(words[1]).read_bytes())
+        else:
+            pytest.fail(f"the test cannot run this line: {line}")
+
+
+def run_tfstyle(arguments):
+    try:
+        return cli.main(arguments)
+    except SystemExit as stopped:  # --help
+        return stopped.code
+
+
+def check_extras(line):
+    """Check that the package has the extras that a command installs."""
+    extras = importlib.metadata.metadata("tfstyle").get_all("Provides-Extra")
+    for names in re.findall(r"(?:tfstyle|\.)\[([\w,]+)\]", line):
+        assert set(names.split(",")) <= set(extras), line
+
+
+@pytest.mark.skipif(KERAS_2, reason="the documentation is for the current stack")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypatch, small_runs, capsys):
+    monkeypatch.chdir(tmp_path)
+    if page.name == "README.md":  # its first block is `.ci/run`'s; its last command is this one
+        assert cli.main(["demo"]) == 0
+    namespace = {"__name__": "__main__"}
+    for language, text in blocks(page):
+        if language == "python":
+            exec(compile(text, page.name, "exec"), namespace)
+        else:
+            assert language == "sh", f"{page.name}: a block of language {language!r}"
+            run_commands(text)
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "export" / "README.md"],
+    ids=lambda page: str(page.relative_to(ROOT)),
+)
+def test_links_lead_to_files_and_headings(page):
+    text = page.read_text(encoding="utf-8")
+    for path, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", text):
+        if path.startswith("https://"):
+            continue
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert anchor in slugs, f"{path}#{anchor}"
+
+
+def test_every_page_is_linked_from_the_readme():
+    linked = set(re.findall(r"\]\(docs/([\w-]+\.md)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
+    assert linked == {page.name for page in PAGES[1:]}
+
+
+# Docstrings
+
+
+def modules():
+    names = [module.name for module in pkgutil.walk_packages(tfstyle.__path__, "tfstyle.")]
+    return [name for name in ("tfstyle", *names) if not name.endswith(("__main__", "make_embedded"))]
+
+
+def examples():
+    finder = doctest.DocTestFinder(exclude_empty=True)
+    for name in modules():
+        module = importlib.import_module(name)
+        yield from (test for test in finder.find(module, name) if test.examples)
+
+
+@pytest.mark.parametrize("test", examples(), ids=lambda test: test.name)
+def test_doctests(test, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    output = []
+    results = doctest.DocTestRunner(optionflags=flags).run(test, out=output.append)
+    assert results.failed == 0, "".join(output)
+
+
+def public_functions():
+    """Yield every public function, class and method: those named in `__all__` of tfstyle and its folders."""
+    folders = sorted(path.parent.name for path in Path(tfstyle.__file__).parent.glob("*/__init__.py"))
+    for package in ["tfstyle", *(f"tfstyle.{folder}" for folder in folders)]:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isfunction(value) or inspect.isclass(value):
+                yield f"{package}.{name}", value
+            for key, method in vars(value).items() if inspect.isclass(value) else ():
+                function = method.__func__ if isinstance(method, (classmethod, staticmethod)) else method
+                if not key.startswith("_") and inspect.isfunction(function):
+                    yield f"{package}.{name}.{key}", function
+
+
+def test_public_docstrings_say_what_is_returned():
+    """A section ``Returns`` or ``Yields``, or a first line that begins with Return."""
+    missing = []
+    for name, value in public_functions():
+        text = inspect.getdoc(value) or ""
+        assert text, name
+        if inspect.isclass(value):
+            continue
+        returns = value.__annotations__.get("return")
+        if returns in (None, "None", "NoReturn") or re.search(r"^(Returns|Yields):$", text, re.MULTILINE):
+            continue
+        if not re.match(r"(Returns?|Yields?|Tells?|Whether)\b", text):
+            missing.append(name)
+    assert not missing, missing
