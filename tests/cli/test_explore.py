@@ -106,7 +106,8 @@ def test_help_is_the_docstrings(capsys):
         "tfstyle explore starts", "CONTENT STYLE", "Do next to nothing.",
         "CONTENT the first image, on two lines",
         "--size N longest side in pixels; 100% of it [64]", "--ratio X two at once [0.5]",
-        "--weights NAME two at once [auto]", "--layers A,B,.. names [conv1_1,conv2_1]", "--seeds A,B,.. numbers [0,1]",
+        "--weights NAME two at once [auto]", "--layers A,B,.. names [conv1_1,conv2_1]",
+        "--seeds A,B,.. numbers [0,1]",
         "--mirrored, --no-mirrored seamless", "--seconds X of time -o", "[tfstyle-starts]",
     ):  # fmt: skip
         assert part in words, part
@@ -224,7 +225,7 @@ def test_two_experiments_are_commands_of_their_own(name, tmp_path, monkeypatch, 
 
 
 def test_an_experiment_that_there_is_not():
-    with pytest.raises(ConfigError, match="'nothing'.*reconstruct, texture"):
+    with pytest.raises(ConfigError, match=r"'nothing'.*reconstruct, texture"):
         recipe("nothing")
 
 

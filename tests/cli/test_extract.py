@@ -1,5 +1,6 @@
 """The commands extract and export."""
 
+import re
 import sys
 
 import numpy as np
@@ -14,8 +15,8 @@ ENCODER = ["--style-layers", "conv1_1,conv2_1", "--size", "40", "--embedding-siz
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     for i in range(3):
         Image.fromarray((make_picture(48, 30 + 9 * i, i) * 255).astype(np.uint8)).save(folder / f"{i}.png")
     exif = Image.Exif()
@@ -35,26 +36,26 @@ def extract(*arguments):
     return cli.main(["extract", *map(str, arguments)])
 
 
-def test_embeddings_are_the_extractors(pictures, small_file, tmp_path, capsys):
+def test_embeddings_are_the_extractors(images, small_file, tmp_path, capsys):
     out = tmp_path / "styles.npz"
-    assert extract(pictures, "-o", out, "--weights", small_file, *ENCODER) == 0
-    assert f"{out}: 4 pictures, 0 left out; embeddings of 32 numbers" in capsys.readouterr().out
+    assert extract(images, "-o", out, "--weights", small_file, *ENCODER) == 0
+    assert f"{out}: 4 images, 0 skipped; embeddings of 32 numbers" in capsys.readouterr().out
     with np.load(out) as file:
         assert set(file.files) == {"names", "sizes", "made_with", "embedding"}
         assert file["names"].tolist() == ["0.png", "1.png", "2.png", "turned.jpg"]
         extractor = StyleExtractor(("conv1_1", "conv2_1"), small_file, embedding_size=32, size=40)
-        expected = extractor([pictures / name for name in file["names"]])["embedding"].numpy()
+        expected = extractor([images / name for name in file["names"]])["embedding"].numpy()
         assert np.abs(file["embedding"] - expected).max() < 5e-3  # pixels are rounded to bytes here
 
 
-def test_pictures_of_one_name_are_all_kept_and_one_given_twice_counts_once(
-    pictures, small_file, tmp_path, monkeypatch
+def test_images_with_one_name_are_all_kept_and_an_image_given_twice_counts_once(
+    images, small_file, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
     for place in ("a/x.png", "a/b/x.png", "b/x.png"):
         path = tmp_path / place
         path.parent.mkdir(exist_ok=True, parents=True)
-        path.write_bytes((pictures / "0.png").read_bytes())
+        path.write_bytes((images / "0.png").read_bytes())
     places = ["a", "b", "b/x.png", tmp_path / "a"]
     assert extract(*places, "-o", "out.npz", "--weights", small_file, *ENCODER) == 0
     with np.load("out.npz") as file:
@@ -62,11 +63,11 @@ def test_pictures_of_one_name_are_all_kept_and_one_given_twice_counts_once(
         assert file["names"].tolist() == ["b/x.png", "x.png", str(tmp_path.resolve() / "b" / "x.png")]
 
 
-def test_a_model_gives_the_same(pictures, small_file, model, tmp_path):
+def test_a_model_gives_the_same(images, small_file, model, tmp_path):
     one, two = tmp_path / "one.npz", tmp_path / "two.npz"
-    assert extract(pictures, "-o", one, "--grams", "--weights", small_file, *ENCODER) == 0
+    assert extract(images, "-o", one, "--grams", "--weights", small_file, *ENCODER) == 0
     for folder in (model, model / "tfstyle", model / "tfstyle" / "1"):
-        assert extract(pictures, "-o", two, "--grams", "--model", folder, "--overwrite") == 0
+        assert extract(images, "-o", two, "--grams", "--model", folder, "--overwrite") == 0
         with np.load(one) as a, np.load(two) as b:
             assert a.files == b.files
             assert {"conv1_1", "conv2_1/4"} <= set(a.files)
@@ -77,27 +78,26 @@ def test_a_model_gives_the_same(pictures, small_file, model, tmp_path):
                     assert np.array_equal(a[key], b[key])
 
 
-def test_one_style_serves_stylize(pictures, small_file, tmp_path, capsys):
+def test_one_style_serves_stylize(images, small_file, tmp_path, capsys):
     style, out = tmp_path / "style.npz", tmp_path / "out.png"
     command = ["-o", style, "--grams", "--weights", small_file, "--size", "32"]
-    assert extract(pictures / "0.png", *command) == 0
+    assert extract(images / "0.png", *command) == 0
     assert f"tfstyle stylize CONTENT {style} -o OUT" in capsys.readouterr().out
     options = ["--weights", str(small_file), "--size", "32", "--iterations", "5", "--precision", "float32"]
-    assert cli.main(["stylize", str(pictures / "1.png"), str(style), "-o", str(out), *options]) == 0
+    assert cli.main(["stylize", str(images / "1.png"), str(style), "-o", str(out), *options]) == 0
     direct = tmp_path / "direct.png"
     assert (
-        cli.main(["stylize", str(pictures / "1.png"), str(pictures / "0.png"), "-o", str(direct), *options])
-        == 0
+        cli.main(["stylize", str(images / "1.png"), str(images / "0.png"), "-o", str(direct), *options]) == 0
     )
     assert np.abs(load(out).rgb - load(direct).rgb).mean() < 0.01
-    assert np.abs(load(out).rgb - load(pictures / "1.png").fitted(32).rgb).mean() > 0.01
+    assert np.abs(load(out).rgb - load(images / "1.png").fitted(32).rgb).mean() > 0.01
 
 
-def test_parquet(pictures, small_file, tmp_path):
+def test_parquet(images, small_file, tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet", exc_type=ImportError)  # new ones refuse NumPy 1
     out, other = tmp_path / "styles.parquet", tmp_path / "styles.npz"
     for path in (out, other):
-        assert extract(pictures, "-o", path, "--grams", "--weights", small_file, *ENCODER) == 0
+        assert extract(images, "-o", path, "--grams", "--weights", small_file, *ENCODER) == 0
     table = parquet.read_table(out)
     with np.load(other) as expected:
         assert table["name"].to_pylist() == expected["names"].tolist()
@@ -106,63 +106,66 @@ def test_parquet(pictures, small_file, tmp_path):
         assert np.array_equal(grams, expected["conv2_1"])
 
 
-def test_parquet_without_pyarrow_is_one_line(pictures, tmp_path, monkeypatch, capsys):
+def test_parquet_without_pyarrow_is_one_line(images, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert extract(pictures, "-o", tmp_path / "a.parquet") == 2
+    assert extract(images, "-o", tmp_path / "a.parquet") == 2
     assert "pip install 'tfstyle[parquet]'" in capsys.readouterr().err
 
 
-def test_what_cannot_be_used_is_left_out_and_counted(pictures, small_file, tmp_path, capsys):
+def test_unusable_images_are_skipped_and_counted(images, small_file, tmp_path, capsys):
     (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "good.png").write_bytes((pictures / "0.png").read_bytes())
+    (tmp_path / "in" / "good.png").write_bytes((images / "0.png").read_bytes())
     (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     Image.new("RGB", (1, 1)).save(tmp_path / "in" / "tiny.png")
     assert extract(tmp_path / "in", "-o", tmp_path / "a.npz", "--weights", small_file, *ENCODER) == 0
     said = capsys.readouterr()
-    assert "1 picture, 2 left out" in said.out
+    assert "1 image, 2 skipped" in said.out
     assert "broken.jpg" in said.err
-    assert "tiny.png: smaller than 4 pixels a side" in said.err
+    assert re.search("tiny.png.* 1 pixel.*at least 4", said.err)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{pictures}", "-o", "a.txt"], "written as .npz or .parquet"),
+        (["{images}", "-o", "a.txt"], "a.txt.*[.]npz or [.]parquet"),
         (["gone.png", "-o", "{tmp}/a.npz"], "no such image or folder: gone.png"),
-        (["{pictures}", "-o", "{tmp}/no/a.npz"], "there is no folder"),
-        (["{pictures}", "-o", "{tmp}/a.npz", "--model", "gone"], "no such model: gone"),
-        (["{pictures}", "-o", "{tmp}/a.npz", "--model", "{pictures}"], "has 0 models in it"),
+        (["{images}", "-o", "{tmp}/no/a.npz"], "no folder .*/no"),
+        (["{images}", "-o", "{tmp}/a.npz", "--model", "gone"], "no such model: gone"),
+        (["{images}", "-o", "{tmp}/a.npz", "--model", "{images}"], "0 models.*folder of one model"),
         (
-            ["{pictures}", "-o", "{tmp}/a.npz", "--model", "{model}", "--pooling", "max"],
-            "--pooling comes with",
+            ["{images}", "-o", "{tmp}/a.npz", "--model", "{model}", "--pooling", "max"],
+            "--model.*--pooling",
         ),
-        (["{pictures}", "-o", "{tmp}/a.npz", "--model", "{pictures}/.."], "models in it; name the folder"),
-        (["{pictures}", "-o", "{tmp}/a.npz", "--embedding-size", "0"], "'all' or whole number from 1"),
+        (["{images}", "-o", "{tmp}/a.npz", "--model", "{images}/.."], "models.*folder of one model"),
         (
-            ["{pictures}", "-o", "{tmp}/a.npz", "--views", "2", "--weights", "random"],
-            "invalid choice: 2 (choose from 1, 10)",
+            ["{images}", "-o", "{tmp}/a.npz", "--embedding-size", "0"],
+            "--embedding-size.*'0'.*at least 1, or all",
+        ),
+        (
+            ["{images}", "-o", "{tmp}/a.npz", "--views", "2", "--weights", "random"],
+            "--views.*2.*1, 10",
         ),
     ],
 )
-def test_wrong_command_lines(pictures, model, tmp_path, capsys, arguments, message):
-    filled = [a.format(pictures=pictures, tmp=tmp_path, model=model) for a in arguments]
+def test_wrong_command_lines(images, model, tmp_path, capsys, arguments, message):
+    filled = [a.format(images=images, tmp=tmp_path, model=model) for a in arguments]
     try:
         code = extract(*filled)
     except SystemExit as left:
         code = left.code
     error = capsys.readouterr().err.strip()
     assert code == 2
-    assert message in error.splitlines()[-1]
+    assert re.search(message, error.splitlines()[-1])
 
 
-def test_an_image_that_a_model_refuses(pictures, small_file, tmp_path, capsys):
+def test_an_image_that_a_model_rejects(images, small_file, tmp_path, capsys):
     limits = ["--max-pixels", "500", "--max-batch", "2"]
     assert cli.main(["export", str(tmp_path), "--weights", str(small_file), *ENCODER, *limits]) == 0
-    assert extract(pictures / "0.png", "-o", tmp_path / "a.npz", "--model", tmp_path) == 2
+    assert extract(images / "0.png", "-o", tmp_path / "a.npz", "--model", tmp_path) == 2
     assert "at least 4 pixels a side and at most 500 in all" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_export_says_what_it_wrote(small_file, tmp_path, capsys):
+def test_export_prints_what_it_wrote(small_file, tmp_path, capsys):
     command = ["export", str(tmp_path), "--weights", str(small_file), "--name", "mine", "--version", "4"]
     assert cli.main(command) == 0
     said = capsys.readouterr()

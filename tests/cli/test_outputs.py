@@ -1,7 +1,8 @@
-"""The files of ``tfstyle stylize`` where places vanish, fill up or are taken, and where a run goes on."""
+"""The output files of ``tfstyle stylize``: folders that vanish, full disks, existing files, resumed runs."""
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -24,7 +25,8 @@ def command(files, small_file):
     (files / "out").mkdir()
     return [
         "stylize", str(files / "content.png"), str(files / "style.png"), "-o", str(files / "out" / "out.png"),
-        "--weights", str(small_file), "--size", "32", "--min-scale", "16", "--iterations", "3",
+        "--weights", str(small_file), "--size", "32", "--min-scale", "16", "--compile", "eager",
+        "--iterations", "3",
     ]  # fmt: skip
 
 
@@ -74,7 +76,7 @@ def test_a_picture_whose_folder_vanishes_is_saved_here(command, files, expected,
     after(4, lambda: shutil.rmtree(files / "out"))
     assert cli.main(command) == 1
     said = capsys.readouterr()
-    assert f"there is no folder {files / 'out'}; the picture is {here / 'out.png'}" in said.err
+    assert re.search(f"no folder {files / 'out'}; .* {here / 'out.png'}", said.err)
     assert said.out.startswith(f"{here / 'out.png'}: 32 x 23 pixels, 6 iterations")
     assert np.array_equal(load(here / "out.png").rgb, expected)
 
@@ -96,7 +98,7 @@ def test_a_folder_that_becomes_read_only_and_no_room_here_either(
     after(2, lambda: closed([files / "out", here], monkeypatch))
     assert cli.main(command) == 1
     assert (
-        f"no permission to write in {files / 'out'}; the picture is {other / 'out.png'}"
+        f"no permission to write in {files / 'out'}; the image was saved as {other / 'out.png'}"
         in capsys.readouterr().err
     )
     assert np.array_equal(load(other / "out.png").rgb, expected)
@@ -108,7 +110,7 @@ def test_where_nothing_can_be_saved_that_is_said(command, files, after, here, tm
     assert cli.main(command) == 1
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith(f"tfstyle: error: cannot write {files / 'out' / 'out.png'}")
-    assert "nor could it be saved in the current folder" in last
+    assert re.search("current folder.*temporary files", last)
 
 
 def test_previews_and_a_history_that_cannot_be_written_are_warnings(command, files, expected, after, capsys):
@@ -122,7 +124,7 @@ def test_previews_and_a_history_that_cannot_be_written_are_warnings(command, fil
     after(3, vanish)
     history = files / "log" / "h.json"
     assert cli.main([*command, "--save-every", "2", "--history", str(history)]) == 0
-    warnings = [line for line in capsys.readouterr().err.splitlines() if "the run goes on" in line]
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "the run continues" in line]
     assert len(warnings) == 2
     assert f"cannot write {out / 'out-0004.png'}: it is a folder" in warnings[0]
     assert f"cannot write {history}: there is no folder" in warnings[1]
@@ -149,7 +151,7 @@ def test_a_disk_too_small_for_checkpoints_has_room_for_the_picture(command, file
     folder = files / "checkpoints"
     done = limited([*command, "--checkpoint", str(folder), "--checkpoint-every", "0"], 30_000)
     assert done.returncode == 0, done.stderr
-    assert "File too large; the run goes on" in done.stderr
+    assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
     assert np.array_equal(load(files / "out" / "out.png").rgb, expected)
@@ -164,7 +166,7 @@ def test_a_disk_without_any_room_is_exit_code_1(command, files, tmp_path):
     root = str(Path(cli.__file__).parents[2])
     done = limited(command, 1000, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root})
     assert done.returncode == 1
-    assert "out.png could not be written: File too large; nor could it be saved" in done.stderr
+    assert re.search("out.png.*File too large; .*temporary files", done.stderr)
     assert "Traceback" not in done.stderr
     assert not list((files / "out").iterdir())
 
@@ -236,14 +238,14 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
     [
         (["--resume"], "--resume needs --checkpoint DIR"),
         (["--checkpoint-every", "9"], "--checkpoint-every needs --checkpoint DIR"),
-        (["--checkpoint", "run", "--interpolate", "3"], "--checkpoint is of one picture"),
-        (["--resume", "--interpolate", "3"], "--resume is of one picture"),
+        (["--checkpoint", "run", "--interpolate", "3"], "--checkpoint.*--interpolate"),
+        (["--resume", "--interpolate", "3"], "--resume.*--interpolate"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(command, here, capsys, flags, message):
     assert cli.main([*command, *flags]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
+    assert re.search(message, line)
     assert not list(here.iterdir())
 
 

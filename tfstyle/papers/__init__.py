@@ -82,7 +82,8 @@ def recipe(name: str) -> Callable[..., Study]:
         'tradeoff'
     """
     if name not in RECIPES:
-        raise ConfigError(f"unknown experiment {name!r}{suggest(name, RECIPES)}; choose from {', '.join(RECIPES)}")
+        hint = suggest(name, RECIPES)
+        raise ConfigError(f"unknown experiment {name!r}{hint}; choose from {', '.join(RECIPES)}")
     module = import_module(f"tfstyle.papers.{RECIPES[name].module}")
     function: Callable[..., Study] = getattr(module, name.replace("-", "_"))
     return function
