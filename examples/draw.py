@@ -1,7 +1,7 @@
-"""Draw the two pictures that the examples start from: ``python examples/draw.py [FOLDER]``.
+"""Draw the content image and the style image of the examples: ``python examples/draw.py [FOLDER]``.
 
-A village by a lake, and an evening in brush strokes along a swirling flow. Both are made by this
-script alone, from a seed, and are in the public domain.
+The content image shows a village by a lake. The style image shows an evening sky in curved brush strokes.
+This script draws both from a seed and needs no other image. Both are in the public domain.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-WIDTH, HEIGHT, FINER = 640, 480, 2  # drawn twice as large and shrunk, for smooth edges
+WIDTH, HEIGHT, FINER = 640, 480, 2  # drawn at twice the size and reduced, for smooth edges
 
 
 def village(seed: int = 4) -> Image.Image:
-    """The content: sky, hills, houses with windows, and their reflection in the water."""
+    """Draw the content image: sky, hills, houses with windows, and their reflection in the water."""
     generator = np.random.default_rng(seed)
     width, height = WIDTH * FINER, HEIGHT * FINER
     shore = int(height * 0.68)
@@ -64,7 +64,7 @@ def village(seed: int = 4) -> Image.Image:
 
 
 def _house(draw: ImageDraw.ImageDraw, generator: np.random.Generator, x: int, shore: int) -> int:
-    """One gabled house on the shore; returns its width."""
+    """Draw a house with a gable on the shore and return its width in pixels."""
     walls = [
         (236, 214, 170),
         (222, 160, 110),
@@ -128,14 +128,14 @@ def _tree(draw: ImageDraw.ImageDraw, generator: np.random.Generator, x: float, s
 
 
 def evening(seed: int = 9) -> Image.Image:
-    """The style: some ten thousand curved strokes of thick paint around glowing centres."""
+    """Draw the style image: 14500 curved strokes of thick paint around bright centres."""
     generator = np.random.default_rng(seed)
     width, height = WIDTH * FINER, HEIGHT * FINER
     centres = generator.uniform([0.05, 0.05], [0.95, 0.7], (9, 2)) * [width, height]
     spins = generator.choice([-1, 1], 9)
     reach = generator.uniform(50, 120, 9) * FINER
-    picture = Image.new("RGB", (width, height), (24, 36, 84))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (width, height), (24, 36, 84))
+    draw = ImageDraw.Draw(image)
     palette = np.array(
         [
             (18, 28, 78),
@@ -149,7 +149,7 @@ def evening(seed: int = 9) -> Image.Image:
     )
 
     def flow(x: float, y: float) -> float:
-        """The direction of the strokes in radians: a slow wave, bent around the centres."""
+        """Return the direction of the strokes in radians: a slow wave that turns around the centres."""
         vx, vy = 1.0, 0.35 * math.sin(x / width * 7) + 0.2
         for (cx, cy), spin, r in zip(centres, spins, reach, strict=True):
             dx, dy = x - cx, y - cy
@@ -188,13 +188,13 @@ def evening(seed: int = 9) -> Image.Image:
                 width=max(1, broad // 4),
                 joint="curve",
             )
-    return picture.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+    return image.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
 
 
 def main(folder: str = str(Path(__file__).parent)) -> None:
-    """Write village.jpg and evening.jpg."""
-    for name, picture in (("village", village()), ("evening", evening())):
-        picture.save(Path(folder) / f"{name}.jpg", quality=92)
+    """Save village.jpg and evening.jpg in a folder, by default the folder of this script."""
+    for name, image in (("village", village()), ("evening", evening())):
+        image.save(Path(folder) / f"{name}.jpg", quality=92)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Style transfer from Python, with progress: ``python examples/stylize.py [WEIGHTS] [SIZE]``."""
+"""Style transfer from Python, with a progress callback: ``python examples/stylize.py [WEIGHTS] [SIZE]``."""
 
 import sys
 from pathlib import Path
@@ -9,7 +9,13 @@ HERE = Path(__file__).parent
 
 
 def main(weights: str = "auto", size: str = "512", output: str = "village_at_evening.png") -> None:
-    """Paint the village as the evening is painted, and write it beside where you are."""
+    """Transfer the style of evening.jpg to village.jpg and save the result.
+
+    Args:
+        weights: the encoder's weights, as for `tfstyle.stylize`.
+        size: longest side of the result in pixels.
+        output: path of the result, relative to the current folder.
+    """
 
     def show(step: tfstyle.Iteration) -> None:
         if step.iteration == step.iterations:
@@ -20,7 +26,7 @@ def main(weights: str = "auto", size: str = "512", output: str = "village_at_eve
         HERE / "village.jpg", HERE / "evening.jpg", weights=weights, size=int(size), callback=show
     )
     result.save(output, overwrite=True)
-    print(f"{output}, with {result.facts['weights']} weights")
+    print(f"{output} was made with {result.facts['weights']} weights")
 
 
 if __name__ == "__main__":

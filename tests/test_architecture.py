@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: folders and their imports, lazy loading, no print."""
+"""Rules for the source code that can be checked automatically: imports, lazy loading, no print."""
 
 import ast
 import importlib
@@ -17,7 +17,7 @@ PACKAGE = Path(tfstyle.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
 #: Modules at the top of the package, which any folder may import.
 TOP = {"errors", "config", "presets", "layers", "files", "device", "backend", "addons"}
-#: Folder -> what it may import beside the top and its own files: what stands to its left in
+#: Folder -> the other folders that it may import, which stand to its left in
 #: images, optim <- network <- losses <- tiling <- run <- serving <- papers <- cli.
 BELOW = {
     "images": set(),
@@ -37,22 +37,25 @@ LIBRARY = sorted(
 
 
 def imports(tree):
-    """Dotted name -> names taken from it, of all imports of the package; those for typing alone too."""
-    found = {}
+    """Return the package's modules that a file imports, each with the names imported from it.
+
+    Imports in ``TYPE_CHECKING`` blocks are included.
+    """
+    modules = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"a relative import, of {node.module}"
             if node.module.partition(".")[0] == "tfstyle":
-                found.setdefault(node.module, set()).update(alias.name for alias in node.names)
+                modules.setdefault(node.module, set()).update(alias.name for alias in node.names)
         elif isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.partition(".")[0] == "tfstyle":
-                    found.setdefault(alias.name, set())
-    return found
+                    modules.setdefault(alias.name, set())
+    return modules
 
 
 def modules_imported(name):
-    """Path of every file of the package that a file imports, folders by their ``__init__.py``."""
+    """Yield the path of each file of the package that a file imports; ``__init__.py`` stands for a folder."""
     for module, names in imports(FILES[name]).items():
         path = "/".join(module.split(".")[1:])
         candidates = [f"{path}/{n}.py".lstrip("/") for n in names] + [
@@ -86,7 +89,7 @@ def test_a_file_imports_what_stands_to_its_left_and_its_own_folder(name):
 
 
 def constants(tree):
-    """The names that a file assigns."""
+    """Return the names that a file assigns at its top level."""
     return {
         node.id
         for node in ast.walk(ast.Module([s for s in tree.body if isinstance(s, (ast.Assign, ast.AnnAssign))]))
@@ -95,10 +98,10 @@ def constants(tree):
 
 
 def wrong_imports(name, tree):
-    """What a file of the library imports past the public names of another folder, or of its own."""
+    """Yield a file's imports of names that are not public, or that its own ``__init__.py`` imports."""
     for module, names in imports(tree).items():
         _, *parts = module.split(".")
-        if not parts:  # the package itself gives its version, and files and folders at its top
+        if not parts:  # from tfstyle itself: its version, the modules at the top, and the folders
             allowed = {"__version__", *TOP, *BELOW}
             if not names or names - allowed:
                 yield f"{module}: {names - allowed or 'import tfstyle'}"
@@ -115,7 +118,7 @@ def wrong_imports(name, tree):
 
 @pytest.mark.parametrize("name", [name for name in LIBRARY if name != "__init__.py"])
 def test_other_folders_are_imported_by_their_public_names(name):
-    """Files of another folder are its own affair; the command line alone loads them one by one."""
+    """Only the command line may import from the files of other folders, because it loads them when needed."""
     assert not list(wrong_imports(name, FILES[name]))
 
 
@@ -140,14 +143,14 @@ def test_relative_imports_are_refused():
 
 
 @pytest.mark.parametrize("folder", ["", *sorted(BELOW)])
-def test_there_is_no_circle_inside_a_folder(folder):
-    """``TYPE_CHECKING`` counts: names needed for typing alone make a circle for the reader too."""
+def test_there_is_no_import_cycle_inside_a_folder(folder):
+    """Imports in ``TYPE_CHECKING`` blocks count, because such a cycle also makes the code harder to read."""
     inside = {name for name in FILES if folder_of(name) == folder and not name.endswith("__init__.py")}
     needs = {name: {m for m in modules_imported(name) if m in inside and m != name} for name in inside}
     done = set()
     while needs.keys() - done:
         ready = {name for name in needs.keys() - done if needs[name] <= done}
-        assert ready, f"a circle among {sorted(needs.keys() - done)}"
+        assert ready, f"an import cycle among {sorted(needs.keys() - done)}"
         done |= ready
 
 
@@ -164,7 +167,7 @@ def test_a_folder_says_what_it_is_for_and_what_is_public(folder):
 
 @pytest.mark.parametrize("folder", sorted(BELOW))
 def test_no_file_bears_the_name_of_a_public_function_or_class(folder):
-    """An import from the folder could otherwise give a module in place of the function."""
+    """Otherwise an import from the folder could return a module instead of the function."""
     for name, tree in FILES.items():
         if folder_of(name) != folder:
             continue
@@ -191,7 +194,7 @@ def test_the_library_does_not_print(name):
 
 @pytest.mark.parametrize("name", sorted(FILES))
 def test_nothing_is_registered_for_good(name):
-    """TensorFlow keeps every custom gradient, and with it the graph it was traced in (its issue 97697)."""
+    """TensorFlow never releases a custom gradient nor the graph in which it was traced (its issue 97697)."""
     nodes = list(ast.walk(FILES[name]))
     names = {getattr(node, key, "") for node in nodes for key in ("attr", "id", "name")}
     registering = {"custom_gradient", "grad_pass_through", "recompute_grad", "RegisterGradient"}
@@ -205,46 +208,46 @@ def test_no_tensorflow_at_the_packages_edge(name):
 
 
 def positional(function):
-    """Names of the parameters that can be given by position, without self or cls."""
+    """Return the names of the parameters that can be given by position, without self."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     names = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
     return names[1:] if names[:1] == ["self"] else names
 
 
 def public_functions():
-    """Every function, class and method of the library whose name has no underscore before it."""
-    seen = {}
+    """Return every function, class and method of the library whose name does not begin with an underscore."""
+    functions = {}
     for file in LIBRARY:
         name = ".".join(["tfstyle", *Path(file).with_suffix("").parts]).removesuffix(".__init__")
         for key, value in vars(importlib.import_module(name)).items():
             if key.startswith("_") or getattr(value, "__module__", None) != name:
                 continue
-            # Keras itself calls its layers' constructors.
+            # Layers are excluded, because Keras calls their constructors.
             if inspect.isfunction(value) or (
                 inspect.isclass(value) and not issubclass(value, (dict, tuple, Exception, keras.layers.Layer))
             ):
-                seen[f"{name}.{key}"] = value
+                functions[f"{name}.{key}"] = value
             for method, function in vars(value).items() if inspect.isclass(value) else ():
                 bound = getattr(value, method)
                 if not method.startswith("_") and callable(bound) and not isinstance(function, property):
-                    seen[f"{name}.{key}.{method}"] = bound
-    return seen
+                    functions[f"{name}.{key}.{method}"] = bound
+    return functions
 
 
 def test_beyond_the_second_argument_public_functions_are_keyword_only():
-    """A third one can be the config."""
+    """The third argument may be the config."""
     for name, function in public_functions().items():
         names = positional(function)
         assert len(names) <= 2 or (len(names) == 3 and names[2] == "config"), f"{name}({', '.join(names)})"
 
 
-def test_the_readme_has_its_pictures_and_no_gaps():
+def test_the_readme_has_valid_links_and_no_placeholders():
     root = PACKAGE.parent
-    words = (root / "README.md").read_text()
-    links = re.findall(r"\]\(([^)#]+)\)", words)
+    text = (root / "README.md").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
     assert links
     for link in links:
         assert link.startswith("https://") or (root / link).is_file(), link
     assert not re.findall(
-        r"\b[A-Z]+_[A-Z0-9]+\b", words.replace("TFSTYLE_TEST_DATA", "").replace("AVX512", "")
+        r"\b[A-Z]+_[A-Z0-9]+\b", text.replace("TFSTYLE_TEST_DATA", "").replace("AVX512", "")
     )

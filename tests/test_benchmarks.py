@@ -1,4 +1,4 @@
-"""The benchmarks themselves, on tiny sizes: that they measure what they say, never how long it takes."""
+"""The benchmarks at tiny sizes: they measure what they state. No test depends on a duration."""
 
 import importlib.util
 import json
@@ -11,20 +11,20 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tests.benchmarks import __main__ as all_of_them
+from tests.benchmarks import __main__ as overview
 from tests.benchmarks import machine, results, time_to_loss, xla
 from tests.conftest import make_picture
 from tfstyle import Encoder, Objective
 from tfstyle.backend import KERAS_2
 from tfstyle.run import Run
 
-FOLDER = Path(all_of_them.__file__).parent
+FOLDER = Path(overview.__file__).parent
 LAYERS = {"style_layers": ("conv1_1", "conv2_1"), "content_layers": ("conv2_2",)}
 
 
 @pytest.fixture(scope="module", params=["float32", "bfloat16"])
 def program(request, small_weights, tmp_path_factory):
-    """A folder with the program of a small step, and its objective, content image and targets."""
+    """A folder with a small step's program, and the objective, content image, targets and weights."""
     if KERAS_2:
         pytest.skip("TensorFlow 2.15 writes no StableHLO")
     encoder = Encoder(("conv1_1", "conv2_1", "conv2_2"), small_weights, dtype=request.param)
@@ -44,7 +44,7 @@ def program(request, small_weights, tmp_path_factory):
 
 
 def read(folder):
-    """Facts, and arrays in the order of the parameters, by the file's own description."""
+    """Return the description step_32.json and its arrays, in the order of the program's parameters."""
     facts = json.loads((folder / "step_32.json").read_text())
     arrays = []
     with np.load(folder / facts["arrays"]) as stored:
@@ -73,7 +73,7 @@ def test_the_inputs_are_those_of_the_entry_signature(program):
     assert "stablehlo.convolution" in text
 
 
-def test_the_kept_losses_are_the_objectives(program):
+def test_the_stored_losses_are_the_objectives(program):
     folder, objective, content, targets, _ = program
     facts, arrays = read(folder)
     assert facts["losses"][0] == pytest.approx(float(objective(content, targets)["total"]), rel=2e-3)
@@ -95,11 +95,20 @@ def test_the_program_gives_the_same_losses_through_jax(program):
 
 def test_inputs_that_do_not_fit_the_program_are_refused(program):
     text = (program[0] / "step_32.mlir").read_text()
-    with pytest.raises(ValueError, match="the program takes"):
-        xla.check_signature(text, read(program[0])[1][:-1])
+    arrays = read(program[0])[1]
+    with pytest.raises(ValueError, match=r"\(1, 32, 32, 3\).*one input for each parameter"):
+        xla.check_signature(text, arrays[:-1])
+    with pytest.raises(ValueError, match=r"\(3, 32, 32, 1\).*with its shape and type"):
+        xla.check_signature(text, [arrays[0].T, *arrays[1:]])
 
 
-def test_time_to_loss_measures_every_runner_by_one_objective(files, small_file):
+def test_text_without_a_main_function_is_refused():
+    with pytest.raises(ValueError, match="@main"):
+        xla.entry("module { func.func @other() -> tensor<f32> }")
+
+
+@pytest.mark.slow
+def test_time_to_loss_measures_every_run_by_one_objective(files, small_file):
     pair = files / "content.png", files / "style.png"
     chosen = time_to_loss.configs(str(small_file), 40, 6, LAYERS)
     plain = chosen["plain"]
@@ -117,13 +126,14 @@ def test_time_to_loss_measures_every_runner_by_one_objective(files, small_file):
     assert rows["plain"][6].strip() == "1.0"
     assert rows["plain, from the content"][8].strip() == "1.0"
     assert curves["plain"].evaluations[-1] == 6
-    time_to_loss.draw(files / "curves.png", {"one": curves, "two": curves})
+    time_to_loss.draw(files / "curves.png", {"first pair": curves, "second pair": curves})
     with Image.open(files / "curves.png") as drawn:
         assert drawn.width > drawn.height
 
 
-def test_the_judge_is_the_runs_own_loss(files, small_file):
-    """The plain run evaluates, one iteration later, the very picture that was judged."""
+@pytest.mark.slow
+def test_the_judge_gives_the_loss_of_the_run(files, small_file):
+    """The plain run evaluates every judged image in its next iteration."""
     pair = files / "content.png", files / "style.png"
     plain = time_to_loss.configs(str(small_file), 40, 4, LAYERS)["plain"]
     run, judge = Run(*pair, plain), time_to_loss.Judge(pair, plain)
@@ -131,7 +141,7 @@ def test_the_judge_is_the_runs_own_loss(files, small_file):
     np.testing.assert_allclose(judged[:-1], run.history.total[1:], rtol=1e-4)
 
 
-def test_a_runner_that_never_gets_there_is_said_to_have_not():
+def test_a_run_that_does_not_reach_the_loss_is_marked_in_the_table():
     plain = time_to_loss.Curve([1.0, 2.0], [1, 2], [9.0, 3.0])
     fast = time_to_loss.Curve([0.1, 0.5], [1, 2], [5.0, 3.0])
     slow = time_to_loss.Curve([1.0, 8.0], [1, 2], [9.0, 3.1])
@@ -149,18 +159,18 @@ def test_the_list_has_every_module_with_a_main():
         for path in FOLDER.glob("*.py")
         if "def main(" in path.read_text() and path.stem not in ("__main__", "xla_time")
     }
-    assert set(all_of_them.BENCHMARKS) == with_main
+    assert set(overview.BENCHMARKS) == with_main
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks", "--list"], capture_output=True, text=True, check=True
     )
-    for name, benchmark in all_of_them.BENCHMARKS.items():
+    for name, benchmark in overview.BENCHMARKS.items():
         assert f"{name} " in done.stdout
         assert benchmark.purpose in done.stdout
 
 
 def test_every_benchmark_understands_its_arguments(monkeypatch):
-    """Each module's own parser takes what it is given here, up to where the work begins."""
-    for name, benchmark in all_of_them.BENCHMARKS.items():
+    """Each module parses the arguments set in ``__main__``; the test stops it before the work begins."""
+    for name, benchmark in overview.BENCHMARKS.items():
         module = importlib.import_module(f"tests.benchmarks.{name}")
 
         def stop():
@@ -181,8 +191,8 @@ def test_the_machine_is_one_line():
 
 def test_results_replace_their_own_part_alone(tmp_path):
     path = tmp_path / "RESULTS.md"
-    path.write_text("# Results\n\n<!-- one -->\n\nold\n\n<!-- /one -->\n\nkept\n")
-    results.put("one", "new \\1", path)
-    results.put("two", "added", path)
-    first = "# Results\n\n<!-- one -->\n\nnew \\1\n\n<!-- /one -->\n\nkept\n"
-    assert path.read_text() == f"{first}\n<!-- two -->\n\nadded\n\n<!-- /two -->\n"
+    path.write_text("# Results\n\n<!-- step -->\n\nold\n\n<!-- /step -->\n\nother text\n")
+    results.put("step", "new \\1", path)
+    results.put("tiling", "added", path)
+    replaced = "# Results\n\n<!-- step -->\n\nnew \\1\n\n<!-- /step -->\n\nother text\n"
+    assert path.read_text() == f"{replaced}\n<!-- tiling -->\n\nadded\n\n<!-- /tiling -->\n"

@@ -1,4 +1,4 @@
-"""The notebook runs from top to bottom, and in Colab tfstyle installs without replacing what is there."""
+"""The notebook runs from top to bottom, and tfstyle can be installed in Colab without replacing packages."""
 
 import base64
 import io
@@ -25,11 +25,11 @@ from tfstyle.images import read_settings
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = ROOT / "examples" / "tfstyle_colab.ipynb"
 SIZE, ITERATIONS = 192, 20  # 192: two scales
-#: Colab's runtime, by its Python. It must not have to restart, nor lose its TensorFlow.
+#: Versions of the packages in Colab's runtime. A replaced package would require a restart of the runtime.
 PINS = [
     Requirement(line) for line in (ROOT / "tests" / "colab.txt").read_text().splitlines() if line[0] != "#"
 ]
-#: Python's version -> package -> the version that Colab has.
+#: Version of Python -> package -> the version of the package in Colab.
 COLAB = {
     python: {
         pin.name: next(iter(pin.specifier)).version
@@ -38,12 +38,12 @@ COLAB = {
     }
     for python in ("3.12", "3.13")
 }
-#: A cell that only the test adds: what the notebook has found, for checks out here.
+#: A cell that the test appends. It prints values of the notebook, which the tests check.
 FACTS = """
 import json
 print(json.dumps({
     "names": list(pictures), "similarity": similarity.tolist(), "agreement": agreement,
-    "history": history.as_dict(), "second": second.history.as_dict(), "kept_levels": len(kept.levels),
+    "history": history.as_dict(), "second": second.history.as_dict(), "style_levels": len(kept.levels),
     "content_layers": extractor.content_layers, "served": np.asarray(served_picture).std().item(),
 }))
 """
@@ -58,7 +58,7 @@ def code_cells(notebook):
 
 
 def python_of(cell):
-    """The cell's source with IPython's ``%`` and ``!`` turned into calls."""
+    """Return the cell's source with IPython's ``%`` and ``!`` lines converted into calls."""
     return TransformerManager().transform_cell(cell.source)
 
 
@@ -73,7 +73,7 @@ def images(cell):
 
 
 class Client(NotebookClient):
-    """Counts how often each cell renews something that it has shown; only the last stays in the output."""
+    """A client that counts each cell's updates of its displays; a cell's output has only the last update."""
 
     def process_message(self, msg, cell, cell_index):
         if msg["msg_type"] == "update_display_data":
@@ -83,7 +83,7 @@ class Client(NotebookClient):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """The notebook after a run at a small size, what it found, and the folder that it ran in."""
+    """The notebook's cells after a run at a small size, its facts, its folder and its number of updates."""
     folder = tmp_path_factory.mktemp("notebook")
     notebook = read()
     notebook.cells.append(nbformat.v4.new_code_cell(FACTS, id="facts"))
@@ -101,14 +101,14 @@ def executed(tmp_path_factory):
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     client.updates = Counter()
-    client.execute(env=environment)  # raises where a cell does
+    client.execute(env=environment)  # raises if a cell raises
     cells = code_cells(notebook)
     return types.SimpleNamespace(
         cells=cells, facts=json.loads(texts(cells["facts"])), folder=folder, updates=client.updates
     )
 
 
-def test_it_is_valid_and_kept_without_outputs():
+def test_it_is_valid_and_stored_without_outputs():
     notebook = read()
     nbformat.validate(notebook)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
@@ -152,7 +152,7 @@ def test_settings_are_read_from_the_environment(tmp_path, monkeypatch):
 
 @pytest.fixture
 def choose_pictures(tmp_path, monkeypatch):
-    """A function that runs the cell of the pictures in an empty folder and returns its names."""
+    """A function that runs the cell ``pictures`` in an empty folder and returns the names that it defines."""
     import matplotlib
     import matplotlib.pyplot as plt
 
@@ -172,14 +172,14 @@ def choose_pictures(tmp_path, monkeypatch):
     matplotlib.use(before)
 
 
-def test_a_checkout_has_its_own_pictures(choose_pictures):
+def test_a_checkout_uses_the_images_of_the_examples(choose_pictures):
     chosen = choose_pictures()
     assert [chosen[name] for name in ("CONTENT", "STYLE")] == [
         NOTEBOOK.with_name(name) for name in ("village.jpg", "evening.jpg")
     ]
 
 
-def test_a_wheel_has_pictures_too(choose_pictures, tmp_path, monkeypatch):
+def test_a_wheel_uses_the_images_of_the_package(choose_pictures, tmp_path, monkeypatch):
     package = tmp_path / "installed" / "tfstyle"
     package.mkdir(parents=True)
     (package / "data").symlink_to(ROOT / "tfstyle" / "data")
@@ -189,14 +189,14 @@ def test_a_wheel_has_pictures_too(choose_pictures, tmp_path, monkeypatch):
     assert chosen["SECOND"].size == (240, 240)
 
 
-def test_pictures_are_uploaded_in_colab_alone(choose_pictures, tmp_path, monkeypatch):
-    picture = (NOTEBOOK.with_name("evening.jpg")).read_bytes()
-    answers = [{"mine.jpg": picture}, {}, {"other.jpg": picture}]  # the second is cancelled
+def test_images_are_uploaded_only_in_colab(choose_pictures, tmp_path, monkeypatch):
+    image_file = NOTEBOOK.with_name("evening.jpg").read_bytes()
+    answers = [{"mine.jpg": image_file}, {}, {"other.jpg": image_file}]  # the second upload is cancelled
 
     def upload():
         answer = answers.pop(0)
         for name, data in answer.items():
-            (tmp_path / name).write_bytes(data)  # as Colab does
+            (tmp_path / name).write_bytes(data)  # Colab saves uploaded files, too
         return answer
 
     assert choose_pictures(UPLOAD=True)["CONTENT"].name == "village.jpg"
@@ -219,20 +219,20 @@ def test_pictures_are_uploaded_in_colab_alone(choose_pictures, tmp_path, monkeyp
 @pytest.mark.slow
 class TestExecuted:
     def test_every_cell_ran_in_order_without_an_error(self, executed):
-        kept = [cell for name, cell in executed.cells.items() if name != "facts"]
-        assert [cell.execution_count for cell in kept] == list(range(1, 14))
-        assert not any(output.output_type == "error" for cell in kept for output in cell.outputs)
+        cells = [cell for name, cell in executed.cells.items() if name != "facts"]
+        assert [cell.execution_count for cell in cells] == list(range(1, 14))
+        assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
 
     def test_the_command_agrees_about_the_device(self, executed):
-        words = texts(executed.cells["device"])
+        printed = texts(executed.cells["device"])
         for name in ("device", "compile", "precision"):
-            value, why = re.search(rf"^{name}: (\S+), because (.+)$", words, re.M).groups()
-            assert re.search(rf"^{name} auto +{re.escape(f'{value} ({why})')}\s*$", words, re.M)
+            value, why = re.search(rf"^{name}: (\S+), because (.+)$", printed, re.M).groups()
+            assert re.search(rf"^{name} auto +{re.escape(f'{value} ({why})')}\s*$", printed, re.M)
 
     @pytest.mark.parametrize("name", ["paint", "keep"])
-    def test_preview_and_bar_are_alive_to_the_end(self, executed, name):
+    def test_preview_and_bar_are_updated_to_the_end(self, executed, name):
         cell = executed.cells[name]
-        assert executed.updates[name] >= 4  # bar and preview, at the end of each of two scales at the least
+        assert executed.updates[name] >= 4  # at least bar and preview at the end of each of the two scales
         bar = next(
             output.data["text/html"] for output in cell.outputs if "text/html" in output.get("data", {})
         )
@@ -273,30 +273,33 @@ class TestExecuted:
     @pytest.mark.parametrize(
         ("painted", "content"), [("painted", "content"), ("second painted", "second content")]
     )
-    def test_painting_brings_a_picture_nearer_to_the_style(self, executed, painted, content):
+    def test_a_result_is_nearer_to_the_style_than_its_content_image(self, executed, painted, content):
         names, similarity = executed.facts["names"], np.array(executed.facts["similarity"])
         to_style = dict(zip(names, similarity[names.index("style")]))
         assert 1 - to_style[painted] < 0.5 * (1 - to_style[content])
 
-    def test_the_kept_style_is_there(self, executed):
-        kept = tfstyle.Style.load(executed.folder / "out" / "style.npz")
-        assert kept.name == "my style"
-        assert len(kept.levels) == executed.facts["kept_levels"] > 1
+    def test_the_style_was_saved(self, executed):
+        style = tfstyle.Style.load(executed.folder / "out" / "style.npz")
+        assert style.name == "my style"
+        assert len(style.levels) == executed.facts["style_levels"] > 1
 
     def test_the_exported_model_answers(self, executed):
         folder = executed.folder / "out" / "models" / "tfstyle" / "1"
         assert (folder / "saved_model.pb").is_file()
-        words = texts(executed.cells["call"]) + texts(executed.cells["call-stylize"])
-        assert "signatures: content, encoded, serving_default, stylize" in words
+        printed = texts(executed.cells["call"]) + texts(executed.cells["call-stylize"])
+        assert "signatures: content, encoded, serving_default, stylize" in printed
         assert executed.facts["agreement"] == pytest.approx(1, abs=1e-4)
-        width, _, loss = re.search(r"stylize: (\d+) x (\d+), loss (\S+)", words).groups()
+        width, _, loss = re.search(r"stylize: (\d+) x (\d+), loss (\S+)", printed).groups()
         assert int(width) == SIZE
         assert 0 < float(loss) < 0.5 * executed.facts["history"]["total"][0]
-        assert executed.facts["served"] > 20  # of 255: a picture, not a grey field
+        assert executed.facts["served"] > 20  # of 255: the image is not uniformly grey
 
 
 def resolve(folder, pins, python, extras=()):
-    """What pip would have to install beside these pins: name -> version, or uv's words where it cannot be."""
+    """Return the packages that an installation beside these pins needs, name -> version.
+
+    Without a solution, return uv's error message.
+    """
     constraints = folder / "pins.txt"
     constraints.write_text("".join(f"{name}=={version}\n" for name, version in pins.items()))
     command = [
@@ -320,16 +323,16 @@ def resolve(folder, pins, python, extras=()):
 @pytest.mark.parametrize("extras", [(), ("notebook",), ("notebook", "pretrain")], ids=len)
 @pytest.mark.parametrize("python", COLAB)
 def test_colab_keeps_its_packages(tmp_path, python, extras):
-    found = resolve(tmp_path, COLAB[python], python, extras)
-    assert isinstance(found, dict), found
-    assert {name: found.get(name) for name in COLAB[python]} == COLAB[python]
-    assert ("matplotlib" in found) == ("notebook" in extras)
-    assert ("scikit-learn" in found) == ("pretrain" in extras)
+    versions = resolve(tmp_path, COLAB[python], python, extras)
+    assert isinstance(versions, dict), versions
+    assert {name: versions.get(name) for name in COLAB[python]} == COLAB[python]
+    assert ("matplotlib" in versions) == ("notebook" in extras)
+    assert ("scikit-learn" in versions) == ("pretrain" in extras)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("wrong", [{"pillow": "9.0.0"}, {"numpy": "1.25.2"}], ids=str)
-def test_pins_that_cannot_be_kept_are_seen(tmp_path, wrong):
-    words = resolve(tmp_path, COLAB["3.12"] | wrong, "3.12")
-    assert isinstance(words, str), words
-    assert next(iter(wrong)) in words
+def test_pins_without_a_solution_are_reported(tmp_path, wrong):
+    message = resolve(tmp_path, COLAB["3.12"] | wrong, "3.12")
+    assert isinstance(message, str), message
+    assert next(iter(wrong)) in message

@@ -1,7 +1,8 @@
-"""Every benchmark in turn, each in a process of its own: ``python -m tests.benchmarks``.
+"""Run every benchmark in turn, each in its own process: ``python -m tests.benchmarks``.
 
-The arguments here keep each under some five minutes on two cores; each module takes more, see its ``--help``.
-Those that need VGG-19's real lower weights look for them in ``$TFSTYLE_TEST_DATA``, by default ../shared.
+The arguments set here keep each benchmark below about five minutes on two cores. Each module has further
+options, which its ``--help`` lists. Benchmarks that need VGG-19's real lower weights read them from the
+folder ``$TFSTYLE_TEST_DATA``, by default ../shared.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ IMAGES = DATA / "images"
 
 
 class Benchmark(NamedTuple):
-    """What it is for, and the arguments with which it ends in time; ``{folder}`` is ``--output``."""
+    """A benchmark as this script runs it.
+
+    Attributes:
+        purpose: what the benchmark measures.
+        arguments: the command-line arguments of its module. They keep it below about five minutes;
+            ``{folder}`` stands for the value of ``--output``.
+    """
 
     purpose: str
     arguments: tuple[str, ...] = ()
@@ -29,30 +36,30 @@ class Benchmark(NamedTuple):
 
 BENCHMARKS = {
     "step": Benchmark(
-        "how fast the compiled step is beside a matrix product, float32 and XLA; memory; start"
+        "rate of the compiled step relative to a matrix product, float32 and XLA; memory; start-up time"
     ),
-    "xla": Benchmark("the step as a StableHLO program, timed on a GPU through TensorFlow or JAX"),
-    "tiling": Benchmark("what tiles cost, and whether they keep to the memory", ("--large", "2048")),
+    "xla": Benchmark("time of the step as a StableHLO program on a GPU, through TensorFlow or JAX"),
+    "tiling": Benchmark("time and peak memory of a step that is evaluated in tiles", ("--large", "2048")),
     "time_to_loss": Benchmark(
-        "how soon a plain implementation's loss is reached", ("-o", "{folder}/time_to_loss.png")
+        "time until the final loss of a plain implementation is reached", ("-o", "{folder}/time_to_loss.png")
     ),
     "precision": Benchmark(
-        "what bfloat16 costs in quality",
+        "loss after a run in bfloat16, relative to a run in float32",
         ("--size", "256", *(str(IMAGES / f"{name}.jpg") for name in ("tubingen", "starry_night_google"))),
     ),
     "looks": Benchmark(
-        "pictures beside those of other programs in the same time",
+        "images beside those that the presets of other programs make in the same time",
         ("--weights", GENUINE, "--size", "256", "--pairs", "1", "-o", "{folder}/looks.png"),
     ),
     "control": Benchmark(
-        "what options do to a picture, in numbers and pictures",
+        "effect of options on the image, as numbers and as a contact sheet",
         ("--weights", GENUINE, "--size", "160", "--only", "losses", "-o", "{folder}/control.png"),
     ),
     "embedded": Benchmark(
-        "how near embedded weights come to VGG-19's style",
+        "style and content distances with the embedded weights, judged by VGG-19",
         ("--size", "192", *(str(IMAGES / f"{name}.jpg") for name in ("tubingen", "starry_night_google"))),
     ),
-    "extractor": Benchmark("how fast styles are extracted: directly, as a SavedModel, through a server"),
+    "extractor": Benchmark("rate of style extraction: in the process, as a SavedModel, through a server"),
 }
 
 
@@ -62,10 +69,21 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--list", action="store_true", help="what each is for, and its arguments here")
-    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", default=list(BENCHMARKS))
+    parser.add_argument("--list", action="store_true", help="print each benchmark's purpose and command")
     parser.add_argument(
-        "-o", "--output", default="tfstyle-benchmarks", metavar="FOLDER", help="for pictures [%(default)s]"
+        "--only",
+        nargs="+",
+        choices=BENCHMARKS,
+        metavar="NAME",
+        default=list(BENCHMARKS),
+        help=f"run these benchmarks only: {', '.join(BENCHMARKS)} [all]",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        default="tfstyle-benchmarks",
+        metavar="FOLDER",
+        help="folder for the contact sheets and figures [%(default)s]",
     )
     options = parser.parse_args()
     if options.list:
@@ -76,17 +94,17 @@ def main() -> None:
     os.makedirs(options.output, exist_ok=True)
     failed = [name for name in options.only if not passes(name, options.output)]
     if failed:
-        sys.exit(f"failed: {', '.join(failed)}")
+        sys.exit(f"these benchmarks failed: {', '.join(failed)}; their messages stand above")
 
 
 def command(name: str, folder: str) -> list[str]:
-    """Of one benchmark, without the interpreter's path."""
+    """Return the command line of a benchmark, with ``python`` in place of the interpreter's path."""
     arguments = [argument.replace("{folder}", folder) for argument in BENCHMARKS[name].arguments]
     return ["python", "-m", f"tests.benchmarks.{name}", *arguments]
 
 
 def passes(name: str, folder: str) -> bool:
-    """Run one, say how long it took, and whether it ended well."""
+    """Run a benchmark, print its duration and exit code, and return whether the exit code is 0."""
     print(f"\n== {' '.join(command(name, folder))}", flush=True)
     began = time.perf_counter()
     done = subprocess.run([sys.executable, *command(name, folder)[1:]], check=False)

@@ -1,16 +1,20 @@
-"""What options do to a picture, in numbers and pictures.
+"""Effect of options on the result, as numbers and as a contact sheet.
 
-``python -m tests.benchmarks.control --weights FILE -o sheet.png``. Each row is the default with some options
-changed. ``--only equal`` runs every style loss with several content weights and interpolates what its style
-is where the content is as far away as with the default. The columns:
+``python -m tests.benchmarks.control --weights FILE -o sheet.png``. Each row is a run with the default
+options, some of them changed. ``--only equal`` runs every style loss with several content weights and
+interpolates its style distance at the content distance of the default run. The columns:
 
-style    energy distance of the picture's features from the style's, over that of the content's: samples of
-         whole feature vectors at three layers and either pooling, which no style loss here minimises; lower
-         is nearer
-content  |F - P|² / |P|² at the content layer, of the finished picture
-frame    how the outermost pixels differ from those six further in, over the same inside; 1: no frame
-checker  energy at the finest diagonal pattern over that of single steps; the content's own is below it
-seconds  of the run, on this machine; read ratios
+style    Energy distance between the features of the result and of the style image, divided by the energy
+         distance between the features of the content image and of the style image. It is the mean over
+         three layers and both poolings, from samples of whole feature vectors. No style loss here minimises
+         it. A lower value is nearer to the style.
+content  |F - P|² / |P|² at the content layer, with the features F of the result and P of the content image.
+         It is the mean of both poolings.
+frame    RMS difference between the two outermost lines of pixels and the lines six pixels further in,
+         divided by the same difference in the interior. The value 1 means that no frame is visible.
+checker  Energy of the finest checkerboard pattern divided by the energy of differences between neighbours.
+         The content image's own value is lower.
+seconds  Duration of the run on this machine. Only ratios are meaningful.
 """
 
 from __future__ import annotations
@@ -50,7 +54,7 @@ SMOOTHNESS = {
     "normalize_gradients": {"normalize_gradients": True, "optimizer": "adam"},
 }
 CONTENT_WEIGHTS = (0.02, 0.04, 0.08)
-SAMPLES = 1500  # positions of each layer in the energy distance
+SAMPLES = 1500  # feature vectors of each layer in the energy distance
 
 
 def main() -> None:
@@ -60,12 +64,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("control.png"))
-    parser.add_argument("--content", type=Path, default=images / "tubingen.jpg")
-    parser.add_argument("--styles", type=Path, nargs="+", default=[images / "starry_night_google.jpg"])
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--only", choices=("losses", "smoothness", "equal"), help="[the first two]")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("control.png"), help="the contact sheet [%(default)s]"
+    )
+    parser.add_argument(
+        "--content", type=Path, default=images / "tubingen.jpg", help="content image [tubingen.jpg]"
+    )
+    parser.add_argument(
+        "--styles",
+        type=Path,
+        nargs="+",
+        default=[images / "starry_night_google.jpg"],
+        help="style images, each with its own table [starry_night_google.jpg]",
+    )
+    parser.add_argument("--weights", default="imagenet", help="as for tfstyle stylize [%(default)s]")
+    parser.add_argument("--size", type=int, default=256, help="longest side in pixels [%(default)s]")
+    parser.add_argument(
+        "--only",
+        choices=("losses", "smoothness", "equal"),
+        help="run one group: the style losses, the options that affect smoothness, or the style losses "
+        "at equal content distance [losses and smoothness]",
+    )
     options = parser.parse_args()
     print(machine.line(), flush=True)
     if options.only == "equal":
@@ -73,7 +92,7 @@ def main() -> None:
             at_equal_content(options.content, style, options.weights, options.size)
         return
     chosen = {"losses": LOSSES, "smoothness": SMOOTHNESS}
-    pictures = []
+    image_rows = []
     for table in [options.only] if options.only else chosen:
         for style in options.styles:
             print(f"{options.content.name} in the style of {style.name}, {options.size} pixels")
@@ -87,52 +106,56 @@ def main() -> None:
                     f"{numbers[4]:9.0f}",
                     flush=True,
                 )
-            pictures.append(row)
-    width = max(map(len, pictures))
-    rows = [[*row, *[None] * (width - len(row))] for row in pictures]
+            image_rows.append(row)
+    width = max(map(len, image_rows))
+    rows = [[*row, *[None] * (width - len(row))] for row in image_rows]
     save(options.output, ImageArray(contact_sheet(rows, options.size)), overwrite=True)
     print(options.output)
 
 
 def at_equal_content(content: Path, style: Path, weights: str, size: int) -> None:
-    """Prints each loss's style and seconds where its content is the default's."""
-    print(f"{content.name} in the style of {style.name}, {size} pixels, content as with the default")
-    print(f"{'':24}{'style':>8}   {'seconds':>8}  content at {CONTENT_WEIGHTS}")
+    """Print each style loss's style distance, interpolated at the default's content distance, and time."""
+    print(f"{content.name} in the style of {style.name}, {size} pixels, at the default's content distance")
+    print("A * marks a style distance whose content distance lies outside the content weights tried.")
+    print(f"{'':24}{'style':>8}   {'seconds':>8}  content distances at content weights {CONTENT_WEIGHTS}")
     goal = None
     for name, changes in LOSSES.items():
         rows = []
         for weight in CONTENT_WEIGHTS:
             options = {**changes, "content_weight": weight}
             rows.append(measured(content, style, weights, size, options)[1])
-        near, kept, *_, seconds = np.transpose(rows)
+        style_distances, content_distances, *_, seconds = np.transpose(rows)
         if goal is None:
-            goal = kept[1]
-        inside = kept.min() <= goal <= kept.max()
-        found = np.exp(np.interp(-np.log(goal), -np.log(kept), np.log(near)))
-        found = f"{found:8.4f}{' ' if inside else '*'}"  # *: beyond the weights tried
-        print(f"{name:24}{found}  {np.median(seconds):8.0f}  {np.round(kept, 3)}", flush=True)
+            goal = content_distances[1]
+        inside = content_distances.min() <= goal <= content_distances.max()
+        interpolated = np.exp(np.interp(-np.log(goal), -np.log(content_distances), np.log(style_distances)))
+        print(
+            f"{name:24}{interpolated:8.4f}{' ' if inside else '*'}  {np.median(seconds):8.0f}"
+            f"  {np.round(content_distances, 3)}",
+            flush=True,
+        )
 
 
 def measured(content: Path, style: Path, weights: str, size: int, changes) -> tuple[np.ndarray, list[float]]:
-    """A picture, and its numbers in the columns' order."""
+    """Run the default options with some changed; return the image and its numbers in the columns' order."""
     from tfstyle import Encoder, stylize
     from tfstyle.images import load
 
     began = time.perf_counter()
     result = stylize(content, style, weights=weights, size=size, **changes)
     seconds = time.perf_counter() - began
-    judged = ("conv1_2", "conv2_2", "conv3_2")  # none is a style layer by default
+    judged = ("conv1_2", "conv2_2", "conv3_2")  # none of these is a style layer by default
     (layer,) = result.facts["content_layers"]
-    before, painting = (load(path).fitted(size).rgb for path in (content, style))
-    near, kept = [], []
+    content_image, style_image = (load(path).fitted(size).rgb for path in (content, style))
+    style_distances, content_distances = [], []
     for pooling in ("avg", "max"):
         encoder = Encoder((*judged, layer), weights, pooling=pooling, padding="reflect")
-        image, photograph, goal = (encoder(x[None]) for x in (result.image, before, painting))
-        near += [energy(image[k], goal[k]) / energy(photograph[k], goal[k]) for k in judged]
-        kept.append(np.sum((image[layer] - photograph[layer]) ** 2) / np.sum(photograph[layer] ** 2))
+        f, p, s = (encoder(image[None]) for image in (result.image, content_image, style_image))
+        style_distances += [energy(f[k], s[k]) / energy(p[k], s[k]) for k in judged]
+        content_distances.append(np.sum((f[layer] - p[layer]) ** 2) / np.sum(p[layer] ** 2))
     return result.image, [
-        float(np.mean(near)),
-        float(np.mean(kept)),
+        float(np.mean(style_distances)),
+        float(np.mean(content_distances)),
         frame(result.image),
         checker(result.image),
         seconds,
@@ -140,26 +163,32 @@ def measured(content: Path, style: Path, weights: str, size: int, changes) -> tu
 
 
 def energy(some, others) -> float:
-    """``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` of feature vectors at random positions.
+    """Return the energy distance of feature vectors at random positions.
 
-    Reference: Székely & Rizzo 2013, Energy statistics.
+    It is ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` after every channel has been divided by its root mean square
+    over the second argument.
+
+    Reference: Székely & Rizzo 2013, "Energy statistics".
     """
     generator = np.random.default_rng(0)
     x, y = (np.reshape(f, (-1, f.shape[-1])).astype(np.float64) for f in (some, others))
     x, y = (v[generator.choice(len(v), min(SAMPLES, len(v)), replace=False)] for v in (x, y))
-    scale = np.sqrt(np.mean(y**2, 0)) + 1e-6  # so that no channel drowns the others
+    scale = np.sqrt(np.mean(y**2, 0)) + 1e-6  # gives every channel the same influence
     x, y = x / scale, y / scale
     return 2 * distances(x, y) - distances(x, x) - distances(y, y)
 
 
 def distances(x: np.ndarray, y: np.ndarray) -> float:
-    """The mean distance of rows of one from rows of the other."""
+    """Return the mean Euclidean distance between the rows of ``x`` and the rows of ``y``."""
     squares = np.sum(x**2, 1)[:, None] + np.sum(y**2, 1) - 2 * x @ y.T
     return float(np.mean(np.sqrt(np.maximum(squares, 0))))
 
 
 def frame(image: np.ndarray, depth: int = 6) -> float:
-    """RMS difference of the two outermost lines from those further in, over that of such lines inside."""
+    """Return the RMS difference between the two outermost lines and those ``depth`` further in.
+
+    It is divided by the RMS of the same difference between lines in the interior.
+    """
 
     def step(lines: np.ndarray, at: int) -> float:
         return float(np.mean((lines[at : at + 2] - lines[at + depth : at + depth + 2]) ** 2))
@@ -172,7 +201,7 @@ def frame(image: np.ndarray, depth: int = 6) -> float:
 
 
 def checker(image: np.ndarray) -> float:
-    """Energy of ``[[1, -1], [-1, 1]]`` over that of ``[1, -1]`` along both axes."""
+    """Return the energy of the filter ``[[1, -1], [-1, 1]]`` over that of ``[1, -1]`` along both axes."""
     down, right = np.diff(image, axis=0), np.diff(image, axis=1)
     return float(np.mean(np.diff(down, axis=1) ** 2) / (np.mean(down**2) + np.mean(right**2)))
 

@@ -1,10 +1,12 @@
-"""How near embedded weights come to VGG-19's style: ``python -m tests.benchmarks.embedded``.
+"""Quality of the embedded weights, judged by VGG-19: ``python -m tests.benchmarks.embedded``.
 
-Each pair is stylised with the embedded weights, with random ones (the package's, and plain He ones, whose
-filters do not sum to zero) and with the genuine lower blocks. The genuine network then judges every
-picture: ‖G - A‖² between its Gram matrices and the style's over the same of the untouched content image,
-and, for the content, ‖F - P‖² over ‖P‖² at conv3_3. Goals in the median: embedded at most 0.08 at conv3_1
-and 0.12 at conv3_4, and at most half of He's.
+Each pair of a content image and a style image is stylised with the embedded weights, with two kinds of
+random weights (the package's own, and plain He initialisation, whose filters do not sum to zero) and with
+VGG-19's real lower blocks, called ``genuine``. The genuine network then judges every result. Its style ratio
+at a layer is ‖G - A‖² between the Gram matrices of the result and of the style image, divided by the same
+distance between the content image and the style image. Its content ratio is ‖F - P‖² / ‖P‖² at conv3_3. The
+goals for the medians with the embedded weights are at most 0.08 at conv3_1, at most 0.12 at conv3_4, and at
+most half of the medians with He initialisation.
 """
 
 from __future__ import annotations
@@ -36,16 +38,24 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "pictures", nargs="*", metavar="CONTENT STYLE",
+        "paths", nargs="*", metavar="CONTENT STYLE",
         default=[str(DATA / "images" / f"{name}.jpg") for name in PAIRS],
+        help="pairs of image files [six pairs of the test data]",
     )  # fmt: skip
-    parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--embedded", default="embedded", help="another file to try in its place")
-    parser.add_argument("--only", nargs="+", default=["embedded", "random", "he", "genuine"])
-    parser.add_argument("--output", type=Path, help="a folder for the pictures")
+    parser.add_argument("--size", type=int, default=384, help="longest side in pixels [%(default)s]")
+    parser.add_argument(
+        "--embedded", default="embedded", metavar="FILE", help="use this weights file for the rows embedded"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=["embedded", "random", "he", "genuine"],
+        help="run these weights only: embedded, random, he, genuine [all]",
+    )
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="save the results here [not saved]")
     options = parser.parse_args()
-    if len(options.pictures) % 2:
-        parser.error("pictures come in pairs")
+    if len(options.paths) % 2:
+        parser.error(f"got {len(options.paths)} images; give pairs of a content image and a style image")
     print(machine.line(), flush=True)
 
     genuine = str(DATA / "weights" / "vgg19_imagenet_block1-3.npz")
@@ -62,15 +72,15 @@ def main() -> None:
         }
         rows: dict[str, list[list[float]]] = {name: [] for name in options.only}
         print(f"{'content':18} {'style':24} {'weights':10} {'   '.join(JUDGED)}   content", flush=True)
-        for content, style in zip(options.pictures[::2], options.pictures[1::2], strict=True):
-            pictures = [load(path).fitted(options.size).on_white() for path in (content, style)]
+        for content, style in zip(options.paths[::2], options.paths[1::2], strict=True):
+            images = [load(path).fitted(options.size).on_white() for path in (content, style)]
             for name in options.only:
                 result = stylize(content, style, size=options.size, **sources[name])
                 if options.output is not None:
                     options.output.mkdir(parents=True, exist_ok=True)
                     stem = f"{Path(content).stem}_{Path(style).stem}_{name}.png"
                     result.save(options.output / stem, overwrite=True)
-                rows[name].append(judge(result.image, *pictures))
+                rows[name].append(judge(result.image, *images))
                 print(line(Path(content).stem, Path(style).stem, name, rows[name][-1]), flush=True)
     for name, numbers in rows.items():
         print(line("median", "", name, np.median(numbers, axis=0)))
@@ -81,13 +91,13 @@ def line(content, style, name, numbers) -> str:
 
 
 class Judge:
-    """Distances under the genuine network."""
+    """Distances of a result from its content image and its style image, measured with one encoder."""
 
     def __init__(self, encoder) -> None:
         self._encoder = encoder
 
     def __call__(self, result, content, style) -> list[float]:
-        """The three ratios of style and the one of content."""
+        """Return the style ratios at the layers ``JUDGED`` and then the content ratio at ``CONTENT``."""
         made, before, wanted = (self._features(image) for image in (result, content, style))
         ratios = [square(made[x][1] - wanted[x][1]) / square(before[x][1] - wanted[x][1]) for x in JUDGED]
         return [
@@ -106,7 +116,7 @@ def square(array) -> float:
 
 
 def plain_he() -> dict[str, np.ndarray]:
-    """He et al. 2015 as printed, blocks 1 to 3."""
+    """Return random weights of blocks 1 to 3, with the initialisation of He et al. 2015, section 2.2."""
     from tfstyle.layers import NETWORKS
 
     generator = np.random.default_rng(0)

@@ -1,9 +1,9 @@
-"""How fast styles are extracted: ``python -m tests.benchmarks.extractor [--size 256]``.
+"""Rate of style extraction: ``python -m tests.benchmarks.extractor [--size 256]``.
 
-The same images go through the extractor in this process, through its SavedModel loaded in Python, and
-through a server on loopback: a double over the same graph, or a real one with ``--grpc HOST:PORT``, which
-must serve the model that this script writes to ``--models``. Medians of calls taken in turn; read the
-ratios.
+The same images go through the extractor in this process, through its SavedModel loaded in Python, and through
+a gRPC server on the loopback interface. The server is the test double, which serves the same graph. With
+``--grpc HOST:PORT`` it is a real server, which must serve the model that this script writes to ``--models``.
+Every time is the median of calls made in turn. Only ratios are meaningful.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ def main() -> None:
     from tfstyle import StyleExtractor
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--weights", default="random")
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--models", type=Path, help="where the SavedModel is written, by default thrown away")
-    parser.add_argument("--grpc", help="a server's host and port, in place of the double")
+    parser.add_argument("--size", type=int, default=256, help="side of the images in pixels [%(default)s]")
+    parser.add_argument("--weights", default="random", help="as for tfstyle extract [%(default)s]")
+    parser.add_argument("--repeats", type=int, default=9, help="calls for each median [%(default)s]")
+    parser.add_argument(
+        "--models", type=Path, metavar="FOLDER", help="write the SavedModel here [a temporary folder]"
+    )
+    parser.add_argument("--grpc", metavar="HOST:PORT", help="use this server in place of the test double")
     options = parser.parse_args()
     print(machine.line(), flush=True)
     extractor = StyleExtractor(weights=options.weights)
@@ -47,17 +49,18 @@ def main() -> None:
         with server(options.grpc, models) as predict:
             calls, names = [], []
             for batch in (1, 8):
-                some = pixels[:batch]
-                whole = tf.constant(some)
+                images = pixels[:batch]
+                tensor = tf.constant(images)
                 calls += [
-                    lambda x=some: extractor(x)["embedding"].numpy(),
-                    lambda x=whole: signature(images=x)["embedding"].numpy(),
-                    lambda x=some: predict(x),
+                    lambda x=images: extractor(x)["embedding"].numpy(),
+                    lambda x=tensor: signature(images=x)["embedding"].numpy(),
+                    lambda x=images: predict(x),
                 ]
                 names += [(batch, kind) for kind in ("direct call", "SavedModel", "server")]
             seconds = dict(zip(names, medians(calls, options.repeats), strict=True))
     print(f"{options.size} x {options.size}, layers {', '.join(extractor.layers)}")
-    heads = ("images/s, 1", "images/s, 8", "of direct, 1", "of direct, 8", "8 over 1")
+    print("images/s with batches of 1 and 8; the same relative to the direct call; rate of 8 over rate of 1")
+    heads = ("images/s, 1", "images/s, 8", "relative, 1", "relative, 8", "8 over 1")
     print(" " * 14 + "".join(f"{head:>14}" for head in heads))
     for kind in ("direct call", "SavedModel", "server"):
         rates = {batch: batch / seconds[batch, kind] for batch in (1, 8)}
@@ -67,12 +70,18 @@ def main() -> None:
             f"{rates[8] / rates[1]:14.2f}"
         )
     print(f"loading the SavedModel in Python took {loading:.1f} s")
-    print(f"its convolutions alone: {convolutions(options.size):.2f} times as fast per image in a batch of 8")
+    print(
+        f"convolutions of blocks 1 to 4 alone: {convolutions(options.size):.2f} times as fast per image in a "
+        "batch of 8 as in a batch of 1"
+    )
     ten_contents(options.weights)
 
 
 def convolutions(size: int) -> float:
-    """How much faster per image a batch of 8 is, of the convolutions of blocks 1 to 4 by themselves."""
+    """Return the rate per image of convolutions in a batch of 8 over that in a batch of 1.
+
+    The work is one 3 x 3 convolution of each of the blocks 1 to 4, at the size of its block.
+    """
     import tensorflow as tf
 
     generator = np.random.default_rng(0)
@@ -83,12 +92,12 @@ def convolutions(size: int) -> float:
     for batch in (1, 8):
         xs = [tf.constant(generator.random((batch, side, side, i)), tf.float32) for i, _, side in layers]
         calls.append(lambda xs=xs: work(xs)[-1].numpy())
-    one, eight = medians(calls, 9)
-    return 8 * one / eight
+    seconds_1, seconds_8 = medians(calls, 9)
+    return 8 * seconds_1 / seconds_8
 
 
 def ten_contents(weights: str) -> None:
-    """Encodings of the style in ten runs, with its image and with the kept style."""
+    """Print how often ten runs encode the style, given as an image and as a `tfstyle.Style`."""
     from tfstyle import Objective, StyleExtractor, stylize
 
     generator = np.random.default_rng(1)
@@ -97,16 +106,29 @@ def ten_contents(weights: str) -> None:
     original = Objective.style_summary
     for given in (style, StyleExtractor(weights=weights).style(style)):
         calls = []
-        Objective.style_summary = lambda self, image, calls=calls: calls.append(1) or original(self, image)
+
+        def count_calls(self, image, *weights, calls=calls):
+            calls.append(1)
+            return original(self, image, *weights)
+
+        Objective.style_summary = count_calls
         for content in contents:
             stylize(content, given, weights=weights, iterations=1, precision="float32")
         counts.append(len(calls))
     Objective.style_summary = original
-    print(f"ten contents: {counts[0]} encodings of a style image, {counts[1]} of a kept style")
+    print(
+        f"ten content images: the style is encoded {counts[0]} times when given as an image, "
+        f"{counts[1]} times when given as a tfstyle.Style"
+    )
 
 
 class server:
-    """Context: a function from uint8 images to embeddings through gRPC."""
+    """A context that gives a function from uint8 images to embeddings, computed by a gRPC server.
+
+    Args:
+        target: host and port of the server, or None to start the test double for the context's duration.
+        models: the folder of the SavedModel that the test double serves.
+    """
 
     def __init__(self, target: str | None, models: Path) -> None:
         self._target, self._models = target, models

@@ -1,10 +1,13 @@
-"""Pictures to be judged: ``python -m tests.benchmarks.looks --weights FILE -o sheet.png``.
+"""A contact sheet for judging by eye: ``python -m tests.benchmarks.looks --weights FILE -o sheet.png``.
 
-For each pair of a photograph and a painting, side by side: the two, tfstyle's default, and what the presets
-of two other programs, run as those run, have made after the same number of seconds. crowsonkb's program,
-which goes through five sizes, gets as many iterations at each as let it end in time. Then, by the formula of
-the authors' own PyTorch notebook, which the default does not minimise: the loss of the default's picture,
-and of that preset's own, run as the original runs (float32, one scale, no compilation) for as long.
+Each row shows a content image, a style image, and the results of tfstyle's default options and of the presets
+of three other programs. The presets run without compilation in float32, as the original programs do, for as
+many seconds as the default run took. crowsonkb's program goes through five scales, so its number of
+iterations per scale is chosen such that the run ends in time.
+
+The table compares losses by the formula of the PyTorch notebook of Gatys et al., which the default does not
+minimise: the loss of the default's result, and the loss of the result of the preset ``gatys-pytorch`` (run in
+float32, at one scale, without compilation) after the same time.
 """
 
 from __future__ import annotations
@@ -35,22 +38,37 @@ def main() -> None:
     from tfstyle.images import ImageArray, contact_sheet, save
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=Path("looks.png"))
-    parser.add_argument("--images", type=Path, default=Path(__file__).parents[3] / "shared" / "images")
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--size", type=int, default=384)
-    parser.add_argument("--pairs", type=int, default=len(PAIRS), metavar="N", help="the first N [all]")
-    parser.add_argument("--pooling", default=StyleConfig().pooling, help="of tfstyle's picture [%(default)s]")
-    parser.add_argument("--cell", type=int, default=384, help="pixels of a picture on the sheet")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("looks.png"), help="the contact sheet [%(default)s]"
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        default=Path(__file__).parents[3] / "shared" / "images",
+        metavar="FOLDER",
+        help="the folder with the content and style images [../shared/images]",
+    )
+    parser.add_argument("--weights", default="imagenet", help="as for tfstyle stylize [%(default)s]")
+    parser.add_argument("--size", type=int, default=384, help="longest side in pixels [%(default)s]")
+    parser.add_argument(
+        "--pairs", type=int, default=len(PAIRS), metavar="N", help="use the first N pairs [all]"
+    )
+    parser.add_argument(
+        "--pooling", default=StyleConfig().pooling, help="pooling of the default run [%(default)s]"
+    )
+    parser.add_argument(
+        "--cell", type=int, default=384, help="side of a cell of the contact sheet in pixels [%(default)s]"
+    )
     options = parser.parse_args()
     print(machine.line(), flush=True)
     rows = []
-    print(f"{options.size} pixels, weights {options.weights}; * by the formula of the authors' notebook")
-    print(f"{'content':24}{'style':26}{'seconds':>14}{'default *':>12}{'preset *':>12}{'ratio':>7}")
+    print(f"{options.size} pixels, weights {options.weights}")
+    print("seconds: default/neural-style-pt/crowsonkb/gatys-pytorch; losses: by the formula of gatys-pytorch")
+    print(f"{'content':24}{'style':26}{'seconds':>14}{'default':>12}{'gatys':>12}{'ratio':>7}")
     for content, style in PAIRS[: options.pairs]:
         paths = options.images / content, options.images / style
-        pictures, seconds, losses = compare(*paths, options.weights, options.size, options.pooling)
-        rows.append(pictures)
+        images, seconds, losses = compare(*paths, options.weights, options.size, options.pooling)
+        rows.append(images)
         ratio = losses[0] / losses[1]
         shown = "/".join(f"{s:.0f}" for s in seconds)
         print(f"{content:24}{style:26}{shown:>14}{losses[0]:12.4g}{losses[1]:12.4g}{ratio:7.2f}", flush=True)
@@ -61,7 +79,10 @@ def main() -> None:
 def compare(
     content: Path, style: Path, weights: str, size: int, pooling: str
 ) -> tuple[list[np.ndarray], list[float], list[float]]:
-    """The pictures of one row, the seconds that each took, and the notebook's loss of two of them."""
+    """Return the images of one row, the seconds of each run, and two losses by the notebook's formula.
+
+    The losses are those of the default run and of the preset ``gatys-pytorch``.
+    """
     from tfstyle import StyleConfig, preset
     from tfstyle.images import load
 
@@ -78,21 +99,22 @@ def compare(
     ladder = preset("crowsonkb").replace({**common, "style_layer_weights": shares})
     runs = [run]
     torch, crowson = preset("neural-style-pt").replace(common), fitting(content, style, ladder, seconds[0])
-    for config, limit in ((torch, 1.0), (crowson, 1.2), (notebook, 1.0)):  # the last size is not cut short
+    # crowsonkb's run ends by its number of iterations. The larger limit avoids stopping it in its last scale.
+    for config, limit in ((torch, 1.0), (crowson, 1.2), (notebook, 1.0)):
         began = time.perf_counter()
         runs.append(for_seconds(content, style, config, limit * seconds[0]))
         seconds.append(time.perf_counter() - began)
-    # The preset's is taken before its picture is brought within 0..1, which it does not minimise over.
+    # The preset minimises over images that may leave 0..1, so its loss is that of the image before clipping.
     judged = (
         notebook_loss(run.result().image, content, style, notebook),
         notebook_loss(runs[3]._current_image(), content, style, notebook),
     )
     shown = [load(path).fitted(size).rgb for path in (content, style)]
-    return [*shown, *(one.result().image for one in runs)], seconds, list(judged)
+    return [*shown, *(run.result().image for run in runs)], seconds, list(judged)
 
 
 def for_seconds(content: Path, style: Path, config, seconds: float):
-    """A run that has gone on for so long, its preparation included."""
+    """Return a run that was stopped after so many seconds, preparation included, or that ended earlier."""
     from tfstyle.run import Run
 
     began = time.perf_counter()
@@ -104,7 +126,11 @@ def for_seconds(content: Path, style: Path, config, seconds: float):
 
 
 def fitting(content: Path, style: Path, config, seconds: float):
-    """The config with as many iterations as take so long, twice as many at the first size as later."""
+    """Return the config with as many iterations as fit into so many seconds.
+
+    The first scale gets twice as many iterations as each later one. The time of an iteration is measured in a
+    short run with two iterations per scale.
+    """
     from tfstyle.run import Run
 
     began = time.perf_counter()
@@ -119,7 +145,7 @@ def fitting(content: Path, style: Path, config, seconds: float):
 
 
 def notebook_loss(image: np.ndarray, content: Path, style: Path, config) -> float:
-    """The loss of a finished picture in float32 by a config's own objective."""
+    """Return the loss of an image ``[height, width, 3]`` by a config's objective at its last scale."""
     import tensorflow as tf
 
     from tfstyle.run import Layout, Run, ScaleTargets

@@ -1,4 +1,4 @@
-"""What a benchmark ran on, in one line: the first that each prints."""
+"""A description of the machine in one line, which every benchmark prints first."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
-# What decides the rate of a convolution on a processor.
+# Processor flags of the instructions that determine the rate of a convolution.
 FLAGS = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 PACKAGES = {"TensorFlow": ("tensorflow", "tensorflow-cpu"), "Keras": ("keras",)}
 
 
 def line() -> str:
-    """Processor, cores, instructions, memory, versions, GPU and date. TensorFlow is not imported for it."""
+    """Return processor, cores, vector instructions, memory, versions, GPUs and date.
+
+    The versions come from the packages' metadata, so TensorFlow is not imported.
+    """
     name, flags = processor()
     has = " ".join(flag for flag in FLAGS if flag in flags) or "no vector flags known"
     versions = [f"Python {platform.python_version()}"]
@@ -28,7 +31,7 @@ def line() -> str:
 
 
 def processor() -> tuple[str, set[str]]:
-    """Its name and what it can do; the latter is empty where the system does not say."""
+    """Return the processor's name and its flags. The flags are empty if the system has no /proc/cpuinfo."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -40,7 +43,7 @@ def processor() -> tuple[str, set[str]]:
 
 
 def cores() -> int:
-    """That this process may use."""
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -52,7 +55,7 @@ def memory() -> str:
 
 
 def version(names: tuple[str, ...]) -> str:
-    """Of the first package of these that is installed."""
+    """Return the version of the first of these packages that is installed, or ``absent``."""
     for name in names:
         try:
             return importlib.metadata.version(name)
@@ -62,9 +65,9 @@ def version(names: tuple[str, ...]) -> str:
 
 
 def gpus() -> str:
-    """Names that the driver gives, or ``none``."""
+    """Return the names of the GPUs as nvidia-smi prints them, or ``none``."""
     if shutil.which("nvidia-smi") is None:
         return "none"
     query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, check=False)
-    return ", ".join(found.stdout.split("\n")).strip(", ") if found.returncode == 0 else "none"
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    return ", ".join(answer.stdout.split("\n")).strip(", ") if answer.returncode == 0 else "none"

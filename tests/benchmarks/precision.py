@@ -1,7 +1,8 @@
-"""What bfloat16 costs in quality: ``python -m tests.benchmarks.precision [CONTENT STYLE ...]``.
+"""Loss after a run in bfloat16 relative to float32: ``python -m tests.benchmarks.precision [CONTENT STYLE]``.
 
-For each pair of pictures a bfloat16 and a float32 run of equal iterations; both finished pictures are
-then measured by the float32 loss. The goal is within 3%.
+For each pair of a content image and a style image, the script makes one run with bfloat16 features and one
+with float32 features, with the same number of iterations. It then evaluates the loss of both results in
+float32. The goal is a difference of at most 3%.
 """
 
 from __future__ import annotations
@@ -25,23 +26,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     images = DATA / "images"
     pairs = ("tubingen", "starry_night_google", "golden_gate", "the_scream", "hoovertowernight", "shipwreck")
-    parser.add_argument("--weights", default=str(DATA / "weights" / "vgg19_standin.npz"))
     parser.add_argument(
-        "pictures",
+        "--weights",
+        default=str(DATA / "weights" / "vgg19_standin.npz"),
+        help="as for tfstyle stylize [the test data's vgg19_standin.npz]",
+    )
+    parser.add_argument(
+        "paths",
         nargs="*",
         metavar="CONTENT STYLE",
         default=[str(images / f"{name}.jpg") for name in pairs],
+        help="pairs of image files [three pairs of the test data]",
     )
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--iterations", type=int, default=StyleConfig().iterations)
-    parser.add_argument("--optimizer", default=StyleConfig().optimizer)
+    parser.add_argument("--size", type=int, default=512, help="longest side in pixels [%(default)s]")
+    parser.add_argument(
+        "--iterations", type=int, default=StyleConfig().iterations, help="per scale [%(default)s]"
+    )
+    parser.add_argument(
+        "--optimizer", default=StyleConfig().optimizer, help="as for tfstyle stylize [%(default)s]"
+    )
     options = parser.parse_args()
-    if len(options.pictures) % 2:
-        parser.error("pictures come in pairs")
+    if len(options.paths) % 2:
+        parser.error(f"got {len(options.paths)} images; give pairs of a content image and a style image")
     print(machine.line(), flush=True)
 
     print(f"{'content':24} {'style':28} {'loss bf16 / float32':>20} {'seconds float32 / bf16':>24}")
-    for content, style in zip(options.pictures[::2], options.pictures[1::2], strict=True):
+    for content, style in zip(options.paths[::2], options.paths[1::2], strict=True):
         losses, seconds = {}, {}
         for precision in ("bfloat16", "float32"):
             config = StyleConfig(

@@ -1,8 +1,8 @@
-"""How fast the step is, in ratios: ``python -m tests.benchmarks.step [--size 512]``.
+"""Rate of the compiled step, as ratios: ``python -m tests.benchmarks.step [--size 512]``.
 
-Every row compares two things measured in turn in one process, by the median of several; memory and
-start-up are measured in processes of their own. Nothing here is a test: absolute times mean nothing
-on a shared machine.
+Every ratio compares two calls that are made in turn in one process, by the medians of their times. Peak
+memory and start-up time are measured in separate processes. The goals are not tests: absolute times mean
+nothing on a machine that other programs share.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONTENT = ("conv4_2",)
 
 
 def convolution_operations(size: int) -> float:
-    """Floating-point operations of all convolutions up to conv5_1 and of their input gradients."""
+    """Return the floating-point operations of all convolutions up to conv5_1 and of their input gradients."""
     from tfstyle.layers import NETWORKS, Layer
 
     total = 0.0
@@ -35,7 +35,7 @@ def convolution_operations(size: int) -> float:
 
 
 def make_problem(size, dtype="bfloat16", padding="reflect"):
-    """The default objective over random weights, a content image and the targets of it and a style."""
+    """Return an objective like the default's over random weights, a random content image, and the targets."""
     import numpy as np
     import tensorflow as tf
 
@@ -57,7 +57,7 @@ def make_problem(size, dtype="bfloat16", padding="reflect"):
 
 
 def make_call(size, dtype="bfloat16", compile="graph", padding="reflect", optimizer=None):
-    """A function without arguments that runs one step and waits for it."""
+    """Return a function without arguments that runs one step and waits for its result."""
     from tfstyle import lbfgs, make_step
 
     objective, content, targets = make_problem(size, dtype, padding)
@@ -73,6 +73,7 @@ def make_call(size, dtype="bfloat16", compile="graph", padding="reflect", optimi
 
 
 def make_matmul(side=4096):
+    """Return a function without arguments that squares a bfloat16 matrix and waits for the product."""
     import tensorflow as tf
 
     a = tf.cast(tf.random.normal((side, side)), tf.bfloat16)
@@ -85,9 +86,9 @@ def make_matmul(side=4096):
 
 
 def medians(calls, repeats):
-    """Median seconds of each call, taken in turn so that all see the same neighbours."""
+    """Return the median seconds of each call, made in turn so that other programs affect all calls alike."""
     for call in calls:
-        for _ in range(3):  # tracing, and the first pairs of L-BFGS
+        for _ in range(3):  # tracing, and the first curvature pairs of L-BFGS
             call()
     times = [[] for _ in calls]
     for _ in range(repeats):
@@ -99,7 +100,7 @@ def medians(calls, repeats):
 
 
 def loop_overhead(size, iterations=20):
-    """Seconds per iteration of the whole run over those of the bare step, in turn."""
+    """Return the seconds of an iteration of `Run` over the seconds of the step alone."""
     import numpy as np
 
     from tfstyle.config import StyleConfig
@@ -109,30 +110,30 @@ def loop_overhead(size, iterations=20):
     content, style = (generator.random((size, size, 3)).astype(np.float32) for _ in range(2))
     config = StyleConfig(size=size, weights="random", scales=1, iterations=iterations, precision="bfloat16")
     run = iter(Run(content, style, config))
-    whole, bare = medians([lambda: next(run), make_call(size)], iterations - 3)
-    return whole / bare
+    run_seconds, step_seconds = medians([lambda: next(run), make_call(size)], iterations - 3)
+    return run_seconds / step_seconds
 
 
 def peak_memory(size):
-    """Peak resident memory in GB of a process that makes a few iterations of the default step."""
+    """Return the peak resident memory in GB of a process that makes 14 iterations at one scale."""
     code = (
         "import numpy as np, tfstyle; "
         f"r = np.random.default_rng(0); c, s = r.random((2, {size}, {size}, 3)).astype('f4'); "
         f"tfstyle.stylize(c, s, size={size}, weights='random', scales=1, iterations=14); "
-        # Not ru_maxrss, which a child inherits from a larger parent.
+        # A child process inherits a larger parent's ru_maxrss, so the peak is read from VmHWM.
         "print([int(l.split()[1]) / 1e6 for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
     )
     return float(_python("-c", code).split()[-1])
 
 
 def start_up(*arguments, repeats=7):
-    """Median seconds of a Python process with these arguments, less that of an empty one."""
+    """Return the median seconds of a Python process with these arguments and of one that does nothing."""
 
-    def seconds(*what):
+    def seconds(*command):
         times = []
         for _ in range(repeats):
             began = time.perf_counter()
-            _python(*what)
+            _python(*command)
             times.append(time.perf_counter() - began)
         return statistics.median(times)
 
@@ -146,35 +147,37 @@ def _python(*arguments):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=512)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--size", type=int, default=512, help="side of the image in pixels [%(default)s]")
+    parser.add_argument(
+        "--repeats", type=int, default=9, help="calls for the medians of the first rows [%(default)s]"
+    )
     options = parser.parse_args()
     print(machine.line(), flush=True)
     size, repeats = options.size, options.repeats
-    print(f"{'what':66} {'ratio':>7}  {'goal':>7}")
+    print(f"{'quantity':74} {'value':>7}  {'goal':>7}")
 
-    def row(what, value, goal):
-        print(f"{what:66} {value:7.2f}  {goal:>7}", flush=True)
+    def row(quantity, value, goal):
+        print(f"{quantity:74} {value:7.2f}  {goal:>7}", flush=True)
 
     operations = convolution_operations(size)
     for padding in ("reflect", "zeros"):
         step, matmul = medians([make_call(size, padding=padding), make_matmul()], repeats)
         rate = operations / step / (2 * 4096**3 / matmul)
-        row(f"rate of the bfloat16 step, {padding}, over a 4096 bfloat16 matmul's", rate, ">= 0.8")
+        row(f"FLOP/s of the bfloat16 step, padding {padding}, over a 4096 x 4096 matmul's", rate, ">= 0.8")
     few = max(3, repeats // 3)
     for padding in ("reflect", "zeros"):
         calls = [make_call(size, dtype, padding=padding) for dtype in ("bfloat16", "float32")]
         half, single = medians(calls, few)
-        row(f"bfloat16 graph, {padding}, times faster than the float32 graph", single / half, ">= 4")
+        row(f"float32 graph, padding {padding}, seconds over the bfloat16 graph's", single / half, ">= 4")
     graph, xla = medians([make_call(size), make_call(size, compile="xla")], few)
-    row("bfloat16 graph, reflect, times faster than bfloat16 XLA", xla / graph, "")
-    row("seconds of an iteration of the run over the bare step's", loop_overhead(size), "<= 1.05")
+    row("bfloat16 with XLA, padding reflect, seconds over the bfloat16 graph's", xla / graph, "")
+    row("iteration of a run, seconds over the seconds of the step alone", loop_overhead(size), "<= 1.05")
     row(f"peak resident memory at {size} x {size}, GB", peak_memory(size), "<= 1.5")
     row(f"peak resident memory at {2 * size} x {2 * size}, GB", peak_memory(2 * size), "<= 3.2")
     whole, empty = start_up("-c", "import tfstyle")
-    row("import tfstyle, seconds more than an empty Python", whole - empty, "< 0.15")
+    row("import tfstyle, seconds without Python's start", whole - empty, "< 0.15")
     whole, empty = start_up("-m", "tfstyle", "--help")
-    row("tfstyle --help, seconds with Python's own start", whole, "< 0.5")
+    row("tfstyle --help, seconds with Python's start", whole, "< 0.5")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,15 @@
-"""What tiles cost: ``python -m tests.benchmarks.tiling [--large 4096] [--memory 4]``.
+"""Time and memory of a tiled step: ``python -m tests.benchmarks.tiling [--large 4096] [--memory 4]``.
 
-For a network cut at conv3_4 and at full depth: seconds per pixel of an Adam step at the large size in tiles,
-over those of the untiled step at 1024 x 1024, both from runs as users start them; the same as it would be
-without any margin; and the peak of the resident memory, against what was allowed. Each run has a process of
-its own, and they take turns. Two passes instead of one cost 1.5 times before any margin.
+The objective's deepest layer is conv3_4 or conv5_1. Each run has its own process and starts as a user would
+start it. A tiled step evaluates the network in two passes, which cost 1.5 times the time of an untiled step
+even without margins. Columns of the table:
+
+tiles            side of a tile in pixels, without its margins
+margins          pixels evaluated with margins, divided by the pixels of the image
+time per pixel   seconds per pixel of an Adam step at the large size in tiles, divided by the seconds per
+                 pixel of an untiled step at 1024 x 1024 pixels, which is timed before and after
+without margins  the same ratio divided by the value in the column margins
+peak             peak resident memory of the tiled run, which ``--memory`` limits
 """
 
 from __future__ import annotations
@@ -30,7 +36,12 @@ SMALL = 1024
 
 
 def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dict[str, float]:
-    """Seconds of a step (median, the first left out), the margins' share, and GB held at the peak."""
+    """Run one image and return its measurements.
+
+    Returns:
+        ``seconds`` of a step (the median, without the first step), ``overhead`` of the margins, ``side`` of a
+        tile in pixels (0 if untiled), and ``peak`` resident memory in GB.
+    """
     import numpy as np
 
     from tfstyle import StyleConfig
@@ -50,7 +61,7 @@ def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dic
         ends.append(time.perf_counter())
     side = run.layouts[-1].side
     view = None if side is None else run.setup.tiled_objective(side).receptive_field
-    # Not ru_maxrss, which a child inherits from a larger parent.
+    # A child process inherits a larger parent's ru_maxrss, so the peak is read from VmHWM.
     status = Path("/proc/self/status").read_text().splitlines()
     peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     return {
@@ -62,6 +73,7 @@ def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dic
 
 
 def in_a_process(*arguments: object) -> dict[str, float]:
+    """Call `one_run` with these arguments in a new process."""
     code = (
         f"from tests.benchmarks.tiling import one_run; import json; print(json.dumps(one_run(*{arguments})))"
     )
@@ -72,11 +84,17 @@ def in_a_process(*arguments: object) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", type=int, default=4096)
-    parser.add_argument("--memory", type=float, default=4.0, help="GB that the large run may hold [4]")
-    parser.add_argument("--iterations", type=int, default=3)
-    parser.add_argument("--depths", nargs="+", choices=list(DEPTHS), default=list(DEPTHS))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--large", type=int, default=4096, help="side of the tiled image in pixels [%(default)s]"
+    )
+    parser.add_argument("--memory", type=float, default=4.0, help="GB that the tiled run may use [4]")
+    parser.add_argument("--iterations", type=int, default=3, help="iterations of the tiled run [%(default)s]")
+    parser.add_argument(
+        "--depths", nargs="+", choices=list(DEPTHS), default=list(DEPTHS), help="deepest layers [both]"
+    )
     options = parser.parse_args()
     print(machine.line())
     print(

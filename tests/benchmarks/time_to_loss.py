@@ -1,15 +1,22 @@
-"""How soon a plain implementation's loss is reached: ``python -m tests.benchmarks.time_to_loss``.
+"""Time until a plain implementation's final loss is reached: ``python -m tests.benchmarks.time_to_loss``.
 
-One objective for all, that of the preset neural-style-pt on the layers that VGG-19's real lower blocks have.
-Plain is what a plain implementation does: that preset as it is (one size, its L-BFGS with fixed steps) in
-float32 without compilation, for 200 evaluations, from the preset's start, which is nearly grey; and, with
-``--from-content``, once more from the content, where ours start. Ours have the default's optimiser, start,
-compilation, precision and scales, or one scale.
+All configurations minimise the objective of the preset neural-style-pt, on layers that VGG-19's real lower
+blocks have. The configuration ``plain`` is that preset as a plain implementation would run it: one scale,
+L-BFGS with fixed steps, float32, no compilation, 200 evaluations, and the preset's nearly grey initial image.
+With ``--from-content`` a second plain run starts from the content image. The other configurations use
+tfstyle's default initial image (the content image), optimiser, compilation, precision and scales, or differ
+from these defaults as their names say.
 
-A judge takes pictures along each run, brought to the last size, and gives their loss in float32; the clock
-stands still meanwhile. It runs from before the pictures are read: targets and tracing count, importing
-TensorFlow does not. Each table says when a runner reached the loss that a plain one ended with, and how many
-times as fast that was. ``--from-content``, ``--pairs 5`` and ``--size 512`` take longer than five minutes.
+During each run the loss of some images is evaluated in float32 at the size of the last scale; the clock is
+stopped meanwhile. It starts before the image files are read, so the times include the computation of the
+targets and tracing, but not the import of TensorFlow. Columns of the table:
+
+evaluations, s, last loss       number of evaluations, seconds and loss at the end of the run
+s to plain's                    seconds until the run reached the last loss of the configuration ``plain``
+s to plain, from the content's  the same for the plain run that starts from the content image
+times as fast                   seconds of that whole plain run, divided by the column to the left
+
+``--from-content``, ``--pairs 5`` and ``--size 512`` take longer than five minutes.
 """
 
 from __future__ import annotations
@@ -30,7 +37,7 @@ from tests.benchmarks import machine, results
 from tests.benchmarks.looks import AS_ORIGINAL, PAIRS
 from tests.conftest import DATA
 
-# What of a preset is its objective; the rest is how it is minimised.
+# The options of a preset that define its objective. Its other options define how the objective is minimised.
 OBJECTIVE = (
     "padding", "pooling", "pixel_range", "loss_normalization", "content_weight", "style_weight", "tv_form",
     "tv_weight", "enlarge",
@@ -40,34 +47,61 @@ LAYERS = {
     "content_layers": ("conv3_3",),
 }
 PLAIN = ("plain", "plain, from the content")
-# Evaluations at one judged picture over those at the one before; a plain curve matters at its end.
+# Ratio of the numbers of evaluations at two successive judged images. Plain runs are judged less often, since
+# only the end of their curves enters the table.
 SPACING, PLAIN_SPACING = 1.03, 1.15
 
 
 class Curve(NamedTuple):
-    """Of the judged pictures: seconds since the start, evaluations so far, loss."""
+    """The seconds, the number of evaluations and the loss at each judged image of a run."""
 
     seconds: list[float]
     evaluations: list[int]
     losses: list[float]
 
     def reached(self, loss: float) -> float | None:
-        """Seconds to the first judged picture whose loss is no larger."""
-        return next((s for s, found in zip(self.seconds, self.losses) if found <= loss), None)
+        """Return the seconds at the first judged image whose loss is not larger, or None."""
+        return next((s for s, judged in zip(self.seconds, self.losses) if judged <= loss), None)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-o", "--output", type=Path, default=Path("time_to_loss.png"), help="the curves")
-    parser.add_argument("--weights", default=str(DATA / "weights" / "vgg19_imagenet_block1-3.npz"))
-    parser.add_argument("--images", type=Path, default=DATA / "images")
-    parser.add_argument("--pairs", type=int, default=1, metavar="N", help=f"1 to {len(PAIRS)} [1]")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--evaluations", type=int, default=200, help="of the plain ones [200]")
-    parser.add_argument("--from-content", action="store_true", help="also plain from where ours start")
-    parser.add_argument("--results", action="store_true", help="put tables and curves into RESULTS.md")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("time_to_loss.png"),
+        help="the figure with the curves [%(default)s]",
+    )
+    parser.add_argument(
+        "--weights",
+        default=str(DATA / "weights" / "vgg19_imagenet_block1-3.npz"),
+        help="as for tfstyle stylize [the test data's vgg19_imagenet_block1-3.npz]",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        default=DATA / "images",
+        metavar="FOLDER",
+        help="the folder with the content and style images [the test data's]",
+    )
+    parser.add_argument(
+        "--pairs", type=int, default=1, metavar="N", help=f"use the first N pairs, 1 to {len(PAIRS)} [1]"
+    )
+    parser.add_argument("--size", type=int, default=256, help="longest side in pixels [%(default)s]")
+    parser.add_argument(
+        "--evaluations", type=int, default=200, help="evaluations of the plain runs [%(default)s]"
+    )
+    parser.add_argument(
+        "--from-content", action="store_true", help="add a plain run that starts from the content image"
+    )
+    parser.add_argument(
+        "--results",
+        action="store_true",
+        help="write the tables and the figure into RESULTS.md and its folder",
+    )
     options = parser.parse_args()
     name = f"time_to_loss_{options.size}"
     output = results.RESULTS.with_name(f"{name}.png") if options.results else options.output
@@ -79,19 +113,19 @@ def main() -> None:
         if not options.from_content:
             del chosen[PLAIN[1]]
         title = f"{pair[0]} in the style of {pair[1]}, {options.size} pixels"
-        curves = all_curves[title] = compare([options.images / one for one in pair], chosen)
+        curves = all_curves[title] = compare([options.images / file for file in pair], chosen)
         parts.append(f"{title}:\n\n{table(curves)}")
         print(f"\n{parts[-1]}", flush=True)
     draw(output, all_curves)
     print(f"\n{output}")
     if options.results:
         command = " ".join(["python -m tests.benchmarks.time_to_loss", *sys.argv[1:]])
-        picture = f"![Loss against seconds]({output.name})"
-        results.put(name, "\n\n".join([f"`{command}`", *parts, picture]))
+        figure = f"![Loss against seconds]({output.name})"
+        results.put(name, "\n\n".join([f"`{command}`", *parts, figure]))
 
 
 def configs(weights, size: int, evaluations: int, layers: Mapping[str, Sequence[str]] = LAYERS) -> dict:
-    """Name -> options of each runner, the plain ones first."""
+    """Return the config of each run by its name, the plain runs first."""
     from tfstyle import StyleConfig, preset
 
     given = preset("neural-style-pt")
@@ -109,7 +143,7 @@ def configs(weights, size: int, evaluations: int, layers: Mapping[str, Sequence[
 
 
 def compare(pair: Sequence, chosen: Mapping) -> dict[str, Curve]:
-    """Every runner's curve for a content and a style."""
+    """Make every run for a content image and a style image, and return its curve by its name."""
     judge = Judge(pair, chosen[PLAIN[0]])
     return {
         name: curve(pair, config, judge, PLAIN_SPACING if name in PLAIN else SPACING)
@@ -118,11 +152,11 @@ def compare(pair: Sequence, chosen: Mapping) -> dict[str, Curve]:
 
 
 class Judge:
-    """The loss of a picture in float32 at the last size, by the objective of a config.
+    """The loss of an image by a config's objective, at the size of its only scale.
 
     Args:
-        pair: content and style.
-        config: of one scale.
+        pair: the content image and the style image.
+        config: a config with one scale. Its precision is that of the loss.
     """
 
     def __init__(self, pair: Sequence, config) -> None:
@@ -134,19 +168,27 @@ class Judge:
         self.shape = run.scales[-1].shape
         targets = ScaleTargets(run.inputs, run.setup).compute(run.scales[-1], Layout())
         self._loss = tf.function(lambda image: run.setup.objective(image, targets)["total"])
-        self(np.zeros((*self.shape, 3), np.float32))  # so that no runner waits for the tracing
+        self(np.zeros((*self.shape, 3), np.float32))  # traces the function before the first run
 
-    def __call__(self, picture: np.ndarray) -> float:
+    def __call__(self, image: np.ndarray) -> float:
+        """Return the loss of an image ``[height, width, 3]``, which is resized if its size differs."""
         from tfstyle.images import resize
 
-        return float(self._loss(resize(picture, self.shape, clip=False)[None]))
+        return float(self._loss(resize(image, self.shape, clip=False)[None]))
 
 
 def curve(pair: Sequence, config, judge: Judge, spacing: float = SPACING) -> Curve:
-    """Run to the end, with the judge called now and then while the clock stands still."""
+    """Make a whole run and judge some of its images, with the clock stopped meanwhile.
+
+    Args:
+        pair: the content image and the style image.
+        config: the config of the run.
+        judge: gives the loss of an image.
+        spacing: ratio of the numbers of evaluations at two successive judged images.
+    """
     from tfstyle.run import Run
 
-    found = Curve([], [], [])
+    judged = Curve([], [], [])
     due, judging = 1, 0.0
     began = time.perf_counter()
     run = Run(*pair, config)
@@ -155,24 +197,24 @@ def curve(pair: Sequence, config, judge: Judge, spacing: float = SPACING) -> Cur
         if count < due and count < last:
             continue
         stopped = time.perf_counter()
-        found.seconds.append(stopped - began - judging)
-        found.evaluations.append(count)
-        found.losses.append(judge(step.image))
+        judged.seconds.append(stopped - began - judging)
+        judged.evaluations.append(count)
+        judged.losses.append(judge(step.image))
         due = max(count + 1, round(spacing * count))
         judging += time.perf_counter() - stopped
-    return found
+    return judged
 
 
 def table(curves: Mapping[str, Curve]) -> str:
-    """A Markdown table: when each runner reached each plain one's last loss."""
+    """Return a Markdown table of the seconds after which each run reached each plain run's last loss."""
     plains = [name for name in PLAIN if name in curves]
     heads = "".join(f" s to {name}'s | times as fast |" for name in plains)
     rows = [f"| | evaluations | s | last loss |{heads}", "|---|" + "---|" * (3 + 2 * len(plains))]
-    for name, found in curves.items():
-        cells = [name, str(found.evaluations[-1]), f"{found.seconds[-1]:.1f}", f"{found.losses[-1]:.4g}"]
+    for name, run in curves.items():
+        cells = [name, str(run.evaluations[-1]), f"{run.seconds[-1]:.1f}", f"{run.losses[-1]:.4g}"]
         for plain in plains:
             goal = curves[plain]
-            seconds = found.reached(goal.losses[-1])
+            seconds = run.reached(goal.losses[-1])
             if seconds is None:
                 cells += ["not reached", ""]
             else:
@@ -182,7 +224,7 @@ def table(curves: Mapping[str, Curve]) -> str:
 
 
 def draw(output: Path, all_curves: Mapping[str, Mapping[str, Curve]]) -> None:
-    """The curves on logarithmic axes, a panel for each pair."""
+    """Draw the curves on logarithmic axes, one panel for each pair, and save the figure."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -191,12 +233,12 @@ def draw(output: Path, all_curves: Mapping[str, Mapping[str, Curve]]) -> None:
     count = len(all_curves)
     figure, axes = pyplot.subplots(1, count, figsize=(7 * count, 4.5), squeeze=False, layout="constrained")
     for ax, (title, curves) in zip(axes[0], all_curves.items(), strict=True):
-        for name, found in curves.items():
-            (drawn,) = ax.loglog(found.seconds, found.losses, label=name)
+        for name, run in curves.items():
+            (drawn,) = ax.loglog(run.seconds, run.losses, label=name)
             if name in PLAIN:
-                ax.axhline(found.losses[-1], color=drawn.get_color(), linewidth=0.7, linestyle=":")
-        # A fixed step without a search may overshoot by many powers of ten.
-        ax.set_ylim(top=3 * max(found.losses[0] for found in curves.values()))
+                ax.axhline(run.losses[-1], color=drawn.get_color(), linewidth=0.7, linestyle=":")
+        # A fixed step without a line search may overshoot by many powers of ten.
+        ax.set_ylim(top=3 * max(run.losses[0] for run in curves.values()))
         ax.set(xlabel="seconds", ylabel="loss, float32", title=title)
         ax.legend(fontsize="small")
     figure.savefig(output, dpi=100)

@@ -1,9 +1,10 @@
-"""The compiled step as a program for any XLA: ``python -m tests.benchmarks.xla [-o FOLDER]``.
+"""The compiled step as a program for XLA: ``python -m tests.benchmarks.xla [-o FOLDER]``.
 
-Writes the StableHLO of the bfloat16 step, its inputs in the order of the entry signature, and the losses
-that this machine's processor has, for each size. Then times it: through TensorFlow where that sees a GPU;
-else through JAX (`xla_time.py`) where that is installed, on a GPU or, so that it can be tried, on the
-processor; else it says how. FOLDER can be carried with that one file to a machine without TensorFlow.
+For each size the script writes the StableHLO of the bfloat16 step, the inputs in the order of the entry
+signature, and the losses that this machine's processor computes. It then times the step. If TensorFlow has a
+GPU, the step is timed through TensorFlow. Otherwise it is timed through JAX (`xla_time.py`) on JAX's first
+device, a GPU or a processor. If JAX is not installed, the script prints how to time the step elsewhere. A
+machine without TensorFlow needs only FOLDER and `xla_time.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from tests.benchmarks import machine
 from tests.benchmarks.step import convolution_operations, make_call, make_matmul, make_problem, medians
 
 SIZES = (512, 1024, 2048)
-LOSSES = 3  # evaluations whose loss is kept
+LOSSES = 3  # evaluations whose loss is stored
 TIMER = Path(__file__).with_name("xla_time.py")
 
 
@@ -34,10 +35,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="[thrown away]")
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--padding", default="reflect", choices=("reflect", "zeros"))
-    parser.add_argument("--jax", default=sys.executable, metavar="PYTHON", help="the Python that has JAX")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="write the programs here [a temporary folder]"
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=SIZES, help="sides of the image in pixels [512 1024 2048]"
+    )
+    parser.add_argument(
+        "--padding", default="reflect", choices=("reflect", "zeros"), help="of the convolutions [%(default)s]"
+    )
+    parser.add_argument(
+        "--jax", default=sys.executable, metavar="PYTHON", help="a Python interpreter that has JAX [this one]"
+    )
     options = parser.parse_args()
     print(machine.line(), flush=True)
     if sees_gpu():
@@ -56,21 +65,22 @@ def main() -> None:
 
 
 def sees_gpu() -> bool:
+    """Return whether TensorFlow has a GPU."""
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
 
 
 def write(folder: Path, size: int, objective, content, targets) -> Path:
-    """Write step_SIZE.mlir, its inputs and its facts.
+    """Write the program step_SIZE.mlir, its inputs step_SIZE.npz, and their description step_SIZE.json.
 
     Args:
-        folder: that is there.
-        size: for the names.
-        objective, content, targets: as `make_problem` gives them.
+        folder: an existing folder.
+        size: side of the image in pixels, for the names and the number of operations.
+        objective, content, targets: as `make_problem` returns them.
 
     Returns:
-        the program's path.
+        The path of the program.
     """
     import tensorflow as tf
 
@@ -82,7 +92,7 @@ def write(folder: Path, size: int, objective, content, targets) -> Path:
     given = (content, state, targets)
     program = step.experimental_get_compiler_ir(*given)(stage="stablehlo")
     traced = step.get_concrete_function(*given)
-    # Variables that the step has captured come last, as their values.
+    # The last parameters of the program are the values of the variables that the step has captured.
     values = {id(variable.handle): variable for variable in traced.variables}
     captured = [values[id(handle)] for handle in traced.captured_inputs]
     arguments = [np.asarray(argument) for argument in [*tf.nest.flatten(given), *captured]]
@@ -107,17 +117,29 @@ def write(folder: Path, size: int, objective, content, targets) -> Path:
 
 
 def check_signature(program: str, arguments: list[np.ndarray]) -> None:
-    """Raise ValueError where the program's parameters are not of the arguments' shapes and types."""
+    """Check that the arguments have the shapes and types of the program's parameters.
+
+    Raises:
+        ValueError: their number, a shape or a type differs.
+    """
     names = {"float32": "f32", "bfloat16": "bf16"}
     given = [(a.shape, names.get(a.dtype.name, a.dtype.name)) for a in arguments]
     if given != entry(program):
-        raise ValueError(f"the program takes {entry(program)}, and the inputs are {given}")
+        raise ValueError(
+            f"the inputs {given} do not fit the program's parameters {entry(program)}; "
+            "give one input for each parameter, with its shape and type"
+        )
 
 
 def stored(arguments: list[np.ndarray]) -> tuple[dict[str, np.ndarray], list[dict]]:
-    """The arrays to keep, as bytes, and what each parameter is: one of them, or filled with a number.
+    """Return the arrays to store and the description of each parameter.
 
-    NumPy's files know no bfloat16, and most of an optimiser's first state is zero.
+    Arrays are stored as bytes, because NumPy's files have no bfloat16. A parameter whose elements are all
+    equal is described by that number, because most of an optimiser's initial state is zero.
+
+    Returns:
+        Name -> bytes as uint8, and for each parameter its shape, its type, and the name of its array
+        (``key``) or the number that fills it (``fill``).
     """
     arrays: dict[str, np.ndarray] = {}
     known: dict[bytes, str] = {}
@@ -135,7 +157,7 @@ def stored(arguments: list[np.ndarray]) -> tuple[dict[str, np.ndarray], list[dic
 
 
 def processor_losses(objective, optimizer, image, state, targets) -> list[float]:
-    """The losses of the first steps on the processor, where oneDNN's graph is the fast one."""
+    """Return the losses of the first steps, computed by TensorFlow's graph on the processor."""
     import tensorflow as tf
 
     from tfstyle import make_step
@@ -150,16 +172,24 @@ def processor_losses(objective, optimizer, image, state, targets) -> list[float]
 
 
 def entry(program: str) -> list[tuple[tuple[int, ...], str]]:
-    """Shape and element type of each parameter of a StableHLO text's ``main``."""
+    """Return the shape and element type of each parameter of the function ``main`` of a StableHLO text.
+
+    Raises:
+        ValueError: the text has no function ``main``.
+    """
     signature = re.search(r"func\.func (?:public )?@main\((.*?)\) -> ", program, re.DOTALL)
     if signature is None:
-        raise ValueError("the program has no function @main")
+        raise ValueError("the program has no function @main; give the StableHLO text of a whole module")
     types = re.findall(r"%arg\d+: tensor<((?:\d+x)*)(\w+)>", signature[1])
     return [(tuple(int(n) for n in shape.split("x") if n), element) for shape, element in types]
 
 
 def time_tensorflow(sizes, padding: str) -> None:
-    """The same table as JAX's through TensorFlow's own XLA."""
+    """Time the step through TensorFlow's XLA and print a table.
+
+    Its columns are the step's milliseconds and TFLOP/s, the TFLOP/s of matrix products of two sizes, and the
+    step's share of the faster one.
+    """
     print("| size | ms | TFLOP/s | matmul 4096 | matmul 8192 | share |\n|---|---|---|---|---|---|")
     for size in sizes:
         calls = [make_call(size, compile="xla", padding=padding), make_matmul(4096), make_matmul(8192)]
@@ -173,13 +203,13 @@ def time_tensorflow(sizes, padding: str) -> None:
 
 
 def time_jax(folder: Path, python: str) -> None:
-    """Run `xla_time.py` in a Python that has JAX; say how where none has."""
-    here = python == sys.executable
-    if here and importlib.util.find_spec("jax") is None:
+    """Run `xla_time.py` with the given Python, or print how to do so if this Python has no JAX."""
+    if python == sys.executable and importlib.util.find_spec("jax") is None:
         print(
-            "not timed: TensorFlow sees no GPU and JAX is not installed. On a machine with a GPU:\n"
+            "The step was not timed: TensorFlow has no GPU, and JAX is not installed.\n"
+            "Copy tests/benchmarks/xla_time.py and the FOLDER of -o to a machine with a GPU, and run there:\n"
             "  pip install 'jax[cuda12]' && python xla_time.py FOLDER\n"
-            "with tests/benchmarks/xla_time.py and the FOLDER that -o wrote; or here with --jax PYTHON"
+            "Or give --jax a Python interpreter of this machine that has JAX."
         )
         return
     done = subprocess.run([python, str(TIMER), str(folder)], check=False)

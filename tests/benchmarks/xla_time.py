@@ -1,15 +1,20 @@
-"""Times the step's program through JAX's XLA client: ``python tests/benchmarks/xla_time.py FOLDER``.
+"""Time the step's program through JAX's XLA client: ``python tests/benchmarks/xla_time.py FOLDER``.
 
-FOLDER is what ``python -m tests.benchmarks.xla`` wrote, perhaps on another machine. This file needs numpy
-and jax, nothing else of this project, and so can be carried to a machine with a GPU together with FOLDER.
-For each size it compiles the StableHLO, runs it with the inputs in the order of the entry signature, feeds
-image and optimiser state back, checks the losses against those that the writing machine's processor had
-(the first to 0.5%, later ones, after moves by bfloat16 gradients, to 10%), and measures bfloat16 matrix
-products in turn with the step. Columns of the table:
+FOLDER is written by ``python -m tests.benchmarks.xla -o FOLDER``, possibly on another machine. This file
+needs NumPy and JAX and no other file of this project, so it can be copied with FOLDER to a machine with a
+GPU. For each size the script compiles the StableHLO and runs it with the stored inputs. The image and the
+optimiser state that a call returns are inputs of the next call. The losses are compared with those stored in
+FOLDER, which a processor computed: the first loss must agree to 0.5%, and the later ones, which depend on
+bfloat16 gradients, to 10%. Calls of the step are timed in turn with bfloat16 matrix products. Columns of the
+table:
 
-ms       of a step, median
-TFLOP/s  of the convolutions and their input gradients; whatever else the step does counts as nothing
-share    of the faster of the two matrix products' rates
+compile s            seconds of reading and compiling the program
+ms                   median milliseconds of a step
+TFLOP/s              of the convolutions and their input gradients; other operations are not counted
+matmul, larger       TFLOP/s of the matrix products, with the side of the matrices
+share                the step's TFLOP/s divided by those of the faster matrix product
+first loss off by    relative error of the first loss
+later                largest relative error of the later losses
 """
 
 from __future__ import annotations
@@ -26,8 +31,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.backend import get_compile_options
 
-# The features have 8 bits of mantissa: two compilers' sums over many of them agree to some 1e-3, and the
-# moves that their gradients make drift apart.
+# bfloat16 features have a mantissa of 8 bits. Sums over many of them agree to about 1e-3 between two
+# compilers. In later steps the images drift apart, because the gradients differ.
 FIRST_TOLERANCE, LATER_TOLERANCE = 5e-3, 0.1
 
 
@@ -35,17 +40,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--sizes", type=int, nargs="+", help="[all on a GPU, the smallest on a processor]")
-    parser.add_argument("--repeats", type=int, help="[50 on a GPU, 3 on a processor]")
-    parser.add_argument("--trace", type=Path, help="a folder for a profile of some steps, for xprof")
+    parser.add_argument("folder", type=Path, help="the folder that python -m tests.benchmarks.xla -o wrote")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", help="sides in pixels [all on a GPU, the smallest on a processor]"
+    )
+    parser.add_argument("--repeats", type=int, help="calls for each median [50 on a GPU, 3 on a processor]")
+    parser.add_argument(
+        "--trace", type=Path, metavar="FOLDER", help="write a profile of five steps here, for xprof"
+    )
     options = parser.parse_args()
     device = jax.devices()[0]
     accelerated = device.platform != "cpu"
-    found = sorted(int(path.stem.partition("_")[2]) for path in options.folder.glob("step_*.json"))
-    if not found:
-        parser.error(f"{options.folder} has no step_SIZE.json; write it with python -m tests.benchmarks.xla")
-    sizes = options.sizes or (found if accelerated else found[:1])
+    stored_sizes = sorted(int(path.stem.partition("_")[2]) for path in options.folder.glob("step_*.json"))
+    if not stored_sizes:
+        parser.error(
+            f"{options.folder} has no step_SIZE.json; write it with "
+            f"python -m tests.benchmarks.xla -o {options.folder}"
+        )
+    sizes = options.sizes or (stored_sizes if accelerated else stored_sizes[:1])
     repeats = options.repeats or (50 if accelerated else 3)
     print(f"JAX {jax.__version__} on {device.device_kind} ({device.platform}), {len(jax.devices())} of them")
     print("| size | compile s | ms | TFLOP/s | matmul | larger matmul | share | first loss off by | later |")
@@ -56,11 +68,14 @@ def main() -> None:
         print(row, flush=True)
         failed |= not (first <= FIRST_TOLERANCE and max(later) <= LATER_TOLERANCE)
     if failed:
-        sys.exit(f"a loss is not the processor's within {FIRST_TOLERANCE} at first, {LATER_TOLERANCE} later")
+        sys.exit(
+            f"a loss differs from the stored one by more than {FIRST_TOLERANCE:.1%} (first) or "
+            f"{LATER_TOLERANCE:.0%} (later); the columns 'first loss off by' and 'later' show which"
+        )
 
 
 def measured(folder: Path, size: int, repeats: int, accelerated: bool, trace: Path | None):
-    """The table's row, and the relative errors of the losses."""
+    """Time the step at one size and return a row of the table and the relative errors of the losses."""
     began = time.perf_counter()
     step = Step(folder, size)
     compiling = time.perf_counter() - began
@@ -85,11 +100,11 @@ def measured(folder: Path, size: int, repeats: int, accelerated: bool, trace: Pa
 
 
 class Step:
-    """The compiled program with its inputs on the device; each call moves the image once.
+    """The compiled program with its inputs on the device. Each call makes one optimisation step.
 
     Args:
-        folder: as `tests.benchmarks.xla` wrote it.
-        size: one of those in it.
+        folder: the folder that `tests.benchmarks.xla` wrote.
+        size: one of the sizes in the folder.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -99,30 +114,30 @@ class Step:
         self._program = compiled((folder / f"step_{size}.mlir").read_text(), device)
 
     def __call__(self) -> float:
-        """Returns the loss before the move, once all of the step is done."""
+        """Run one step to its end and return the loss of the image before it."""
         results = self._program.execute_sharded(self._arguments).disassemble_into_single_device_arrays()
         flat = [arrays[0] for arrays in results]
-        kept = self.facts["fed_back"]
-        self._arguments[:kept] = flat[:kept]
+        fed_back = self.facts["fed_back"]
+        self._arguments[:fed_back] = flat[:fed_back]
         jax.block_until_ready(flat)
         return float(flat[self.facts["total"]])
 
 
 def inputs(folder: Path, facts: dict) -> list[np.ndarray]:
-    """The program's arguments in the order of its entry signature."""
-    made = []
+    """Return the program's arguments in the order of its entry signature."""
+    arguments = []
     with np.load(folder / facts["arrays"]) as arrays:
         for parameter in facts["parameters"]:
             dtype = jnp.dtype(parameter["dtype"])
             if "fill" in parameter:
-                made.append(np.full(parameter["shape"], parameter["fill"], dtype))
+                arguments.append(np.full(parameter["shape"], parameter["fill"], dtype))
             else:
-                made.append(arrays[parameter["key"]].view(dtype).reshape(parameter["shape"]))
-    return made
+                arguments.append(arrays[parameter["key"]].view(dtype).reshape(parameter["shape"]))
+    return arguments
 
 
 def compiled(program: str, device: jax.Device):
-    """An executable of StableHLO's text, by the client that `jax.jit` uses and with its options."""
+    """Compile StableHLO text with the client that `jax.jit` uses and with the options that it uses."""
     options = get_compile_options(num_replicas=1, num_partitions=1)
     client = device.client
     compile_ = getattr(client, "compile_and_load", None)  # its name since JAX 0.6
@@ -130,14 +145,14 @@ def compiled(program: str, device: jax.Device):
 
 
 def make_matmul(side: int):
-    """A function that multiplies two bfloat16 matrices and waits for the product."""
+    """Return a function that multiplies two bfloat16 matrices and waits for the product."""
     a, b = (jax.random.normal(jax.random.key(i), (side, side), jnp.bfloat16) for i in range(2))
     multiply = jax.jit(jnp.matmul)
     return lambda: multiply(a, b).block_until_ready()
 
 
 def medians(calls, repeats: int) -> list[float]:
-    """Median seconds of each call, taken in turn so that all see the same neighbours."""
+    """Return the median seconds of each call, made in turn so that other programs affect all calls alike."""
     for call in calls:
         call()
     times: list[list[float]] = [[] for _ in calls]

@@ -89,6 +89,7 @@ def test_invalid_options_are_rejected(small_weights, content, experiment, option
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.weights
 def test_reconstructions_by_vgg19(data):
     """At 128 pixels and with 150 iterations, the loss falls by at least these factors."""
@@ -114,6 +115,7 @@ def mean_distance(texture, source, weights, layer_indices, padding):
     return np.mean([((g - a) ** 2).sum() / (a**2).sum() for g, a in pairs])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("seamless", "layer_indices", "requested", "shape"),
     [(False, (0, 1), (41, 50), (41, 50, 3)), (True, (0, 2), (27, 37), (28, 38, 3))],
@@ -203,6 +205,7 @@ def test_a_height_or_width_that_is_too_small_is_rejected(requested, pattern):
         texture_shape((33, 50), requested, layers=("conv4_1", "conv1_1"), seamless=True)
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 @pytest.mark.weights
 def test_a_seamless_texture_by_vgg19(data):

@@ -194,6 +194,7 @@ def test_an_inactive_entry_and_a_layer_below_the_weights_are_rejected(small_weig
 # gram-mimic
 
 
+@pytest.mark.slow
 def test_textures_of_two_seeds_differ_and_their_matrices_have_the_values(small_weights, style):
     layers = ("conv1_1", "conv2_1")
     study = gram_mimic(
@@ -338,6 +339,7 @@ def test_maximised_entries_exceed_those_of_all_photographs(data, layer):
         assert row["image"] > max(gram[pair] for gram in grams)
 
 
+@pytest.mark.slow
 @pytest.mark.weights
 @pytest.mark.parametrize("kind", ["shuffled", "ordered"])
 def test_matrices_sampled_for_a_real_painting(data, kind):

@@ -476,6 +476,7 @@ def test_each_signature_has_a_warm_up_request_that_succeeds(model, ask, tmp_path
         messages.warmup_requests(tmp_path / "corrupt")
 
 
+@pytest.mark.slow
 def test_saved_model_cli_shows_and_runs_every_signature(model, ask, tmp_path):
     inputs = {
         "serving_default": {"images": pixels(14, 11)[None]},

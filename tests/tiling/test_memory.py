@@ -299,6 +299,7 @@ def test_64_megapixels_are_planned_within_the_limit(small_weights, optimizer, li
         assert 0 < free < 8 * 12 * 8192**2  # less than the two images of another pair and the six of a step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compile", ["eager", "graph"])
 def test_no_graph_outlives_its_run(small_weights, content, style, compile):
     """TensorFlow keeps the graph of everything that it registers globally, such as custom gradients."""
