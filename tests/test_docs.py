@@ -22,8 +22,8 @@ from tfstyle.run import run as runs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-#: Commands that install packages or environments. `.ci/run` runs them; here only their extras are checked.
-INSTALLS = ("pip install ", "python3 -m venv ")
+#: Commands that create, fill and activate environments. `.ci/run` runs them; here only their extras are checked.
+INSTALLS = ("pip install ", "python3 -m venv ", "source .venv/bin/activate")
 
 
 def blocks(page):
@@ -83,7 +83,13 @@ def check_extras(line):
 
 
 @pytest.mark.skipif(KERAS_2, reason="the documentation is for the current stack")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.stem, marks=[] if page.stem in ("README", "python") else pytest.mark.slow)
+        for page in PAGES
+    ],
+)
 def test_the_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypatch, small_runs, capsys):
     monkeypatch.chdir(tmp_path)
     if page.name == "README.md":  # its first block is `.ci/run`'s; its last command is this one
