@@ -1,7 +1,7 @@
-"""Every option of a run: its default, its check, its words for the command line. No TensorFlow here.
+"""The options of a run: defaults, choices, ranges and descriptions. TensorFlow is not imported here.
 
-`StyleConfig` is the one source: the command line's flags, the picture's metadata and the checks of
-`stylize` are all made from its fields.
+The flags and the help of the command line, the metadata of output images and the checks of `tfstyle.stylize`
+are made from the fields of `StyleConfig`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing_extensions import Unpack
 
 from tfstyle.errors import ConfigError, suggest
 
-#: Gatys et al. 2016, section 3; a layer that the weights do not reach gives way to one they do.
+#: The layers of Gatys et al. 2016, section 3. Layers above the end of the weights are replaced by the highest.
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT_LAYERS = ("conv4_2",)
-#: What measures best with the embedded weights: nearer at all depths than without the two conv*_2.
+#: The style layers with the lowest style distance at all depths, measured for the embedded weights.
 EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
 
-#: Seconds between two checkpoints of a run, by default.
+#: Default number of seconds between two checkpoints of a run.
 CHECKPOINT_SECONDS = 300.0
 #: Values of `StyleConfig.init` other than the path of an image file.
 INIT_NAMES = ("content", "noise", "style", "grey", "uniform", "mean", "style_stats")
@@ -158,24 +158,37 @@ class StyleOptions(TransferOptions, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class StyleConfig:
-    """The options of one run. Immutable; `replace` makes a changed copy.
+    """The options of one run. Instances are immutable; `replace` returns a changed copy.
 
-    The defaults were found by looking at four pictures in the styles of five paintings, at 512
-    pixels, with VGG-19's genuine lower blocks and with a stand-in of full depth. Tried: content weights
-    0.003 to 0.1 (below 0.02 outlines dissolve, at 0.1 skies stay photographs); total variation 0.05 to
-    1 (at 1 thin strokes go; 0.3 has fewer coloured stripes than 0.1 and, under the genuine network,
-    the same distance to the style); zeros, reflect and replicate (zeros dull the colours along the frame,
-    replicate draws a line there); Adam at 0.01, 0.02 and 0.05 (the loss after 100 iterations a scale
-    stayed a tenth above that of L-BFGS, and stars and swirls came out fainter).
+    `tfstyle stylize --help-all` describes every option. The defaults were chosen by comparing the results for
+    four content images and five paintings at 512 pixels, with VGG-19's genuine lower blocks and with
+    substitute weights of full depth:
 
-    Where the options come from: ``color``, ``masks``, ``guidance`` and ``fine_style`` from Gatys et al. 2017,
-    Controlling Perceptual Factors; ``style_losses`` as their functions in `tfstyle.losses` say;
-    ``normalize_gradients`` and ``style_scale`` from jcjohnson/neural-style; ``ema_decay``, ``warm_start``,
-    ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and ``replicate_first``
-    from crowsonkb/style-transfer-pytorch; ``content_mask`` as in inpainting: pixels that stay take no part.
+    - content weights from 0.003 to 0.1: below 0.02 outlines dissolve, at 0.1 skies keep the look of a
+      photograph;
+    - total variation from 0.05 to 1: at 1 thin strokes disappear; 0.3 has fewer coloured stripes than 0.1 at
+      the same distance to the style;
+    - zeros, reflect and replicate padding: zeros dulls the colours along the border, and replicate shows a
+      line there;
+    - Adam with learning rates of 0.01, 0.02 and 0.05: its loss after 100 iterations per scale was a tenth
+      higher than that of L-BFGS, and stars and swirls were fainter.
+
+    Sources of the options: ``color``, ``masks``, ``guidance`` and ``fine_style`` are from Gatys et al. 2017,
+    Controlling Perceptual Factors; the functions in `tfstyle.losses` name those of ``style_losses``;
+    ``normalize_gradients`` and ``style_scale`` are from jcjohnson/neural-style; ``ema_decay``,
+    ``warm_start``, ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and
+    ``replicate_first`` are from crowsonkb/style-transfer-pytorch. ``content_mask`` works as in inpainting:
+    pixels that do not change take no part in the losses.
 
     Raises:
-        ConfigError: an option has a value it cannot have; the message says which would be right.
+        ConfigError: an option has an invalid value; the message names the valid ones.
+
+    Example:
+        >>> config = StyleConfig(size=256, optimizer="adam", style_losses=("gram", "mean_deviation"))
+        >>> config.iterations
+        100
+        >>> config.as_dict()["style_losses"]
+        ['gram', 'mean_deviation']
     """
 
     size: int = _option(
@@ -560,23 +573,27 @@ class StyleConfig:
         ):
             names, numbers = getattr(self, layers), getattr(self, weights)
             if names is not None and len(set(names)) < len(names):
-                raise ConfigError(f"{layers} names one twice")
+                raise ConfigError(f"{layers} is {names!r}; give each name once")
             if numbers is not None and (names is None or len(names) != len(numbers)):
-                raise ConfigError(f"{weights} needs {layers} with as many entries")
+                raise ConfigError(f"{weights} needs {layers} with as many entries ({len(numbers)})")
             if numbers is not None and sum(numbers) <= 0:
-                raise ConfigError(f"{weights} are all zero")
+                raise ConfigError(f"{weights} are all zero; at least one must be positive")
         if self.style_scale is not None and self.style_size is not None:
-            raise ConfigError("style_scale and style_size both set the styles' size; give one")
+            raise ConfigError(
+                "style_scale and style_size both set the size of the style images; give one of them"
+            )
         if self.warm_start and self.optimizer != "adam":
-            raise ConfigError("warm_start carries Adam's state over; optimizer must be adam")
+            raise ConfigError(f"warm_start needs optimizer adam; optimizer is {self.optimizer}")
         if not re.fullmatch(r"auto|cpu|gpu:\d+", self.device):
             raise ConfigError(f"device is {self.device!r}; it can be auto, cpu, gpu:0, gpu:1, ...")
         if not re.fullmatch(r"auto|off|0*[1-9]\d{0,5}", str(self.tile)):
             raise ConfigError(f"tile is {self.tile!r}; it can be auto, off, or a number of pixels from 1")
         if self.style_blend is not None and sum(self.style_blend) <= 0:
-            raise ConfigError("style_blend is all zero")
+            raise ConfigError("style_blend is all zero; at least one number must be positive")
         if self.content_weight == self.style_weight == self.tv_weight == 0:
-            raise ConfigError("content_weight, style_weight and tv_weight are all 0: nothing to do")
+            raise ConfigError(
+                "content_weight, style_weight and tv_weight are all 0; at least one must be positive"
+            )
 
     def replace(
         self, changes: Mapping[str, Any] | StyleOptions | None = None, /, **options: Unpack[StyleOptions]
@@ -586,6 +603,9 @@ class StyleConfig:
         Args:
             changes: a mapping from option names to values, for names that are only known at run time.
             **options: options as keyword arguments; they take precedence over ``changes``.
+
+        Returns:
+            The new config.
 
         Raises:
             ConfigError: an option does not exist, or its value is not allowed.
@@ -602,7 +622,7 @@ class StyleConfig:
         return dataclasses.replace(self, **merged)
 
     def as_dict(self) -> dict[str, Any]:
-        """The options as plain values that JSON can hold."""
+        """Return the options as a dictionary of values that JSON can represent."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
@@ -618,12 +638,14 @@ def check_style_count(config: StyleConfig, count: int) -> None:
     ``style_scale`` and ``style_size`` may also have a single value, which then holds for all style images.
     """
     if not count:
-        raise ConfigError("no style image")
+        raise ConfigError("no style image was given; give at least one")
     for option in ("style_blend", "style_scale", "style_size"):
         values = getattr(config, option)
         allowed = {count} if option == "style_blend" else {1, count}
         if values is not None and len(values) not in allowed:
-            raise ConfigError(f"{option} has {len(values)} numbers for {count} style images")
+            raise ConfigError(
+                f"{option} has {len(values)} numbers for {count} style images; give one for each image"
+            )
 
 
 def check_mask_count(option: str, count: int, *, styles: int) -> None:
@@ -633,14 +655,14 @@ def check_mask_count(option: str, count: int, *, styles: int) -> None:
 
 
 def check_single_image_options(config: StyleConfig) -> None:
-    """Raise ConfigError where a config has an option that only makes sense for one content image."""
+    """Raise ConfigError if a config has an option that only makes sense for one content image."""
     for option in ("masks", "style_masks", "content_mask"):
         if getattr(config, option) is not None:
-            raise ConfigError(f"{option} belongs to one image; batch cannot take it")
+            raise ConfigError(f"{option} applies to a single content image; leave it out of a batch")
 
 
 def _plain(value: Any) -> Any:
-    """Paths as strings, NumPy's numbers as Python's, lists as tuples."""
+    """Return paths as strings, NumPy's numbers as Python's, and lists as tuples."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, (list, tuple)):
@@ -651,7 +673,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check(field: dataclasses.Field[Any], value: Any) -> None:
-    """Raise ConfigError where a value is not of the field's type, choices or range."""
+    """Raise ConfigError if a value has the wrong type, is not among the field's choices, or is out of range."""
     kind = str(field.type)
     if value is None and "None" in kind:
         return
@@ -662,7 +684,7 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
     if not fits or several != isinstance(value, tuple):
         raise ConfigError(f"{field.name} is {value!r}; expected {kind.replace(' | None', '')}")
     if not items:
-        raise ConfigError(f"{field.name} is empty")
+        raise ConfigError(f"{field.name} is empty; give at least one value")
     choices, low, high = (field.metadata[key] for key in ("choices", "low", "high"))
     for item in items:
         if choices and item not in choices:
@@ -673,7 +695,7 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
             raise ConfigError(f"{field.name} is {value!r}; it must be {_range(low, high)}")
 
 
-# A number written without a point is a float too; what comes first here wins in a type like tuple[str, ...].
+# An int is valid for a float. The first name that a field's type contains, such as str in tuple[str, ...], counts.
 _TYPES: dict[str, Any] = {"bool": bool, "str": str, "float": (float, int), "int": int}
 
 

@@ -1,4 +1,4 @@
-"""The ImageNet weights: downloaded, checked, cached, and what happens where that fails."""
+"""The ImageNet weights: the download, its verification, the cache, and the errors."""
 
 import hashlib
 import http.server
@@ -24,7 +24,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def serve(monkeypatch):
-    """Answer the download's address with some bytes, or, for None, never."""
+    """Return a function that serves bytes as the download, or that never answers if they are None."""
     servers, hang = [], threading.Event()
 
     def start(content, stalls=False):
@@ -67,10 +67,10 @@ def test_imagenet_weights_are_downloaded_checked_and_cached(
     content = (tmp_path / "served.h5").read_bytes()
     monkeypatch.setattr(download, "IMAGENET_MD5", hashlib.md5(content).hexdigest())
     serve(content)
-    found = weights.load_weights("imagenet")
-    assert found.source == "imagenet"
+    imagenet = weights.load_weights("imagenet")
+    assert imagenet.source == "imagenet"
     assert np.array_equal(
-        found.arrays["block5_conv4/kernel"], whole_network.get_layer("block5_conv4").get_weights()[0]
+        imagenet.arrays["block5_conv4/kernel"], whole_network.get_layer("block5_conv4").get_weights()[0]
     )
     assert cache.is_file()
     monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/gone")
@@ -79,7 +79,7 @@ def test_imagenet_weights_are_downloaded_checked_and_cached(
 
 
 def test_the_addresses_and_hashes_are_those_of_keras():
-    """As written in the installed Keras' own modules, which do not hand them out."""
+    """Read from the source of the installed Keras, which has no public names for them."""
     for network in ("vgg19", "vgg16"):
         name, url, md5 = download.imagenet_source(network)
         application = getattr(keras.applications, network)
@@ -90,17 +90,17 @@ def test_the_addresses_and_hashes_are_those_of_keras():
 
 
 def test_vgg16_is_downloaded_to_a_file_of_its_own(tmp_path, cache, serve, monkeypatch):
-    made = keras.applications.VGG16(include_top=False, weights=None)
-    made.save(tmp_path / "served.h5")
+    vgg16 = keras.applications.VGG16(include_top=False, weights=None)
+    vgg16.save(tmp_path / "served.h5")
     content = (tmp_path / "served.h5").read_bytes()
     serve(content)
     monkeypatch.setattr(download, "VGG16_URL", download.IMAGENET_URL)
     monkeypatch.setattr(download, "VGG16_MD5", hashlib.md5(content).hexdigest())
-    found = Encoder(("conv5_3",), network="vgg16").weights
-    assert (found.source, found.network) == ("imagenet", "vgg16")
-    assert found.sha256 == hashlib.sha256(content).hexdigest()
-    kernel = made.get_layer("block5_conv3").get_weights()[0]
-    assert np.array_equal(found.arrays["block5_conv3/kernel"], kernel)
+    loaded = Encoder(("conv5_3",), network="vgg16").weights
+    assert (loaded.source, loaded.network) == ("imagenet", "vgg16")
+    assert loaded.sha256 == hashlib.sha256(content).hexdigest()
+    kernel = vgg16.get_layer("block5_conv3").get_weights()[0]
+    assert np.array_equal(loaded.arrays["block5_conv3/kernel"], kernel)
     assert not cache.is_file()
     assert download.imagenet_cache("vgg16").is_file()
     assert weights.load_weights("auto", network="vgg16").note == "using the ImageNet weights"
@@ -115,16 +115,18 @@ def test_auto_has_nothing_to_fall_back_to_for_vgg16(cache, monkeypatch):
 
 def test_a_download_with_the_wrong_hash_is_refused(cache, serve):
     serve(b"something else")
-    with pytest.raises(WeightsError, match="ImageNet weights could not be downloaded"):
+    with pytest.raises(WeightsError, match="hash") as caught:
         weights.load_weights("imagenet")
+    assert str(cache) in str(caught.value)
+    assert "weights=FILE" in str(caught.value)
 
 
 def test_no_network_is_an_error_that_says_what_to_do(cache, monkeypatch):
     monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
     with pytest.raises(WeightsError, match="refused") as caught:
         weights.load_weights("imagenet")
-    assert str(cache) in str(caught.value)
-    assert "weights=FILE" in str(caught.value)
+    for fragment in (download.IMAGENET_URL, str(cache), "weights=FILE"):
+        assert fragment in str(caught.value)
 
 
 def test_a_silent_server_is_given_up(cache, serve, monkeypatch):
@@ -145,10 +147,10 @@ def test_a_download_that_stalls_is_given_up(cache, serve, monkeypatch):
 
 def test_auto_falls_back_and_says_why(cache, monkeypatch, caplog):
     monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
-    found = weights.load_weights("auto")
-    assert found.source == "embedded"
-    assert "embedded weights" in found.note
-    assert "refused" in found.note
-    assert str(cache) in found.note  # where the better ones would be put
-    assert found.note in caplog.text
-    assert "\n" not in found.note
+    chosen = weights.load_weights("auto")
+    assert chosen.source == "embedded"
+    # What is used, why, and where the user can put the ImageNet weights.
+    for fragment in ("embedded weights", "refused", str(cache)):
+        assert fragment in chosen.note
+    assert chosen.note in caplog.text
+    assert "\n" not in chosen.note

@@ -1,4 +1,6 @@
-"""The encoder against slow NumPy, against numbers from another framework, and against its laws."""
+"""The encoder against slow NumPy, against numbers from another framework, and against laws."""
+
+import re
 
 import keras
 import numpy as np
@@ -18,7 +20,7 @@ LAYERS = layer_names()
 
 
 def slow_features(image, arrays, names, pooling="avg", padding="reflect", white=255):
-    """`reference.features` with the options that it does not have, of a chain of Keras' layer names."""
+    """`reference.features` with the options that it lacks, for layers given by Keras' names."""
     current = image.astype(np.float64)[..., ::-1] * white - reference.MEAN_BGR
     out = []
     for i, name in enumerate(names):
@@ -37,13 +39,13 @@ def slow_features(image, arrays, names, pooling="avg", padding="reflect", white=
 def test_features_match_numpy(small_weights, pooling, padding, shape):
     encoder = Encoder(LAYERS[:4], small_weights, pooling=pooling, padding=padding)
     images = np.stack([make_picture(*shape, seed=s) for s in (4, 5)])
-    found = encoder(images)
-    assert list(found) == list(LAYERS[:4])
+    features = encoder(images)
+    assert list(features) == list(LAYERS[:4])
     for b, image in enumerate(images):
         expected = reference.features(image, small_weights.arrays, 4, pooling, padding)
-        for layer, truth in zip(found, expected, strict=True):
-            assert found[layer].dtype == tf.float32
-            assert reference.relative_error(found[layer][b], truth) < 1e-5
+        for layer, truth in zip(features, expected, strict=True):
+            assert features[layer].dtype == tf.float32
+            assert reference.relative_error(features[layer][b], truth) < 1e-5
 
 
 def test_input_is_not_clipped(small_encoder):
@@ -74,14 +76,14 @@ def test_the_options_of_other_programs_match_numpy(small_weights, options, white
         **options,
         white=white,
     )
-    found = encoder(image[None])
+    features = encoder(image[None])
     for layer, truth in zip(LAYERS[:4], expected, strict=True):
-        assert found[layer].dtype == tf.float32
-        assert reference.relative_error(found[layer][0], truth / 8) < 1e-5
+        assert features[layer].dtype == tf.float32
+        assert reference.relative_error(features[layer][0], truth / 8) < 1e-5
 
 
-def test_rescaled_pools_double_what_is_below_them(small_weights):
-    """ReLU is homogeneous: without biases, one pool between makes features twice as large."""
+def test_rescaled_pooling_doubles_the_features(small_weights):
+    """ReLU is homogeneous: without biases, the features above one pooling layer are twice as large."""
     arrays = {k: a * ("kernel" in k) for k, a in small_weights.arrays.items()}
     image = make_picture(8, 12)[None]
     plain, rescaled = (
@@ -92,22 +94,22 @@ def test_rescaled_pools_double_what_is_below_them(small_weights):
 
 
 def test_features_are_scaled_in_float32(small_weights):
-    """Half precisions differ from themselves, scaled, by float32's rounding only, and do not overflow."""
+    """Scaled and unscaled features differ by float32's rounding only, and do not overflow."""
     image = make_picture(8, 8)[None]
     for dtype in ("bfloat16", "float16"):
-        one, other = (
+        unscaled, scaled = (
             Encoder(("conv2_2",), small_weights, dtype=dtype, feature_scale=scale)(image)["conv2_2"]
             for scale in (1.0, 1e6 / 3)
         )
-        assert other.dtype == tf.float32
-        assert reference.relative_error(other, one.numpy() * 1e6 / 3) < 1e-6
+        assert scaled.dtype == tf.float32
+        assert reference.relative_error(scaled, unscaled.numpy() * 1e6 / 3) < 1e-6
 
 
 def test_layers_are_named_as_in_the_paper():
     assert Layer.parse("conv4_2").keras_name == "block4_conv2"
-    made_by = {"vgg19": keras.applications.VGG19, "vgg16": keras.applications.VGG16}
+    applications = {"vgg19": keras.applications.VGG19, "vgg16": keras.applications.VGG16}
     for network, layers in {name: layer_names(name) for name in NETWORKS}.items():
-        whole = made_by[network](include_top=False, weights=None)
+        whole = applications[network](include_top=False, weights=None)
         convolutions = [layer.name for layer in whole.layers if "conv" in layer.name]
         assert [Layer.parse(layer).keras_name for layer in layers] == convolutions
 
@@ -116,7 +118,7 @@ def test_layers_are_named_as_in_the_paper():
     ("pooling", "kind"),
     [("avg", "AveragePooling2D"), ("max", "MaxPooling2D"), ("rescaled", "RescaledPooling2D")],
 )
-def test_pools_are_swapped_and_the_network_is_cut_and_frozen(pooling, kind):
+def test_pooling_is_replaced_and_the_network_is_cut_and_frozen(pooling, kind):
     encoder = Encoder(("conv5_1",), "random", pooling=pooling, padding="zeros")
     pools = [type(layer).__name__ for layer in encoder.model.layers if "pool" in layer.name]
     assert pools == [kind] * 4
@@ -143,20 +145,20 @@ def test_the_padding_and_its_gradient_are_adjoint(mode, shape):
     gradient = tape.gradient(padded, x, output_gradients=tf.constant(u))
     assert np.sum(padded.numpy() * u) == pytest.approx(np.sum(x.numpy() * gradient.numpy()), rel=1e-4)
     other = generator.normal(size=shape)
-    again = np.pad(other, [(0, 0), (1, 1), (1, 1), (0, 0)], mode.lower())
-    assert np.sum(again * u) == pytest.approx(np.sum(other * gradient.numpy()), rel=1e-4)
+    padded_other = np.pad(other, [(0, 0), (1, 1), (1, 1), (0, 0)], mode.lower())
+    assert np.sum(padded_other * u) == pytest.approx(np.sum(other * gradient.numpy()), rel=1e-4)
 
 
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_with_circular_padding_a_turned_picture_has_turned_features(small_weights, pooling):
-    """The network is blind to where a torus is cut, if it is cut between the pools."""
+def test_with_circular_padding_a_rolled_image_has_rolled_features(small_weights, pooling):
+    """The shifts are multiples of the stride of the pooling layer."""
     encoder = Encoder(LAYERS[:4], small_weights, pooling=pooling, padding="circular")
     image = make_picture(12, 8, seed=6)
-    found, turned = (encoder(np.roll(image, shift, (0, 1))[None]) for shift in ((0, 0), (4, -2)))
+    features, rolled = (encoder(np.roll(image, shift, (0, 1))[None]) for shift in ((0, 0), (4, -2)))
     for layer in LAYERS[:4]:
         pools = Layer.parse(layer).block - 1
-        again = np.roll(found[layer], (4 >> pools, -2 >> pools), (1, 2))
-        assert reference.relative_error(turned[layer], again) < 1e-5
+        expected = np.roll(features[layer], (4 >> pools, -2 >> pools), (1, 2))
+        assert reference.relative_error(rolled[layer], expected) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -175,18 +177,18 @@ def test_smallest_image(layer, padding, minimum):
     assert encoder.minimum_size == minimum
     assert min(encoder(np.full((1, minimum, minimum, 3), 0.3, np.float32))[layer].shape) >= 1
     if minimum > 1:
-        with pytest.raises(ImageError, match=f"width {minimum - 1} .* at least {minimum} pixels"):
+        with pytest.raises(ImageError, match=f"width {minimum - 1} .*{layer}.* {minimum} pixels"):
             encoder(np.zeros((1, minimum, minimum - 1, 3), np.float32))
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (1, 8, 8, 4), (1, 3, 8, 8)])
 def test_wrong_shapes_are_refused(small_encoder, shape):
-    with pytest.raises(ImageError, match="batch, height, width, 3"):
+    with pytest.raises(ImageError, match=re.escape(str(shape)) + r".*\[batch, height, width, 3\]"):
         small_encoder(np.zeros(shape, np.float32))
 
 
-def test_channels_first_images_are_named(small_encoder):
-    with pytest.raises(ImageError, match="channels come last"):
+def test_the_error_for_channels_first_images_says_so(small_encoder):
+    with pytest.raises(ImageError, match=r"channels.* last"):
         small_encoder(np.zeros((1, 3, 8, 8), np.float32))
 
 
@@ -204,10 +206,8 @@ def test_unknown_options_are_refused(small_weights, options):
         Encoder(**{"layers": ("conv1_1",), "weights": small_weights, **options})
 
 
-def test_a_layer_above_the_weights_is_refused_with_what_there_is(small_weights):
-    with pytest.raises(
-        WeightsError, match="no weights for conv3_1; it has conv1_1, conv1_2, conv2_1, conv2_2"
-    ):
+def test_a_layer_above_the_weights_is_refused_with_the_possible_layers(small_weights):
+    with pytest.raises(WeightsError, match=r"small.*conv3_1.*conv1_1, conv1_2, conv2_1, conv2_2$"):
         Encoder(("conv1_1", "conv3_1"), small_weights)
 
 
@@ -216,32 +216,32 @@ def test_normalized_keeps_the_function_and_sets_the_means(small_weights, pooling
     """Gatys et al. 2016, section 2: mean activation 1 over images and positions, function unchanged."""
     arrays = {key: array.copy() for key, array in small_weights.arrays.items()}
     arrays["block1_conv2/kernel"][..., 7] = 0
-    arrays["block1_conv2/bias"][7] = -1  # a filter that never fires
+    arrays["block1_conv2/bias"][7] = -1  # the filter's activation is always 0
     encoder = Encoder(LAYERS[:4], type(small_weights)(arrays, "small"), pooling=pooling)
     images = [make_picture(12, 16, 6)[None], np.stack([make_picture(8, 8, s) for s in (7, 8)])]
-    normal = encoder.normalized(images)
+    normalized = encoder.normalized(images)
     for layer in LAYERS[:4]:
         before = [encoder(batch)[layer].numpy() for batch in images]
-        after = [normal(batch)[layer].numpy() for batch in images]
+        after = [normalized(batch)[layer].numpy() for batch in images]
         flat = np.concatenate([f.reshape(-1, f.shape[-1]) for f in before]).mean(0)
         means = np.where(flat > 0, flat, 1)
-        found = np.concatenate([f.reshape(-1, f.shape[-1]) for f in after]).mean(0)
-        assert found[flat > 0] == pytest.approx(1, abs=1e-4)
-        assert (found[flat == 0] == 0).all()
+        new_means = np.concatenate([f.reshape(-1, f.shape[-1]) for f in after]).mean(0)
+        assert new_means[flat > 0] == pytest.approx(1, abs=1e-4)
+        assert (new_means[flat == 0] == 0).all()
         for a, b in zip(after, before, strict=True):
             assert reference.relative_error(a * means, b) < 1e-5
     assert encoder(images[0])["conv1_2"][..., 7].numpy().max() == 0
-    assert np.array_equal(normal.weights.arrays["block1_conv2/bias"][7], -1)
+    assert np.array_equal(normalized.weights.arrays["block1_conv2/bias"][7], -1)
 
 
 def test_normalized_keeps_every_option(small_weights):
-    """The law above with all options at once; the means are 1 before `feature_scale`."""
+    """The same law with all options at once. The means are 1 before `feature_scale`."""
     options = {"pooling": "rescaled", "padding": "replicate_first", "pixel_range": 256, "feature_scale": 0.25}
     encoder = Encoder(LAYERS[:4], small_weights, **options)
     image = make_picture(16, 12, 5)[None]
-    normal = encoder.normalized(image)
-    assert {name: getattr(normal, name) for name in options} == options
-    before, after = encoder(image), normal(image)
+    normalized = encoder.normalized(image)
+    assert {name: getattr(normalized, name) for name in options} == options
+    before, after = encoder(image), normalized(image)
     for layer in LAYERS[:4]:
         flat = before[layer].numpy().mean((0, 1, 2), dtype=np.float64) / 0.25
         means = np.where(flat > 0, flat, 1)
@@ -252,11 +252,11 @@ def test_normalized_keeps_every_option(small_weights):
 def test_half_precisions_are_close(small_weights):
     image = make_picture(16, 16)[None]
     exact = Encoder(("conv2_2",), small_weights)(image)["conv2_2"]
-    # bfloat16 keeps 8 bits and float16 11: the errors of four layers stay near 2^-8 and 2^-11.
+    # bfloat16 has 8 significant bits and float16 has 11: the errors of four layers stay near 2^-8 and 2^-11.
     for dtype, tolerance in (("bfloat16", 2**-6), ("float16", 2**-9)):
-        found = Encoder(("conv2_2",), small_weights, dtype=dtype)(image)["conv2_2"]
-        assert found.dtype == tf.float32
-        assert reference.relative_error(found, exact) < tolerance
+        features = Encoder(("conv2_2",), small_weights, dtype=dtype)(image)["conv2_2"]
+        assert features.dtype == tf.float32
+        assert reference.relative_error(features, exact) < tolerance
 
 
 def test_the_global_dtype_policy_is_left_alone(small_weights):
@@ -287,19 +287,20 @@ def test_real_weights_agree_with_another_framework(data, pooling):
     encoder = Encoder(
         LAYERS[:8], data / "weights" / "vgg19_imagenet_block1-3.npz", pooling=pooling, padding="zeros"
     )
-    found = encoder(truth["content"][None].astype(np.float32) / 255)
+    features = encoder(truth["content"][None].astype(np.float32) / 255)
     for layer in LAYERS[:8]:
-        means = tf.reduce_mean(found[layer], axis=(0, 1, 2))
+        means = tf.reduce_mean(features[layer], axis=(0, 1, 2))
         assert reference.relative_error(means, truth[f"{pooling}/mean/{layer}"]) < 1e-4
 
 
 @pytest.fixture(scope="module")
 def vgg16_weights():
-    """Random, with biases that are not zero."""
+    """Random weights with biases that are not zero."""
     generator = np.random.default_rng(2)
-    found = random_weights(seed=2, network="vgg16")
+    random = random_weights(seed=2, network="vgg16")
     arrays = {
-        k: generator.normal(0, 5, a.shape).astype("f4") if "bias" in k else a for k, a in found.arrays.items()
+        k: generator.normal(0, 5, a.shape).astype("f4") if "bias" in k else a
+        for k, a in random.arrays.items()
     }
     return Weights(arrays, "sixteen", network="vgg16")
 
@@ -309,17 +310,17 @@ def test_vgg16_matches_numpy(vgg16_weights):
     encoder = Encoder(layers, vgg16_weights, pooling="rescaled", padding="replicate_first", network="vgg16")
     assert (encoder.network, encoder.minimum_size) == ("vgg16", 16)
     image = make_picture(16, 16)
-    found = encoder(image[None])
-    assert tuple(found) == layers
+    features = encoder(image[None])
+    assert tuple(features) == layers
     names = sorted({key.partition("/")[0] for key in vgg16_weights.arrays})
     expected = slow_features(image, vgg16_weights.arrays, names, "rescaled", "replicate_first")
     for layer, truth in zip(layers, expected, strict=True):
-        assert reference.relative_error(found[layer][0], truth) < 1e-5
+        assert reference.relative_error(features[layer][0], truth) < 1e-5
 
 
 @pytest.mark.parametrize("network", ["vgg16", "vgg19"])
-def test_with_its_own_pools_it_is_keras_network(network, tmp_path):
-    """Loaded from Keras' file, against Keras' own model and Keras' own preprocessing."""
+def test_with_max_pooling_and_zero_padding_it_is_keras_network(network, tmp_path):
+    """Weights from Keras' file, compared with Keras' model after Keras' preprocessing."""
     application = {"vgg16": keras.applications.vgg16, "vgg19": keras.applications.vgg19}[network]
     make = getattr(application, network.upper())
     whole = make(include_top=False, weights=None, input_shape=(None, None, 3))
@@ -327,40 +328,40 @@ def test_with_its_own_pools_it_is_keras_network(network, tmp_path):
     layers = ("conv1_2", "conv3_3", "conv5_3")
     encoder = Encoder(layers, tmp_path / "w.weights.h5", pooling="max", padding="zeros", network=network)
     images = np.stack([make_picture(32, 24, seed) for seed in (1, 2)])
-    found = encoder(images)
+    features = encoder(images)
     for layer in layers:
         part = keras.Model(whole.input, whole.get_layer(Layer.parse(layer).keras_name).output)
         truth = part(application.preprocess_input(images * 255.0))
-        assert reference.relative_error(found[layer], truth) < 1e-5
+        assert reference.relative_error(features[layer], truth) < 1e-5
 
 
 @pytest.mark.parametrize("layer", ["conv3_4", "conv5_4"])
 def test_vgg16_has_three_convolutions_in_a_block(vgg16_weights, layer):
-    with pytest.raises(ConfigError, match=f"vgg16 has no layer '{layer}'; .* conv3_3, conv4_1, .* conv5_3$"):
+    with pytest.raises(ConfigError, match=f"vgg16.*{layer}.* conv3_3, conv4_1, .* conv5_3$"):
         Encoder(("conv1_1", layer), vgg16_weights, network="vgg16")
 
 
 def test_normalized_vgg16(vgg16_weights):
-    """Its fourth block follows its third of three: the means go through, and the function stays."""
+    """Blocks 3 to 5 have three convolutions. The means are 1, and the function is unchanged."""
     encoder = Encoder(("conv3_3", "conv4_1"), vgg16_weights, network="vgg16")
     image = make_picture(32, 40)[None]
-    normal = encoder.normalized(image)
-    assert (normal.network, normal.weights.network) == ("vgg16", "vgg16")
-    before, after = encoder(image), normal(image)
+    normalized = encoder.normalized(image)
+    assert (normalized.network, normalized.weights.network) == ("vgg16", "vgg16")
+    before, after = encoder(image), normalized(image)
     for layer in encoder.layers:
         means = before[layer].numpy().mean((0, 1, 2), dtype=np.float64)
         means[means == 0] = 1
         assert reference.relative_error(after[layer] * means, before[layer]) < 1e-5
-        found = after[layer].numpy().mean((0, 1, 2))
-        assert np.median(found) == pytest.approx(1, abs=1e-5)
+        new_means = after[layer].numpy().mean((0, 1, 2))
+        assert np.median(new_means) == pytest.approx(1, abs=1e-5)
 
 
 def test_weights_of_another_network_are_refused(small_weights, vgg16_weights):
-    with pytest.raises(WeightsError, match=r"weights small are VGG-19's, not VGG-16's"):
+    with pytest.raises(WeightsError, match=r"small.* VGG-19.* VGG-16; give"):
         Encoder(("conv1_1",), small_weights, network="vgg16")
-    with pytest.raises(WeightsError, match=r"weights sixteen are VGG-16's, not VGG-19's"):
+    with pytest.raises(WeightsError, match=r"sixteen.* VGG-16.* VGG-19; give"):
         Encoder(("conv1_1",), vgg16_weights)
-    with pytest.raises(WeightsError, match=r"weights embedded are VGG-19's, not VGG-16's"):
+    with pytest.raises(WeightsError, match=r"embedded.* VGG-19.* VGG-16; give"):
         Encoder(("conv1_1",), "embedded", network="vgg16")
 
 
@@ -371,7 +372,7 @@ class Pair(keras.layers.Layer):
 
 @pytest.fixture
 def tiny_model():
-    """Two convolutions, batch normalisation with statistics of its own, dropout, and a head."""
+    """Two convolutions with random batch normalisation and dropout between them, and a head."""
     images = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(4, 3, padding="same", name="one")(images)
     x = keras.layers.BatchNormalization(name="norm")(x)
@@ -387,20 +388,20 @@ def tiny_model():
 
 
 def test_any_keras_model_is_an_encoder(tiny_model):
-    """One by one, its layers give the features: Keras' convolution, and normalisation by hand."""
+    """The features are compared with single Keras layers and with batch normalisation in NumPy."""
     encoder = Encoder.from_model(tiny_model, lambda images: images * 2 - 1, layers=["two", "norm"])
     images = np.stack([make_picture(6, 8, seed) for seed in (1, 2)])
-    found = encoder(images)
-    assert list(found) == list(encoder.layers) == ["two", "norm"]
-    one, norm, two = (tiny_model.get_layer(name) for name in ("one", "norm", "two"))
+    features = encoder(images)
+    assert list(features) == list(encoder.layers) == ["two", "norm"]
+    first, norm, second = (tiny_model.get_layer(name) for name in ("one", "norm", "two"))
     gamma, beta, mean, variance = (a.astype(np.float64) for a in norm.get_weights())
-    after_one = one(images * 2 - 1).numpy()
-    truth = (after_one - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta
-    assert reference.relative_error(found["norm"], truth) < 1e-5
-    assert reference.relative_error(found["two"], two(truth.astype("f4"))) < 1e-5  # no dropout
+    convolved = first(images * 2 - 1).numpy()
+    truth = (convolved - mean) / np.sqrt(variance + norm.epsilon) * gamma + beta
+    assert reference.relative_error(features["norm"], truth) < 1e-5
+    assert reference.relative_error(features["two"], second(truth.astype("f4"))) < 1e-5  # no dropout
 
 
-def test_what_a_foreign_model_says_of_itself(tiny_model):
+def test_the_attributes_of_an_encoder_from_a_model(tiny_model):
     before = [layer.trainable for layer in tiny_model.layers], len(tiny_model.trainable_variables)
     encoder = Encoder.from_model(tiny_model, lambda images: images, layers=("one",), minimum_size=4)
     assert (encoder.network, encoder.pooling, encoder.padding) == (CUSTOM_MODEL, CUSTOM_MODEL, CUSTOM_MODEL)
@@ -411,70 +412,70 @@ def test_what_a_foreign_model_says_of_itself(tiny_model):
     encoder(make_picture(8, 8)[None])
     assert all(np.array_equal(a, v.numpy()) for a, v in zip(state, tiny_model.variables, strict=True))
     assert before == ([layer.trainable for layer in tiny_model.layers], len(tiny_model.trainable_variables))
-    with pytest.raises(ImageError, match="height 3 is too small for one: at least 4"):
+    with pytest.raises(ImageError, match=r"height 3 .*one.*at least 4"):
         encoder(np.zeros((1, 3, 4, 3), np.float32))
-    with pytest.raises(ConfigError, match="tiny cannot be normalized"):
+    with pytest.raises(ConfigError, match=r"tiny.*VGG-19"):
         encoder.normalized(make_picture(8, 8)[None])
 
 
 @pytest.mark.parametrize("part", ["one", "two"])
-def test_a_foreign_models_values_can_be_given(tiny_model, part):
-    """As in an export: the values of one model in the place of another's give its features."""
+def test_values_can_replace_the_variables_of_a_model(tiny_model, part):
+    """With the values of another model, as in an export, the features are those of the other model."""
     other = keras.models.clone_model(tiny_model)
     mine, theirs = (Encoder.from_model(m, lambda x: x, layers=(part,)) for m in (tiny_model, other))
     image = make_picture(8, 8)[None]
     values = [tf.convert_to_tensor(v) for v in mine.model.variables]
-    # Two convolutions, four statistics and, with Keras 3, dropout's seed.
+    # Two convolutions, the four arrays of batch normalisation and, with Keras 3, dropout's seed.
     assert len(values) == {"one": 2, "two": 8 if KERAS_2 else 9}[part]
     assert reference.relative_error(theirs(image)[part], mine(image)[part]) > 0.1
-    given = tf.function(theirs.features)(tf.constant(image), values)[part]
-    assert reference.relative_error(given, mine(image)[part]) < 1e-6
+    replaced = tf.function(theirs.features)(tf.constant(image), values)[part]
+    assert reference.relative_error(replaced, mine(image)[part]) < 1e-6
 
 
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        (["one", "tow"], "tiny has no layer 'tow'; nearest of its 8 are two"),
-        (["mean"], "layer 'mean' of tiny has an output of shape"),
-        (["two", "pair"], "layer 'pair' of tiny has several outputs"),
-        ([], "at least one layer of tiny"),
+        (["one", "tow"], r"tiny.*'tow'.* 8 .*are two,"),
+        (["mean"], r"'mean' of tiny.*\(None, 5\).*\[batch, height, width, channels\]"),
+        (["two", "pair"], r"'pair' of tiny.*several outputs.*\[batch, height, width, channels\]"),
+        ([], "layers is empty.* tiny"),
     ],
 )
-def test_layers_that_a_foreign_model_has_not(tiny_model, layers, message):
+def test_layers_that_a_model_lacks_are_refused(tiny_model, layers, message):
     with pytest.raises(ConfigError, match=message):
         Encoder.from_model(tiny_model, lambda images: images, layers=layers)
 
 
-def test_models_that_are_no_encoders(tiny_model):
+def test_unsuitable_models_are_refused(tiny_model):
     both = [keras.Input((8, 8, 3), name=name) for name in "ab"]
     added = keras.Model(both, keras.layers.Add(name="sum")(both))
     for model in (added, keras.Sequential([keras.layers.Conv2D(2, 3)]), "vgg16"):
-        with pytest.raises(ConfigError, match="not a functional Keras model with one input"):
+        with pytest.raises(ConfigError, match=r"functional .*one input"):
             Encoder.from_model(model, lambda images: images, layers=("sum",))
-    # A layer that was first used elsewhere has its first output outside the model.
+    # A layer that was first used in another model has its first output there.
     images = keras.Input((None, None, 3))
     shared = keras.Model(images, tiny_model.get_layer("one")(images), name="shared")
-    with pytest.raises(ConfigError, match="one cannot be computed from the input of shared alone"):
+    with pytest.raises(ConfigError, match=r" one .*input of shared"):
         Encoder.from_model(shared, lambda images: images, layers=("one",))
 
 
-def test_what_preprocess_gives_must_fit_the_model():
+def test_the_result_of_preprocess_must_fit_the_model():
     images = keras.Input((8, 8, 3))
     model = keras.Model(images, keras.layers.Conv2D(2, 3, name="one")(images), name="fixed")
     encoder = Encoder.from_model(model, lambda x: tf.image.resize(x, (8, 8)), layers=("one",))
     assert encoder(make_picture(12, 10)[None])["one"].shape == (1, 6, 6, 2)
-    with pytest.raises(ImageError, match=r"fixed takes \(None, 8, 8, 3\), and preprocess gives \(1, 12, 10"):
+    with pytest.raises(ImageError, match=r"preprocess.*\(1, 12, 10, 3\).*fixed.*\(None, 8, 8, 3\)"):
         Encoder.from_model(model, lambda x: x, layers=("one",))(make_picture(12, 10)[None])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "ResNet50"])
-def test_keras_own_networks_lead_an_image(name):
-    """Features are those of Keras' model cut there, and the image's gradient is finite and not zero."""
+def test_networks_of_keras_can_be_encoders(name):
+    """The features are those of Keras' model cut at the layer. The gradient is finite and not zero."""
     model = getattr(keras.applications, name)(include_top=False, weights=None, input_shape=(None, None, 3))
-    four = [layer.name for layer in model.layers if len(layer.output.shape) == 4]
-    chosen = [four[len(four) // 2], four[len(four) // 4]]
-    # ResNet50 learned from BGR less its means; MobileNetV3 has its own scaling inside and takes 0..255.
+    names = [layer.name for layer in model.layers if len(layer.output.shape) == 4]
+    chosen = [names[len(names) // 2], names[len(names) // 4]]
+    # ResNet50 was trained on BGR minus the ImageNet means. MobileNetV3 takes 0..255 and scales it itself.
     prepare = {
         "ResNet50": lambda images: keras.applications.resnet50.preprocess_input(images * 255.0),
         "MobileNetV3Small": lambda images: images * 255.0,
@@ -493,5 +494,5 @@ def test_keras_own_networks_lead_an_image(name):
     gradient = tape.gradient(loss, image).numpy()
     assert np.isfinite(gradient).all()
     assert np.linalg.norm(gradient) > 0
-    given = encoder.features(image, [tf.convert_to_tensor(v) for v in encoder.model.variables])
-    assert all(reference.relative_error(given[layer], features[layer]) < 1e-5 for layer in chosen)
+    replaced = encoder.features(image, [tf.convert_to_tensor(v) for v in encoder.model.variables])
+    assert all(reference.relative_error(replaced[layer], features[layer]) < 1e-5 for layer in chosen)

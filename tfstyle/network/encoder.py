@@ -1,6 +1,6 @@
-"""The encoder: VGG-19, VGG-16 or any Keras model, from an image to named feature maps.
+"""The encoder: VGG-19, VGG-16 or any Keras model as a function from images to feature maps by layer.
 
-The only module that knows of blue-green-red, 0..255, the ImageNet means and Keras' layer names.
+The preprocessing of VGG (BGR channels, values in 0..255, ImageNet means) is in this module only.
 """
 
 from __future__ import annotations
@@ -23,43 +23,58 @@ from tfstyle.layers import NETWORKS, Layer, find_layer, layer_names
 from tfstyle.network.vgg import PADDINGS, POOLINGS, apply_model, build_vgg, fill_vgg, submodel
 from tfstyle.network.weights import Weights, load_weights
 
-# The mean of the ImageNet photographs, BGR in 0..255, as the Oxford network was trained with.
+# Mean colour of the ImageNet photographs, BGR in 0..255, that was subtracted when VGG was trained.
 IMAGENET_MEAN = (103.939, 116.779, 123.68)
-# Activations reach 10^4 and float16 ends at 65504. ReLU and pooling are homogeneous: an image and
-# biases divided by this give features divided by it, which are multiplied again in float32.
+# Activations reach 10^4, and the largest float16 is 65504. Convolution, ReLU and pooling are homogeneous: if
+# the input and the biases are divided by this number, so are the features, which are then multiplied by it in
+# float32.
 FLOAT16_GAIN = 256.0
-#: The network, pooling and padding of an `Encoder.from_model`.
+#: Value of `network`, `pooling` and `padding` of an encoder that was made by `Encoder.from_model`.
 CUSTOM_MODEL = "model's own"
 
 
 class Encoder:
-    """VGG's convolutional part as a function from images to features.
+    """The convolutional part of VGG as a function from images to features.
 
-    The network is `keras.applications.VGG19(include_top=False)` or VGG16, with its max pools swapped
-    for average pools, cut above the deepest of the layers, and frozen. `from_model` takes another model.
+    The network is `keras.applications.VGG19(include_top=False)` or VGG16 with the given pooling and padding.
+    It ends at the deepest of the layers and is frozen. `from_model` makes an encoder from another model.
 
     Args:
-        layers: the papers' names, ``conv1_1`` .. ``conv5_4``; features are taken after the ReLU.
-        weights: a name or file as `tfstyle.network.load_weights` takes it, or `Weights`.
-        pooling: ``avg`` (Gatys et al.), ``max`` (the network as trained) or ``rescaled``, twice the
-            average, so that activations do not shrink.
-        padding: ``zeros`` (as trained), ``reflect``, ``replicate`` or ``circular`` (the opposite
-            border, for images that tile), at every convolution, or ``replicate_first``: replicate at the
-            first convolution, zeros at the others.
-        dtype: what the convolutions compute in: ``float32``, ``bfloat16`` or ``float16``. Features
-            come out as float32.
-        network: ``vgg19`` or ``vgg16``, which has no conv3_4, conv4_4 and conv5_4.
-        pixel_range: the value of white before the ImageNet means are subtracted; 256 in Torch's neural-style.
-        feature_scale: factor of the features, in float32, which gives them another program's scale.
+        layers: the papers' names of the layers, ``conv1_1`` .. ``conv5_4``. Features are taken after the
+            ReLU.
+        weights: `Weights`, or a name or a file that `tfstyle.network.load_weights` takes.
+        pooling: ``avg`` (Gatys et al.), ``max`` (as the network was trained) or ``rescaled`` (twice the
+            average, so that activations do not shrink with depth).
+        padding: padding of every convolution: ``zeros`` (as the network was trained), ``reflect``,
+            ``replicate`` or ``circular`` (the opposite border, for seamless textures). With
+            ``replicate_first`` the first convolution uses ``replicate`` and the others use ``zeros``.
+        dtype: dtype in which the network computes: ``float32``, ``bfloat16`` or ``float16``. The features
+            that a call returns are float32.
+        network: ``vgg19``, or ``vgg16``, which has no conv3_4, conv4_4 and conv5_4.
+        pixel_range: value of white before the ImageNet means are subtracted, 256 in Torch's neural-style.
+        feature_scale: positive factor by which the features are multiplied in float32. It gives them the
+            scale of another program.
 
     Attributes:
-        model: the `keras.Model` inside; takes BGR less the ImageNet means.
-        minimum_size: the smallest height and width in pixels of an image.
+        layers: names of the layers, from the first to the deepest. With `from_model`, in the order given.
+        weights: the `Weights` of the network.
+        model: the `keras.Model` that computes the features. For VGG its input is BGR in 0..`pixel_range`
+            minus the ImageNet means, divided by 256 if `dtype` is ``float16``.
+        minimum_size: smallest height and width of an image in pixels.
 
     Raises:
-        ConfigError: an unknown layer, pooling, padding, dtype or network, or a number not positive.
-        WeightsError: the weights cannot be had, are another network's, or stop below a layer asked for.
-        BackendError: Keras runs on something else than TensorFlow, or channels first.
+        ConfigError: no layer is given; a layer, the pooling, the padding, the dtype or the network is
+            unknown; or `pixel_range` or `feature_scale` is not a positive finite number.
+        WeightsError: the weights are not available, are for another network, or end below one of the layers.
+        BackendError: Keras does not run on TensorFlow, or its image data format is not channels last.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle import Encoder
+        >>> encoder = Encoder(("conv1_1", "conv3_1"), weights="random")
+        >>> features = encoder(np.zeros((1, 64, 48, 3), np.float32))
+        >>> {layer: tuple(maps.shape) for layer, maps in features.items()}
+        {'conv1_1': (1, 64, 48, 64), 'conv3_1': (1, 16, 12, 256)}
     """
 
     def __init__(
@@ -84,19 +99,21 @@ class Encoder:
         self.pixel_range = _check_positive("pixel_range", pixel_range)
         self.feature_scale = _check_positive("feature_scale", feature_scale)
         if not self.layers:
-            raise ConfigError(f"an encoder needs at least one layer of {', '.join(layer_names(network))}")
+            raise ConfigError(f"layers is empty; give at least one of {', '.join(layer_names(network))}")
         self.weights = load_weights(weights, network=network)
         deepest = chosen[-1]
         if deepest not in self.weights.layers:
             available = ", ".join(self.weights.layer_names)
-            raise WeightsError(f"{self.weights.source} has no weights for {deepest.name}; it has {available}")
+            raise WeightsError(
+                f"the weights {self.weights.source} end below {deepest.name}; choose from {available}"
+            )
         self.model = build_vgg(network, chosen, pooling=pooling, padding=padding, dtype=dtype)
         self._gain = FLOAT16_GAIN if dtype == "float16" else 1.0
         fill_vgg(self.model, self.weights.arrays, gain=self._gain)
         self._preprocess: Callable[[tf.Tensor], tf.Tensor] = functools.partial(
             network_input, pixel_range=self.pixel_range
         )
-        # A reflected border needs a second pixel to reflect.
+        # Reflection takes the second pixel from the border, so each side of a feature map needs two pixels.
         self.minimum_size = (2 if padding == "reflect" else 1) * deepest.stride
 
     @classmethod
@@ -108,29 +125,43 @@ class Encoder:
         layers: Iterable[str],
         minimum_size: int = 1,
     ) -> Encoder:
-        """An encoder of any functional Keras model, used as in inference.
+        """Make an encoder from any functional Keras model, which is used in inference mode.
 
-        The model itself is neither changed nor copied: the encoder shares its layers and weights.
+        The encoder shares the model's layers and weights. The model is neither changed nor copied.
 
         Args:
-            model: channels last, with one input.
-            preprocess: from float32 images ``[batch, height, width, 3]`` in 0..1 to the model's input.
-            layers: the model's own names; features come in this order.
-            minimum_size: the smallest height and width in pixels that the layers allow.
+            model: functional model with one input and channels last.
+            preprocess: function from float32 images ``[batch, height, width, 3]``, sRGB in 0..1, to the input
+                of the model.
+            layers: names of the model's layers. The features are returned in this order.
+            minimum_size: smallest height and width of an image in pixels. Smaller images are refused.
 
         Returns:
-            An encoder whose ``weights`` hold the model's name and no arrays, and whose ``network``,
-            ``pooling`` and ``padding`` are "model's own".
+            An encoder whose `weights` have the model's name as their source and no arrays, and whose
+            `network`, `pooling` and `padding` are "model's own".
 
         Raises:
-            ConfigError: no layer, an unknown one, or one whose output has not four axes; a model with
-                several inputs or not functional.
+            ConfigError: no layer is given; the model has no layer of a given name; a layer's output does
+                not have four axes or cannot be computed from the model's input alone; or the model is not
+                functional or does not have one input.
+            BackendError: Keras does not run on TensorFlow, or its image data format is not channels last.
+
+        Example:
+            >>> import keras
+            >>> import numpy as np
+            >>> from tfstyle import Encoder
+            >>> images = keras.Input((None, None, 3))
+            >>> maps = keras.layers.Conv2D(8, 3, strides=2, padding="same", name="first")(images)
+            >>> model = keras.Model(images, maps)
+            >>> encoder = Encoder.from_model(model, lambda images: 2 * images - 1, layers=["first"])
+            >>> tuple(encoder(np.zeros((1, 32, 48, 3), np.float32))["first"].shape)
+            (1, 16, 24, 8)
         """
         check_backend()
         encoder = cls.__new__(cls)
         encoder.layers = tuple(dict.fromkeys(layers))
         if not encoder.layers:
-            raise ConfigError(f"an encoder needs at least one layer of {model.name}")
+            raise ConfigError(f"layers is empty; give at least one layer of {model.name}")
         encoder.model = submodel(model, encoder.layers)
         encoder.weights = Weights({}, model.name, network=CUSTOM_MODEL)
         encoder.network = encoder.pooling = encoder.padding = CUSTOM_MODEL
@@ -144,27 +175,38 @@ class Encoder:
         """Compute the features of images.
 
         Args:
-            images: float ``[batch, height, width, 3]``, sRGB in 0..1; not clipped.
+            images: float ``[batch, height, width, 3]``, sRGB in 0..1. Values outside this range are not
+                clipped.
 
         Returns:
-            layer -> float32 ``[batch, height / 2^p, width / 2^p, N]``, p the pools below the layer,
-            sizes rounded down; of `from_model`, what the layer gives.
+            A dict from the layers' names to float32 features ``[batch, height / 2^p, width / 2^p, N]``, where
+            p is the number of pooling layers below the layer and N its number of filters. Sizes are rounded
+            down. With `from_model`, the features have the shape of the layer's output.
 
         Raises:
-            ImageError: not four axes with three channels last, or smaller than `minimum_size`.
+            ImageError: the images do not have four axes with three channels last, or they are smaller than
+                `minimum_size`. With `from_model`, also if the result of `preprocess` does not fit the model.
         """
         return {name: tf.cast(features, tf.float32) for name, features in self.features(images).items()}
 
     def features(
         self, images: tf.Tensor, variables: Sequence[tf.Tensor] | None = None
     ) -> dict[str, tf.Tensor]:
-        """The same without the copy to float32 where the network computes in bfloat16.
+        """Compute the features of images without converting bfloat16 features to float32.
 
-        What `Objective` takes: its sums are in float32 anyhow.
+        `Objective` uses this method because it sums in float32 in any case.
 
         Args:
-            images: as above.
-            variables: float32 values to be used in place of `model.variables`, in their order.
+            images: float ``[batch, height, width, 3]``, sRGB in 0..1.
+            variables: float32 values that replace `model.variables`, in the same order. By default the
+                model's variables are used.
+
+        Returns:
+            A dict from the layers' names to features with the shapes of a call. Their dtype is that of the
+            network, except that it is float32 for VGG in float16 and if `feature_scale` is not 1.
+
+        Raises:
+            ImageError: as for a call.
         """
         images = tf.convert_to_tensor(images, tf.float32)
         self._check_shape(images.shape)
@@ -176,38 +218,55 @@ class Encoder:
         return {name: tf.cast(features[name], tf.float32) * factor for name in self.layers}
 
     def _model_input(self, images: tf.Tensor) -> tf.Tensor:
-        """The model's input, in its type."""
+        """Compute the model's input from images, in the model's dtype for VGG."""
         inputs = tf.convert_to_tensor(self._preprocess(images))
         if self.network != CUSTOM_MODEL:
             return tf.cast(inputs / self._gain if self._gain != 1 else inputs, self.dtype)
         expected = tf.TensorShape(self.model.inputs[0].shape)
         if not inputs.shape.is_compatible_with(expected):
-            raise ImageError(f"{self.weights.source} takes {expected}, and preprocess gives {inputs.shape}")
+            raise ImageError(
+                f"preprocess returns shape {inputs.shape}; the model {self.weights.source} needs {expected}"
+            )
         return inputs
 
     def normalized(self, images: tf.Tensor | Sequence[tf.Tensor]) -> Encoder:
-        """A new encoder in which every filter's mean activation over these images is 1.
+        """Return a new encoder in which every filter has mean activation 1 over the given images.
 
-        Bottom up, a layer's kernel is multiplied by the means of the filters it reads and, with its
-        bias, divided by its own means. ReLU and pooling are homogeneous, so that the new features
-        times the means are the old ones. A filter that hardly ever fires is left alone. `feature_scale`
-        comes on top: the means are 1 before it.
+        From the first layer to the deepest, each kernel is multiplied by the mean activations of its input
+        channels, and the kernel and the bias are divided by the mean activations of the layer's filters. ReLU
+        and pooling are homogeneous, so the new features times the mean activations are the old features. A
+        filter whose mean activation is at most 1e-4 of its layer's average is not divided. The means are 1
+        before the features are multiplied by `feature_scale`.
 
         Args:
-            images: float ``[batch, height, width, 3]`` in 0..1, or a list of such of any sizes.
+            images: float ``[batch, height, width, 3]``, sRGB in 0..1, or a list of such batches, whose sizes
+                may differ.
 
         Raises:
-            ConfigError: the encoder is `from_model`'s, whose filters are not known here.
+            ConfigError: the encoder was made by `from_model`.
+            ImageError: as for a call.
 
         Reference: Gatys, Ecker, Bethge 2016, section 2.
+
+        Example:
+            >>> import numpy as np
+            >>> from tfstyle import Encoder
+            >>> images = np.random.default_rng(0).uniform(size=(2, 32, 32, 3)).astype(np.float32)
+            >>> encoder = Encoder(("conv1_1",), weights="embedded").normalized(images)
+            >>> means = encoder(images)["conv1_1"].numpy().mean(axis=(0, 1, 2))
+            >>> means.shape, bool(np.allclose(means, 1, atol=1e-3))
+            ((64,), True)
         """
         if self.network == CUSTOM_MODEL:
-            raise ConfigError(f"{self.weights.source} cannot be normalized, only VGG-19 and VGG-16 can")
+            raise ConfigError(
+                f"the filters of {self.weights.source} cannot be normalised; Encoder.normalized needs VGG-19 "
+                "or VGG-16"
+            )
         means = self._mean_activations(images if isinstance(images, (list, tuple)) else [images])
-        input_scale = np.ones(3)  # of the filters that a layer reads
+        input_scale = np.ones(3)  # divisors of the channels that the layer reads
         arrays = {}
         for name, mean in means.items():
-            # A filter that hardly ever fires would outweigh all others in the first image where it does.
+            # A filter that is nearly always zero would outweigh the others in an image that activates it.
             scale = np.where(mean > 1e-4 * mean.mean(), mean, 1.0)
             kernel, bias = (self.weights.arrays[f"{name}/{kind}"] for kind in ("kernel", "bias"))
             arrays[f"{name}/kernel"] = (kernel * input_scale[:, None] / scale).astype(np.float32)
@@ -219,14 +278,18 @@ class Encoder:
     def _copy_with(
         self, layers: Iterable[str], weights: Weights, dtype: str, feature_scale: float
     ) -> Encoder:
-        """A new encoder with these values and this one's other options."""
+        """Return a new encoder with the given values and the other options of this encoder."""
         return Encoder(
             layers, weights, pooling=self.pooling, padding=self.padding, dtype=dtype, network=self.network,
             pixel_range=self.pixel_range, feature_scale=feature_scale,
         )  # fmt: skip
 
     def _mean_activations(self, images: Sequence[tf.Tensor]) -> dict[str, np.ndarray]:
-        """Keras' name -> mean of each filter, float64 ``[N]``, of features computed in float32."""
+        """Compute the mean activations of all filters up to the deepest layer, in float32.
+
+        Returns:
+            A dict from Keras' names of the layers to float64 means ``[N]``.
+        """
         layers = [x for x in NETWORKS[self.network] if x <= Layer.parse(self.layers[-1])]
         encoder = self._copy_with([layer.name for layer in layers], self.weights, "float32", 1.0)
         sums = [np.zeros(layer.filters) for layer in layers]
@@ -251,11 +314,21 @@ class Encoder:
 
 
 def network_input(images: tf.Tensor, pixel_range: float = 255.0) -> tf.Tensor:
-    """The input of `Encoder.model`: blue, green, red in 0..255, less the ImageNet means.
+    """Return the input of VGG for images: BGR in 0..`pixel_range` minus the ImageNet means.
 
     Args:
         images: float32 ``[batch, height, width, 3]``, sRGB in 0..1.
-        pixel_range: the value of white.
+        pixel_range: value of white.
+
+    Returns:
+        A float32 tensor of the shape of the images.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.network import network_input
+        >>> white = np.ones((1, 1, 1, 3), np.float32)
+        >>> network_input(white).numpy().round().tolist()
+        [[[[151.0, 138.0, 131.0]]]]
     """
     return tf.reverse(images, [-1]) * pixel_range - tf.constant(IMAGENET_MEAN)
 
@@ -269,5 +342,5 @@ def _check_choice(option: str, value: str, choices: Iterable[str]) -> str:
 def _check_positive(option: str, value: float) -> float:
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not number or not 0 < value < math.inf:
-        raise ConfigError(f"{option} is {value!r}; it must be a number above 0")
+        raise ConfigError(f"{option} is {value!r}; it must be a finite number above 0")
     return float(value)

@@ -1,4 +1,4 @@
-"""Keras networks as the encoder needs them: VGG with other pools and borders, or a part of any model."""
+"""The encoder's Keras models: VGG with other pooling and padding, or a part of any functional model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
 
 
 class PaddedConv2D(keras.layers.Conv2D):
-    """A 3 x 3 convolution that pads its input with values from the inside instead of zeros.
+    """A 3 x 3 convolution that pads its input with values of the input instead of zeros.
 
     Args:
-        mode: ``REFLECT`` or ``SYMMETRIC`` as in `tf.pad`; by one pixel, symmetric is replication. Or
-            ``WRAP``, the opposite border.
-        **config: a `keras.layers.Conv2D`'s own configuration.
+        mode: ``REFLECT`` or ``SYMMETRIC`` as in `tf.pad`, or ``WRAP``, which pads with the opposite border.
+            For a border of one pixel, ``SYMMETRIC`` replicates the outermost pixel.
+        **config: configuration of `keras.layers.Conv2D`.
     """
 
     def __init__(self, mode: str, **config: Any) -> None:
@@ -35,38 +35,38 @@ class PaddedConv2D(keras.layers.Conv2D):
         self.mode = mode
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Pad by one pixel on each side and convolve."""
+        """Pad the input by one pixel on each side and convolve it."""
         return super().convolution_op(_pad_border(inputs, self.mode), kernel)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        """The input's, with as many channels as there are filters."""
+        """Return the input's shape with the number of filters as the number of channels."""
         return (*input_shape[:-1], self.filters)
 
     def get_config(self) -> dict[str, Any]:
-        """The configuration, for `from_config`."""
+        """Return the layer's configuration, from which `from_config` builds it again."""
         return {**super().get_config(), "mode": self.mode}
 
 
 def _pad_border(x: tf.Tensor, mode: str) -> tf.Tensor:
-    """Pad by one pixel on each side: `tf.pad`, or with ``WRAP``, which it lacks, the opposite border."""
+    """Pad by one pixel on each side, with `tf.pad` or, for ``WRAP``, which it lacks, the opposite border."""
     if mode != "WRAP":
         return tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], mode)
-    for axis in (1, 2):  # tf.split, as the gradient of x[:, -1:] is slower
+    for axis in (1, 2):  # tf.split, because the gradient of x[:, -1:] is slower
         x = tf.concat([tf.split(x, [-1, 1], axis)[1], x, tf.split(x, [1, -1], axis)[0]], axis)
     return x
 
 
 class RescaledPooling2D(keras.layers.AveragePooling2D):
-    """Twice the average over 2 x 2 positions.
+    """Average pooling over 2 x 2 positions, multiplied by 2.
 
-    The mean of four independent numbers has half their standard deviation; the factor makes up for it,
+    The mean of four independent numbers has half their standard deviation. The factor compensates for this,
     so that activations do not shrink with depth.
 
-    Reference: crowsonkb, style-transfer-pytorch, which scales its average pools by 2.
+    Reference: crowsonkb, style-transfer-pytorch, which multiplies the output of its average pooling by 2.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Average and double."""
+        """Average the input over 2 x 2 positions and multiply it by 2."""
         return 2 * super().call(inputs)
 
 
@@ -75,8 +75,8 @@ POOLINGS = {
     "max": keras.layers.MaxPooling2D,
     "rescaled": RescaledPooling2D,
 }
-#: Padding of the convolutions -> `PaddedConv2D`'s mode at the first one and at the others; None stands for
-#: Keras' padding with zeros.
+#: Padding -> the mode of `PaddedConv2D` at the first convolution and at the others. None stands for zero
+#: padding, which is Keras' own.
 PADDINGS: dict[str, tuple[str | None, str | None]] = {
     "zeros": (None, None),
     "reflect": ("REFLECT", "REFLECT"),
@@ -89,16 +89,18 @@ PADDINGS: dict[str, tuple[str | None, str | None]] = {
 def build_vgg(
     network: str, layers: Sequence[Layer], *, pooling: str, padding: str, dtype: str
 ) -> keras.Model:
-    """A frozen VGG with other pools and borders, cut above the last of some layers.
+    """Build a frozen VGG network with the given pooling and padding that ends at the deepest of the layers.
 
     Args:
-        network: one of `APPLICATIONS`.
-        layers: those that the model outputs, the deepest last.
-        pooling, padding: one of `POOLINGS` and `PADDINGS`.
-        dtype: of its computation.
+        network: a key of `APPLICATIONS`.
+        layers: output layers, from the first to the deepest.
+        pooling: a key of `POOLINGS`.
+        padding: a key of `PADDINGS`.
+        dtype: dtype in which the model computes.
 
     Returns:
-        A model whose output is a dict by the papers' names of the layers; `fill_vgg` sets its weights.
+        A model whose output is a dict from the papers' names of the layers to their features. `fill_vgg`
+        sets its weights.
     """
 
     def clone_layer(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -119,7 +121,7 @@ def build_vgg(
 
 
 def fill_vgg(model: keras.Model, arrays: Mapping[str, np.ndarray], *, gain: float) -> None:
-    """Set the weights of a model of `build_vgg`, the biases divided by a gain."""
+    """Set the weights of a model of `build_vgg`. The biases are divided by the gain."""
     for layer in model.layers:
         if layer.weights:
             kernel, bias = (arrays[f"{layer.name}/{kind}"] for kind in ("kernel", "bias"))
@@ -127,17 +129,22 @@ def fill_vgg(model: keras.Model, arrays: Mapping[str, np.ndarray], *, gain: floa
 
 
 def submodel(model: keras.Model, layers: Sequence[str]) -> keras.Model:
-    """The part of a functional model that gives some layers' outputs, in a dict.
+    """Return the part of a functional model that computes the outputs of the given layers.
 
-    The layers, and so the weights, are the model's own: nothing is copied and nothing is changed.
+    The part shares the model's layers and weights. Nothing is copied, and the model is not changed.
 
     Args:
-        model: with one input.
-        layers: names as in ``model.layers``. Of a layer that is used several times, the first use.
+        model: functional model with one input.
+        layers: names as in ``model.layers``. If a layer is used several times, the output of its first use
+            is taken.
+
+    Returns:
+        A model whose output is a dict from the layers' names to their outputs.
 
     Raises:
-        ConfigError: not a functional model with one input; no such layer; a layer whose output is
-            not ``[batch, height, width, channels]`` or does not depend on the model's input.
+        ConfigError: the model is not functional or does not have one input, it has no layer of that name, a
+            layer's output is not ``[batch, height, width, channels]``, or a layer's output cannot be computed
+            from the model's input alone.
     """
     if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
         raise ConfigError(f"{model!r} is not a functional Keras model with one input")
@@ -147,30 +154,39 @@ def submodel(model: keras.Model, layers: Sequence[str]) -> keras.Model:
         if name not in available:
             closest = ", ".join(difflib.get_close_matches(str(name), available, 3, 0))
             raise ConfigError(
-                f"{model.name} has no layer {name!r}; nearest of its {len(available)} are {closest}"
+                f"{model.name} has no layer {name!r}; the most similar names of its {len(available)} layers "
+                f"are {closest}"
             )
         outputs[name] = available[name].output
         shape = getattr(outputs[name], "shape", None)
         if shape is None or len(shape) != 4:
             output = "several outputs" if shape is None else f"an output of shape {tuple(shape)}"
             raise ConfigError(
-                f"layer {name!r} of {model.name} has {output}; features are [batch, height, width, channels]"
+                f"layer {name!r} of {model.name} has {output}; choose layers whose output is "
+                "[batch, height, width, channels]"
             )
     try:
         return functional(model.inputs, outputs)
     except ValueError as error:
         names = ", ".join(layers)
-        raise ConfigError(f"{names} cannot be computed from the input of {model.name} alone") from error
+        raise ConfigError(
+            f"layers {names} cannot be computed from the input of {model.name} alone; choose layers that "
+            "need no other input"
+        ) from error
 
 
 def apply_model(
     model: keras.Model, inputs: tf.Tensor, *, variables: Sequence[tf.Tensor] | None = None
 ) -> dict[str, tf.Tensor]:
-    """A model's outputs as in inference: no dropout, batch normalisation by the moving statistics.
+    """Return a model's outputs in inference mode.
+
+    In this mode dropout does nothing, and batch normalisation uses its moving statistics.
 
     Args:
-        inputs: of the model.
-        variables: values in place of ``model.variables``, in their order.
+        model: model whose output is a dict.
+        inputs: input of the model.
+        variables: values that replace ``model.variables``, in the same order. By default the model's
+            variables are used.
     """
     if variables is None:
         return model(inputs, training=False)

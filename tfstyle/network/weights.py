@@ -1,8 +1,9 @@
-"""Where the encoder's weights come from: ImageNet, the package, a file, or a random generator.
+"""The encoder's weights: trained on ImageNet, embedded in the package, read from a file, or random.
 
-Weights are a plain dict of float32 arrays keyed ``block1_conv1/kernel`` ``[3, 3, in, out]`` and
-``block1_conv1/bias`` ``[out]``. They are checked here, once, so that an encoder never holds a half
-loaded network. A file may stop at any convolution: the layers above are then not available.
+Weights are a dict of float32 arrays with the keys ``block1_conv1/kernel`` (shape ``[3, 3, in, out]``),
+``block1_conv1/bias`` (shape ``[out]``) and so on. They are checked when they are read, so that an encoder
+never has an incomplete network. A file may end at any convolution, and the layers above that are then not
+available.
 """
 
 from __future__ import annotations
@@ -27,22 +28,24 @@ from tfstyle.network.download import IMAGENET_URL, imagenet_cache, imagenet_file
 
 log = logging.getLogger(__name__)
 
-#: Made by data/make_embedded.py from the photographs listed in data/PROVENANCE.md.
+#: The embedded weights, made by data/make_embedded.py from the photographs that data/PROVENANCE.md lists.
 EMBEDDED = Path(__file__).parents[1] / "data" / "embedded.npz"
 EMBEDDED_IMAGE_COUNT = 14
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Checked weights of a network's convolutions, from the first up to some depth.
+    """The weights of a network's convolutions, from the first convolution up to any other.
 
     Attributes:
-        arrays: ``block1_conv1/kernel`` and the like -> float32 array.
-        source: their name in the metadata of images: ``imagenet``, ``embedded``, ``random``, or the name of
-            a file.
-        note: one line for the user where the weights were chosen for them, else empty.
-        sha256: of the file they were read from, else empty.
-        network: that they belong to, one of `tfstyle.layers.NETWORKS`.
+        arrays: float32 arrays by name: ``block1_conv1/kernel`` ``[3, 3, in, out]``, ``block1_conv1/bias``
+            ``[out]`` and so on.
+        source: name of the weights in an image's metadata: ``imagenet``, ``embedded``, ``random``, or the
+            name of the file.
+        note: one line for the user on how the weights were chosen or learned, or an empty string.
+        sha256: SHA-256 of the file that the weights were read from, or an empty string.
+        network: the network that the weights are for, a key of `tfstyle.layers.NETWORKS`. For
+            `Encoder.from_model` it is `CUSTOM_MODEL`.
     """
 
     arrays: Mapping[str, np.ndarray] = field(repr=False)
@@ -65,7 +68,7 @@ class Weights:
 
     @functools.cached_property
     def digests(self) -> Mapping[str, str]:
-        """Layer's name -> SHA-256 of the float32 arrays from the first layer up to it, 16 digits."""
+        """For each layer's name, 16 digits of the SHA-256 of the arrays from the first layer up to it."""
         running, digests = hashlib.sha256(), {}
         for layer in self.layers:
             for kind in ("kernel", "bias"):
@@ -74,17 +77,28 @@ class Weights:
         return digests
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, half: bool = False) -> None:
-        """Write them to an ``.npz`` file that `load_weights` reads.
+        """Write the weights to an ``.npz`` file, which `load_weights` reads.
 
         Args:
-            path: must end in ``.npz``.
-            overwrite: replace an existing file.
-            half: store float16, in half the space; the difference to float32 is not visible.
+            path: path of the file. It must end in ``.npz``.
+            overwrite: whether an existing file is replaced.
+            half: whether the arrays are stored as float16, which takes half the space. The difference from
+                float32 is not visible in images.
 
         Raises:
-            WeightsError: another ending.
-            OutputError: nothing can be written there, or a file is there.
-            RunError: writing failed half way; nothing is left behind.
+            WeightsError: the path does not end in ``.npz``.
+            OutputError: the file exists and `overwrite` is False, or the path cannot be written to.
+            RunError: writing failed. No incomplete file is left behind.
+
+        Example:
+            >>> from tfstyle.network import load_weights
+            >>> weights = load_weights("embedded")
+            >>> weights.save("filters.npz", half=True)
+            >>> saved = load_weights("filters.npz")
+            >>> saved.source, saved.layer_names[-1]
+            ('filters.npz', 'conv3_4')
+            >>> saved.arrays["block1_conv1/kernel"].dtype
+            dtype('float32')
         """
         path = Path(path)
         check_weights_output(path, overwrite)
@@ -98,20 +112,34 @@ class Weights:
 def load_weights(
     source: str | os.PathLike[str] | Weights = "imagenet", *, seed: int = 0, network: str = "vgg19"
 ) -> Weights:
-    """Get weights by name or from a file.
+    """Load weights by name or from a file.
 
     Args:
-        source: ``imagenet`` (Keras' download, hash check and cache), ``embedded`` (in the package,
-            learned without labels), ``random`` (He initialisation), ``auto`` (imagenet if it can be
-            had within ten seconds, else embedded, and `Weights.note` says which and why), or the path
-            of a ``.h5``, ``.weights.h5``, ``.npz`` or ``.safetensors`` file. `Weights` are returned
-            as they are.
-        seed: of the random generator, for ``random``.
-        network: that the weights are for: ``vgg19`` or ``vgg16``, which has no embedded ones.
+        source: a name, or the path of a ``.h5``, ``.weights.h5``, ``.npz`` or ``.safetensors`` file.
+            `Weights` are returned unchanged. The names are:
+
+            - ``imagenet``: weights trained on ImageNet, which Keras downloads, verifies and caches;
+            - ``embedded``: weights that are part of the package and were learned without labels;
+            - ``random``: random weights with He initialisation;
+            - ``auto``: ``imagenet``, or ``embedded`` if the ImageNet weights are not cached and cannot be
+              downloaded. `Weights.note` names the weights and the reason, and it is logged.
+        seed: seed of the random weights.
+        network: network that the weights are for, ``vgg19`` or ``vgg16``. There are no embedded weights for
+            ``vgg16``.
+
+    Returns:
+        The weights, from the first convolution up to the last one that the source has.
 
     Raises:
-        ConfigError: no such network.
-        WeightsError: the source is unknown, cannot be had, or is not that network's weights.
+        ConfigError: the network is unknown.
+        WeightsError: the source is neither a name nor a file of weights, the download failed, or the weights
+            are for another network.
+
+    Example:
+        >>> from tfstyle.network import load_weights
+        >>> weights = load_weights("random", seed=1)
+        >>> weights.layer_names[-1], weights.arrays["block1_conv1/kernel"].shape
+        ('conv5_4', (3, 3, 3, 64))
     """
     if network not in NETWORKS:
         raise ConfigError(f"network is {network!r}; it can be {', '.join(NETWORKS)}")
@@ -120,9 +148,10 @@ def load_weights(
     else:
         name, source_network = str(source), "vgg19" if str(source) == "embedded" else network
     if source_network != network:
+        title = _network_title(network)
         raise WeightsError(
-            f"the weights {name} are {_network_title(source_network)}'s, not {_network_title(network)}'s; "
-            "give imagenet, random or a file of its own"
+            f"the weights {name} are for {_network_title(source_network)}, not for {title}; give imagenet, "
+            f"random or a file with the weights of {title}"
         )
     if isinstance(source, Weights):
         return source
@@ -136,16 +165,22 @@ def load_weights(
 
 
 def _network_title(network: str) -> str:
-    return f"VGG-{network[3:]}" if network in NETWORKS else network
+    return f"VGG-{network[3:]}" if network in NETWORKS else "another model"
 
 
 def random_weights(seed: int = 0, network: str = "vgg19") -> Weights:
-    """He-initialised kernels and zero biases for all convolutions.
+    """Return random weights for all convolutions: kernels with He initialisation, and biases of zero.
 
-    Each filter's mean over its support is removed: filters that sum to zero respond to texture and
-    not to brightness.
+    The kernels are normally distributed with standard deviation ``sqrt(2 / (9 * input channels))``. The mean
+    of each filter is then subtracted, because a filter that sums to zero responds to texture and not to
+    brightness.
 
-    Reference: He et al. 2015, arXiv 1502.01852, section 2.2, for the standard deviation.
+    Args:
+        seed: seed of the random generator.
+        network: ``vgg19`` or ``vgg16``.
+
+    Reference: He et al. 2015, arXiv 1502.01852, section 2.2, for the standard deviation. Differs from He et
+    al.: the filters sum to zero.
     """
     generator = np.random.default_rng(seed)
     arrays = {}
@@ -159,36 +194,40 @@ def random_weights(seed: int = 0, network: str = "vgg19") -> Weights:
 
 
 def imagenet_weights(network: str = "vgg19") -> Weights:
-    """The weights trained on ImageNet, from Keras' cache or by its download with hash check.
+    """Return the weights trained on ImageNet, which Keras downloads, verifies and caches.
 
     Raises:
-        WeightsError: not cached, and the download failed or gave no answer within ten seconds.
+        WeightsError: the file is not cached, and the download failed or the server did not answer within
+            ten seconds.
     """
     return replace(read_weights(imagenet_file(network), network), source="imagenet")
 
 
 def embedded_weights() -> Weights:
-    """The filters inside the package, learned by `tfstyle.pretrain` without labels; blocks 1 to 3."""
+    """Return the weights of blocks 1 to 3 in the package, which `tfstyle.pretrain` learned without labels."""
     _warn_once(
-        f"using the embedded weights, learned from {EMBEDDED_IMAGE_COUNT} photographs without labels; the "
-        f"ImageNet weights paint better: --weights imagenet downloads them, or fetch {IMAGENET_URL} "
-        f"elsewhere and put it at {imagenet_cache()}"
+        f"using the embedded weights, which were learned from {EMBEDDED_IMAGE_COUNT} photographs without "
+        "labels; the ImageNet weights give better results: --weights imagenet downloads them, or download "
+        f"{IMAGENET_URL} on another machine and store it as {imagenet_cache()}"
     )
     return _read_embedded("")
 
 
 def auto_weights(network: str = "vgg19") -> Weights:
-    """ImageNet weights if they can be had, else embedded ones; `Weights.note` says which and why.
+    """Return the ImageNet weights or, if they are not available, the embedded weights.
+
+    `Weights.note`, which is also logged, names the weights and the reason.
 
     Raises:
-        WeightsError: they cannot be had, and the network is not that of the embedded ones.
+        WeightsError: the ImageNet weights are not available, and the network is not VGG-19, for which the
+            embedded weights are.
     """
     try:
         chosen = replace(imagenet_weights(network), note="using the ImageNet weights")
     except WeightsError as error:
         if network != "vgg19":
             raise
-        chosen = _read_embedded(f"using the embedded weights, learned from photographs: {error}")
+        chosen = _read_embedded(f"using the embedded weights, which were learned from photographs: {error}")
     log.warning("%s", chosen.note)
     return chosen
 
@@ -206,11 +245,13 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
     """Read and check a weights file.
 
     Args:
-        path: ``.h5`` (Keras' no-top file), ``.weights.h5``, ``.npz`` or ``.safetensors``.
-        network: that the weights must belong to.
+        path: path of a ``.h5`` file (of a model without top), or of a ``.weights.h5``, ``.npz`` or
+            ``.safetensors`` file.
+        network: network that the weights must be for.
 
     Raises:
-        WeightsError: no such file, unreadable, cut off, or not the network's convolutions.
+        WeightsError: the file does not exist, is damaged or truncated, or does not hold the weights of the
+            network's convolutions.
     """
     readers: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
         ".h5": lambda file: read_h5(file, [layer.keras_name for layer in NETWORKS[network]]),
@@ -223,13 +264,18 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except WeightsError:
         raise
-    except Exception as error:  # damaged files fail in every way that zlib, h5py and NumPy know
-        raise WeightsError(f"{path}: not a readable {path.suffix} file ({one_line(error)})") from error
+    except Exception as error:  # zlib, h5py, NumPy and safetensors raise many classes for damaged files
+        raise WeightsError(
+            f"{path}: not a readable {path.suffix} file ({one_line(error)}); save or download it again"
+        ) from error
     return Weights(_check_arrays(raw, path, network), path.name, note="", sha256=digest, network=network)
 
 
 def _check_arrays(raw: Mapping[str, np.ndarray], path: Path, network: str) -> dict[str, np.ndarray]:
-    """The convolutions up to the first that is missing, as float32; their shapes and values are checked."""
+    """Check the arrays of a file, and return those of the network's convolutions as float32.
+
+    Convolutions may be missing at the end only.
+    """
     title = _network_title(network)
     shapes: dict[str, tuple[int, ...]] = {}
     for layer in NETWORKS[network]:
@@ -237,19 +283,30 @@ def _check_arrays(raw: Mapping[str, np.ndarray], path: Path, network: str) -> di
         shapes |= {f"{name}/kernel": layer.kernel_shape, f"{name}/bias": (layer.filters,)}
     keys = [key for key in shapes if key in raw]
     if not keys:
-        contents = ", ".join(sorted(raw)[:3]) or "nothing"
-        raise WeightsError(f"{path}: no {title} weights (block1_conv1/kernel); it holds {contents}")
+        contents = ", ".join(sorted(raw)[:3]) or "no array"
+        raise WeightsError(
+            f"{path}: the file holds {contents}, but no weights of {title}; give a file that holds "
+            "block1_conv1/kernel, block1_conv1/bias and so on"
+        )
     for layer in set(NETWORKS["vgg19"]) - set(NETWORKS[network]):
         if (key := f"{layer.keras_name}/kernel") in raw:
-            raise WeightsError(f"{path}: it holds {key}; these are VGG-19's weights, not {title}'s")
+            raise WeightsError(
+                f"{path}: the file holds {key}, so its weights are for VGG-19 and not for {title}; give the "
+                f"network vgg19 or a file with the weights of {title}"
+            )
     if keys != list(shapes)[: len(keys)] or len(keys) % 2:
         missing = next(key for key in shapes if key not in raw)
-        raise WeightsError(f"{path}: {missing} is missing; these are not {title}'s weights")
+        raise WeightsError(
+            f"{path}: {missing} is missing; the file must hold the kernel and the bias of each {title} "
+            "convolution, from block1_conv1 to its last"
+        )
     for key in keys:
         if raw[key].shape != shapes[key]:
-            raise WeightsError(f"{path}: {key} has shape {raw[key].shape}, {title}'s is {shapes[key]}")
+            raise WeightsError(f"{path}: {key} has shape {raw[key].shape}; {title} needs {shapes[key]}")
         if raw[key].dtype.kind != "f" or not np.isfinite(raw[key]).all():
-            raise WeightsError(f"{path}: {key} does not hold finite floating-point numbers")
+            raise WeightsError(
+                f"{path}: {key}, of type {raw[key].dtype}, must hold finite floating-point numbers only"
+            )
     return {key: np.asarray(raw[key], np.float32) for key in keys}
 
 
@@ -262,12 +319,32 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         from safetensors.numpy import load_file
     except ImportError as error:
-        raise WeightsError(f"{path}: reading it needs `pip install safetensors`") from error
+        raise WeightsError(f"{path}: this format needs safetensors; pip install safetensors") from error
     return load_file(path)
 
 
 def default_layers(weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Content and style layers where none are chosen: the paper's, as far as the weights have them."""
+    """Return the default content layers and style layers for some weights.
+
+    They are those of Gatys et al. 2016 if the weights reach them. Otherwise the content layer is the second
+    deepest layer that has weights (or the only one), and the style layers are the paper's layers that have
+    weights and the deepest layer that has weights. The style layers for the embedded weights were chosen by
+    measurement.
+
+    Args:
+        weights: weights of VGG-19 or VGG-16.
+
+    Returns:
+        A pair of the names of the content layers and the names of the style layers.
+
+    Example:
+        >>> from tfstyle.network import default_layers, load_weights
+        >>> content_layers, style_layers = default_layers(load_weights("embedded"))
+        >>> content_layers
+        ('conv3_3',)
+        >>> style_layers
+        ('conv1_1', 'conv1_2', 'conv2_1', 'conv2_2', 'conv3_1', 'conv3_4')
+    """
     available = weights.layer_names
     content = CONTENT_LAYERS if set(CONTENT_LAYERS) <= set(available) else (available[-2:][0],)
     if weights.source == "embedded":
