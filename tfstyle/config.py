@@ -19,7 +19,7 @@ from typing_extensions import Unpack
 
 from tfstyle.errors import ConfigError, suggest
 
-#: The layers of Gatys et al. 2016, section 3. Layers above the end of the weights are replaced by the highest.
+#: The layers of Gatys et al. 2016, section 3. If the weights end below a layer, their highest one is used.
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT_LAYERS = ("conv4_2",)
 #: The style layers with the lowest style distance at all depths, measured for the embedded weights.
@@ -673,7 +673,7 @@ def _plain(value: Any) -> Any:
 
 
 def _check(field: dataclasses.Field[Any], value: Any) -> None:
-    """Raise ConfigError if a value has the wrong type, is not among the field's choices, or is out of range."""
+    """Raise ConfigError if a value has the wrong type, is not one of the choices, or is out of range."""
     kind = str(field.type)
     if value is None and "None" in kind:
         return
@@ -695,7 +695,7 @@ def _check(field: dataclasses.Field[Any], value: Any) -> None:
             raise ConfigError(f"{field.name} is {value!r}; it must be {_range(low, high)}")
 
 
-# An int is valid for a float. The first name that a field's type contains, such as str in tuple[str, ...], counts.
+# An int is valid for a float. Of these names, the first one in a type such as tuple[str, ...] counts.
 _TYPES: dict[str, Any] = {"bool": bool, "str": str, "float": (float, int), "int": int}
 
 
