@@ -1,13 +1,13 @@
-"""What other style transfer programs minimise, slowly and in NumPy, float64, written from their sources.
+"""The objectives of other style transfer programs in slow NumPy and float64, written from their source code.
 
-`objective` takes three dicts, layer -> float64 ``[h, w, N]``: the features of the image, of the content and
-of the style as the program itself would compute them, with its pixel unit, pooling and padding; and the
-image ``[H, W, 3]`` in 0..1. Features are after the ReLU, but for "conv4_2" of neural-style-tf: see
-`before_relu`. The answer has content, style and tv with their weights applied, and total, their sum: what
-the program's gradient belongs to. neural-style logs its total without tv.
+`objective` takes three dicts, layer -> float64 ``[h, w, N]``, which are the features of the image, the
+content image and the style image as the program would compute them, with its pixel range, pooling and
+padding. It also takes the image ``[H, W, 3]`` in 0..1. Features are taken after the ReLU, except "conv4_2" of
+neural-style-tf, see `before_relu`. The result has the weighted terms content, style and tv, and their sum
+total, whose gradient the program follows. The total that neural-style logs does not include tv.
 
-F, P: features of the image and of the content; G, A: Gram matrices of the image and of the style, raw sums
-over the M positions; N: channels.
+F and P are the features of the image and of the content image. G and A are the Gram matrices of the image and
+of the style image, as sums over the M positions. N is the number of channels.
 """
 
 import numpy as np
@@ -18,16 +18,16 @@ STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 
 def objective(preset, features_x, features_content, features_style, image):
-    """Content, style, tv and total of the program that ``preset`` is named after."""
+    """Return content, style, tv and total of the program after which ``preset`` is named."""
     content, style, tv = map(float, PROGRAMS[preset](features_x, features_content, features_style, image))
     return {"content": content, "style": style, "tv": tv, "total": content + style + tv}
 
 
-# Parts that several programs have in common
+# Parts that several programs share
 
 
 def before_relu(below, kernel, bias, padding="zeros"):
-    """A 3 x 3 convolution of the layer below, without the ReLU of `reference.conv_relu`."""
+    """Return the 3 x 3 convolution of the layer below, without the ReLU of `reference.conv_relu`."""
     padded = np.pad(below, [(1, 1), (1, 1), (0, 0)], mode=reference.PAD_MODE[padding])
     height, width = below.shape[:2]
     out = np.zeros((height, width, kernel.shape[-1]))
@@ -48,12 +48,12 @@ def raw_gram(features):
 
 
 def mean_square(a, b):
-    """The mean of (a - b)² over all entries: nn.MSELoss, reduce_mean, 2 l2_loss / size."""
+    """Return the mean of (a - b)² over all entries, as nn.MSELoss, reduce_mean and 2 l2_loss / size do."""
     return ((a - b) ** 2).mean()
 
 
 def sums_of_differences(image, power):
-    """Σ |x[y + 1] - x[y]|^p and Σ |x[:, x + 1] - x[:, x]|^p over all pairs of neighbours."""
+    """Return the sums of |difference|^p over all pairs of vertical and of horizontal neighbours."""
     height, width = image.shape[:2]
     down = sum((np.abs(image[y + 1] - image[y]) ** power).sum() for y in range(height - 1))
     right = sum((np.abs(image[:, x + 1] - image[:, x]) ** power).sum() for x in range(width - 1))
@@ -61,7 +61,7 @@ def sums_of_differences(image, power):
 
 
 def absolute_variation(image):
-    """Σ |dx| + Σ |dy|, as tf.image.total_variation of one image."""
+    """Return Σ |dx| + Σ |dy|, which is tf.image.total_variation of an image."""
     down, right = sums_of_differences(image, 1)
     return down + right
 
@@ -70,7 +70,7 @@ def absolute_variation(image):
 
 
 def johnson_losses(x, content, style):
-    """5 mean (F - P)² at relu4_2 and, at each style layer, 100 mean (G/(N M) - A/(N M_s))²."""
+    """Return 5 mean (F - P)² at relu4_2, and 100 mean (G/(N M) - A/(N M_s))² summed over the style layers."""
     content_loss = 5.0 * mean_square(x["conv4_2"], content["conv4_2"])
     style_loss = 0.0
     for layer in STYLE_LAYERS:
@@ -80,12 +80,13 @@ def johnson_losses(x, content, style):
 
 
 def neural_style(x, content, style, image):
-    """Pixels are 256 times 0..1.
+    """The pixel range is 0..256.
 
-    Its TVLoss has a gradient but no value: every pixel that has neighbours both to its right and below
-    adds strength (x - right) and strength (x - below) to its own gradient, and takes the same from the
-    neighbours'. That is the gradient of the sum here; pairs within the last row or the last column are not
-    in it. The logged loss leaves it out; L-BFGS has no line search and only sees the gradient.
+    TVLoss has a gradient but no value. Every pixel with neighbours both to the right and below adds strength
+    (x - right) and strength (x - below) to its gradient, and subtracts them from the gradients of these
+    neighbours. This is the gradient of the sum that is computed here. It does not include pairs within the
+    last row or the last column. The logged loss leaves it out. L-BFGS has no line search and uses only the
+    gradient.
     """
     pixels = 256.0 * image
     here, right, below = pixels[:-1, :-1], pixels[:-1, 1:], pixels[1:, :-1]
@@ -94,15 +95,18 @@ def neural_style(x, content, style, image):
 
 
 def neural_style_pt(x, content, style, image, scale=255.0):
-    """``scale``: 256 in its versions up to 2020. Its log counts the total variation in the total."""
+    """``scale`` is 256 in versions up to 2020. The logged total includes the total variation."""
     return (*johnson_losses(x, content, style), 1e-3 * absolute_variation(scale * image))
 
 
-# The authors' programs
+# Programs of the authors of the papers
 
 
 def gatys_losses(x, content, style, content_weight, style_weight):
-    """Means over all entries of (F - P)² at relu4_2 and of (G/M - A/M_s)²; ``style_weight`` depends on N."""
+    """Return the weighted means of (F - P)² at relu4_2, and of (G/M - A/M_s)² summed over the style layers.
+
+    ``style_weight`` is a function of N.
+    """
     content_loss = content_weight * mean_square(x["conv4_2"], content["conv4_2"])
     style_loss = 0.0
     for layer in STYLE_LAYERS:
@@ -117,13 +121,16 @@ def gatys_pytorch(x, content, style, image):
 
 
 def gatys_normalised(x, content, style, image):
-    """NeuralImageSynthesis, its parameters for the normalised network."""
+    """NeuralImageSynthesis with its parameters for the normalised network."""
     return (*gatys_losses(x, content, style, 1e6, lambda n: 1e9 / 5), 0.0)
 
 
 def spst(x, content, style, image):
-    """The authors' losses, and 1e3 (wmeanstd / 100) = 1e4 times the mean square differences of the
-    channels' means and of their standard deviations sqrt(G_ii/M - μ_i²); nothing is added below the root."""
+    """The losses of `gatys_pytorch`, plus mean square differences of means and standard deviations.
+
+    The weight of both is 1e3 (wmeanstd / 100) = 1e4. The standard deviation of a channel is
+    sqrt(G_ii/M - μ_i²), and no constant is added to the variance.
+    """
     content_loss, style_loss, _ = gatys_pytorch(x, content, style, image)
     for layer in STYLE_LAYERS:
         (mean, deviation), (style_mean, style_deviation) = map(moments, (x[layer], style[layer]))
@@ -141,7 +148,7 @@ def moments(features):
 
 
 def crowsonkb(x, content, style, image, root=None):
-    """``root``: a square root of matrices, `newton_schulz` where None; `exact_root` is its limit."""
+    """``root`` computes the root of a matrix, by default `newton_schulz`, whose limit is `exact_root`."""
     content_loss = 0.015 / 1 * mean_square(x["conv4_2"], content["conv4_2"])  # 0.015 over content layers
     weights = np.array([256.0, 64.0, 16.0, 4.0, 1.0])
     weights /= weights.sum()
@@ -152,10 +159,10 @@ def crowsonkb(x, content, style, image, root=None):
 
 
 def wasserstein(features, style, root, eps=1e-4):
-    """(1/N) (|μ - μ_s|² + tr(C + C_s - 2 (C_s^½ C C_s^½)^½)), C = E[f fᵀ] - μ μᵀ + eps I.
+    """Return (1/N) (|μ - μ_s|² + tr(C + C_s - 2 (C_s^½ C C_s^½)^½)) with C = E[f fᵀ] - μ μᵀ + eps I.
 
-    Both terms are means over the channels, not the sum and the trace. Several styles: μ_s and E[f fᵀ] are
-    averaged with the styles' weights first.
+    Both terms are means over the channels instead of the sum and the trace. For several styles the program
+    first averages μ_s and E[f fᵀ] with the weights of the styles.
     """
     (mean, covariance), (style_mean, style_covariance) = (gaussian(f, eps) for f in (features, style))
     half = root(style_covariance)
@@ -170,7 +177,7 @@ def gaussian(features, eps):
 
 
 def newton_schulz(a, steps=12):
-    """What the program takes for the root; the smallest eigenvalues have not converged after 12 steps."""
+    """The approximate root of the program; the smallest eigenvalues do not converge within 12 steps."""
     norm = np.sqrt((a**2).sum())
     y, z, identity = a / norm, np.eye(len(a)), np.eye(len(a))
     for _ in range(steps):
@@ -185,11 +192,11 @@ def exact_root(a):
 
 
 def nine_point_variation(image):
-    """2 (mean dx² / 3 + mean dy² / 3 + mean of each diagonal's d² / 12) of an image in 0..1.
+    """Return 2 (mean dx² / 3 + mean dy² / 3 + mean d² / 12 of each diagonal) of an image in 0..1.
 
-    The image is padded by one pixel on every side with its own border. dx and dy are of every pixel and the
-    next, H W of each, of which the last column's and the last row's are 0; the diagonals are of every block
-    of 2 x 2 of the padded image, (H + 1) (W + 1) of each.
+    The image is padded by replicating its border pixels once. There are H W differences dx and as many dy,
+    one for each pixel; in the last column or row they are 0. The diagonal differences are those of every
+    block of 2 x 2 pixels of the padded image, (H + 1) (W + 1) in each direction.
     """
     p = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="edge")
     height, width, channels = image.shape
@@ -210,9 +217,10 @@ def nine_point_variation(image):
 
 
 def neural_style_tf(x, content, style, image):
-    """cysmith: the content layer is conv4_2 *before* its ReLU, with the first of its three loss functions.
+    """The program of cysmith, whose content layer is conv4_2 before the ReLU, with its first content loss.
 
-    M of the style loss is the style's, which the program resizes to the content's size.
+    M of the style loss is the number of positions of the style image, which the program resizes to the size
+    of the content image.
     """
     f, p = x["conv4_2"], content["conv4_2"]
     n, m = f.shape[-1], positions(f)
@@ -222,12 +230,12 @@ def neural_style_tf(x, content, style, image):
         n, m = style[layer].shape[-1], positions(style[layer])
         g, a = raw_gram(x[layer]), raw_gram(style[layer])
         style_loss += 0.2 * ((g - a) ** 2).sum() / (4 * n**2 * m**2)
-    # Weights that add up to 1, and then their sum over the number of layers as well.
+    # The layer weights add up to 1, and the sum is divided by the number of layers as well.
     return content_loss, 1e4 * style_loss / len(STYLE_LAYERS), 1e-3 * absolute_variation(255.0 * image)
 
 
 def anishathalye(x, content, style, image):
-    """relu5_2 is a content layer too, of weight 0 by default."""
+    """The program also has the content layer relu5_2, whose weight is 0 by default."""
     content_loss = 5.0 * mean_square(x["conv4_2"], content["conv4_2"])
     style_loss = 0.0
     for layer in STYLE_LAYERS:
@@ -240,7 +248,7 @@ def anishathalye(x, content, style, image):
 
 
 def tensorflow_tutorial(x, content, style, image):
-    """Total variation of the image in 0..1; the tutorial's first run goes without."""
+    """The total variation is that of the image in 0..1. The first run of the tutorial does not use it."""
     content_loss = 1e4 / 1 * mean_square(x["conv5_2"], content["conv5_2"])
     style_loss = 0.0
     for layer in STYLE_LAYERS:

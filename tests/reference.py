@@ -1,4 +1,4 @@
-"""Slow definitions in NumPy, float64, written from the papers: what the package is compared with."""
+"""Slow definitions in NumPy and float64, written from the papers, with which the package is compared."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ PAD_MODE = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "cir
 
 
 def conv_relu(image, kernel, bias, padding):
-    """One 3 x 3 convolution and ReLU of ``[height, width, channels]``."""
+    """Return the 3 x 3 convolution of ``[height, width, channels]``, followed by a ReLU."""
     padded = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode=PAD_MODE[padding])
     height, width = image.shape[:2]
     out = np.zeros((height, width, kernel.shape[-1]))
@@ -19,7 +19,7 @@ def conv_relu(image, kernel, bias, padding):
 
 
 def pool(features, pooling):
-    """2 x 2 pooling with stride 2; an odd last row or column is dropped."""
+    """Return 2 x 2 pooling with stride 2, without an odd last row or column."""
     height, width, channels = features.shape
     out = np.zeros((height // 2, width // 2, channels))
     for y in range(height // 2):
@@ -30,7 +30,7 @@ def pool(features, pooling):
 
 
 def features(image, arrays, upto, pooling="avg", padding="zeros"):
-    """All layers up to ``upto`` convolutions of an RGB image in 0..1 -> list of features."""
+    """Return the features of the first ``upto`` convolutions for an RGB image in 0..1."""
     current = image.astype(np.float64)[..., ::-1] * 255 - MEAN_BGR
     out = []
     names = sorted({key.partition("/")[0] for key in arrays})[:upto]
@@ -43,7 +43,7 @@ def features(image, arrays, upto, pooling="avg", padding="zeros"):
 
 
 def gram(features):
-    """Mean over positions of products of channels, of ``[height, width, N]``."""
+    """Return the Gram matrix of ``[height, width, N]``: the means over positions of products of channels."""
     height, width, channels = features.shape
     out = np.zeros((channels, channels))
     for i in range(channels):
@@ -75,6 +75,6 @@ def total_variation(image):
 
 
 def relative_error(a, b):
-    """L2 norm of the difference over that of b."""
+    """Return the L2 norm of the difference, divided by the L2 norm of b."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     return np.linalg.norm(a - b) / np.linalg.norm(b)

@@ -1,4 +1,4 @@
-"""Gram matrices against NumPy loops, the paper's gradient, and their laws."""
+"""Gram matrices against NumPy loops and the gradient of the paper, and their laws."""
 
 import numpy as np
 import pytest
@@ -14,19 +14,19 @@ def features(request):
 
 
 def test_matches_numpy(features):
-    found = gram_matrix(features)
-    assert found.shape == (features.shape[0], features.shape[-1], features.shape[-1])
-    for one, image in zip(found, features, strict=True):
-        assert reference.relative_error(one, reference.gram(image)) < 1e-6
+    grams = gram_matrix(features)
+    assert grams.shape == (features.shape[0], features.shape[-1], features.shape[-1])
+    for gram, image_features in zip(grams, features, strict=True):
+        assert reference.relative_error(gram, reference.gram(image_features)) < 1e-6
 
 
 def test_is_symmetric_and_positive_semidefinite(features):
-    found = gram_matrix(features).numpy()
-    assert np.array_equal(found, found.swapaxes(1, 2))
-    assert np.linalg.eigvalsh(found).min() > -1e-5 * np.abs(found).max()
+    grams = gram_matrix(features).numpy()
+    assert np.array_equal(grams, grams.swapaxes(1, 2))
+    assert np.linalg.eigvalsh(grams).min() > -1e-5 * np.abs(grams).max()
 
 
-def test_is_blind_to_where_things_are(features):
+def test_does_not_depend_on_the_order_of_positions(features):
     batch, height, width, channels = features.shape
     shuffled = features.reshape(batch, -1, channels)[:, np.random.default_rng(1).permutation(height * width)]
     assert (
@@ -54,8 +54,8 @@ def test_gradient_is_the_product_rule(features):
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 def test_half_precision_features_are_summed_in_float32(dtype):
-    """Sums of a thousand squares of 300: float16 ends at 65504, bfloat16 would lose the small addends."""
+    """Sums of a thousand squares of 300: float16 would overflow, and bfloat16 would lose the small terms."""
     features = tf.cast(tf.fill([1, 32, 32, 2], 300.0), dtype)
-    found = gram_matrix(features)
-    assert found.dtype == tf.float32
-    assert found.numpy() == pytest.approx(300.0**2, rel=1e-6)
+    gram = gram_matrix(features)
+    assert gram.dtype == tf.float32
+    assert gram.numpy() == pytest.approx(300.0**2, rel=1e-6)

@@ -1,4 +1,4 @@
-"""The style losses against slow NumPy, their laws, and differences of their values."""
+"""The style losses against slow NumPy, their laws, and their gradients against finite differences."""
 
 import numpy as np
 import pytest
@@ -32,20 +32,20 @@ def loss(name):
 
 @pytest.fixture(params=[((5, 6, 4), (7, 3, 4)), ((9, 4, 7), (8, 8, 7))], ids=str)
 def pair(request):
-    """A picture's features and a style's, which differ in size, mean and scale."""
-    one, other = request.param
-    return make_features(1, one), make_features(2, other) * 1.5 + 0.3
+    """Features of an image and of a style image, which differ in size, mean and scale."""
+    shape, style_shape = request.param
+    return make_features(1, shape), make_features(2, style_shape) * 1.5 + 0.3
 
 
 def make_features(seed, shape):
-    """As behind a ReLU, with channels that go together."""
+    """Return features with correlated channels and without negative values, as a ReLU gives them."""
     generator = np.random.default_rng(seed)
     mixed = generator.normal(0.2, 1, shape) @ generator.normal(0, 1, (shape[-1], shape[-1]))
     return np.maximum(mixed, 0).astype(np.float32)[None]
 
 
 def make_weight(seed, features, zeros=0):
-    """Positive, but for some zeros, and of mean 1."""
+    """Return weights of mean 1: zeros for the first positions, positive numbers for the others."""
     weight = np.random.default_rng(seed).uniform(0.2, 2, (1, *features.shape[1:3], 1))
     weight.reshape(-1)[:zeros] = 0
     return (weight / weight.mean()).astype(np.float32)
@@ -65,7 +65,7 @@ def gradient(loss, features, style, weight=None):
     return tape.gradient(y, x).numpy()
 
 
-# The truths take positions [M, N] and weights [M], in float64.
+# The slow definitions take features [M, N] and weights [M] in float64.
 
 
 def slow_moments(f, w):
@@ -87,8 +87,8 @@ def slow_mean_deviation(f, wf, s, ws):
     (m, c), (n, d) = slow_moments(f, wf), slow_moments(s, ws)
     total = 0.0
     for i in range(len(m)):
-        one, other = (np.sqrt(second[i, i] - mean[i] ** 2 + 1e-6) for mean, second in ((m, c), (n, d)))
-        total += (m[i] - n[i]) ** 2 + (one - other) ** 2
+        sigma, tau = (np.sqrt(second[i, i] - mean[i] ** 2 + 1e-6) for mean, second in ((m, c), (n, d)))
+        total += (m[i] - n[i]) ** 2 + (sigma - tau) ** 2
     return total / len(m)
 
 
@@ -108,28 +108,28 @@ def slow_wasserstein(f, wf, s, ws):
 
 
 def slow_table(values, weights):
-    """The smallest value that has a share of (k + ½)/K of all weight at or below it."""
+    """For each k, return the smallest value up to which the weights sum to (k + ½)/K of the total."""
     order = np.argsort(values)
-    reached, at, table = weights[order[0]], 0, []
+    cumulative, index, table = weights[order[0]], 0, []
     for k in range(QUANTILE_COUNT):
-        while reached < (k + 0.5) / QUANTILE_COUNT * weights.sum() and at < len(order) - 1:
-            at += 1
-            reached += weights[order[at]]
-        table.append(values[order[at]])
+        while cumulative < (k + 0.5) / QUANTILE_COUNT * weights.sum() and index < len(order) - 1:
+            index += 1
+            cumulative += weights[order[index]]
+        table.append(values[order[index]])
     return np.array(table)
 
 
 def line_distance(x, wx, y, wy):
-    """∫ (X - Y)² dp of two quantile functions, piece by piece from step to step of either."""
+    """Return ∫ (X - Y)² dp of two quantile functions, summed over the pieces where both are constant."""
     x, wx = x[np.argsort(x)], wx[np.argsort(x)]
     y, wy = y[np.argsort(y)], wy[np.argsort(y)]
-    upto_x, upto_y = np.cumsum(wx) / wx.sum(), np.cumsum(wy) / wy.sum()
-    at, i, j, total = 0.0, 0, 0, 0.0
+    ends_x, ends_y = np.cumsum(wx) / wx.sum(), np.cumsum(wy) / wy.sum()
+    start, i, j, total = 0.0, 0, 0, 0.0
     while i < len(x) and j < len(y):
-        end = min(upto_x[i], upto_y[j])
-        total += max(end - at, 0) * (x[i] - y[j]) ** 2
-        at = end
-        i, j = i + (upto_x[i] <= end), j + (upto_y[j] <= end)
+        end = min(ends_x[i], ends_y[j])
+        total += max(end - start, 0) * (x[i] - y[j]) ** 2
+        start = end
+        i, j = i + (ends_x[i] <= end), j + (ends_y[j] <= end)
     return total
 
 
@@ -147,7 +147,7 @@ def slow_sliced(f, wf, s, ws):
 
 SLOW = {
     "gram": slow_gram,
-    "shifted": lambda *given: slow_gram(*given, shift=-1.0),
+    "shifted": lambda *arguments: slow_gram(*arguments, shift=-1.0),
     "mean_deviation": slow_mean_deviation,
     "wasserstein": slow_wasserstein,
     "histogram": slow_histogram,
@@ -159,27 +159,27 @@ SLOW = {
 def test_matches_numpy(name, loss, pair, guided):
     f, s = pair
     wf, ws = (make_weight(3, f, zeros=4), make_weight(4, s)) if guided else (None, None)
-    found = compare(loss, f, s, wf, ws)
-    assert found.shape == ()
-    assert found.dtype == tf.float32
+    value = compare(loss, f, s, wf, ws)
+    assert value.shape == ()
+    assert value.dtype == tf.float32
     flat = [x.astype(np.float64).reshape(-1, x.shape[-1]) for x in (f, s)]
     weights = [np.ones(len(x)) if w is None else w.reshape(-1).astype(np.float64)
                for x, w in zip(flat, (wf, ws), strict=True)]  # fmt: skip
     expected = SLOW[name](flat[0], weights[0], flat[1], weights[1])
-    assert float(found) == pytest.approx(expected, rel=1e-4)
+    assert float(value) == pytest.approx(expected, rel=1e-4)
 
 
-def test_is_zero_where_both_agree_and_positive_elsewhere(name, loss, pair):
+def test_is_zero_for_equal_features_and_positive_for_others(name, loss, pair):
     f, s = pair
-    apart = float(compare(loss, f, s))
-    assert apart > 0
-    # The step of a value may end within a level of a table.
-    assert 0 <= float(compare(loss, s, s)) < (1e-3 if name in SORTED else 1e-8) * apart
-    # At a minimum it pulls nowhere.
+    value = float(compare(loss, f, s))
+    assert value > 0
+    # The table of a sorted style is not exact.
+    assert 0 <= float(compare(loss, s, s)) < (1e-3 if name in SORTED else 1e-8) * value
+    # The gradient vanishes at the minimum.
     assert np.linalg.norm(gradient(loss, s, s)) < 1e-2 * np.linalg.norm(gradient(loss, f, s))
 
 
-def test_is_blind_to_where_things_are(loss, pair):
+def test_does_not_depend_on_the_order_of_positions(loss, pair):
     f, s = pair
     weight = make_weight(3, f)
     order = np.random.default_rng(5).permutation(f.shape[1] * f.shape[2])
@@ -190,14 +190,14 @@ def test_is_blind_to_where_things_are(loss, pair):
     )
 
 
-def test_a_weight_of_ones_is_none(loss, pair):
+def test_weights_of_ones_change_nothing(loss, pair):
     f, s = pair
     ones = [np.ones((1, *x.shape[1:3], 1), np.float32) for x in (f, s)]
     assert float(compare(loss, f, s, *ones)) == pytest.approx(float(compare(loss, f, s)), rel=1e-5)
     assert reference.relative_error(gradient(loss, f, s, ones[0]), gradient(loss, f, s)) < 1e-4
 
 
-def test_a_weight_of_zero_cuts_a_position_out(loss, pair):
+def test_positions_of_weight_zero_do_not_count(loss, pair):
     f, s = pair
     inside = [np.zeros((1, *x.shape[1:3], 1), np.float32) for x in (f, s)]
     for weight in inside:
@@ -210,26 +210,27 @@ def test_a_weight_of_zero_cuts_a_position_out(loss, pair):
     assert reference.relative_error(slopes[:, :3, 1:], gradient(loss, f[:, :3, 1:], s[:, :3, 1:])) < 1e-3
 
 
-def test_a_double_weight_is_a_position_repeated(loss):
+def test_a_double_weight_equals_a_repeated_position(loss):
     f, s = make_features(1, (20, 10, 4)), make_features(2, (20, 20, 4)) + 0.5
     repeated = np.concatenate([f, f[:, :8]], 1)
     weight = np.ones((1, 20, 10, 1), np.float32)
     weight[:, :8] = 2
     weight /= weight.mean()
-    for one, other in (([f, s, weight], [repeated, s]), ([s, f, None, weight], [s, repeated])):
-        assert float(compare(loss, *one)) == pytest.approx(float(compare(loss, *other)), rel=1e-4)
+    for weighted, plain in (([f, s, weight], [repeated, s]), ([s, f, None, weight], [s, repeated])):
+        assert float(compare(loss, *weighted)) == pytest.approx(float(compare(loss, *plain)), rel=1e-4)
 
 
 @pytest.mark.parametrize("guided", [False, True])
 def test_gradient_is_the_slope(loss, pair, guided):
     f, s = pair
-    f = f + np.random.default_rng(8).uniform(0, 0.3, f.shape).astype(np.float32)  # no ties to fall apart
+    # Noise breaks ties, at which the sorted losses have a kink.
+    f = f + np.random.default_rng(8).uniform(0, 0.3, f.shape).astype(np.float32)
     weight = make_weight(3, f) if guided else None
     slopes = gradient(loss, f, s, weight)
     generator, step = np.random.default_rng(6), 2e-3
     for _ in range(3):
         direction = generator.normal(size=f.shape)
-        # Half along the slope: a random direction alone may be level.
+        # The gradient is added, because the slope in a random direction alone may be too small to compare.
         direction = direction / np.linalg.norm(direction) + slopes / np.linalg.norm(slopes)
         ahead, behind = ((f + sign * step * direction).astype(np.float32) for sign in (1, -1))
         difference = float(compare(loss, ahead, s, weight)) - float(compare(loss, behind, s, weight))
@@ -241,9 +242,9 @@ def test_bfloat16_features_are_summed_in_float32(name, loss):
     single = [tf.cast(x, tf.float32).numpy() for x in half]
     weight = make_weight(3, single[0])
     for w in (None, weight):
-        found, expected = compare(loss, *half, w), float(compare(loss, *single, w))
-        assert found.dtype == tf.float32
-        assert float(found) == pytest.approx(expected, rel=1e-5)
+        value, expected = compare(loss, *half, w), float(compare(loss, *single, w))
+        assert value.dtype == tf.float32
+        assert float(value) == pytest.approx(expected, rel=1e-5)
         slopes = gradient(loss, *half, w)
         assert slopes.dtype == tf.bfloat16.as_numpy_dtype
         assert reference.relative_error(slopes.astype(np.float32), gradient(loss, *single, w)) < 2e-2
@@ -269,7 +270,7 @@ def test_compiles(loss, xla):
     assert reference.relative_error(slopes, gradient(loss, f, s, weight)) < 1e-3
 
 
-def test_targets_of_any_size_are_made_in_a_graph(loss, pair):
+def test_one_graph_computes_targets_of_any_size(loss, pair):
     f, s = pair
 
     @tf.function(input_signature=[tf.TensorSpec([1, None, None, f.shape[-1]])] * 2)
@@ -282,27 +283,30 @@ def test_targets_of_any_size_are_made_in_a_graph(loss, pair):
     assert float(run(f, s)) == pytest.approx(float(compare(loss, f, s)), rel=1e-4)
 
 
-def test_blend_weighs_the_styles_by_their_ratios(loss, pair):
+def test_a_blend_depends_on_the_ratios_of_its_weights(loss, pair):
     f, s = pair
-    one, other = (loss.summary(tf.constant(x), None) for x in (f, s))
-    found = [loss.distance(one, loss.blend([one, other], weights)) for weights in ([3, 1], [0.75, 0.25])]
-    assert float(found[0]) == pytest.approx(float(found[1]), rel=1e-5)
-    alone = loss.distance(one, loss.blend([other, one], [2, 0]))
-    assert float(alone) == pytest.approx(float(compare(loss, f, s)), rel=1e-5)
-    assert 0 < float(found[0]) < float(alone)
+    summary, other = (loss.summary(tf.constant(x), None) for x in (f, s))
+    blended = [
+        float(loss.distance(summary, loss.blend([summary, other], weights)))
+        for weights in ([3, 1], [0.75, 0.25])
+    ]
+    assert blended[0] == pytest.approx(blended[1], rel=1e-5)
+    alone = float(loss.distance(summary, loss.blend([other, summary], [2, 0])))
+    assert alone == pytest.approx(float(compare(loss, f, s)), rel=1e-5)
+    assert 0 < blended[0] < alone
 
 
 @pytest.mark.parametrize("name", ["gram", "shifted", "mean_deviation", "wasserstein"])
-def test_moments_of_parts_make_the_whole(name):
+def test_the_blend_of_parts_weighted_by_area_is_the_summary_of_the_whole(name):
     loss, whole = LOSSES[name], make_features(1, (9, 4, 5))
     parts = [loss.summary(tf.constant(x), None) for x in (whole[:, :3], whole[:, 3:])]
-    found, expected = loss.blend(parts, [3, 6]), loss.summary(tf.constant(whole), None)
-    for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True):
+    blended, expected = loss.blend(parts, [3, 6]), loss.summary(tf.constant(whole), None)
+    for a, b in zip(tf.nest.flatten(blended), tf.nest.flatten(expected), strict=True):
         assert reference.relative_error(a, b) < 1e-5
 
 
-def test_only_gram_matrices_are_products(name, loss, pair):
-    """Features three times as large: 9 times the distance, or 81 times."""
+def test_only_gram_matrices_are_second_order(name, loss, pair):
+    """With features three times as large, the distance is 81 times as large, or else 9 times."""
     f, s = pair
     if name == "shifted":
         loss = shifted_gram(0.0)
@@ -311,19 +315,19 @@ def test_only_gram_matrices_are_products(name, loss, pair):
     assert ratio == pytest.approx(81 if loss.second_order else 9, rel=1e-2)
 
 
-def test_a_shift_tells_silence_together_from_silence_of_one():
-    """F Fᵀ has 0 for channels that fire in turn, and for channels that never do; (F - 1)(F - 1)ᵀ differs."""
+def test_a_shift_counts_positions_where_both_channels_are_inactive():
+    """Two channels are active at one position each, so that both are inactive at half of the positions."""
     f = np.zeros((1, 2, 2, 2), np.float32)
     f[0, 0, 0, 0] = f[0, 1, 1, 1] = 1
-    gram, moved = (x.summary(tf.constant(f), None).numpy()[0, 0, 1] for x in (GRAM, shifted_gram()))
-    assert gram == 0
-    assert moved == pytest.approx(0.5)
+    plain, shifted = (x.summary(tf.constant(f), None).numpy()[0, 0, 1] for x in (GRAM, shifted_gram()))
+    assert plain == 0
+    assert shifted == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", SORTED)
 @pytest.mark.parametrize("positions", [(3, 7), (40, 50), (120, 100)])
 def test_tables_are_fine_enough(name, positions):
-    """Against the distance without a table, of fewer values than its levels and of more."""
+    """The exact distance needs no table. The style has fewer values than the table, or more."""
     f, s = make_features(1, (8, 9, 3)), make_features(2, (*positions, 3))
     if name == "histogram":
         columns = [x.reshape(-1, 3).T.astype(np.float64) for x in (f, s)]
@@ -334,15 +338,15 @@ def test_tables_are_fine_enough(name, positions):
     assert float(compare(LOSSES[name], s, s)) < 2e-4 * s.var()
 
 
-def test_histograms_of_as_many_values_are_compared_in_pairs():
+def test_histograms_of_equally_many_values_are_compared_in_sorted_pairs():
     f, s = make_features(1, (8, 16, 3)), make_features(2, (16, 8, 3))
     pairs = ((np.sort(f.reshape(-1, 3), 0) - np.sort(s.reshape(-1, 3), 0)) ** 2).mean()
     assert float(compare(HISTOGRAM, f, s)) == pytest.approx(pairs, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mean_deviation", "wasserstein", *SORTED])
-def test_one_empty_position_is_the_whole_energy_away(name):
-    """Where there is nothing, the distance is the mean square: what losses can be measured by."""
+def test_the_distance_from_zero_features_is_the_mean_square(name):
+    """This is the distance by which `balanced_normalization` divides."""
     s = make_features(2, (16, 16, 5)) * 10
     energy = (s**2).mean()
     if name == "sliced":
@@ -351,8 +355,8 @@ def test_one_empty_position_is_the_whole_energy_away(name):
     assert float(compare(LOSSES[name], np.zeros((1, 1, 1, 5), "f4"), s)) == pytest.approx(energy, rel=1e-2)
 
 
-def test_histograms_of_two_styles_meet_halfway():
-    """Between a distribution and the same moved by 2 lies the same moved by 1, not both at once."""
+def test_the_blend_of_histograms_is_their_barycentre():
+    """The blend of a distribution and the same shifted by 2 is the same shifted by 1, not a mixture."""
     f = make_features(1, (6, 7, 3))
     parts = [HISTOGRAM.summary(tf.constant(x), None) for x in (f, f + 2)]
     assert float(HISTOGRAM.distance(parts[0], HISTOGRAM.blend(parts, [1, 1]))) == pytest.approx(1, rel=2e-3)
@@ -360,12 +364,12 @@ def test_histograms_of_two_styles_meet_halfway():
 
 def test_sliced_directions_are_fixed_by_the_seed(pair):
     f, s = pair
-    found = [float(compare(sliced_wasserstein(seed), f, s)) for seed in (0, 0, 1)]
-    assert found[0] == found[1] != found[2]
+    values = [float(compare(sliced_wasserstein(seed), f, s)) for seed in (0, 0, 1)]
+    assert values[0] == values[1] != values[2]
 
 
-def test_sliced_sees_what_single_channels_do_not():
-    """Two channels that go together, and two of the same values that do not."""
+def test_sliced_depends_on_correlations_of_channels_and_histograms_do_not():
+    """The two features have channels with the same values, once equal and once in opposite order."""
     f = np.random.default_rng(0).normal(size=(1, 10, 10, 1)).astype(np.float32)
     together = np.concatenate([f, f], 3)
     apart = np.concatenate([f, f[:, ::-1]], 3)
@@ -374,7 +378,7 @@ def test_sliced_sees_what_single_channels_do_not():
 
 
 def ill_conditioned(seed, height, width, channels, spread=True):
-    """Variances of a million and of nothing, and all between; rank below the channels in small ones."""
+    """Return features with a singular covariance if positions are few, and variances from 0 to 1e6."""
     generator = np.random.default_rng(seed)
     decay = np.arange(1, channels + 1)[:, None] ** -1.0
     mixed = generator.normal(size=(height * width, channels)) @ (
@@ -389,8 +393,8 @@ ILL = {
     "low rank": lambda: (ill_conditioned(1, 4, 4, 96), ill_conditioned(2, 5, 5, 96)),
     "one position": lambda: (ill_conditioned(1, 1, 1, 96), ill_conditioned(2, 5, 5, 96)),
     "full rank": lambda: (ill_conditioned(1, 12, 12, 96), ill_conditioned(2, 12, 12, 96)),
-    "from nothing": lambda: (np.zeros((1, 4, 4, 96), "f4"), ill_conditioned(2, 12, 12, 96)),
-    "to nothing": lambda: (ill_conditioned(1, 12, 12, 96), np.zeros((1, 4, 4, 96), "f4")),
+    "from zeros": lambda: (np.zeros((1, 4, 4, 96), "f4"), ill_conditioned(2, 12, 12, 96)),
+    "to zeros": lambda: (ill_conditioned(1, 12, 12, 96), np.zeros((1, 4, 4, 96), "f4")),
     "one channel, repeated": lambda: (
         np.repeat(ill_conditioned(1, 9, 9, 96)[..., 1:2], 96, 3),
         np.repeat(ill_conditioned(2, 9, 9, 96)[..., 1:2], 96, 3),
@@ -403,8 +407,8 @@ ILL = {
 def test_wasserstein_of_ill_conditioned_covariances(case):
     f, s = ILL[case]()
     loss = LOSSES["wasserstein"]
-    one, other = (loss.summary(tf.constant(x), None) for x in (f, s))
-    exact = gaussian_distance(*(x.numpy()[0].astype(np.float64) for x in (*one, *other)))
+    moments, target = (loss.summary(tf.constant(x), None) for x in (f, s))
+    exact = gaussian_distance(*(x.numpy()[0].astype(np.float64) for x in (*moments, *target)))
     assert float(compare(loss, f, s)) == pytest.approx(exact, rel=1e-4)
     assert np.isfinite(gradient(loss, f, s)).all()
     for x in (f, s):
@@ -414,7 +418,7 @@ def test_wasserstein_of_ill_conditioned_covariances(case):
 
 
 def test_wasserstein_slope_with_low_rank():
-    """Central differences where the covariance has no inverse but for its ridge."""
+    """Central differences, for covariances that would be singular without the ridge."""
     loss = LOSSES["wasserstein"]
     f, s = ill_conditioned(1, 5, 5, 48, spread=False), ill_conditioned(2, 6, 6, 48, spread=False)
     slopes = gradient(loss, f, s)
@@ -423,20 +427,20 @@ def test_wasserstein_slope_with_low_rank():
     assert np.linalg.norm(slopes) == pytest.approx(difference / 10, rel=1e-3)
 
 
-def test_wasserstein_of_what_is_not_finite_is_not_finite():
-    """A run can take back a loss that is NaN; it could not go on from an error."""
+def test_wasserstein_of_features_that_are_not_finite_is_not_finite():
+    """A run can recover from a loss that is NaN, but not from an error."""
     f = np.full((1, 3, 3, 4), np.nan, np.float32)
     assert not np.isfinite(float(compare(LOSSES["wasserstein"], f, make_features(1, (3, 3, 4)))))
 
 
 @pytest.mark.parametrize("ridge", [0, 1e-5, -1, float("nan"), float("inf")])
 def test_wasserstein_needs_its_ridge(ridge):
-    with pytest.raises(ConfigError, match="ridge"):
+    with pytest.raises(ConfigError, match=rf"ridge.* {ridge};.*0\.0001"):
         wasserstein(ridge)
 
 
 def test_a_constant_channel_has_a_finite_slope(loss):
     f, s = np.full((1, 5, 5, 3), 700, np.float32), make_features(1, (5, 5, 3))
-    for one, other in ((f, s), (s, f), (f, f)):
-        assert np.isfinite(float(compare(loss, one, other)))
-        assert np.isfinite(gradient(loss, one, other)).all()
+    for features, style in ((f, s), (s, f), (f, f)):
+        assert np.isfinite(float(compare(loss, features, style)))
+        assert np.isfinite(gradient(loss, features, style)).all()

@@ -1,4 +1,4 @@
-"""Total variation in each of its forms, against loops over pixels."""
+"""Each form of total variation against loops over pixels, and their laws."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ FORMS = {
 }
 
 
-def by_loops(form, image):
+def slow_variation(form, image):
     height, width, _ = image.shape
     down = [[image[y + 1, x] - image[y, x] for x in range(width)] for y in range(height - 1)]
     right = [[image[y, x + 1] - image[y, x] for x in range(width - 1)] for y in range(height)]
@@ -25,20 +25,20 @@ def by_loops(form, image):
         return np.mean(np.square(down)) + np.mean(np.square(right))
     if form == "nine_point":
         return peers.nine_point_variation(image)
-    inside = [(y, x) for y in range(height - 1) for x in range(width - 1)]
-    return 0.5 * sum((down[y][x] ** 2 + right[y][x] ** 2).sum() for y, x in inside)
+    pixels = [(y, x) for y in range(height - 1) for x in range(width - 1)]
+    return 0.5 * sum((down[y][x] ** 2 + right[y][x] ** 2).sum() for y, x in pixels)
 
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("shape", [(5, 7), (8, 3)])
-def test_it_is_that_of_loops(form, shape):
+def test_matches_loops(form, shape):
     image = np.random.default_rng(1).random((*shape, 3))
-    found = FORMS[form](tf.constant(image[None], tf.float32))
-    assert float(found) == pytest.approx(by_loops(form, image), rel=1e-5)
+    value = FORMS[form](tf.constant(image[None], tf.float32))
+    assert float(value) == pytest.approx(slow_variation(form, image), rel=1e-5)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_flat_picture_has_none_and_its_gradient_is_finite(form):
+def test_a_constant_image_has_no_variation_and_no_gradient(form):
     image = tf.fill([1, 6, 5, 3], 0.3)
     with tf.GradientTape() as tape:
         tape.watch(image)
@@ -51,22 +51,24 @@ def test_a_flat_picture_has_none_and_its_gradient_is_finite(form):
 def test_gradients_are_slopes(form):
     generator = np.random.default_rng(2)
     image, direction = generator.random((2, 1, 6, 7, 3))
-    ahead, behind = (by_loops(form, (image + t * direction)[0]) for t in (1e-6, -1e-6))
+    ahead, behind = (slow_variation(form, (image + t * direction)[0]) for t in (1e-6, -1e-6))
     x = tf.constant(image, tf.float32)
     with tf.GradientTape() as tape:
         tape.watch(x)
         value = FORMS[form](x)
-    found = float(tf.reduce_sum(tape.gradient(value, x) * direction.astype(np.float32)))
-    assert found == pytest.approx((ahead - behind) / 2e-6, rel=1e-3)
+    slope = float(tf.reduce_sum(tape.gradient(value, x) * direction.astype(np.float32)))
+    assert slope == pytest.approx((ahead - behind) / 2e-6, rel=1e-3)
 
 
-def test_only_nine_points_see_a_checkerboards_diagonals():
-    """Turned by 45 degrees the same strokes cost the same only with the diagonals."""
+def test_only_the_nine_point_form_is_nearly_isotropic():
+    """Stripes turned by 45 degrees have the same nine-point variation, but more absolute differences."""
     y, x = np.mgrid[:32, :32]
     straight = np.repeat(np.sin(0.6 * x)[..., None], 3, -1)
     slanted = np.repeat(np.sin(0.6 * (x + y) / np.sqrt(2))[..., None], 3, -1)
     for form, tolerance in (("nine_point", 0.04), ("sum_absolute", None)):
-        values = [float(FORMS[form](tf.constant(p[None], tf.float32))) for p in (straight, slanted)]
+        values = [
+            float(FORMS[form](tf.constant(stripes[None], tf.float32))) for stripes in (straight, slanted)
+        ]
         if tolerance is None:
             assert values[1] > 1.2 * values[0]
         else:

@@ -1,4 +1,4 @@
-"""The content, style and total-variation losses, and the objective: their weighted sum and its targets."""
+"""The content, style and total variation losses, and the objective, which is their weighted sum."""
 
 from tfstyle.losses.cross_layer import cross_layer_gram
 from tfstyle.losses.gram import gram_matrix

@@ -1,4 +1,4 @@
-"""The objective: the weighted sum of content loss, style losses and total variation, and its targets."""
+"""The objective, a weighted sum of content loss, style losses and total variation, and its targets."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from tfstyle.losses.normalization import ContentExtent, LossNormalization, balan
 from tfstyle.losses.style import GRAM, StyleLoss, Summary
 from tfstyle.losses.variation import total_variation
 
-#: Layer -> tensor, or name of a loss -> scalar.
+#: Layer -> tensor, or name of a term of the loss -> scalar.
 Tensors = dict[str, tf.Tensor]
-#: Layer -> the summary that each style loss takes of it, in the order of the losses.
+#: Layer -> summaries of its features, one for each style loss, in the order of the style losses.
 Summaries = dict[str, tuple[Summary, ...]]
 
 
 class Region(NamedTuple):
-    """A region of the image that takes one style.
+    """A region of the image to which a style, or the blend of all styles, is applied.
 
     Attributes:
-        share: of the style loss that is this region's; all shares add up to 1.
-        weights: layer -> weight of each position, float32 ``[1, h, w, 1]`` of mean 1.
+        share: weight of the style loss of this region, in 0..1. The shares of all regions add up to 1.
+        weights: layer -> weights of its positions, float32 ``[1, h, w, 1]`` of mean 1, as `position_weights`
+            returns them.
     """
 
     share: float
@@ -32,15 +33,18 @@ class Region(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Targets of the objective for one scale; a structure of tensors.
+    """Targets of the objective for one scale, a structure of tensors.
 
     Attributes:
-        content: layer -> features ``[1, h, w, N]``.
-        styles: for each region, layer -> the target of each style loss.
-        content_scale: layer -> factor of the layer's content loss.
-        style_scales: for each region, layer -> factor of each style loss.
-        weights: for each region, layer -> the weights of its positions; empty where all weigh the same.
-        kept_region: ``()``, or a mask ``[1, height, width, 1]`` and the image that is not changed there.
+        content: content layer -> features of the content image, ``[1, h, w, N]``.
+        styles: for each region, style layer -> the targets of the style losses. Without regions it has one
+            entry, for the whole image.
+        content_scale: content layer -> normalisation factor of its content loss.
+        style_scales: for each region, style layer -> normalisation factors of the style losses, multiplied by
+            the share of the region.
+        weights: for each region, style layer -> weights of its positions; empty without regions.
+        kept_region: mask ``[1, height, width, 1]`` of the region that is not changed, and the content image;
+            empty if there is no such region.
     """
 
     content: Tensors
@@ -52,37 +56,65 @@ class Targets(NamedTuple):
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """``½ Σ (F - P)²`` over positions and channels.
+    """Return the content loss ``½ Σ (F - P)²``, summed over all positions and channels.
 
     Args:
-        features: ``[batch, height, width, N]``, any float type; the sum is taken in float32.
-        target: the content image's features, same shape.
+        features: features F of the generated image, ``[batch, height, width, N]`` of any float type. The sum
+            is computed in float32.
+        target: features P of the content image, of the same shape.
 
     Returns:
         float32 scalar.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 1.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfstyle import content_loss
+        >>> float(content_loss(tf.ones([1, 4, 4, 8]), tf.zeros([1, 4, 4, 8])))  # half of 4 * 4 * 8
+        64.0
     """
     return tf.nn.l2_loss(tf.cast(features, tf.float32) - tf.cast(target, tf.float32))
 
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV`` as a function of an image and targets.
+    """The total loss ``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV`` as a function of an image and its targets.
+
+    C_l is the content loss of layer l, E_l is its style loss, and TV is the total variation of the image.
 
     Args:
-        encoder: a function from images to features by layer, such as `Encoder.features`.
-        content_layers: layer -> its weight v_l.
-        style_layers: layer -> its weight w_l.
-        content_weight, style_weight, tv_weight: α, β, γ.
-        normalization: factors of the layers' losses, such as `balanced_normalization`.
-        style_losses: pairs of a `StyleLoss` and its weight; E_l is their weighted sum.
-        variation: TV, a function of an image; for tiles a `tfstyle.losses.Variation`.
-        unit_gradients: divide the gradient of each layer's loss with respect to its features by the sum
-            of its absolute values, so that every layer has the same influence.
+        encoder: function of images ``[batch, height, width, 3]`` in 0..1 that returns layer -> features, such
+            as `Encoder.features`.
+        content_layers: content layer -> its weight v_l.
+        style_layers: style layer -> its weight w_l.
+        content_weight: the weight α of the content loss.
+        style_weight: the weight β of the style loss.
+        tv_weight: the weight γ of the total variation.
+        normalization: the factors that multiply C_l and E_l, such as `balanced_normalization`.
+        style_losses: pairs of a `StyleLoss` and its weight. E_l is their weighted sum.
+        variation: function of an image that returns TV. For evaluation in tiles it must be a
+            `tfstyle.losses.Variation`.
+        unit_gradients: whether to divide the gradient of the loss of each layer with respect to the features
+            of the layer by the sum of its absolute values, so that every layer has the same influence.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7; unit gradients as in jcjohnson/neural-style.
-    Differs from Gatys: the total-variation term, and the factors of a balanced normalization.
+    Differs from Gatys: the total variation term, and the factors of a balanced normalisation.
+
+    Example:
+        >>> import numpy as np
+        >>> import tensorflow as tf
+        >>> from tfstyle import Encoder, Objective
+        >>> encoder = Encoder(["conv1_1", "conv2_1"], "embedded")
+        >>> objective = Objective(
+        ...     encoder.features, {"conv2_1": 1.0}, style_layers={"conv1_1": 0.5, "conv2_1": 0.5},
+        ...     content_weight=1.0, style_weight=100.0,
+        ... )
+        >>> content, style, image = np.random.default_rng(0).random((3, 1, 32, 48, 3), np.float32)
+        >>> targets = objective.targets(tf.constant(content), [objective.style_summary(tf.constant(style))])
+        >>> terms = objective(tf.constant(image), targets)
+        >>> sorted(terms)
+        ['content', 'style', 'style/conv1_1', 'style/conv2_1', 'total', 'tv']
     """
 
     encoder: Callable[[tf.Tensor], Mapping[str, tf.Tensor]]
@@ -106,17 +138,24 @@ class Objective:
         regions: Sequence[Region] = (),
         keep: tf.Tensor | None = None,
     ) -> Targets:
-        """Compute the targets of a content image and of one or more styles.
+        """Compute the targets from a content image and one or more styles.
 
         Args:
-            content: ``[1, height, width, 3]`` in 0..1, of the size of the image to be made.
+            content: the content image, float32 ``[1, height, width, 3]`` in 0..1, of the size of the
+                generated image.
             styles: the result of `style_summary` for each style image.
-            blend_weights: one number per style, the weight of its summaries in the blend; all 1 by default.
-            regions: none: the blend of all styles everywhere; one: the blend inside it; else one per style.
-            keep: mask ``[1, height, width, 1]``, 1 where the content image is not changed.
+            blend_weights: for each style its non-negative weight in the blend; by default 1.
+            regions: the regions of the styles. Without regions the blend of all styles applies to the whole
+                image, and with one region it applies to the region. Several regions are those of the styles,
+                in the same order.
+            keep: mask of the pixels that are not changed, float32 ``[1, height, width, 1]`` in 0..1, or None.
+
+        Returns:
+            The targets.
 
         Raises:
-            ConfigError: no style, not one weight per style, or not one region per style.
+            ConfigError: there is no style, or the number of blend weights or of regions does not match the
+                number of styles.
         """
         features = self.encoder(content)
         content_features = {layer: features[layer] for layer in self.content_layers}
@@ -150,17 +189,26 @@ class Objective:
         Args:
             styles, blend_weights: as for `targets`.
             region_count: number of regions; 0 for the whole image.
-            content: the content image's summaries, for a `StyleLoss.assign`.
-            deepest: the layer whose summaries it compares.
+            content: summaries of the content image, which `StyleLoss.assign` needs.
+            deepest: the deepest style layer, whose summaries `StyleLoss.assign` compares.
+
+        Returns:
+            For each region, or for the whole image, style layer -> targets of the style losses.
 
         Raises:
             ConfigError: as for `targets`.
         """
         weights = [1.0] * len(styles) if blend_weights is None else list(blend_weights)
         if not styles or len(weights) != len(styles):
-            raise ConfigError(f"{len(styles)} styles with {len(weights)} blend weights")
+            raise ConfigError(
+                f"{len(weights)} blend weights for {len(styles)} styles; give at least one style, and as "
+                "many blend weights as styles"
+            )
         if region_count > 1 and region_count != len(styles):
-            raise ConfigError(f"{len(styles)} styles with {region_count} regions")
+            raise ConfigError(
+                f"{region_count} regions for {len(styles)} styles; give at most one region, or one for "
+                "each style"
+            )
         groups = [[i] for i in range(len(styles))] if region_count > 1 else [range(len(styles))]
         return tuple(
             self._blend([styles[i] for i in group], [weights[i] for i in group], content or {}, deepest)
@@ -168,11 +216,15 @@ class Objective:
         )
 
     def style_summary(self, image: tf.Tensor, weights: Mapping[str, tf.Tensor] | None = None) -> Summaries:
-        """Layer -> the summary that each style loss takes of one image ``[1, height, width, 3]``.
+        """Return the summaries of an image for the style losses.
 
         Args:
-            image: float32 in 0..1.
-            weights: layer -> the weights of its positions, as in `Region`.
+            image: float32 ``[1, height, width, 3]`` in 0..1.
+            weights: style layer -> weights of its positions, as in `Region`. Layers without weights, or all
+                layers if it is None, have equal weights.
+
+        Returns:
+            Style layer -> one summary for each style loss.
         """
         return self._summaries(self.encoder(image), weights or {})
 
@@ -186,7 +238,15 @@ class Objective:
         }
 
     def layer_features(self, features: Mapping[str, tf.Tensor], layer: str) -> list[tf.Tensor]:
-        """The layer's features, and those of the deeper style layers that any of the style losses needs."""
+        """Return the features of a layer and of the deeper style layers that the style losses need.
+
+        Args:
+            features: layer -> features of an image, ``[1, h, w, N]``.
+            layer: a style layer.
+
+        Returns:
+            The features of the layer, followed by those of the deeper style layers from shallow to deep.
+        """
         deeper_layers = max((loss.deeper_layers for loss, _ in self.style_losses), default=0)
         if deeper_layers == 0:
             return [features[layer]]
@@ -195,7 +255,7 @@ class Objective:
         return [features[name] for name in layers[index : index + deeper_layers + 1]]
 
     def _style_layers_by_size(self, features: Mapping[str, tf.Tensor]) -> list[str]:
-        """The style layers, those with larger maps first."""
+        """Return the style layers in descending order of the height of their feature maps."""
         return sorted(self.style_layers, key=lambda name: -(features[name].shape[1] or 0))
 
     def _blend(
@@ -216,12 +276,17 @@ class Objective:
     def style_scales(
         self, styles: Sequence[Summaries], regions: Sequence[Region], *, features: Mapping[str, tf.Tensor]
     ) -> tuple[dict[str, tuple[tf.Tensor, ...]], ...]:
-        """For each region, layer -> the factor of each style loss.
+        """Compute the normalisation factors of the style losses.
 
         Args:
-            styles: for each region, the targets of the style losses.
+            styles: for each region, or for the whole image, the targets of the style losses.
             regions: as for `targets`.
-            features: of any image; only their numbers of channels and the order of their sizes count.
+            features: layer -> features of any image. Only the numbers of channels and the order of the
+                heights matter.
+
+        Returns:
+            For each region, or for the whole image, style layer -> scalar factors of the style losses,
+            multiplied by the share of the region.
         """
         region_shares = [region.share for region in regions] or [1.0]
         return tuple(
@@ -244,15 +309,15 @@ class Objective:
         return scales
 
     def __call__(self, image: tf.Tensor, targets: Targets) -> Tensors:
-        """Evaluate the loss.
+        """Evaluate the loss of an image.
 
         Args:
-            image: float32 ``[1, height, width, 3]`` in 0..1.
-            targets: of `targets`, at the same size.
+            image: the generated image, float32 ``[1, height, width, 3]`` in 0..1.
+            targets: the result of `targets` for a content image of the same size.
 
         Returns:
-            float32 scalars: ``total``, and its weighted terms ``content``, ``style`` and ``tv``, and
-            ``style/<layer>`` for each style layer; the terms add up to the total.
+            float32 scalars by name: ``total``; its weighted terms ``content``, ``style`` and ``tv``, which
+            add up to it; and ``style/<layer>`` for each style layer, which add up to ``style``.
         """
         image = restore_kept(image, targets)
         features = self.encoder(image)
@@ -272,12 +337,12 @@ class Objective:
         return {"total": content + style + tv, "content": content, "style": style, "tv": tv, **style_terms}
 
     def _content_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
-        """C_l, scaled, as a function of the layer's features."""
+        """Return the normalised content loss C_l as a function of the features of the layer."""
         scale, target = targets.content_scale[layer], targets.content[layer]
         return lambda features: scale * content_loss(features, target)
 
     def _layer_style_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
-        """E_l, scaled, as a function of `layer_features`."""
+        """Return the normalised style loss E_l as a function of the result of `layer_features`."""
         region_weights = [weights[layer] for weights in targets.weights] or [None]
 
         def term(*features: tf.Tensor) -> tf.Tensor:
@@ -292,7 +357,17 @@ class Objective:
     def style_term(
         self, layer: str, summaries: Sequence[tuple[Summary, ...]], *, targets: Targets
     ) -> tf.Tensor:
-        """E_l, scaled, of the summaries that the style losses take of the image in each region."""
+        """Return the normalised style loss E_l of a layer, summed over the regions.
+
+        Args:
+            layer: a style layer.
+            summaries: for each region, or for the whole image, one summary of the generated image for each
+                style loss.
+            targets: the targets.
+
+        Returns:
+            float32 scalar.
+        """
         terms = []
         for region_summaries, style, scales in zip(
             summaries, targets.styles, targets.style_scales, strict=True
@@ -309,7 +384,15 @@ class Objective:
 
 
 def restore_kept(image: tf.Tensor, targets: Targets) -> tf.Tensor:
-    """The image with the content image put back in the kept region."""
+    """Return the image with the content image in the region that is not changed.
+
+    Args:
+        image: float32 ``[1, height, width, 3]``.
+        targets: targets of the same size.
+
+    Returns:
+        ``image + mask (content - image)``; the image itself if `Targets.kept_region` is empty.
+    """
     if not targets.kept_region:
         return image
     mask, content = targets.kept_region
@@ -317,11 +400,19 @@ def restore_kept(image: tf.Tensor, targets: Targets) -> tf.Tensor:
 
 
 def shares(layers: Sequence[str], given: Sequence[float] | None) -> dict[str, float]:
-    """Layer -> its share of the loss; the shares add up to 1, as Gatys et al. have them.
+    """Return the weights of layers divided by their sum, so that they add up to 1 as in Gatys et al.
 
     Args:
-        layers: their names.
-        given: a weight for each layer; None for equal shares.
+        layers: names of the layers.
+        given: a weight for each layer; None for equal weights.
+
+    Returns:
+        Layer -> its share of the loss.
+
+    Example:
+        >>> from tfstyle.losses import shares
+        >>> shares(["conv1_1", "conv2_1"], [1.0, 3.0])
+        {'conv1_1': 0.25, 'conv2_1': 0.75}
     """
     weights = given or [1.0] * len(layers)
     return {layer: weight / sum(weights) for layer, weight in zip(layers, weights, strict=True)}
@@ -339,12 +430,12 @@ def _summary(loss: StyleLoss, features: Sequence[tf.Tensor], weight: tf.Tensor |
 
 
 def _rearranged(summary: Summary, indices: tf.Tensor) -> Summary:
-    """The parts of a style's summary in the order of the content's parts that they are the targets of."""
+    """Return a summary with its parts, along the first axis of its tensors, rearranged by indices."""
     return tf.nest.map_structure(lambda parts: tf.gather(parts, indices), summary)
 
 
 def _with_unit_gradient(loss: Callable[..., tf.Tensor], features: Sequence[tf.Tensor]) -> tf.Tensor:
-    """``loss(*features)``, with its gradient divided by the sum of that gradient's absolute values."""
+    """Return ``loss(*features)`` with its gradient divided by the sum of the gradient's absolute values."""
     constants = [tf.stop_gradient(x) for x in features]
     with tf.GradientTape() as tape:
         tape.watch(constants)
@@ -355,7 +446,7 @@ def _with_unit_gradient(loss: Callable[..., tf.Tensor], features: Sequence[tf.Te
     ]
     total = tf.add_n([tf.reduce_sum(tf.abs(gradient)) for gradient in gradients])
     scale = 1.0 / (total + 1e-8)  # the constant of jcjohnson/neural-style
-    # Sums of zeros, whose gradients are the scaled ones.
+    # The added sums are zero, and their gradients are the scaled gradients.
     return tf.stop_gradient(value) + tf.add_n(
         [
             tf.reduce_sum(tf.stop_gradient(scale * gradient) * tf.cast(x - constant, tf.float32))

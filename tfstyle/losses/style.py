@@ -1,6 +1,7 @@
-"""Style losses as pairs of a summary of one layer's features and a distance between two summaries.
+"""Style losses, each defined by a summary of the features of a layer and a distance between two summaries.
 
-The Gram matrix of Gatys et al., means and standard deviations, and the Wasserstein distance of Gaussians.
+This module has the Gram loss of Gatys et al., the loss of means and standard deviations, and the Wasserstein
+distance of normal distributions.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import tensorflow as tf
 from tfstyle.errors import ConfigError
 from tfstyle.losses.gram import gram_matrix
 
-#: Statistics of an image's features in one layer: a structure of tensors.
+#: Statistics of the features of an image in one layer, as a structure of tensors.
 Summary = Any
 
 
 def weighted_mean(summaries: Sequence[Summary], weights: Sequence[float]) -> Summary:
-    """The weighted mean of every tensor; only the weights' ratios count."""
+    """Return the weighted mean of each tensor of the summaries. The weights are divided by their sum."""
     total = float(sum(weights))
     shares = [weight / total for weight in weights]
     return tf.nest.map_structure(
@@ -28,25 +29,36 @@ def weighted_mean(summaries: Sequence[Summary], weights: Sequence[float]) -> Sum
 
 
 class StyleLoss(NamedTuple):
-    """One layer's style loss: a summary of features, and the distance between two summaries.
+    """A style loss of one layer: a summary of features, and a distance between two summaries.
 
     Attributes:
-        summary: (features ``[1, h, w, N]`` of any float type, weight) -> their statistics. The weight
-            is float32 ``[1, h, w, 1]`` of mean 1, or None for all ones; every mean over positions is then
-            that of ``w (...)``, as in the guided Gram matrices of Gatys et al. 2017.
-        distance: (generated image's summary, target) -> float32 scalar, differentiable in the first.
-        blend: (summaries of one or more styles, non-negative weights) -> the target; called for a single
-            style too.
-        second_order: whether the summary holds products of two features, so that the distance grows
-            with the fourth power of the features, not with their square.
-        deeper_layers: how many deeper style layers the summary needs as well; it then takes a list of
-            features, the layer's first.
-        assign: (a style's summary, the content's), of the deepest layer -> int ``[parts]``: which part of
-            the style, along the first axis of its tensors, is the target of each part of the content. None
-            where summaries have no parts.
-        contribution: (summary of a tile, summary of the whole image) -> what the tile adds to the latter,
-            which is the mean of the contributions, weighted by the tiles' areas; `blend` computes it. None
-            where the summary needs all positions at once.
+        summary: (features ``[1, h, w, N]`` of any float type, weight w) -> statistics of the features. The
+            weight is float32 ``[1, h, w, 1]`` of mean 1, or None for ones. It multiplies the terms of every
+            mean over positions, as in the guided Gram matrices of Gatys et al. 2017.
+        distance: (summary of the generated image, target) -> float32 scalar, differentiable with respect to
+            the summary.
+        blend: (summaries of one or more styles, non-negative weights) -> target. It is also called for a
+            single style.
+        second_order: whether the summary consists of products of two features, so that the distance grows
+            with the fourth power of the features instead of their square.
+        deeper_layers: number of deeper style layers whose features the summary needs. If it is not 0, the
+            summary takes a list of features, those of the layer itself first.
+        assign: (summary of a style, summary of the content image), both of the deepest style layer -> int
+            ``[parts]``. It gives, for each part of the content image, the index of the part of the style that
+            is its target, along the first axis of the tensors of a summary. None if each part of the style is
+            the target of the part with the same index.
+        contribution: (summary of a tile, summary of the whole image) -> contribution of the tile. The mean of
+            the contributions, weighted by the areas of the tiles, is the summary of the whole image, which
+            `blend` computes from the summaries of the tiles. None if the summary needs all positions at once.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.losses import wasserstein
+        >>> loss = wasserstein()
+        >>> image, style = np.random.default_rng(0).random((2, 1, 16, 24, 8), np.float32)  # features
+        >>> target = loss.blend([loss.summary(style, None)], [1.0])
+        >>> float(loss.distance(loss.summary(image, None), target)) > 0
+        True
     """
 
     summary: Callable[[Any, tf.Tensor | None], Summary]
@@ -59,32 +71,53 @@ class StyleLoss(NamedTuple):
 
 
 def mean_contribution(tile: Summary, whole: Summary) -> Summary:
-    """The `StyleLoss.contribution` of summaries that are means over positions: the tile's summary itself."""
+    """Return the summary of a tile, which is its `StyleLoss.contribution` if summaries are means."""
     return tile
 
 
 def style_loss(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """``E = 1/(4 N²) Σ (G - A)²`` of Gram matrices, float32 ``[batch, N, N]``.
+    """Return the style loss ``E = 1/(4 N²) Σ (G - A)²`` of two Gram matrices, summed over the batch.
 
-    Reference: Gatys, Ecker, Bethge 2016, eq. 4; equal to it where both images are of one size.
+    Args:
+        gram: Gram matrices G of the generated image, float32 ``[batch, N, N]``.
+        target: Gram matrices A of the style image, of the same shape.
+
+    Returns:
+        float32 scalar.
+
+    Reference: Gatys, Ecker, Bethge 2016, eq. 4.
+    Differs from Gatys: the Gram matrices are divided by the numbers of positions. The value is the same if
+    both images have the same size.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfstyle import style_loss
+        >>> float(style_loss(tf.ones([1, 2, 2]), tf.zeros([1, 2, 2])))  # 4 / (4 * 2²)
+        0.25
     """
     channels = tf.cast(tf.shape(gram)[-1], tf.float32)
     return tf.nn.l2_loss(gram - target) / (2.0 * channels**2)
 
 
 def _guided_gram(features: tf.Tensor, weight: tf.Tensor | None) -> tf.Tensor:
-    """The Gram matrix of ``√w F``; in float32, since what rounding does to a weight would not average out."""
+    """Return the Gram matrix of ``√w F``, in float32 because rounding errors of w would not average out."""
     return gram_matrix(features if weight is None else tf.cast(features, tf.float32) * tf.sqrt(weight))
 
 
-#: Gram matrices compared by `style_loss`: the style loss of Gatys, Ecker, Bethge 2016.
+#: The style loss of Gatys, Ecker, Bethge 2016: Gram matrices, compared by `style_loss`.
 GRAM = StyleLoss(_guided_gram, style_loss, second_order=True, contribution=mean_contribution)
 
 
 def shifted_gram(shift: float = -1.0) -> StyleLoss:
-    """The Gram matrix of ``F + s``, compared by `style_loss`: channels silent together count as alike.
+    """Return the style loss that compares Gram matrices of shifted features ``F + s`` by `style_loss`.
 
-    The shift of -1 is for encoders whose filters fire at 1 on average.
+    With a shift, two channels that are inactive at the same positions count as correlated.
+
+    Args:
+        shift: the shift s. The default of -1 is meant for encoders whose mean activation is 1.
+
+    Returns:
+        A `StyleLoss` whose summary is float32 ``[1, N, N]``.
 
     Reference: Novak, Nikulin 2016, arXiv 1605.04603, "activation shift".
     """
@@ -96,7 +129,7 @@ def shifted_gram(shift: float = -1.0) -> StyleLoss:
 
 
 def _mean_and_square(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-    """The channels' means and mean squares, float32 ``[1, N]``: sums over positions, so additive."""
+    """Return the means and the mean squares of the channels, float32 ``[1, N]``."""
     single = tf.cast(features, tf.float32)
     squares = tf.square(single)
     if weight is not None:
@@ -105,13 +138,20 @@ def _mean_and_square(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.
 
 
 def mean_deviation_distance(moments: Sequence[tf.Tensor], target: Sequence[tf.Tensor]) -> tf.Tensor:
-    """``1/N Σ_i (μ_i - μ'_i)² + (σ_i - σ'_i)²``, of the channels' means and standard deviations.
+    """Return ``1/N Σ_i ((μ_i - μ'_i)² + (σ_i - σ'_i)²)`` of the channels' means and standard deviations.
 
-    The squared Wasserstein-2 distance of normal distributions with these moments, were the channels
-    independent. σ² is the variance + 1e-6, so that the derivative of σ is finite.
+    This is the squared Wasserstein-2 distance, per channel, of normal distributions with these moments and
+    independent channels. σ² is the variance plus 1e-6, so that the derivative of σ is finite.
+
+    Args:
+        moments: means and mean squares of the channels of the generated image, each float32 ``[1, N]``.
+        target: the same for the style image.
+
+    Returns:
+        float32 scalar.
 
     Reference: Li et al. 2017, Demystifying Neural Style Transfer; Galerne et al. 2024, Scaling Painting
-    Style Transfer, who add it to the Gram loss.
+    Style Transfer, who add this loss to the Gram loss.
     """
     deviation, target_deviation = (
         tf.sqrt(tf.nn.relu(square - mean**2) + 1e-6) for mean, square in (moments, target)
@@ -119,22 +159,26 @@ def mean_deviation_distance(moments: Sequence[tf.Tensor], target: Sequence[tf.Te
     return tf.reduce_mean((moments[0] - target[0]) ** 2 + (deviation - target_deviation) ** 2)
 
 
-#: Means and standard deviations of the channels, compared by `mean_deviation_distance`.
+#: The means and standard deviations of the channels, compared by `mean_deviation_distance`.
 MEAN_DEVIATION = StyleLoss(_mean_and_square, mean_deviation_distance, contribution=mean_contribution)
 
 
 def _mean_and_covariance(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
-    """The channels' mean ``[1, N]`` and covariance ``[1, N, N]``, float32."""
+    """Return the mean ``[1, N]`` and the covariance ``[1, N, N]`` of the channels, float32."""
     single = tf.cast(features, tf.float32)
     mean = tf.reduce_mean(single if weight is None else single * weight, [1, 2])
-    # Centred first: second moments less μμᵀ would lose small variances, and not be positive semi-definite.
-    # The covariance does not depend on μ to first order, so that μ needs no gradient here.
+    # The features are centred first. Second moments minus μμᵀ would lose small variances by rounding, and the
+    # result would not be positive semi-definite. At the mean, the derivative of the covariance with respect
+    # to μ is zero, so that μ needs no gradient here.
     centred = single - tf.stop_gradient(mean)[:, tf.newaxis, tf.newaxis]
     return mean, _guided_gram(centred, weight)
 
 
 def _mixture_moments(summaries: Sequence[Summary], weights: Sequence[float]) -> tuple[tf.Tensor, tf.Tensor]:
-    """The moments of all positions together: of tiles of one image, weighted by area, the whole image's."""
+    """Return the mean and covariance of the mixture of several distributions with weights.
+
+    For the tiles of an image, weighted by their areas, these are the moments of the whole image.
+    """
     mean, within = weighted_mean(summaries, weights)
     offsets = [m - mean for m, _ in summaries]
     between = [offset[:, :, tf.newaxis] * offset[:, tf.newaxis] for offset in offsets]
@@ -144,33 +188,39 @@ def _mixture_moments(summaries: Sequence[Summary], weights: Sequence[float]) -> 
 def _moments_contribution(
     tile: Sequence[tf.Tensor], whole: Sequence[tf.Tensor]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """A tile's moments, the second about the mean of the whole image."""
+    """Return the mean of a tile, and its second central moment about the mean of the whole image."""
     mean, covariance = tile
     offset = mean - whole[0]
     return mean, covariance + offset[:, :, tf.newaxis] * offset[:, tf.newaxis]
 
 
 def wasserstein(ridge: float = 1e-4) -> StyleLoss:
-    """The Wasserstein-2 distance, squared and by channel, of normal distributions with the same moments.
+    """Return the style loss that is the squared Wasserstein-2 distance of normal distributions, per channel.
 
-    ``1/N (|μ - μ'|² + tr(C + C' - 2 (C'^½ C C'^½)^½))``, each covariance with ``ridge (I + diag C)`` added.
+    ``1/N (|μ - μ'|² + tr(C + C' - 2 (C'^½ C C'^½)^½))`` of the means μ and the covariances C of the channels,
+    where ``ridge (I + diag C)`` is added to each covariance.
 
-    Computed as ``|L - R Uᵀ|²`` of Cholesky factors ``L Lᵀ = C``, ``R Rᵀ = C'`` and the polar factor U of
-    ``LᵀR``: never negative, and where both agree at most 1e-6 of the mean variance. Several styles are
-    blended as the mixture of their positions.
+    The trace is computed as ``|L - R Uᵀ|²`` from the Cholesky factors ``L Lᵀ = C`` and ``R Rᵀ = C'`` and the
+    polar factor U of ``LᵀR``. It is never negative, and for two equal summaries it is at most 1e-6 times the
+    mean variance. The blend of several styles is the mixture of their distributions.
 
     Args:
-        ridge: at least 1e-4: with less, rounding may leave a covariance without a Cholesky factor.
+        ridge: the regularisation, at least 1e-4. With a smaller ridge, rounding errors can leave a covariance
+            without a Cholesky factor.
+
+    Returns:
+        A `StyleLoss` whose summary is the mean, float32 ``[1, N]``, and the covariance, float32
+        ``[1, N, N]``.
 
     Raises:
-        ConfigError: the ridge is smaller, or not a number.
+        ConfigError: the ridge is less than 1e-4 or not finite.
 
     Reference: Dowson, Landau 1982, The Fréchet Distance between Multivariate Normal Distributions;
-    crowsonkb's style-transfer-pytorch.
-    Differs from crowsonkb: the ridge grows with a channel's variance, which may be 1e6.
+    crowsonkb/style-transfer-pytorch.
+    Differs from crowsonkb: the ridge grows with the variance of a channel, which can be 1e6.
     """
     if not 1e-4 <= ridge < math.inf:
-        raise ConfigError(f"the Wasserstein loss has ridge {ridge}; it takes a number of at least 0.0001")
+        raise ConfigError(f"ridge of the Wasserstein loss is {ridge}; use a finite number of at least 0.0001")
 
     def add_ridge(c: tf.Tensor) -> tf.Tensor:
         return tf.linalg.set_diag(c, tf.linalg.diag_part(c) * (1.0 + ridge) + ridge)
@@ -183,29 +233,30 @@ def wasserstein(ridge: float = 1e-4) -> StyleLoss:
 
 
 def _bures(c: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """``tr(C + C' - 2 (C'^½ C C'^½)^½) / N`` of ``[1, N, N]``, positive definite; NaN where not finite.
+    """Return ``tr(C + C' - 2 (C'^½ C C'^½)^½) / N`` of positive definite matrices ``[1, N, N]``.
 
-    Differentiable with respect to C.
+    The result is NaN if an entry of C or C' is not finite. It is differentiable with respect to C.
     """
     both, channels = tf.stop_gradient(tf.concat([c, target], 0)), tf.cast(tf.shape(c)[-1], tf.float32)
-    # On a CPU a factorisation that fails raises an error, where a loss that is not finite must not.
+    # On a CPU the Cholesky factorisation raises an error if it fails, but a loss that is not finite must not
+    # raise one, because a run can recover from it.
     finite = tf.reduce_all(tf.math.is_finite(both))
     left, right = tf.split(tf.linalg.cholesky(tf.where(finite, both, tf.eye(tf.shape(c)[-1]))), 2)
     unitary = _polar_factor(tf.matmul(left, right, transpose_a=True))
     difference = left - tf.matmul(right, unitary, transpose_b=True)
 
     # The gradient is I - T, where T = R Uᵀ L⁻¹ = C'^½ (C'^½ C C'^½)^-½ C'^½ is the optimal transport map.
-    # It is attached to a sum of zeros, so that the iteration needs no backward pass.
+    # It is attached to a sum of zeros, so that the Newton-Schulz iteration needs no backward pass.
     gradient = tf.linalg.triangular_solve(left, tf.linalg.matrix_transpose(difference), adjoint=True)
     value = (tf.reduce_sum(difference**2) + tf.reduce_sum(gradient * (c - tf.stop_gradient(c)))) / channels
     return tf.where(finite, value, math.nan)
 
 
 def _polar_factor(matrix: tf.Tensor) -> tf.Tensor:
-    """The orthogonal U of ``K = U H``, by scaled Newton-Schulz iteration: products only.
+    """Return the orthogonal factor U of ``K = U H`` by a scaled Newton-Schulz iteration of matrix products.
 
-    From ``X = K/|K|``, ``X <- 3/2 a X - 1/2 a³ X Xᵀ X``. Each singular value goes to 1 by itself; those
-    below 1e-7 not all the way.
+    The iteration is ``X <- 3/2 a X - 1/2 a³ X Xᵀ X``, from ``X = K/|K|``. It converges to 1 in each singular
+    value independently. Singular values below 1e-7 do not converge completely.
 
     Reference: Chen, Chow 2014, A Stable Scaling of Newton-Schulz.
     """
@@ -216,10 +267,11 @@ def _polar_factor(matrix: tf.Tensor) -> tf.Tensor:
 
 
 def _newton_schulz_scales(smallest: float) -> list[float]:
-    """The a of each iteration that takes singular values in smallest..1 to 1."""
+    """Return the factor a of each iteration, so that singular values in smallest..1 converge to 1."""
     lower, scales = smallest, []
     while lower < 0.9999:
-        # The best for values in lower..1. At √3 it would send the largest to 0, and by rounding below.
+        # The optimal factor for singular values in lower..1. As lower goes to 0 the factor goes to √3, which
+        # maps the largest value to 0, or by rounding errors below 0. Hence the lower bound of 0.05.
         end = max(lower, 0.05)
         scales.append(math.sqrt(3.0 / (1.0 + end + end**2)))
         lower = 1.5 * scales[-1] * lower - 0.5 * (scales[-1] * lower) ** 3

@@ -1,4 +1,4 @@
-"""Styles in files: Gram matrices at several sizes, extracted once and used with many content images."""
+"""Styles as Gram matrices at several sizes, extracted once and used for many content images; style files."""
 
 from __future__ import annotations
 
@@ -25,17 +25,19 @@ log = logging.getLogger(__name__)
 
 Grams = Mapping[str, np.ndarray]
 ENCODER_OPTIONS = ("pooling", "padding", "pixel_range", "feature_scale")
-#: Encoder options of files that were written before these were stored.
+#: Encoder options of older files, which do not store these options.
 DEFAULT_OPTIONS = {"pixel_range": "255.0", "feature_scale": "1.0"}
-MAX_LEVELS = 9  # sizes of a style at most: the full one, half of it, a quarter, ...
-SIZE_TOLERANCE = 0.05  # relative difference of a level's size from the size asked for without a warning
+MAX_LEVELS = 9  # maximum number of sizes of a style: the full size, half of it, a quarter, ...
+#: Remedy in error messages about files that are not style files.
+_STYLE_FILES = "give an .npz file that Style.save or tfstyle extract --grams wrote"
+SIZE_TOLERANCE = 0.05  # maximum relative difference between the size of a level and the requested size
 
 
 class StyleNumbers(dict[str, Any]):
-    """The dict of numbers that `tfstyle.StyleExtractor` gives, and the encoder that they were made with.
+    """The result of a `tfstyle.StyleExtractor`: a dict of arrays, and the encoder that computed them.
 
     Attributes:
-        made_with: the encoder's options and weights, as `describe_encoder` gives them.
+        made_with: the options and weights of the encoder, as `describe_encoder` returns them.
     """
 
     def __init__(self, numbers: Mapping[str, Any], made_with: Mapping[str, str]) -> None:
@@ -45,15 +47,32 @@ class StyleNumbers(dict[str, Any]):
 
 @dataclass(frozen=True, eq=False)
 class Style:
-    """Gram matrices in place of a style image for `tfstyle.stylize`; `tfstyle.StyleExtractor.style` makes it.
+    """The Gram matrices of a style image at several sizes, which replace the image in `tfstyle.stylize`.
+
+    `tfstyle.StyleExtractor.style` computes it.
 
     Attributes:
-        levels: layer -> float32 Gram matrix ``[N, N]``, of the image at its full size, at half of it,
-            at a quarter, ... Each scale of a run takes the level that fits.
-        made_with: the encoder's options and weights, as `describe_encoder` gives them; empty if unknown.
-        name: of the image.
-        size: longest side of the image in pixels at its full size; 0 if it is not known.
-        original_size: the same before it was shrunk to be extracted.
+        levels: for each size, layer -> float32 Gram matrix ``[N, N]``. The sizes are the full size of the
+            image, half of it, a quarter, and so on. Each scale of a run uses the level with the nearest size.
+        made_with: the options and weights of the encoder, as `describe_encoder` returns them; empty if they
+            are not known.
+        name: name of the style, by default the name of the image file.
+        size: longest side in pixels of the first level; 0 if it is not known.
+        original_size: longest side in pixels of the image before it was shrunk for the extraction; 0 if it is
+            not known.
+
+    Raises:
+        ConfigError: there is no level, a layer is unknown, or a Gram matrix has a wrong type or shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle import Style, StyleExtractor
+        >>> extractor = StyleExtractor(["conv1_1", "conv2_1"], "embedded")
+        >>> image = np.random.default_rng(0).random((64, 48, 3), np.float32)
+        >>> extractor.style(image, "waves").save("waves.npz")
+        >>> style = Style.load("waves.npz")
+        >>> style.name, style.size, style.levels[0]["conv2_1"].shape
+        ('waves', 64, (128, 128))
     """
 
     levels: Sequence[Grams] = dataclasses.field(repr=False)
@@ -65,36 +84,51 @@ class Style:
 
     def __post_init__(self) -> None:
         if not self.levels:
-            raise ConfigError("a style needs the Gram matrices of at least one size")
+            raise ConfigError("levels of a style is empty; give the Gram matrices of at least one size")
         for level in self.levels:
             for layer, gram in level.items():
                 channels = find_layer(layer).filters
                 if gram.shape != (channels, channels) or gram.dtype != np.float32:
                     raise ConfigError(
-                        f"{layer} of a style is {gram.dtype} of shape {gram.shape}; of one image it is "
-                        f"float32 [{channels}, {channels}]"
+                        f"the Gram matrix of {layer} of a style is {gram.dtype} with shape {gram.shape}; "
+                        f"it must be that of one image, float32 [{channels}, {channels}]"
                     )
 
     def at(self, longest: float) -> Grams:
-        """The Gram matrices of the image with about that many pixels on its longest side.
+        """Return the Gram matrices of the level with the nearest size.
 
-        Where no level is within `SIZE_TOLERANCE` of that, the nearest is taken, and a warning logged.
+        If `size` is not known, this is the first level. Otherwise a warning is logged if the sizes differ by
+        more than 5 %, unless the requested size is smaller than the smallest level.
+
+        Args:
+            longest: longest side of the style image in pixels.
+
+        Returns:
+            layer -> float32 Gram matrix ``[N, N]``.
         """
         if not self.size:
             return self.levels[0]
         sizes = [self.size / 2**level for level in range(len(self.levels))]
         nearest = min(sizes, key=lambda size: abs(np.log(size / longest)))
-        # An image smaller than the last level is too small for the encoder.
+        # There is no level below the last one, because the encoder needs an image of at least this size.
         if abs(nearest / longest - 1) > SIZE_TOLERANCE and longest > sizes[-1]:
             log.warning(
-                "%s was extracted at %d pixels: for %d those of %d stand in; extract it at this size, or at "
-                "two or four times it",
-                self.name or "the style", self.size, round(longest), round(nearest),
+                "%s was extracted at %d pixels: its Gram matrices of %d pixels are used for an image of %d; "
+                "extract it at this size, or at two or four times this size",
+                self.name or "the style", self.size, round(nearest), round(longest),
             )  # fmt: skip
         return self.levels[sizes.index(nearest)]
 
     def check(self, encoder: Encoder, layers: Sequence[str]) -> None:
-        """Raise ConfigError unless these are Gram matrices of this encoder, with these layers."""
+        """Check that the Gram matrices were computed by an encoder, and that they include some layers.
+
+        Args:
+            encoder: the encoder of a run.
+            layers: the style layers of the run.
+
+        Raises:
+            ConfigError: the style was extracted with other encoder options or weights, or lacks a layer.
+        """
         name = self.name or "the style"
         available = [layer for layer in layers if layer in self.levels[0]]
         expected = describe_encoder(encoder, available)
@@ -106,31 +140,38 @@ class Style:
         for key in ENCODER_OPTIONS:
             if key in differ:
                 raise ConfigError(
-                    f"{name} was extracted with {key} {self.made_with.get(key)}, not {expected[key]}"
+                    f"{name} was extracted with {key} {self.made_with.get(key)}, not {expected[key]}; use "
+                    f"the same {key}, or extract it again"
                 )
         if differ:
             raise ConfigError(
-                f"{name} was extracted with other weights, {self.made_with.get('source', 'unknown')}, "
-                f"than those here, {encoder.weights.source}"
+                f"{name} was extracted with the weights {self.made_with.get('source', 'unknown')}, which "
+                f"differ from {encoder.weights.source}; use the same weights, or extract it again"
             )
         missing = [layer for layer in layers if layer not in self.levels[0]]
         if missing:
             choices = ",".join(self.levels[0])
             raise ConfigError(
-                f"{name} was extracted without {', '.join(missing)}; style_layers can be {choices}"
+                f"{name} has no Gram matrix of {', '.join(missing)}; choose style_layers from {choices}, or "
+                "extract it with more layers"
             )
 
     @classmethod
     def from_source(cls, source: Any) -> Style | None:
-        """The style that a source holds, or None where it is something else, such as an image.
+        """Return the style that a source contains, or None if the source is something else, such as an image.
 
         Args:
-            source: a `Style`; what `tfstyle.StyleExtractor` gave for one image, whose Gram matrices then
-                serve at all scales; or the path of an ``.npz`` file of one style, or of several with the
-                name of one behind it, ``styles.npz#scream.jpg``.
+            source: a `Style`; or the result of a `tfstyle.StyleExtractor` for one image, whose Gram matrices
+                are then used at all scales; or the path of an ``.npz`` file of one style. For a file of
+                several styles the name of a style follows the path, ``styles.npz#scream.jpg``.
+
+        Returns:
+            The style or None.
 
         Raises:
-            ImageError, ConfigError: as `load`; a mapping without Gram matrices, or of several images.
+            ImageError: the file does not exist or is not a style file.
+            ConfigError: the file has no style of that name, or has several and no name is given; or a mapping
+                has no Gram matrices, or those of several images.
         """
         if isinstance(source, (str, os.PathLike)):
             file_and_name = split_style_source(os.fspath(source))
@@ -141,44 +182,58 @@ class Style:
 
     @classmethod
     def _from_grams(cls, source: Mapping[str, Any]) -> Style:
-        """A style of one size from Gram matrices by layer, with or without a batch axis of one."""
+        """Return a style of one size from Gram matrices by layer, with or without a batch axis of one."""
         grams = {str(k): np.asarray(v, np.float32) for k, v in source.items() if str(k) in layer_names()}
         if not grams:
-            raise ConfigError(f"a style given as a mapping needs Gram matrices by layer; not {list(source)}")
+            raise ConfigError(
+                f"a style given as a mapping has the keys {list(source)}; give Gram matrices by layer, "
+                "such as conv1_1"
+            )
         made_with = getattr(source, "made_with", {})
         if not made_with:
-            log.warning("Gram matrices alone: whether they are of this encoder cannot be checked")
+            log.warning(
+                "the Gram matrices of a style do not name their encoder, so that it cannot be checked; "
+                "StyleExtractor.style extracts a style that does"
+            )
         return cls([{k: v[0] if v.shape[:1] == (1,) else v for k, v in grams.items()}], made_with)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
-        """Write an ``.npz`` file that `load`, `tfstyle.stylize` and the command line read.
+        """Write the style to an ``.npz`` file, which `load`, `tfstyle.stylize` and the command line read.
+
+        Args:
+            path: path of the file; its name ends with ``.npz``.
+            overwrite: whether to replace an existing file.
 
         Raises:
-            ConfigError: another ending.
-            OutputError: nothing can be written there, or a file is there.
-            RunError: writing failed half way.
+            ConfigError: the path does not end with ``.npz``.
+            OutputError: the file exists, or the folder does not exist or cannot be written.
+            RunError: writing failed, for example because the disk is full.
         """
         save_styles(Path(path), [self], overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], name: str | None = None) -> Style:
-        """Read a style that `save` or ``tfstyle extract --grams`` wrote.
+        """Read a style from a file that `save` or ``tfstyle extract --grams`` wrote.
 
         Args:
-            path: of the ``.npz`` file.
-            name: of the style, where the file holds several.
+            path: path of the ``.npz`` file.
+            name: name of the style, which a file of several styles needs.
+
+        Returns:
+            The style. From a file of arrays by layer that is not a style file, it is a style of one size.
 
         Raises:
-            ImageError: no such file, or not one of styles.
-            ConfigError: no style of that name, or several and none chosen.
+            ImageError: the file does not exist or is not a style file.
+            ConfigError: the file has no style of that name, or has several and no name is given, or has no
+                Gram matrices.
         """
         path = Path(path)
         if not path.is_file():
-            raise ImageError(f"no such style file: {path}")
+            raise ImageError(f"no such style file: {path}; {_STYLE_FILES}")
         try:
             with np.load(path, allow_pickle=False) as file:
                 if "names" not in file.files and set(layer_names()) & set(file.files):
-                    return cls._from_grams(file)  # an extractor's Gram matrices, saved by the user
+                    return cls._from_grams(file)  # the result of an extractor, saved by the caller
                 names, sizes = [str(n) for n in file["names"]], file["sizes"]
                 made_with = dict(json.loads(str(file["made_with"])))
                 layers = [key for key in file.files if key.startswith("conv") and "/" not in key]
@@ -189,30 +244,43 @@ class Style:
                     if layers and _array_key(layers[0], level) in file.files
                 ]
                 if not levels:
-                    raise ConfigError(f"{path}: it holds no Gram matrices; extract it with --grams")
+                    raise ConfigError(f"{path} contains no Gram matrices; extract it again with --grams")
                 size, original_size = (int(n) for n in sizes[index])
                 name = name or names[index]
                 return cls(levels, made_with, name=name, size=size, original_size=original_size)
         except ConfigError:
             raise
         except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ImageError(f"{path}: not a file of styles") from error
+            raise ImageError(f"{path} is not a style file; {_STYLE_FILES}") from error
 
 
 def require_images(styles: Sequence[ImageArray | Style], option: str) -> list[ImageArray]:
-    """The styles, which must all be images, for an option that needs their pixels.
+    """Return the styles, all of which must be images, for an option that needs their pixels.
+
+    Args:
+        styles: the styles of a run.
+        option: name of the option in the error message.
 
     Raises:
-        ConfigError: one of them is given by its Gram matrices.
+        ConfigError: a style is given by its Gram matrices.
     """
     images = [style for style in styles if isinstance(style, ImageArray)]
     if len(images) < len(styles):
-        raise ConfigError(f"{option} needs the style's image, not its Gram matrices")
+        raise ConfigError(f"{option} needs the style's image, not its Gram matrices; give the image itself")
     return images
 
 
 def image_pyramid(image: ImageArray, minimum: int) -> Iterator[ImageArray]:
-    """Yield the image, then at half its size, at a quarter, ... down to the minimum in pixels a side."""
+    """Yield the image at its full size, at half of it, at a quarter, and so on, at most 9 images.
+
+    Args:
+        image: the image.
+        minimum: minimum length in pixels of the shorter side, from 1. An image that is smaller is yielded as
+            it is.
+
+    Yields:
+        The images from large to small.
+    """
     smallest_factor = min(1.0, minimum / min(image.rgb.shape[:2]))
     for level in range(MAX_LEVELS):
         yield image.shrunk(0.5**level, minimum)
@@ -221,7 +289,15 @@ def image_pyramid(image: ImageArray, minimum: int) -> Iterator[ImageArray]:
 
 
 def describe_encoder(encoder: Encoder, layers: Sequence[str]) -> dict[str, str]:
-    """The encoder's options and the digests of its weights, on which Gram matrices of these layers depend."""
+    """Return the options of an encoder and the digests of its weights that determine Gram matrices of layers.
+
+    Args:
+        encoder: the encoder.
+        layers: layers of the encoder.
+
+    Returns:
+        Name of an option, or name of a layer and ``weights`` -> its value or its digest.
+    """
     digests = encoder.weights.digests
     weights = {f"{layer} weights": digests[layer] for layer in layers}
     options = {name: str(getattr(encoder, name)) for name in ENCODER_OPTIONS}
@@ -231,15 +307,38 @@ def describe_encoder(encoder: Encoder, layers: Sequence[str]) -> dict[str, str]:
 def save_styles(
     path: Path, styles: Sequence[Style], *, overwrite: bool = False, embeddings: np.ndarray | None = None
 ) -> None:
-    """Write the styles of several images, all with the same layers.
+    """Write the styles of several images, which all have the same layers, to one file.
 
-    The file holds ``names``; ``sizes`` ``[styles, 2]``, the longest side as extracted and before;
-    ``made_with`` as JSON; ``embedding`` ``[styles, size]`` where given; and for each layer ``conv1_1``
-    ``[styles, N, N]``, at half the size ``conv1_1/2``, and so on. A small image, which has fewer sizes,
-    repeats its last.
+    The file contains the arrays ``names``; ``sizes`` ``[styles, 2]``, the longest sides as extracted and of
+    the original images; ``made_with`` as JSON; ``embedding`` ``[styles, size]`` if given; and for each layer,
+    for example, ``conv1_1`` ``[styles, N, N]`` for the full size and ``conv1_1/2`` for half of it. For a
+    style that has fewer sizes than others its last size is repeated.
+
+    Args:
+        path: path of the file; its name ends with ``.npz``.
+        styles: the styles, extracted with the same encoder.
+        overwrite: whether to replace an existing file.
+        embeddings: style embeddings ``[styles, size]`` to store with the styles.
+
+    Raises:
+        ConfigError: the path does not end with ``.npz``.
+        OutputError: the file exists, or the folder does not exist or cannot be written.
+        RunError: writing failed, for example because the disk is full.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from tfstyle import Style, StyleExtractor
+        >>> from tfstyle.losses import save_styles
+        >>> extractor = StyleExtractor(["conv1_1"], "embedded")
+        >>> waves, scream = np.random.default_rng(0).random((2, 48, 48, 3), np.float32)
+        >>> styles = [extractor.style(waves, "waves"), extractor.style(scream, "scream")]
+        >>> save_styles(Path("styles.npz"), styles)
+        >>> Style.load("styles.npz", "scream").name
+        'scream'
     """
     if path.suffix != ".npz":
-        raise ConfigError(f"cannot write {path}: styles are written as .npz")
+        raise ConfigError(f"{path}: style files are written as .npz; choose a name that ends with .npz")
     check_writable(path, overwrite)
     arrays: dict[str, Any] = {}
     for level in range(max(len(style.levels) for style in styles)):
@@ -265,7 +364,18 @@ def write_style_numbers(
     made_with: Mapping[str, str],
     arrays: Mapping[str, np.ndarray],
 ) -> None:
-    """Write an ``.npz`` file as `save_styles` describes it, with any of its arrays."""
+    """Write an ``.npz`` file in the format of `save_styles`, with some of its arrays.
+
+    Args:
+        path: path of the file.
+        names: name of each style.
+        sizes: for each style, the longest side in pixels as extracted and of the original image.
+        made_with: the options and weights of the encoder, as `describe_encoder` returns them.
+        arrays: name -> array, such as ``conv1_1`` or ``embedding``.
+
+    Raises:
+        RunError: writing failed, for example because the disk is full.
+    """
     buffer = io.BytesIO()
     named_arrays: dict[str, Any] = {"names": np.array(names), "sizes": np.array(sizes), **arrays}
     np.savez_compressed(buffer, made_with=np.array(json.dumps(dict(made_with))), **named_arrays)
@@ -278,7 +388,7 @@ def _array_key(layer: str, level: int) -> str:
 
 def _style_index(names: Sequence[str], name: str | None, path: Path) -> int:
     if name is None and len(names) > 1:
-        raise ConfigError(f"{path} holds {len(names)} styles; name one: {path}#{names[0]}")
+        raise ConfigError(f"{path} contains {len(names)} styles; append the name of one: {path}#{names[0]}")
     if name is not None and name not in names:
-        raise ConfigError(f"{path} has no style {name!r}; it has {', '.join(names[:5])}")
+        raise ConfigError(f"{path} contains no style {name!r}; choose from {', '.join(names[:5])}")
     return 0 if name is None else names.index(name)

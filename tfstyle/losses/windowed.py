@@ -1,4 +1,4 @@
-"""A style loss that keeps a style in its places: a Gram matrix for each window of the image."""
+"""A style loss that compares Gram matrices of windows of the image, and so depends on positions."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ import tensorflow as tf
 from tfstyle.losses.gram import gram_matrix
 from tfstyle.losses.style import StyleLoss, style_loss
 
-#: The Gram matrices ``[windows, N, N]`` and the channels' means ``[windows, N]``.
+#: The Gram matrix of each window, ``[windows, N, N]``, and the means of its channels, ``[windows, N]``.
 Windows = tuple[tf.Tensor, tf.Tensor]
 
 
 def windowed_gram(grid: int = 4, by_content: bool = False) -> StyleLoss:
-    """Gram matrices of ``grid x grid`` windows, compared window by window.
+    """Return the style loss that compares the Gram matrices of ``grid x grid`` windows.
 
-    The loss is the mean over windows of `tfstyle.losses.style_loss`. A window of the image takes the style
-    of the window at the same place in the style image; or, by content, of the window with the nearest
-    features: the channels' means in the deepest style layer, standardised over the windows of each image
-    to mean 0 and standard deviation 1. Swapping two windows of an image leaves its global Gram matrix
-    as it is, and changes this.
+    The loss is the mean of `tfstyle.losses.style_loss` over the windows. The target of a window is the window
+    at the same position in the style image or, with ``by_content``, the window with the nearest features. The
+    features of a window are then the means of its channels in the deepest style layer, standardised over the
+    windows of each image to mean 0 and standard deviation 1. Swapping two windows of an image does not change
+    its global Gram matrix, but it changes this loss.
 
     Args:
-        grid: windows along each side; on maps smaller than that, windows overlap.
-        by_content: choose the style's window by content, not by place.
+        grid: number of windows along each side, from 1. If the number of positions along a side is not a
+            multiple of ``grid``, neighbouring windows overlap.
+        by_content: whether to choose the window of the style image by its features instead of its position.
 
-    Reference: our reading of Nikulin, Novak 2016, whose local and content-aware styles are known to us by
-    name only; Gatys et al. 2017 for Gram matrices of regions.
+    Returns:
+        A `StyleLoss` whose summary is a tuple of float32 ``[windows, N, N]`` and ``[windows, N]``.
+
+    Reference: our reading of the abstract of Nikulin, Novak 2016, which names local and content-aware style
+    transfer without a formula; Gatys et al. 2017 for Gram matrices of regions.
     """
 
     def summary(features: tf.Tensor, weight: tf.Tensor | None) -> Windows:
@@ -35,13 +39,13 @@ def windowed_gram(grid: int = 4, by_content: bool = False) -> StyleLoss:
         return tf.concat([gram_matrix(part) for part in parts], 0), tf.concat(means, 0)
 
     def distance(windows: Windows, target: Windows) -> tf.Tensor:
-        return style_loss(windows[0], target[0]) / grid**2  # style_loss sums over the windows
+        return style_loss(windows[0], target[0]) / grid**2  # style_loss sums over its batch axis
 
     return StyleLoss(summary, distance, second_order=True, assign=_nearest_windows if by_content else None)
 
 
 def _split_windows(features: tf.Tensor, grid: int) -> list[tf.Tensor]:
-    """Windows of ``[1, h, w, N]`` in reading order, which cover every position."""
+    """Split ``[1, h, w, N]`` into windows in row-major order, which together cover every position."""
     rows, columns = (
         [(i * side // grid, -(-(i + 1) * side // grid)) for i in range(grid)]
         for side in (tf.shape(features)[1], tf.shape(features)[2])
@@ -50,13 +54,13 @@ def _split_windows(features: tf.Tensor, grid: int) -> list[tf.Tensor]:
 
 
 def _nearest_windows(style: Windows, content: Windows) -> tf.Tensor:
-    """For each window of the content the index of the style's window that is nearest to it."""
+    """Return, for each window of the content image, the index of the nearest window of the style image."""
     content_means, style_means = (_standardised(windows[1]) for windows in (content, style))
     squares = tf.reduce_sum((content_means[:, tf.newaxis] - style_means[tf.newaxis]) ** 2, -1)
     return tf.argmin(squares, 1)
 
 
 def _standardised(means: tf.Tensor) -> tf.Tensor:
-    """Channels' means ``[windows, N]``, brought to mean 0 and standard deviation 1 over the windows."""
+    """Standardise channel means ``[windows, N]`` to mean 0 and standard deviation 1 over the windows."""
     centred = means - tf.reduce_mean(means, 0, keepdims=True)
     return centred / (tf.sqrt(tf.reduce_mean(centred**2, 0, keepdims=True)) + 1e-6)
