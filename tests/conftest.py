@@ -1,22 +1,26 @@
-"""Fixtures: a small encoder's weights, small pictures, and the test data with real ones."""
+"""Fixtures: the weights of a small encoder, small images, and the test data with the weights of VGG-19."""
 
 import os
 from pathlib import Path
 
-import numpy as np
-import pytest
-
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# With pytest-xdist, the threads of the workers' linear algebra would wait for each other. NumPy reads these
+# variables when it is imported.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
 DATA = Path(os.environ.get("TFSTYLE_TEST_DATA", Path(__file__).parents[2] / "shared"))
 
-#: Test modules that every supported stack must pass (`pytest -m core`), but for their slow tests.
+#: Test modules whose subject depends on the versions of TensorFlow, Keras, NumPy or Pillow. They run on every
+#: supported stack (`pytest -m core`), except for their slow tests.
 CORE = """
-    test_addons test_layers images.test_color images.test_loading losses.test_gram losses.test_masks
-    losses.test_objective losses.test_style losses.test_variation losses.test_windowed network.test_encoder
-    network.test_weights optim.test_optimizers optim.test_step run.test_checkpoints run.test_inputs
-    run.test_setup run.test_transfer serving.test_extractor serving.test_numbers serving.test_saved_model
-    serving.test_serving tiling.test_objective
+    test_addons images.test_color images.test_loading losses.test_gram losses.test_normalization
+    losses.test_style losses.test_variation network.test_encoder network.test_weights optim.test_optimizers
+    optim.test_step run.test_setup run.test_transfer serving.test_extractor serving.test_numbers
+    serving.test_saved_model serving.test_serving tiling.test_tile_step
 """
 
 
@@ -28,7 +32,7 @@ def pytest_collection_modifyitems(items):
 
 
 def webp(*values):
-    """A case of a test that has TensorFlow read a WebP file."""
+    """Return a case of a parametrised test in which TensorFlow reads a WebP file."""
     from tfstyle.backend import KERAS_2
 
     mark = pytest.mark.skipif(KERAS_2, reason="TensorFlow 2.15 reads no WebP, 2.20 does")
@@ -37,10 +41,10 @@ def webp(*values):
 
 @pytest.fixture(scope="session")
 def data():
-    """The folder with VGG-19's real lower weights, images and reference numbers."""
+    """The folder with the ImageNet weights of VGG-19's lower blocks, images and reference numbers."""
     if not (DATA / "weights" / "vgg19_imagenet_block1-3.npz").is_file():
         if os.environ.get("CI"):
-            pytest.fail(f"CI must have the test data, and it is not at {DATA}")
+            pytest.fail(f"CI needs the test data, which is not at {DATA}")
         pytest.skip(f"no test data at {DATA}; set TFSTYLE_TEST_DATA")
     return DATA
 
@@ -53,7 +57,7 @@ def small_weights():
     whole = weights.random_weights(seed=1)
     generator = np.random.default_rng(1)
     arrays = {key: array for key, array in whole.arrays.items() if key[5] in "12"}
-    # Biases that are not zero, so that a test can tell whether they are used.
+    # The biases are not zero, so that a test notices whether they are used.
     arrays = {
         k: generator.normal(0, 5, a.shape).astype("f4") if "bias" in k else a for k, a in arrays.items()
     }
@@ -62,7 +66,7 @@ def small_weights():
 
 @pytest.fixture(scope="session")
 def small_file(small_weights, tmp_path_factory):
-    """The same in a file, for the command line."""
+    """The file of the small weights, for the command line."""
     path = tmp_path_factory.mktemp("weights") / "small.npz"
     np.savez(path, **small_weights.arrays)
     return path
@@ -77,20 +81,20 @@ def small_encoder(small_weights):
 
 @pytest.fixture(scope="session")
 def whole_network():
-    """A whole VGG-19 without top, with biases that are not zero."""
+    """A complete VGG-19 without top, with biases that are not zero."""
     import keras
 
-    made = keras.applications.VGG19(include_top=False, weights=None)
+    network = keras.applications.VGG19(include_top=False, weights=None)
     generator = np.random.default_rng(0)
-    for layer in made.layers:
+    for layer in network.layers:
         if layer.weights:
             kernel, bias = layer.get_weights()
             layer.set_weights([kernel, generator.normal(size=bias.shape)])
-    return made
+    return network
 
 
 def make_picture(height, width, seed=0):
-    """Smooth coloured shapes, float32 in 0..1: something with edges, no two alike."""
+    """Return an image of smooth coloured waves, float32 in 0..1, different for every seed."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     phase = generator.uniform(0.5, 2, (3, 3))
@@ -110,7 +114,7 @@ def style():
 
 @pytest.fixture
 def files(tmp_path, content, style):
-    """content.png and style.png in a folder of their own."""
+    """A temporary folder with content.png and style.png."""
     from PIL import Image
 
     for name, array in (("content", content), ("style", style)):

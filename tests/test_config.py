@@ -1,4 +1,4 @@
-"""Options: every one checked, and the command line's flags are the same ones."""
+"""Options: checks of their values, and their agreement with the command line and the type hints."""
 
 import dataclasses
 import inspect
@@ -31,41 +31,50 @@ def test_the_defaults_are_valid_and_survive_json():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": 0}, "size is 0; it must be from 1 to 100000"),
-        ({"size": 5.5}, "size is 5.5; expected int"),
-        ({"size": True}, "size is True; expected int"),
-        ({"enlarge": 1}, "expected bool"),
-        ({"content_weight": -1}, "at least 0"),
-        ({"content_weight": float("nan")}, "at least 0"),
-        ({"style_weight": float("inf")}, "at least 0"),
-        ({"content_weight": "much"}, "expected float"),
-        ({"pooling": "min"}, "it can be avg, max"),
-        ({"loss_normalization": "metric"}, "it can be balanced, paper"),
-        ({"optimizer": "sgd"}, "it can be adam, lbfgs"),
-        ({"device": "tpu"}, "it can be auto, cpu, gpu:0"),
-        ({"style_layers": "conv1_1"}, "expected tuple"),
-        ({"style_layers": ()}, "is empty"),
-        ({"style_layers": ("conv1_1", 2)}, "expected tuple"),
-        ({"style_layers": ("conv1_1", "conv1_1")}, "style_layers.*once"),
-        ({"style_blend": (1, -1)}, "at least 0"),
-        ({"style_blend": (0, 0)}, "all zero"),
-        ({"style_layer_weights": (1, 2)}, "style_layer_weights needs style_layers"),
-        ({"content_layers": ("conv4_2",), "content_layer_weights": (1, 2)}, "as many entries"),
-        ({"style_layers": ("conv1_1",), "style_layer_weights": (0,)}, "all zero"),
-        ({"content_weight": 0, "style_weight": 0, "tv_weight": 0}, "all 0.*positive"),
-        ({"lbfgs_history": 101}, "from 1 to 100"),
-        ({"seed": -1}, "from 0 to"),
-        ({"tolerance": 2.0}, "from 0 to 1"),
-        ({"iterations": None}, "expected int"),
-        ({"widht": 3}, "no option 'widht'"),
+        ({"size": 0}, r"^size .*\b0\b.* 1 to 100000"),
+        ({"size": 5.5}, r"^size .*5\.5.* int"),
+        ({"size": True}, r"^size .*True.* int"),
+        ({"enlarge": 1}, r"^enlarge .*1.* bool"),
+        ({"content_weight": -1}, r"^content_weight .*-1.* at least 0"),
+        ({"content_weight": float("nan")}, r"^content_weight .*nan.* at least 0"),
+        ({"style_weight": float("inf")}, r"^style_weight .*inf.* at least 0"),
+        ({"content_weight": "much"}, r"^content_weight .*'much'.* float"),
+        ({"pooling": "min"}, r"^pooling .*'min'.* avg, max"),
+        ({"loss_normalization": "metric"}, r"^loss_normalization .*'metric'.* balanced, paper"),
+        ({"optimizer": "sgd"}, r"^optimizer .*'sgd'.* adam, lbfgs"),
+        ({"device": "tpu"}, r"^device .*'tpu'.* auto, cpu, gpu:0"),
+        ({"style_layers": "conv1_1"}, r"^style_layers .*'conv1_1'.* tuple\[str"),
+        ({"style_layers": ()}, r"^style_layers .*empty.* at least one"),
+        ({"style_layers": ("conv1_1", 2)}, r"^style_layers .*'conv1_1', 2.* tuple\[str"),
+        ({"style_layers": ("conv1_1", "conv1_1")}, r"^style_layers .*'conv1_1', 'conv1_1'.* once"),
+        ({"style_blend": (1, -1)}, r"^style_blend .*\(1, -1\).* at least 0"),
+        ({"style_blend": (0, 0)}, r"^style_blend .*zero.* positive"),
+        ({"style_layer_weights": (1, 2)}, r"^style_layer_weights needs style_layers .*2"),
+        (
+            {"content_layers": ("conv4_2",), "content_layer_weights": (1, 2)},
+            r"^content_layer_weights needs content_layers .*2",
+        ),
+        (
+            {"style_layers": ("conv1_1",), "style_layer_weights": (0,)},
+            r"^style_layer_weights .*zero.* positive",
+        ),
+        (
+            {"content_weight": 0, "style_weight": 0, "tv_weight": 0},
+            r"content_weight, style_weight and tv_weight .*0.* positive",
+        ),
+        ({"lbfgs_history": 101}, r"^lbfgs_history .*101.* 1 to 100"),
+        ({"seed": -1}, r"^seed .*-1.* 0 to 4294967295"),
+        ({"tolerance": 2.0}, r"^tolerance .*2\.0.* 0 to 1"),
+        ({"iterations": None}, r"^iterations .*None.* int"),
+        ({"widht": 3}, r"'widht'.* size, "),
     ],
 )
-def test_bad_values_are_refused_with_what_would_be_right(changes, message):
+def test_errors_name_the_option_the_value_and_what_is_allowed(changes, message):
     with pytest.raises(ConfigError, match=message):
         StyleConfig().replace(changes)
 
 
-def test_paths_and_numpys_numbers_are_taken():
+def test_paths_and_numpy_numbers_are_converted():
     config = StyleConfig().replace(
         {"size": np.int64(64), "tv_weight": np.float32(0.5), "weights": Path("a.npz")}
     )
@@ -73,13 +82,8 @@ def test_paths_and_numpys_numbers_are_taken():
     json.dumps(config.as_dict())
 
 
-def test_unknown_presets_are_refused():
-    with pytest.raises(ConfigError, match="gatys2016"):
-        preset("gatys2015")
-
-
 def test_the_papers_preset_is_the_papers():
-    """Gatys et al. 2016: normalised weights, raw sums, alpha/beta 1e-3, noise start, L-BFGS."""
+    """Gatys et al. 2016, section 2, and Fig. 3 B for the ratio of the weights."""
     config = preset("gatys2016")
     assert (config.normalize_weights, config.loss_normalization, config.init, config.optimizer) == (
         True,
@@ -91,6 +95,7 @@ def test_the_papers_preset_is_the_papers():
     assert (config.pooling, config.scales, config.tv_weight) == ("avg", 1, 0)
 
 
+#: Type of an option -> its argument on the command line, and the value.
 SAMPLES = {
     "bool": ("", True),
     "int": ("7", 7),
@@ -101,7 +106,7 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(StyleConfig), ids=lambda field: field.name)
-def test_every_option_is_a_flag_and_arrives_as_it_was_given(field):
+def test_every_option_is_a_flag_of_the_command_line(field):
     kind = str(field.type).replace(" | None", "")
     if kind.startswith("tuple"):
         samples = {"float": ("1,2.5", (1.0, 2.5)), "int": ("3,4", (3, 4))}
@@ -125,11 +130,13 @@ def test_every_option_is_a_flag_and_arrives_as_it_was_given(field):
     ]
     options = parser.make_parser().parse_args(arguments)
     assert getattr(options, field.name) == value
-    assert not hasattr(parser.make_parser().parse_args(arguments[:5]), field.name)  # not given: no value
+    assert not hasattr(
+        parser.make_parser().parse_args(arguments[:5]), field.name
+    )  # a flag that is not given has no value
 
 
 def test_options_are_typed_as_the_fields_are():
-    """Sequences for tuples, and paths for what can be a file; else the very types."""
+    """Tuples become sequences, options that can be a file also take a path, and other types are the same."""
     fields = {field.name: str(field.type) for field in dataclasses.fields(StyleConfig)}
     paths = {"weights", "init", "fine_style", "content_mask", "masks", "style_masks"}
     expected = {}
@@ -141,7 +148,7 @@ def test_options_are_typed_as_the_fields_are():
     assert StyleOptions.__total__ is False
 
 
-def test_stylize_takes_every_option_by_name_or_as_an_argument_of_its_own():
+def test_stylize_takes_every_option_as_a_keyword():
     arguments = set(inspect.signature(tfstyle.stylize).parameters)
     assert set(TransferOptions.__annotations__) == set(StyleOptions.__annotations__) - arguments
 
@@ -174,5 +181,5 @@ def test_replace_takes_a_mapping_or_keywords_which_win():
     config = StyleConfig().replace({"size": 100, "scales": 2}, size=200)
     assert (config.size, config.scales) == (200, 2)
     assert StyleConfig().replace() == StyleConfig()
-    with pytest.raises(ConfigError, match="no option 'sise'"):
+    with pytest.raises(ConfigError, match=r"'sise'.*'size'"):
         StyleConfig().replace(sise=3)

@@ -22,7 +22,7 @@ from tfstyle.run import run as runs
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-#: Commands that create, fill and activate environments. `.ci/run` runs them; here only their extras are checked.
+#: Commands that create, fill and activate environments. `.ci/run` runs them; the tests check their extras.
 INSTALLS = ("pip install ", "python3 -m venv ", "source .venv/bin/activate")
 
 

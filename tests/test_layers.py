@@ -1,4 +1,6 @@
-"""VGG's layers by name, against the networks that Keras builds."""
+"""Names, order and sizes of VGG's layers, against the networks in `keras.applications`."""
+
+import re
 
 import keras
 import pytest
@@ -11,7 +13,7 @@ APPLICATIONS = {"vgg19": keras.applications.VGG19, "vgg16": keras.applications.V
 
 @pytest.fixture(scope="module", params=APPLICATIONS)
 def network(request):
-    """A network's name, and the layers of Keras' model without its top."""
+    """The name of a network, and the layers of its Keras model without top."""
     model = APPLICATIONS[request.param](include_top=False, weights=None, input_shape=(64, 64, 3))
     return request.param, model.layers
 
@@ -20,7 +22,7 @@ def convolutions(layers):
     return [layer for layer in layers if isinstance(layer, keras.layers.Conv2D)]
 
 
-def test_every_network_is_one_of_keras():
+def test_every_network_is_in_keras_applications():
     assert set(NETWORKS) == set(APPLICATIONS)
 
 
@@ -67,14 +69,14 @@ def test_a_layer_is_found_by_either_name(network_name):
     "name", ["conv0_1", "conv6_1", "conv1_0", "conv1_5", "block1_pool", "conv1_1 ", "Conv1_1", ""]
 )
 def test_other_names_are_no_layers(name):
-    with pytest.raises(ValueError, match="is not the name of a VGG layer"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(repr(name))}.*conv4_2"):
         Layer.parse(name)
 
 
 def test_a_layer_of_another_network_is_refused():
-    with pytest.raises(ConfigError, match="vgg16 has no layer 'conv3_4'; it has conv1_1, "):
+    with pytest.raises(ConfigError, match=r"vgg16.*'conv3_4' \(did you mean.* conv1_1, .*conv3_3, conv4_1"):
         find_layer("conv3_4", "vgg16")
 
 
-def test_other_networks_have_no_layers_known_here():
+def test_names_of_an_unknown_network_are_empty():
     assert layer_names("resnet50") == ()

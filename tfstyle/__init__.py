@@ -1,6 +1,16 @@
-"""tfstyle: neural style transfer after Gatys, Ecker and Bethge, on TensorFlow.
+"""Neural style transfer of Gatys, Ecker and Bethge with TensorFlow and Keras.
 
-Names are loaded when they are first used, so that ``import tfstyle`` does not wait for TensorFlow.
+The public names are loaded when they are first used, so that ``import tfstyle`` does not import TensorFlow.
+
+Example:
+    >>> import numpy as np
+    >>> import tfstyle
+    >>> generator = np.random.default_rng(0)
+    >>> content, style = generator.random((2, 48, 64, 3), np.float32)
+    >>> result = tfstyle.stylize(content, style, size=32, iterations=2, weights="embedded", compile="eager")
+    >>> result.image.shape, len(result.history.total)
+    ((24, 32, 3), 2)
+    >>> result.save("result.png")
 """
 
 from importlib import import_module
@@ -8,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-#: Public name -> the module or folder of the package that it is loaded from.
+#: Public name -> the module or subpackage that defines it.
 _HOMES = {
     "Encoder": "network",
     "History": "run",
@@ -34,7 +44,7 @@ _HOMES = {
     "stylize": "run",
     "total_variation": "losses",
 }
-#: Modules and folders that can be used as attributes, such as ``tfstyle.images.load``.
+#: Modules and subpackages that are loaded as attributes, such as ``tfstyle.images``.
 _SUBMODULES = (
     "addons",
     "images",
@@ -47,6 +57,7 @@ _SUBMODULES = (
     "serving",
     "tiling",
 )
+#: Modules and subpackages that can be loaded without TensorFlow.
 _WITHOUT_TENSORFLOW = ("config", "errors", "layers", "papers", "presets")
 
 __all__ = [
@@ -100,7 +111,7 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'tfstyle' has no attribute {name!r}")
     if home not in _WITHOUT_TENSORFLOW:
-        import_module("tfstyle.backend")  # raises a clear error where Keras has another backend
+        import_module("tfstyle.backend")  # raises BackendError if Keras cannot be imported
     module = import_module(f"tfstyle.{home}")
     if name in _SUBMODULES:
         return module

@@ -1,4 +1,4 @@
-"""``python -m tfstyle``."""
+"""The command line, as ``python -m tfstyle``."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Keras: that it computes with TensorFlow on channels-last images, and how its versions differ.
+"""The check of Keras' backend, and the differences between Keras 2.15 and Keras 3.
 
-Keras 2.15 belongs to TensorFlow 2.15, the last that tensorflow-addons runs on; Keras 3 to TensorFlow 2.16
-and later. What differs between the two stacks is here; what tensorflow-addons adds, in `tfstyle.addons`.
+Keras 2.15 belongs to TensorFlow 2.15, the last version that tensorflow-addons supports. Keras 3 belongs to
+TensorFlow 2.16 and later. The functions of tensorflow-addons are in `tfstyle.addons`.
 """
 
 from __future__ import annotations
@@ -18,30 +18,33 @@ try:
     import keras
     import tensorflow as tf
 except (ImportError, ValueError) as error:
-    wanted = os.environ.get("KERAS_BACKEND", "it is set to")
+    name = os.environ.get("KERAS_BACKEND", "of its configuration file")
     raise BackendError(
-        f"Keras cannot be imported with backend {wanted} ({error}); tfstyle needs KERAS_BACKEND=tensorflow"
+        f"Keras cannot be imported with the backend {name} ({error}); tfstyle needs KERAS_BACKEND=tensorflow"
     ) from error
 
 
-#: Whether this is the older of the two stacks.
+#: Whether Keras 2 is installed, and not Keras 3.
 KERAS_2 = keras.__version__.startswith("2.")
-# Keras 2.15: tensorflow-addons' optimisers are of the kind that Keras 2.11 renamed to "legacy".
+# Keras 2.15: the optimisers of tensorflow-addons derive from the class that Keras 2.11 renamed to "legacy".
 _LEGACY: tuple[Any, ...] = (keras.optimizers.legacy.Optimizer,) if KERAS_2 else ()
-#: What counts as a Keras optimiser.
+#: The base classes of Keras optimisers.
 OPTIMIZERS: tuple[Any, ...] = (keras.optimizers.Optimizer, *_LEGACY)
 _SWAP_LOCK = threading.Lock()
 
 
 def check_backend() -> None:
-    """Raise BackendError unless Keras computes with TensorFlow on channels-last images.
+    """Raise BackendError unless Keras uses TensorFlow with channels-last images, and let GPU memory grow.
 
-    A GPU's memory is made to grow, in place of being taken whole, unless the environment says otherwise;
-    TensorFlow reads that when it takes hold of a GPU, and `tf.config` stays the user's.
+    TF_FORCE_GPU_ALLOW_GROWTH is set to true unless the environment has a value for it. TensorFlow then
+    allocates memory of a GPU as it needs it. It reads the variable when it initialises a GPU; the user's
+    settings in `tf.config` are not changed.
     """
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     if keras.backend.backend() != "tensorflow":
-        raise BackendError(f"Keras runs on {keras.backend.backend()}; tfstyle needs KERAS_BACKEND=tensorflow")
+        raise BackendError(
+            f"Keras uses the backend {keras.backend.backend()}; tfstyle needs KERAS_BACKEND=tensorflow"
+        )
     if keras.backend.image_data_format() != "channels_last":
         raise BackendError(
             "Keras is set to channels_first images; tfstyle needs "
@@ -50,16 +53,19 @@ def check_backend() -> None:
 
 
 def start_optimizer(kind: Any, x: tf.Tensor, config: dict[str, Any]) -> tuple[Any, Any]:
-    """A new optimiser with all its slots, and a variable with the value x for it to move.
+    """Create an optimiser with all its slot variables, and the variable that it optimises.
 
     Args:
-        kind: one of `OPTIMIZERS`, or a subclass.
-        x: float tensor of any shape.
-        config: of its ``get_config``.
+        kind: a class in `OPTIMIZERS` or a subclass of one.
+        x: initial value of the variable, a float tensor of any shape.
+        config: the configuration of the optimiser, as its ``get_config`` returns it.
+
+    Returns:
+        The optimiser and the variable.
     """
-    # Keras 2.15: the optimisers take TensorFlow's own variables, and it has no others.
+    # Keras 2.15: optimisers take TensorFlow's variables, and there is no keras.Variable.
     variable = tf.Variable(x) if KERAS_2 else keras.Variable(x)
-    # A copy, as tensorflow-addons 0.23 removes the inner optimiser from the configuration that it is given.
+    # tensorflow-addons 0.23 removes the inner optimiser from the configuration passed to it: pass a copy.
     optimizer = kind.from_config(copy.deepcopy(config))
     # Keras 2.15: legacy optimisers have no build().
     if issubclass(kind, _LEGACY):
@@ -70,17 +76,22 @@ def start_optimizer(kind: Any, x: tf.Tensor, config: dict[str, Any]) -> tuple[An
 
 
 def optimizer_variables(optimizer: Any) -> Sequence[Any]:
-    """The optimiser's counters and slots."""
-    # Keras 2.15: in legacy optimisers `variables` is a method; Nadam leaves out one of its own.
+    """Return all variables of an optimiser: its counters and its slot variables."""
+    # Keras 2.15: `variables` is a method of legacy optimisers. That of the new Nadam lacks one variable.
     if isinstance(optimizer, _LEGACY):
         return optimizer.weights
-    left_out = [optimizer._u_product] if KERAS_2 and isinstance(optimizer, keras.optimizers.Nadam) else []
-    return [*optimizer.variables, *left_out]
+    missing = [optimizer._u_product] if KERAS_2 and isinstance(optimizer, keras.optimizers.Nadam) else []
+    return [*optimizer.variables, *missing]
 
 
 def averaged_value(optimizer: Any, variable: Any) -> tf.Tensor | None:
-    """The mean of a variable's values, if the optimiser averages them and has begun to; else None."""
-    # Keras 2.15: tensorflow-addons' MovingAverage and SWA.
+    """Return the average of a variable's iterates, or None if the optimiser has not averaged any.
+
+    Args:
+        optimizer: a Keras optimiser. Only MovingAverage and SWA of tensorflow-addons average.
+        variable: the variable that it optimises.
+    """
+    # Keras 2.15: only its legacy optimisers can be those of tensorflow-addons.
     if not isinstance(optimizer, _LEGACY) or "average" not in optimizer.get_slot_names():
         return None
     start = optimizer.get_config().get("start_averaging", 0)
@@ -90,19 +101,22 @@ def averaged_value(optimizer: Any, variable: Any) -> tf.Tensor | None:
 
 
 def short_name(variable: Any) -> str:
-    """A variable's name within its layer, such as ``kernel``."""
-    # Keras 2.15: layer/kernel:0.
+    """Return the name of a variable within its layer, such as ``kernel``."""
+    # Keras 2.15: the name is layer/kernel:0.
     return variable.name.split("/")[-1].split(":")[0]
 
 
 def application_layers(network: str, layers: tuple[str, ...]) -> tuple[str, ...]:
-    """What layers of one of `keras.applications` are called here.
+    """Return the names of layers of a network in `keras.applications` in the installed version of Keras.
 
     Args:
-        network: its name in lower case, such as ``densenet121``.
-        layers: Keras 3's names.
+        network: name of the network in lower case, such as ``densenet121``.
+        layers: names of the layers in Keras 3.
+
+    Returns:
+        The names, in the same order.
     """
-    # Keras 2.15 names them by path in these two.
+    # Keras 2.15: the layers of these two networks are named by paths.
     if KERAS_2 and network == "densenet121":
         return tuple(name.replace("conv1_", "conv1/") for name in layers)
     if KERAS_2 and network == "mobilenet_v3_small":
@@ -114,23 +128,33 @@ def application_layers(network: str, layers: tuple[str, ...]) -> tuple[str, ...]
 
 
 def functional(inputs: Sequence[Any], outputs: dict[str, Any]) -> keras.Model:
-    """`keras.Model` of one input; raise ValueError where an output depends on something else."""
+    """Return a `keras.Model` with one input.
+
+    Args:
+        inputs: the symbolic input, in a sequence of length 1.
+        outputs: names -> symbolic outputs.
+
+    Raises:
+        ValueError: an output depends on another input.
+    """
     model = keras.Model(inputs, outputs)
-    # Keras 3.13 says nothing, as 2.15 and 3.15 do: the other input is then among the layers.
+    # Keras 3.13 does not raise the error of 2.15 and 3.15; it adds the other input to the layers.
     if sum(isinstance(layer, keras.layers.InputLayer) for layer in model.layers) > 1:
-        raise ValueError(f"outputs {', '.join(outputs)} need another input")
+        raise ValueError(f"outputs {', '.join(outputs)} depend on a second input; use outputs of the first")
     return model
 
 
 def call_with(model: keras.Model, inputs: tf.Tensor, *, values: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
-    """A model's outputs as in inference, with other values for its variables.
+    """Return the outputs of a model in inference with other values for its variables.
 
     Args:
-        inputs: of the model.
-        values: one per ``model.variables``, in their order; cast to their types.
+        model: the model. Its own variables are not changed.
+        inputs: tensor that the model is applied to.
+        values: one tensor for each of ``model.variables``, in the same order. They are cast to the types of
+            the variables.
 
     Raises:
-        BackendError: on Keras 2, a variable that is not an attribute of a layer.
+        BackendError: on Keras 2, if a variable of the model is not an attribute of one of its layers.
     """
     values_by_id = {
         id(variable): tf.cast(value, variable.dtype)
@@ -140,7 +164,7 @@ def call_with(model: keras.Model, inputs: tf.Tensor, *, values: Sequence[tf.Tens
         trainable = [values_by_id[id(variable)] for variable in model.trainable_variables]
         others = [values_by_id[id(variable)] for variable in model.non_trainable_variables]
         return model.stateless_call(trainable, others, inputs, training=False)[0]
-    # Keras 2.15 has no stateless_call: for this call the values replace the layers' attributes.
+    # Keras 2.15 has no stateless_call: the values replace the attributes of the layers during this call.
     attributes_with_variables = [
         (vars(layer), name, variable)
         for layer in model.submodules
@@ -148,7 +172,10 @@ def call_with(model: keras.Model, inputs: tf.Tensor, *, values: Sequence[tf.Tens
         if id(variable) in values_by_id
     ]
     if {id(variable) for _, _, variable in attributes_with_variables} != set(values_by_id):
-        raise BackendError(f"{model.name} has variables out of reach on Keras {keras.__version__}")
+        raise BackendError(
+            f"model {model.name} has variables that are not attributes of its layers, which Keras "
+            f"{keras.__version__} cannot replace; use Keras 3"
+        )
     with _SWAP_LOCK:
         try:
             for attributes, name, variable in attributes_with_variables:

@@ -1,4 +1,4 @@
-"""What the machine can do: the device, the compiler and the precision that ``auto`` stands for."""
+"""The device, the compiler and the precision that ``auto`` chooses on this machine, and errors of devices."""
 
 from __future__ import annotations
 
@@ -12,75 +12,89 @@ import tensorflow as tf
 
 from tfstyle.errors import ConfigError, RunError
 
+#: Flag in the environment variable TF_XLA_FLAGS that names the folder in which XLA stores compiled programs.
 XLA_CACHE = "--tf_xla_persistent_cache_directory="
 
 
 class Choice(NamedTuple):
-    """The value chosen for an ``auto`` option, and the reason in words for the user."""
+    """The value of an option that may be ``auto``, and the reason for it.
+
+    Attributes:
+        value: the value that is used.
+        why: the reason, as ``tfstyle info`` prints it.
+    """
 
     value: str
     why: str
 
 
 def choose_device(wanted: str = "auto") -> Choice:
-    """A device name for `tf.device`, ``/CPU:0`` or ``/GPU:n``.
+    """Return the name of a device for `tf.device`: ``/CPU:0`` or ``/GPU:n``.
 
     Args:
-        wanted: ``auto`` (the first GPU that TensorFlow sees, else the CPU), ``cpu``, ``gpu:n``.
+        wanted: ``cpu``, ``gpu:n``, or ``auto``: the first GPU that TensorFlow sees, otherwise the CPU.
 
     Raises:
-        ConfigError: TensorFlow sees no such GPU.
+        ConfigError: TensorFlow does not see this GPU.
+
+    Example:
+        >>> choose_device("cpu").value
+        '/CPU:0'
     """
     count = len(tf.config.list_physical_devices("GPU"))
     if wanted == "auto":
         reason = "TensorFlow sees a GPU" if count else "TensorFlow sees no GPU"
         return Choice("/GPU:0" if count else "/CPU:0", reason)
     if wanted == "cpu":
-        return Choice("/CPU:0", "asked for")
+        return Choice("/CPU:0", "it was requested")
     if int(wanted.partition(":")[2]) >= count:
-        raise ConfigError(f"device is {wanted!r}; TensorFlow sees {count} GPUs here, use cpu or auto")
-    return Choice(f"/{wanted.upper()}", "asked for")
+        raise ConfigError(f"device is {wanted!r}; TensorFlow sees {count} GPUs; use cpu or auto")
+    return Choice(f"/{wanted.upper()}", "it was requested")
 
 
 def choose_compile(wanted: str, device: str) -> Choice:
-    """``xla``, ``graph`` or ``eager``.
+    """Return how the step is compiled: ``xla``, ``graph`` or ``eager``.
 
     Args:
-        wanted: one of them, or ``auto``: XLA on a GPU; on a CPU the graph, because there oneDNN's
-            convolutions are several times faster than XLA's.
-        device: as `choose_device` gives it.
+        wanted: one of these, or ``auto``: ``xla`` on a GPU; ``graph`` on a CPU, where the convolutions of
+            oneDNN are several times faster than those of XLA.
+        device: the name of a device, as `choose_device` returns it.
 
     Raises:
-        ConfigError: something else is wanted.
+        ConfigError: ``wanted`` has another value.
+
+    Example:
+        >>> choose_compile("auto", "/CPU:0").value
+        'graph'
     """
     if wanted not in ("auto", "xla", "graph", "eager"):
         raise ConfigError(f"compile is {wanted!r}; it can be auto, xla, graph, eager")
     if wanted != "auto":
-        return Choice(wanted, "asked for")
+        return Choice(wanted, "it was requested")
     if "GPU" in device:
         return Choice("xla", "the device is a GPU")
-    return Choice("graph", "the device is a CPU, where oneDNN beats XLA")
+    return Choice("graph", "the device is a CPU, where oneDNN is faster than XLA")
 
 
 def choose_precision(wanted: str, device: str) -> Choice:
-    """The type that the encoder computes in: ``float32``, ``bfloat16`` or ``float16``.
+    """Return the data type of the encoder's features: ``float32``, ``bfloat16`` or ``float16``.
 
     Args:
-        wanted: one of them, or ``auto``: bfloat16 where the processor has instructions for it; on a GPU
-            what its tensor cores have, bfloat16 or float16.
-        device: as `choose_device` gives it.
+        wanted: one of these, or ``auto``. On a CPU, ``auto`` is bfloat16 if the processor has instructions
+            for it. On a GPU, it is the 16-bit type of the tensor cores: bfloat16 from compute capability
+            8.0, float16 from 7.0. Otherwise it is float32.
+        device: the name of a device, as `choose_device` returns it.
     """
     if wanted != "auto":
-        return Choice(wanted, "asked for")
+        return Choice(wanted, "it was requested")
     if "GPU" in device:
         gpu = tf.config.list_physical_devices("GPU")[int(device.rpartition(":")[2])]
         capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
         reason = f"the GPU has compute capability {capability[0]}.{capability[1]}"
-        # Tensor cores have float16 from 7.0 and bfloat16 from 8.0.
         dtype = "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
         return Choice(dtype, reason)
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0":
-        return Choice("float32", "oneDNN is switched off by TF_ENABLE_ONEDNN_OPTS=0")
+        return Choice("float32", "TF_ENABLE_ONEDNN_OPTS=0 switches oneDNN off")
     instructions = sorted({"amx_bf16", "avx512_bf16"} & _processor_flags())
     if instructions:
         return Choice("bfloat16", f"the processor has {' and '.join(instructions)}")
@@ -88,7 +102,7 @@ def choose_precision(wanted: str, device: str) -> Choice:
 
 
 def _processor_flags() -> set[str]:
-    """The processor's flags on Linux; empty on other systems."""
+    """Return the flags of the processor on Linux, and an empty set on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -98,7 +112,17 @@ def _processor_flags() -> set[str]:
 
 @contextlib.contextmanager
 def one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
-    """Turn errors of the device into RunErrors of one line."""
+    """Turn errors of TensorFlow and of memory into a RunError of one line, as a context manager.
+
+    Args:
+        shape: ``(height, width)`` of the image in pixels, for the message.
+
+    Yields:
+        None.
+
+    Raises:
+        RunError: the block ran out of memory, or TensorFlow raised an error in it.
+    """
     try:
         yield
     except (MemoryError, tf.errors.OpError) as error:
@@ -109,13 +133,16 @@ def one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error means that memory ran out; compiled programs raise it as other classes."""
+    """Return whether an error means that memory ran out.
+
+    Compiled programs raise other classes than ResourceExhaustedError, so that their messages are compared.
+    """
     return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)) or (
         isinstance(error, tf.errors.OpError) and "out of memory" in str(error).lower().replace("_", " ")
     )
 
 
 def xla_cache() -> str | None:
-    """The folder in which XLA keeps compiled programs from one process to the next, None for nowhere."""
+    """Return the folder in which XLA stores compiled programs for later processes, or None."""
     flags = os.environ.get("TF_XLA_FLAGS", "").split()
     return next((flag.removeprefix(XLA_CACHE) for flag in flags if flag.startswith(XLA_CACHE)), None)

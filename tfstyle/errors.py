@@ -1,16 +1,18 @@
-"""Every error that tfstyle raises on purpose.
+"""The exceptions of tfstyle.
 
 ::
 
     TfstyleError
-    ├── InputError (ValueError)      the caller can put it right; the command line exits with 2
-    │   ├── ConfigError              an option's value, or options that do not go together
-    │   ├── ImageError               a picture that cannot be read, used or written
-    │   ├── OutputError              a place where nothing can be written, or something is already
-    │   ├── WeightsError             encoder weights that cannot be had
-    │   └── BackendError             Keras is set up for something else than TensorFlow
-    └── RunError (RuntimeError)      the run itself failed; the command line exits with 1
-        └── NotFiniteError           a loss became infinite or NaN; carries the last good result
+    ├── InputError (ValueError)      an input is wrong, and the caller can correct it; exit code 2
+    │   ├── ConfigError              an option has an invalid value, or two options conflict
+    │   ├── ImageError               an image cannot be read, used or written
+    │   ├── OutputError              a file or folder cannot be created, or it already exists
+    │   ├── WeightsError             the encoder's weights cannot be found or loaded
+    │   └── BackendError             Keras is not configured for TensorFlow and channels-last images
+    └── RunError (RuntimeError)      the run itself failed; exit code 1
+        └── NotFiniteError           a loss became infinite or NaN; it carries the last finite result
+
+The exit codes are those of the command line.
 """
 
 from __future__ import annotations
@@ -21,42 +23,51 @@ from typing import Any
 
 
 class TfstyleError(Exception):
-    """Base of all errors raised by tfstyle. The message is one line, ready to be shown to a user."""
+    """The base class of all exceptions that tfstyle raises. The message is one line for the user.
+
+    Example:
+        >>> import tfstyle
+        >>> try:
+        ...     tfstyle.preset("gatys2015")
+        ... except tfstyle.TfstyleError as error:
+        ...     print(type(error).__name__, isinstance(error, ValueError))
+        ConfigError True
+    """
 
 
 class InputError(TfstyleError, ValueError):
-    """Something given by the caller is wrong; the message says what, where, and what would be right."""
+    """An argument, an option or an input file is wrong. The message names it and says what would be right."""
 
 
 class ConfigError(InputError):
-    """An option has a value it cannot have, or does not go with another option."""
+    """An option has an invalid value, or conflicts with another option."""
 
 
 class ImageError(InputError):
-    """A picture cannot be read, used or written."""
+    """An image cannot be read, used or written."""
 
 
 class OutputError(InputError):
-    """A file cannot be made, or may not be replaced, where it was asked for."""
+    """A file or folder cannot be created at the given path, or an existing file must not be replaced."""
 
 
 class WeightsError(InputError):
-    """The encoder's weights cannot be found, downloaded, read, or do not fit."""
+    """The encoder's weights cannot be found, downloaded or read, or do not fit the network."""
 
 
 class BackendError(InputError):
-    """Keras does not run on TensorFlow here, or stores images channels first."""
+    """Keras does not use TensorFlow as its backend, or is set to channels-first images."""
 
 
 class RunError(TfstyleError, RuntimeError):
-    """The run failed for a reason that is not the input's: memory, disk, numerics."""
+    """The run failed for a reason other than its input: memory, disk space or numerics."""
 
 
 class NotFiniteError(RunError):
-    """A loss was not finite.
+    """A loss became infinite or NaN.
 
     Attributes:
-        result: the `tfstyle.Result` up to the last good iteration.
+        result: the `tfstyle.Result` at the last iteration whose loss was finite.
     """
 
     def __init__(self, message: str, result: Any) -> None:
@@ -65,9 +76,13 @@ class NotFiniteError(RunError):
 
 
 def suggest(value: object, choices: Iterable[str]) -> str:
-    """Return `` (did you mean 'NAME'?)`` with the choices that resemble a value, or an empty string if none does.
+    """Return `` (did you mean 'NAME'?)`` with the choices similar to a wrong value, for an error message.
 
-    Error messages put it behind the wrong value.
+    The text is empty if no choice is similar.
+
+    Args:
+        value: the wrong value.
+        choices: the valid values.
 
     Example:
         >>> suggest("lbgfs", ["adam", "lbfgs"])

@@ -1,7 +1,4 @@
-"""Files: paths are checked before work is spent on them, and files are written whole or not at all.
-
-No TensorFlow here.
-"""
+"""Checks of paths before a run starts, atomic writing, and digests. TensorFlow is not imported here."""
 
 from __future__ import annotations
 
@@ -17,11 +14,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, WeightsError
+from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, WeightsError, suggest
 
-#: How the names of files begin that are not whole yet.
+#: Prefix of the names of temporary files, which `replacing` renames when they are complete.
 PARTIAL = ".tfstyle-"
-#: What an image can be written as -> (Pillow's name, the longest side it can hold, has alpha).
+#: File name suffix -> (Pillow's name of the format, longest side in pixels, whether it has an alpha channel).
 IMAGE_FORMATS = {
     ".png": ("PNG", 2**31 - 1, True),
     ".jpg": ("JPEG", 65500, False),
@@ -30,59 +27,82 @@ IMAGE_FORMATS = {
     ".tif": ("TIFF", 2**31 - 1, True),
     ".tiff": ("TIFF", 2**31 - 1, True),
 }
-#: Names of weights that are no files.
+#: Values of `StyleConfig.weights` other than the path of a file.
 NAMED_WEIGHTS = ("imagenet", "embedded", "random", "auto")
 WEIGHTS_SUFFIXES = (".h5", ".npz", ".safetensors")
 
 
 def check_writable(path: Path, overwrite: bool = False) -> None:
-    """Raise OutputError unless a file can be made, or with `overwrite` replaced, at the path."""
+    """Raise OutputError unless a file can be created at a path.
+
+    Args:
+        path: of the file.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written to, the path is that of a folder, or the
+            file exists and ``overwrite`` is False.
+    """
     if not path.parent.is_dir():
-        raise OutputError(f"cannot write {path}: there is no folder {path.parent}")
+        raise OutputError(
+            f"cannot write {path}: there is no folder {path.parent}; create it or choose another one"
+        )
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {path}: no permission to write in {path.parent}")
+        raise OutputError(
+            f"cannot write {path}: no permission to write in {path.parent}; choose another folder"
+        )
     if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder")
+        raise OutputError(f"cannot write {path}: it is a folder; give the name of a file")
     if path.exists() and not overwrite:
         raise OutputError(f"{path} exists; replace it with overwrite (--overwrite) or choose another name")
 
 
 def check_output(path: Path, *, overwrite: bool = False, shape: tuple[int, int] | None = None) -> None:
-    """Raise an InputError unless an image can be written there, before hours are spent on it.
+    """Raise an InputError unless an image can be written to a path. Called before a run starts.
 
     Args:
-        path: of the image; its suffix chooses the format.
-        overwrite: whether a file already there may be replaced.
-        shape: ``(height, width)`` where known.
+        path: of the image. Its suffix determines the format.
+        overwrite: whether an existing file may be replaced.
+        shape: ``(height, width)`` in pixels, to compare with the largest size of the format; None if it is
+            not known.
     """
     if path.suffix.lower() not in IMAGE_FORMATS:
         raise ImageError(f"cannot write {path}: the suffix must be one of {', '.join(IMAGE_FORMATS)}")
     _, longest, _ = IMAGE_FORMATS[path.suffix.lower()]
     if shape is not None and max(shape) > longest:
-        raise ImageError(f"cannot write {path}: {path.suffix} holds at most {longest} pixels a side")
+        raise ImageError(
+            f"cannot write {path}: {path.suffix} holds at most {longest} pixels a side; use .png or .tif"
+        )
     check_writable(path, overwrite)
 
 
 def check_weights_output(path: Path, overwrite: bool = False) -> None:
-    """Raise an InputError unless `tfstyle.Weights.save` can write there."""
+    """Raise an InputError unless `tfstyle.Weights.save` can write to a path."""
     if path.suffix != ".npz":
-        raise WeightsError(f"cannot write {path}: learned weights are written as .npz")
+        raise WeightsError(f"cannot write {path}: the name of a weights file must end in .npz")
     check_writable(path, overwrite)
 
 
 def check_image_file(path: Path) -> None:
-    """Raise ImageError unless there is a file at the path."""
+    """Raise ImageError unless a path is that of an existing file."""
     if not path.exists():
         raise ImageError(f"no such image: {path}")
     if path.is_dir():
-        raise ImageError(f"{path} is a folder, not an image")
+        raise ImageError(f"{path} is a folder; give an image file")
 
 
 def split_style_source(source: str) -> tuple[Path, str | None] | None:
-    """Split ``FILE.npz#NAME`` into the file and the name of the style in it.
+    """Split ``FILE.npz#NAME`` into the path of a style file and the name of a style in it.
 
     Returns:
-        the file and the name, which is None for ``FILE.npz``; None if the source is not an ``.npz`` file.
+        The path and the name, which is None for ``FILE.npz``. None if the source is not an ``.npz`` file.
+
+    Example:
+        >>> path, name = split_style_source("paintings.npz#starry_night")
+        >>> path.name, name
+        ('paintings.npz', 'starry_night')
+        >>> split_style_source("starry_night.jpg") is None
+        True
     """
     file, _, name = source.rpartition("#")
     if Path(file).suffix.lower() == ".npz":
@@ -91,43 +111,64 @@ def split_style_source(source: str) -> tuple[Path, str | None] | None:
 
 
 def check_image_or_folder(path: Path) -> None:
-    """Raise ImageError unless there is a file or a folder at the path."""
+    """Raise ImageError unless a path is that of an existing file or folder."""
     if not path.exists():
         raise ImageError(f"no such image or folder: {path}")
 
 
 def check_weights_file(path: Path) -> None:
-    """Raise WeightsError unless there is a file at the path, of a format that weights can be read from."""
+    """Raise WeightsError unless a path is that of an existing file with one of `WEIGHTS_SUFFIXES`."""
     suffixes = ", ".join(WEIGHTS_SUFFIXES)
     if not path.is_file():
         raise WeightsError(
-            f"no weights file {path}; give imagenet, embedded, random, auto or a {suffixes} file"
+            f"no weights file {path}{suggest(path, NAMED_WEIGHTS)}; "
+            f"give {', '.join(NAMED_WEIGHTS)} or a {suffixes} file"
         )
     if path.suffix not in WEIGHTS_SUFFIXES:
-        raise WeightsError(f"{path}: weights files end in {suffixes}")
+        raise WeightsError(f"{path}: the name of a weights file must end in {suffixes}")
 
 
 def check_model_name(name: str) -> None:
-    """Raise ConfigError unless a folder of that name can hold a model for TensorFlow Serving."""
+    """Raise ConfigError unless a name can be that of a model and its folder in TensorFlow Serving."""
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
-        raise ConfigError(f"name is {name!r}; a model's name has letters, digits, '_', '-' and '.'")
+        raise ConfigError(
+            f"name is {name!r}; use letters, digits, '_', '-' and '.', and do not begin with '.'"
+        )
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and those above it, unless it is there; raise OutputError where that cannot be."""
+    """Create a folder and its parents unless they exist.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: the folder cannot be created.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {path}: {error.strerror or error}") from error
+        raise OutputError(
+            f"cannot create the folder {path}: {error.strerror or error}; choose another folder"
+        ) from error
     return path
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write into that takes the path when the block has ended well: it is whole or not there.
+    """Write a file atomically, as a context manager: after the block the file is complete or unchanged.
+
+    The data goes to a temporary file in the same folder. It is synchronised with the disk and renamed to the
+    path when the block ends without an exception, and otherwise removed.
+
+    Args:
+        path: of the file. An existing file is replaced.
+
+    Yields:
+        The temporary file, open for writing in binary mode.
 
     Raises:
-        RunError: the disk is full or failed; the temporary file is removed.
+        RunError: the file cannot be written, for instance because the disk is full.
     """
     temporary = path.with_name(f"{PARTIAL}{_host()}-{os.getpid()}-{threading.get_ident()}")
     try:
@@ -138,24 +179,26 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise RunError(f"{path} could not be written: {error.strerror or error}") from error
+        raise RunError(
+            f"{path} could not be written: {error.strerror or error}; check the free space and permissions"
+        ) from error
     finally:
-        with contextlib.suppress(OSError):  # what went wrong first is what counts
+        with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is either whole or not there, by renaming a temporary one.
+    """Write a file that is either complete or unchanged, as `replacing` does.
 
     Raises:
-        RunError: as `replacing`.
+        RunError: the file cannot be written, for instance because the disk is full.
     """
     with replacing(path) as file:
         file.write(data)
 
 
 def remove_left(folder: Path) -> None:
-    """Remove the temporary files of `replacing` that killed processes of this machine left in a folder."""
+    """Remove the temporary files of `replacing` in a folder whose process on this machine has ended."""
     for path in folder.glob(f"{PARTIAL}{_host()}-*"):
         number = path.name.split("-")[-2]
         if number.isdecimal() and not _runs(int(number)):
@@ -168,7 +211,7 @@ def _host() -> str:
 
 
 def _runs(process: int) -> bool:
-    """Whether there is such a process; where the system is not known to tell, yes."""
+    """Return whether a process with this identifier may be running; True on systems other than POSIX."""
     if os.name != "posix":
         return True
     try:
@@ -181,8 +224,8 @@ def _runs(process: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Let a new name in a folder outlive a power cut, where the system has means to."""
-    with contextlib.suppress(OSError):  # Windows opens no folder, and some network disks sync none
+    """Synchronise a folder with the disk, so that a renamed file survives a power failure."""
+    with contextlib.suppress(OSError):  # Windows cannot open folders; some network disks cannot sync them
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
@@ -191,7 +234,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of arrays and plain values, nested in any way."""
+    """Return the SHA-256 digest of a value: an array, a plain value, or a mapping or list of such values.
+
+    Two mappings with the same items have the same digest, whatever the order of their keys.
+
+    Example:
+        >>> digest({"size": 512, "seed": 0}) == digest({"seed": 0, "size": 512})
+        True
+    """
     running = hashlib.sha256()
 
     def add(item: Any) -> None:

@@ -1,4 +1,4 @@
-"""The layers of VGG-19 and VGG-16: their names, their order and their sizes. No TensorFlow here."""
+"""The convolutions of VGG-19 and VGG-16: names, order and sizes. TensorFlow is not imported here."""
 
 from __future__ import annotations
 
@@ -6,21 +6,26 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tfstyle.errors import ConfigError
+from tfstyle.errors import ConfigError, suggest
 
-#: Filters of every convolution of a block, from block 1 to block 5.
+#: Number of filters of each convolution in blocks 1 to 5.
 BLOCK_FILTERS = (64, 128, 256, 512, 512)
 
 
 @dataclass(frozen=True, order=True)
 class Layer:
-    """One convolution of VGG. Its features are taken after the ReLU.
+    """A convolution of VGG with the ReLU after it, whose output are the features of the layer.
 
-    Layers of one network compare by depth: ``Layer(3, 4) < Layer(4, 1)``.
+    Layers are ordered by depth: ``Layer(3, 4) < Layer(4, 1)``.
 
     Attributes:
-        block: 1 to 5; between two blocks there is a pooling layer.
-        convolution: its number within the block, from 1.
+        block: number of the block, 1 to 5. A pooling layer follows each block.
+        convolution: number of the convolution within the block, from 1.
+
+    Example:
+        >>> layer = Layer.parse("conv4_2")
+        >>> layer.keras_name, layer.filters, layer.stride
+        ('block4_conv2', 512, 8)
     """
 
     block: int
@@ -28,40 +33,45 @@ class Layer:
 
     @classmethod
     def parse(cls, name: str) -> Layer:
-        """Read the papers' name, ``conv4_2``, or Keras' name, ``block4_conv2``.
+        """Return the layer with a name.
+
+        Args:
+            name: as in the papers, ``conv4_2``, or as in Keras, ``block4_conv2``.
 
         Raises:
-            ValueError: it is neither.
+            ValueError: the name has neither form.
         """
         match = re.fullmatch(r"conv([1-5])_([1-4])|block([1-5])_conv([1-4])", name)
         if match is None:
-            raise ValueError(f"{name!r} is not the name of a VGG layer")
+            raise ValueError(
+                f"{name!r} is not the name of a VGG layer; give a name such as conv4_2 or block4_conv2"
+            )
         block, convolution = (int(number) for number in match.groups() if number is not None)
         return cls(block, convolution)
 
     @property
     def name(self) -> str:
-        """The papers' name, such as ``conv4_2``."""
+        """The name in the papers, such as ``conv4_2``."""
         return f"conv{self.block}_{self.convolution}"
 
     @property
     def keras_name(self) -> str:
-        """Keras' name, such as ``block4_conv2``."""
+        """The name in Keras, such as ``block4_conv2``."""
         return f"block{self.block}_conv{self.convolution}"
 
     @property
     def stride(self) -> int:
-        """Pixels of the image from one position of the layer's features to the next."""
+        """Distance in pixels of the image between two neighbouring positions of the features."""
         return 2 ** (self.block - 1)
 
     @property
     def filters(self) -> int:
-        """Number of filters, and so of the features' channels."""
+        """Number of filters, which is the number of channels of the features."""
         return BLOCK_FILTERS[self.block - 1]
 
     @property
     def kernel_shape(self) -> tuple[int, int, int, int]:
-        """``(3, 3, input channels, filters)``."""
+        """Shape of the kernel, ``(3, 3, input channels, filters)``."""
         if self.convolution > 1:
             inputs = self.filters
         else:
@@ -77,7 +87,7 @@ def _network(convolutions_per_block: tuple[int, ...]) -> tuple[Layer, ...]:
     )
 
 
-#: Network -> its convolutions, from the first to the deepest.
+#: Name of a network -> its convolutions, from the first to the deepest.
 NETWORKS: Mapping[str, tuple[Layer, ...]] = {
     "vgg19": _network((2, 2, 4, 4, 4)),
     "vgg16": _network((2, 2, 3, 3, 3)),
@@ -85,25 +95,33 @@ NETWORKS: Mapping[str, tuple[Layer, ...]] = {
 
 
 def layer_names(network: str = "vgg19") -> tuple[str, ...]:
-    """Return the papers' names of a network's layers, ``conv1_1`` .. ``conv5_4`` or ``conv5_3``.
+    """Return the names of a network's layers, as in the papers, from the first to the deepest.
 
     Args:
-        network: a key of `NETWORKS`; any other network has no layers that are known here.
+        network: a key of `NETWORKS`. The result is empty for any other network.
+
+    Example:
+        >>> len(layer_names()), layer_names("vgg16")[-1]
+        (16, 'conv5_3')
     """
     return tuple(layer.name for layer in NETWORKS.get(network, ()))
 
 
 def find_layer(name: str, network: str = "vgg19") -> Layer:
-    """Find a layer by its name.
+    """Return the layer of a network with a name.
 
     Args:
-        name: such as ``conv4_2``.
+        name: of the layer, as in the papers, such as ``conv4_2``.
         network: a key of `NETWORKS`.
 
     Raises:
         ConfigError: the network has no such layer.
+
+    Example:
+        >>> find_layer("conv4_2").stride
+        8
     """
     names = layer_names(network)
     if name not in names:
-        raise ConfigError(f"{network} has no layer {name!r}; it has {', '.join(names)}")
+        raise ConfigError(f"{network} has no layer {name!r}{suggest(name, names)}; it has {', '.join(names)}")
     return NETWORKS[network][names.index(name)]

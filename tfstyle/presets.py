@@ -1,8 +1,9 @@
-"""Named sets of options: the paper's, and those of the programs that people know.
+"""Named sets of options that reproduce Gatys et al. 2016 and other programs.
 
-A peer's preset has its objective in its own units, its start, its optimiser and its iterations, so that
-losses can be compared with what it prints. The encoder is Keras' VGG-19, whose weights are those of all these
-programs but crowsonkb's.
+The preset of a program has the objective of the program in the program's units, its initial image, its
+optimiser and its number of iterations. The losses of tfstyle can therefore be compared with those that the
+program prints. The encoder is Keras' VGG-19, which has the weights that all these programs use except
+crowsonkb's.
 """
 
 from __future__ import annotations
@@ -13,16 +14,17 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from tfstyle.config import STYLE_LAYERS, StyleConfig
-from tfstyle.errors import ConfigError
+from tfstyle.errors import ConfigError, suggest
 
 
 class Preset(NamedTuple):
-    """A set of options.
+    """A set of options, as ``tfstyle presets`` lists it.
 
     Attributes:
-        summary: the paper or program that it is of.
-        options: what differs from the defaults.
-        differs: in what its pictures or losses are not the program's own; empty: in nothing known.
+        summary: the paper or the program that the options reproduce.
+        options: the options that differ from the defaults of `StyleConfig`.
+        differs: known differences between the results or losses of tfstyle with these options and those of
+            the program; empty if none are known.
     """
 
     summary: str
@@ -30,7 +32,7 @@ class Preset(NamedTuple):
     differs: str = ""
 
 
-# What the peers do not have, unless it is said again: a mirrored border, several sizes, total variation.
+# Most of the programs have padding with zeros, max pooling, one scale, no total variation and no clipping.
 _PEER: dict[str, Any] = {
     "padding": "zeros", "pooling": "max", "tv_weight": 0.0, "scales": 1, "clamp": False,
 }  # fmt: skip
@@ -44,16 +46,17 @@ _JOHNSON: dict[str, Any] = {
     "style_weight": 5 * 100.0, "init": "mean", "iterations": 1000,
 }  # fmt: skip
 
-#: Name -> preset; what one does not name stays at its default.
+#: Name -> preset. Options that a preset does not name keep their defaults.
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
-        "default": Preset("tfstyle's own", {}),
-        # Weights normalised, raw sums, alpha/beta = 1e-3 (Fig. 3 B), white noise, L-BFGS, one scale. How many
-        # iterations they took is not said; 1000 is our reading. Taken literally, that ratio keeps a
-        # photograph: a raw sum over conv4_2 weighs some 10^6 times a mean. At 256 pixels content_weight
-        # 1e-7 paints, and so should less in larger pictures.
+        "default": Preset("the defaults of tfstyle", {}),
+        # Normalised weights, unnormalised sums, alpha/beta = 1e-3 (Fig. 3 B), white noise, L-BFGS, one scale.
+        # The paper does not state the number of iterations; 1000 is an assumption. With this ratio the result
+        # stays close to the content image, because the sum over the features of conv4_2 is about 10^6 times
+        # their mean. At 256 pixels content_weight 1e-7 gives a stylised image; larger images should need
+        # less.
         "gatys2016": Preset(
-            "Gatys, Ecker, Bethge 2016, to the letter",
+            "Gatys, Ecker, Bethge 2016, with the formulas and the weight ratio of the paper",
             {
                 "normalize_weights": True,
                 "pooling": "avg",
@@ -68,7 +71,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "iterations": 1000,
             },
         ),
-        # 256, not 255, times the picture. Its total variation leaves out the last row and column.
+        # Pixels are in 0..256, not 0..255. The total variation leaves out the last row and the last column.
         "neural-style": Preset(
             "jcjohnson/neural-style (Torch7)",
             {
@@ -81,7 +84,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "beta_2": 0.999,
                 "epsilon": 1e-8 * 256,
             },
-            "the logged loss has the total variation in it",
+            "tfstyle's loss includes the total variation; the loss that the program logs does not",
         ),
         "neural-style-pt": Preset(
             "ProGamerGov/neural-style-pt",
@@ -97,7 +100,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             },
         ),
         "gatys-pytorch": Preset(
-            "the authors' PyTorch notebook, 512 and then 800 pixels",
+            "the PyTorch notebook of Gatys et al., at 512 and then 800 pixels",
             {
                 **_GATYS,
                 "size": 800,
@@ -107,10 +110,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "first_iterations": 500,
                 "iterations": 200,
             },
-            "evaluations come in blocks of 20 there, 520 and 220 of them",
+            "the program evaluates the loss in blocks of 20: 520 times at 512 pixels and 220 times at 800",
         ),
         "gatys-normalised": Preset(
-            "leongatys/NeuralImageSynthesis, normalised weights, 512² and then 1024² pixels",
+            "leongatys/NeuralImageSynthesis, with normalised weights, at 512² and then 1024² pixels",
             {
                 **_GATYS,
                 "enlarge": False,
@@ -125,11 +128,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "first_iterations": 500,
                 "iterations": 200,
             },
-            "weights are normalised over the content and the style, there over ImageNet",
+            "the program has weights normalised over images of ImageNet; tfstyle normalises them over the "
+            "content image and the style images",
         ),
-        # torchvision's VGG-19 takes pixels divided by some 0.225 where Keras' takes 255 times them: the
-        # features are brought to that unit. The program's own default is max pooling; its average pooling
-        # is "rescaled" here.
+        # torchvision's VGG-19 divides pixels in 0..1 by about 0.225; Keras' VGG-19 multiplies them by 255.
+        # The feature scale converts the features to the former unit. The program uses max pooling by default;
+        # its average pooling is called "rescaled" in tfstyle.
         "crowsonkb": Preset(
             "crowsonkb/style-transfer-pytorch",
             {
@@ -158,7 +162,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "first_iterations": 1000,
                 "iterations": 500,
             },
-            "torchvision's VGG-19 there, with other weights; small styles are not enlarged there",
+            "the program uses torchvision's VGG-19, which has other weights, and does not enlarge small "
+            "style images",
         ),
         "neural-style-tf": Preset(
             "cysmith/neural-style-tf",
@@ -173,7 +178,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "optimizer": "lbfgs",
                 "iterations": 1000,
             },
-            "the content is compared before the ReLU there, and the style squeezed to its shape",
+            "the program compares the content features before the ReLU, and resizes each style image to the "
+            "shape of the content image",
         ),
         "anishathalye": Preset(
             "anishathalye/neural-style",
@@ -192,10 +198,11 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "epsilon": 1e-8 * 255,
                 "iterations": 1000,
             },
-            "styles are brought to the content's width there, up or down, here only down",
+            "the program resizes style images to the width of the content image; tfstyle reduces them to its "
+            "longest side, and never enlarges them",
         ),
         "tensorflow-tutorial": Preset(
-            "the TensorFlow tutorial",
+            "the TensorFlow tutorial on neural style transfer",
             {
                 **_PEER,
                 "enlarge": True,
@@ -229,18 +236,36 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "iterations": 30,
                 "iteration_decay": 3.0,
             },
-            "L-BFGS keeps 10 pairs after the first scale there, and 100 before",
+            "the program stores 100 curvature pairs at the first scale and 10 at the others; tfstyle stores "
+            "100 at every scale",
         ),
     }
 )
 
 
 def preset(name: str) -> StyleConfig:
-    """The configuration of that name.
+    """Return the options of a preset.
+
+    `tfstyle presets` lists the presets, their options, and how they differ from the programs.
+
+    Args:
+        name: a key of `tfstyle.presets.PRESETS`, such as ``gatys2016``.
+
+    Returns:
+        A `StyleConfig` with the options of the preset, and the defaults for the others.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no preset with this name.
+
+    Example:
+        >>> import tfstyle
+        >>> config = tfstyle.preset("gatys2016").replace(content_weight=1e-7)
+        >>> config.init, config.optimizer, config.iterations
+        ('noise', 'lbfgs', 1000)
+        >>> from tfstyle.presets import PRESETS
+        >>> list(PRESETS)[:3]
+        ['default', 'gatys2016', 'neural-style']
     """
     if name not in PRESETS:
-        raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+        raise ConfigError(f"no preset {name!r}{suggest(name, PRESETS)}; choose one of {', '.join(PRESETS)}")
     return StyleConfig().replace(PRESETS[name].options)

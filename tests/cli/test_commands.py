@@ -127,7 +127,7 @@ def test_demo_needs_no_option_and_no_network(tmp_path, capsys, monkeypatch):
 def test_demo_where_nothing_can_be_written(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["demo", "-o", str(tmp_path / "file")]) == 2
-    assert "cannot make the folder" in capsys.readouterr().err
+    assert "cannot create the folder" in capsys.readouterr().err
 
 
 def test_demo_leaves_nothing_where_its_weights_do_not_exist(tmp_path, capsys):

@@ -97,10 +97,8 @@ def test_a_folder_that_becomes_read_only_and_no_room_here_either(
     monkeypatch.setattr(tempfile, "tempdir", str(other))
     after(2, lambda: closed([files / "out", here], monkeypatch))
     assert cli.main(command) == 1
-    assert (
-        f"no permission to write in {files / 'out'}; the image was saved as {other / 'out.png'}"
-        in capsys.readouterr().err
-    )
+    message = f"no permission to write in {files / 'out'}.*saved as {other / 'out.png'}"
+    assert re.search(message, capsys.readouterr().err)
     assert np.array_equal(load(other / "out.png").rgb, expected)
 
 
@@ -200,7 +198,7 @@ def test_ctrl_c_and_the_same_command_again(command, files, expected, after, caps
     monkeypatch.undo()
     assert cli.main(command) == 0
     said = capsys.readouterr()
-    assert "scale 2, 2 iterations of it done" in said.err
+    assert "2 iterations of scale 2 were done" in said.err
     assert "out.png: 32 x 23 pixels, 6 iterations" in said.out
     assert np.array_equal(load(out / "out.png").rgb, expected)
     assert not np.array_equal(partial, expected)

@@ -1,4 +1,4 @@
-"""Colours: the moments that matching must reach, what sets each method apart, and images without colours."""
+"""Colour matching against its moments and slow NumPy, the laws of each method, and grey images."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5
 
 
 def make_colors(seed, shape=(16, 16), spread=0.12):
-    """Correlated colours around a mean of their own, far enough from 0 and 1 not to be clipped."""
+    """Return an image of correlated colours that are far enough from 0 and 1 not to be clipped."""
     generator = np.random.default_rng(seed)
     mixing = np.eye(3) + generator.uniform(-0.5, 0.5, (3, 3))
     mean = generator.uniform(0.45, 0.55, 3)
@@ -25,13 +25,13 @@ def moments(image):
 
 
 def make_covariances(seed):
-    """Two random positive definite matrices, the variances some 1e-3 to 1."""
+    """Return two random positive definite matrices with variances of about 1e-3 to 1."""
     mixings = np.random.default_rng(seed).normal(0, 0.3, (2, 3, 3))
     return [mixing @ mixing.T + 1e-3 * np.eye(3) for mixing in mixings]
 
 
 def displacement(matrix, source):
-    """Mean squared length of A x - x for x of mean zero."""
+    """Return the mean square of A x - x for x with mean zero and covariance ``source``."""
     change = matrix - np.eye(3)
     return np.trace(change @ source @ change.T)
 
@@ -48,13 +48,13 @@ def target():
 
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 def test_matched_colours_have_the_targets_moments(image, target, method):
-    found = match_colors(image, target, method=method)
-    assert found.shape == image.shape
-    assert found.dtype == np.float32
-    assert found.min() > 0
-    assert found.max() < 1  # nothing was clipped
-    (mean, covariance), (target_mean, wanted) = moments(found), moments(target)
-    assert np.abs(moments(image)[0] - target_mean).max() > 0.01  # there was something to do
+    matched = match_colors(image, target, method=method)
+    assert matched.shape == image.shape
+    assert matched.dtype == np.float32
+    assert matched.min() > 0
+    assert matched.max() < 1  # no pixel is clipped
+    (mean, covariance), (target_mean, wanted) = moments(matched), moments(target)
+    assert np.abs(moments(image)[0] - target_mean).max() > 0.01  # the moments differ before
     assert np.abs(moments(image)[1] - wanted).max() > 1e-3
     assert mean == pytest.approx(target_mean, abs=1e-6)
     assert covariance == pytest.approx(wanted, abs=5e-5)
@@ -87,7 +87,7 @@ def test_transport_is_symmetric_and_positive_definite(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_transport_moves_colours_least(seed):
-    """By as much as the Wasserstein distance of two normal distributions says, and less than any other."""
+    """The change equals the Wasserstein distance of two normal distributions; other matrices change more."""
     source, target = make_covariances(seed)
     least = displacement(COLOR_MATCHING["transport"](source, target), source)
     shared = np.sqrt(np.linalg.eigvals(source @ target).real).sum()
@@ -118,6 +118,7 @@ def test_cholesky_is_lower_triangular(seed):
 
 
 def slow_moments(image):
+    """Return the mean and the regularised covariance of the colours, from a loop over the pixels."""
     height, width, _ = image.shape
     mean, covariance = np.zeros(3), np.zeros((3, 3))
     for y in range(height):
@@ -132,14 +133,14 @@ def slow_moments(image):
 
 @pytest.mark.parametrize("method", ["cholesky", "root", "transport"])
 def test_matching_equals_a_loop_over_pixels(image, method):
-    target = np.clip(make_colors(2, (9, 5), spread=0.6), 0, 1)  # wide enough for some to be clipped
+    target = np.clip(make_colors(2, (9, 5), spread=0.6), 0, 1)  # wide enough for some pixels to be clipped
     (source_mean, source), (target_mean, wanted) = slow_moments(image), slow_moments(target)
     if method == "cholesky":
-        lower = scipy.linalg.cholesky(source, lower=True)
-        matrix = scipy.linalg.cholesky(wanted, lower=True) @ scipy.linalg.inv(lower)
+        factor = scipy.linalg.cholesky(source, lower=True)
+        matrix = scipy.linalg.cholesky(wanted, lower=True) @ scipy.linalg.inv(factor)
     elif method == "root":
         matrix = scipy.linalg.sqrtm(wanted) @ scipy.linalg.inv(scipy.linalg.sqrtm(source))
-    else:  # the same transport in another form: Σ_C (Σ_S Σ_C)^-½
+    else:  # another form of the optimal transport: Σ_C (Σ_S Σ_C)^-½
         matrix = wanted @ scipy.linalg.inv(scipy.linalg.sqrtm(source @ wanted).real)
     offset = target_mean - matrix @ source_mean
     expected = np.empty((16, 16, 3))
@@ -151,6 +152,7 @@ def test_matching_equals_a_loop_over_pixels(image, method):
 
 
 def singular(kind):
+    """Return an image whose colours have a singular covariance."""
     if kind == "grey":
         return grey(luminance(make_colors(3)))
     if kind == "one pixel":
@@ -166,38 +168,40 @@ FLAT = ["black", "white", "colour", "one pixel"]
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 @pytest.mark.parametrize("kind", [*FLAT, "grey", "two pixels"])
 def test_singular_covariances_stay_finite(image, method, kind):
-    odd = singular(kind)
-    for first, second in ((image, odd), (odd, image), (odd, odd)):
-        found = match_colors(first, second, method=method)
-        assert found.shape == first.shape
-        assert np.isfinite(found).all()
-        assert found.min() >= 0
-        assert found.max() <= 1
-    assert match_colors(odd, odd, method=method) == pytest.approx(odd, abs=1e-6)
+    singular_image = singular(kind)
+    for first, second in ((image, singular_image), (singular_image, image), (singular_image, singular_image)):
+        matched = match_colors(first, second, method=method)
+        assert matched.shape == first.shape
+        assert np.isfinite(matched).all()
+        assert matched.min() >= 0
+        assert matched.max() <= 1
+    assert match_colors(singular_image, singular_image, method=method) == pytest.approx(
+        singular_image, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 @pytest.mark.parametrize("kind", FLAT)
 def test_a_target_of_one_colour_leaves_nearly_that_colour(image, method, kind):
     flat = singular(kind)
-    found = match_colors(image, flat, method=method)
-    assert found.std((0, 1)).max() < 1e-5**0.5 + 1e-6  # the root of the ridge, less than a step of 8 bits
-    assert np.abs(found - flat[0, 0]).max() < 0.015
+    matched = match_colors(image, flat, method=method)
+    assert matched.std((0, 1)).max() < 1e-5**0.5 + 1e-6  # the root of ε, less than a step of 8 bits
+    assert np.abs(matched - flat[0, 0]).max() < 0.015
 
 
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 @pytest.mark.parametrize("kind", FLAT)
 def test_an_image_of_one_colour_takes_the_targets_mean(target, method, kind):
-    found = match_colors(singular(kind), target, method=method)
-    assert found.reshape(-1, 3) - moments(target)[0] == pytest.approx(0, abs=1e-6)
+    matched = match_colors(singular(kind), target, method=method)
+    assert matched.reshape(-1, 3) - moments(target)[0] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", COLOR_MATCHING)
 def test_a_grey_target_leaves_hardly_any_colour(image, method):
     grey_target = singular("grey")
-    found = match_colors(image, grey_target, method=method)
-    assert (found.max(-1) - found.min(-1)).max() < 0.02
-    assert luminance(found).std() == pytest.approx(grey_target.std(), rel=0.01)
+    matched = match_colors(image, grey_target, method=method)
+    assert (matched.max(-1) - matched.min(-1)).max() < 0.02
+    assert luminance(matched).std() == pytest.approx(grey_target.std(), rel=0.01)
 
 
 def test_unknown_methods_are_refused(image):
@@ -216,11 +220,11 @@ def test_arguments_are_left_alone(image, target, function):
 
 
 def test_luminance_is_what_pillow_says():
-    eight = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    found = luminance(eight / np.float32(255))
-    assert found.shape == (16, 16)
-    assert found.dtype == np.float32
-    assert found * 255 == pytest.approx(np.asarray(Image.fromarray(eight).convert("L")), abs=0.51)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    y = luminance(pixels / np.float32(255))
+    assert y.shape == (16, 16)
+    assert y.dtype == np.float32
+    assert y * 255 == pytest.approx(np.asarray(Image.fromarray(pixels).convert("L")), abs=0.51)
     assert luminance(np.eye(3, dtype=np.float32)[None])[0] == pytest.approx([0.299, 0.587, 0.114])
     assert luminance(np.ones((2, 2, 3), np.float32)).tolist() == [[1, 1], [1, 1]]
 
@@ -235,19 +239,19 @@ def test_grey_has_the_luminance_it_is_made_of(image):
 
 def test_a_new_luminance_keeps_the_chroma(image):
     y = np.random.default_rng(3).uniform(0.45, 0.55, (16, 16)).astype(np.float32)
-    found = with_luminance(image, y)
-    assert found.dtype == np.float32
-    assert found.min() > 0
-    assert found.max() < 1  # nothing was clipped
-    assert luminance(found) == pytest.approx(y, abs=1e-6)
-    assert (found @ YIQ.T)[..., 1:] == pytest.approx((image @ YIQ.T)[..., 1:], abs=1e-4)
-    assert found[..., 0] - found[..., 2] == pytest.approx(image[..., 0] - image[..., 2], abs=1e-6)
+    changed = with_luminance(image, y)
+    assert changed.dtype == np.float32
+    assert changed.min() > 0
+    assert changed.max() < 1  # no pixel is clipped
+    assert luminance(changed) == pytest.approx(y, abs=1e-6)
+    assert (changed @ YIQ.T)[..., 1:] == pytest.approx((image @ YIQ.T)[..., 1:], abs=1e-4)
+    assert changed[..., 0] - changed[..., 2] == pytest.approx(image[..., 0] - image[..., 2], abs=1e-6)
     assert with_luminance(image, luminance(image)) == pytest.approx(image, abs=1e-6)
     assert with_luminance(grey(luminance(image)), y) == pytest.approx(grey(y), abs=1e-6)
 
 
 def test_a_new_luminance_equals_the_way_through_yiq(image):
-    y = np.random.default_rng(4).uniform(0, 1, (16, 16)).astype(np.float32)  # some of it clipped
+    y = np.random.default_rng(4).uniform(0, 1, (16, 16)).astype(np.float32)  # some pixels are clipped
     expected = np.empty((16, 16, 3))
     for row in range(16):
         for column in range(16):
@@ -255,17 +259,17 @@ def test_a_new_luminance_equals_the_way_through_yiq(image):
             yiq[0] = y[row, column]
             expected[row, column] = np.clip(np.linalg.solve(YIQ, yiq), 0, 1)
     assert {0, 1} <= set(expected.ravel())
-    assert with_luminance(image, y) == pytest.approx(expected, abs=1e-4)  # YIQ has four digits
+    assert with_luminance(image, y) == pytest.approx(expected, abs=1e-4)  # the YIQ matrix has four digits
 
 
 def test_matched_luminance_has_the_contents_mean_and_deviation(image, target):
     style_y, content_y = luminance(image), luminance(target) * np.float32(0.8)
-    found = match_luminance(style_y, content_y)
-    assert found.shape == style_y.shape
-    assert found.dtype == np.float32
-    assert found.mean() == pytest.approx(content_y.mean(), abs=1e-6)
-    assert found.std() == pytest.approx(content_y.std(), abs=1e-6)
-    assert np.array_equal(np.argsort(found, None), np.argsort(style_y, None))  # the order stays
+    matched = match_luminance(style_y, content_y)
+    assert matched.shape == style_y.shape
+    assert matched.dtype == np.float32
+    assert matched.mean() == pytest.approx(content_y.mean(), abs=1e-6)
+    assert matched.std() == pytest.approx(content_y.std(), abs=1e-6)
+    assert np.array_equal(np.argsort(matched, None), np.argsort(style_y, None))
     assert match_luminance(style_y, style_y) == pytest.approx(style_y, abs=1e-6)
 
 
@@ -278,7 +282,7 @@ def test_matched_luminance_is_clipped():
 @pytest.mark.parametrize("level", [0, 0.1, 0.7, 1])
 @pytest.mark.parametrize("noise", [0, 1e-7])
 def test_a_flat_luminance_is_not_blown_up(target, level, noise):
-    """Not where it differs by no more than rounding either, as a constant's mean may from the constant."""
+    """This also holds if the luminance varies by rounding only."""
     flat = np.full((16, 16), level, np.float32)
     flat += np.float32(noise) * (np.arange(16) % 2).astype(np.float32)
     content_y = luminance(target)

@@ -1,8 +1,9 @@
-"""Writing: every format, whole or not at all, with profile and settings, and never over another file."""
+"""Writing image files: every format, atomicity, colour profile, settings, and existing files."""
 
 import errno
 import io
 import os
+import re
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ SETTINGS = {"options": {"size": 3, "style_layers": ["conv1_1"]}, "note": "Tübin
 
 
 @pytest.fixture
-def picture():
+def image():
     return ImageArray(make_picture(20, 30))
 
 
@@ -29,17 +30,17 @@ def transparent():
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "tif", "tiff", "PNG"])
-def test_8_bit_formats(tmp_path, picture, suffix):
+def test_8_bit_formats(tmp_path, image, suffix):
     path = tmp_path / f"a.{suffix}"
-    save(path, picture, settings=SETTINGS)
-    found = load(path)
-    # WebP halves the colours' resolution, JPEG at 4:4:4 rounds, the others keep all 8 bits.
+    save(path, image, settings=SETTINGS)
+    loaded = load(path)
+    # WebP halves the resolution of the colours, JPEG at 4:4:4 rounds, and the other formats are exact.
     tolerance = {"webp": 0.15, "jpg": 0.06, "jpeg": 0.06}.get(suffix, 0.5 / 255 + 1e-6)
-    assert np.abs(found.rgb - picture.rgb).max() < tolerance
-    assert found.bits == 8
+    assert np.abs(loaded.rgb - image.rgb).max() < tolerance
+    assert loaded.bits == 8
     assert read_settings(path) == SETTINGS
-    with Image.open(path) as image:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+    with Image.open(path) as opened:
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(opened.info["icc_profile"]))
         assert "sRGB" in ImageCms.getProfileName(profile)
     assert os.listdir(tmp_path) == [path.name]
 
@@ -50,15 +51,15 @@ def test_16_bit_formats(tmp_path, transparent, suffix, with_alpha):
     deep = ImageArray(transparent.rgb, transparent.alpha if with_alpha else None, bits=16)
     path = tmp_path / f"a.{suffix}"
     save(path, deep, settings=SETTINGS)
-    found = load(path)
-    assert found.bits == 16
-    assert np.abs(found.rgb - deep.rgb).max() < 0.5 / 65535 + 1e-7
+    loaded = load(path)
+    assert loaded.bits == 16
+    assert np.abs(loaded.rgb - deep.rgb).max() < 0.5 / 65535 + 1e-7
     if with_alpha:
-        assert np.abs(found.alpha - deep.alpha).max() < 0.5 / 65535 + 1e-7
+        assert np.abs(loaded.alpha - deep.alpha).max() < 0.5 / 65535 + 1e-7
     assert read_settings(path) == SETTINGS
-    with Image.open(path) as image:  # and other programs can read it
-        image.load()
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
+    with Image.open(path) as opened:  # other programs can read the file
+        opened.load()
+        profile = ImageCms.ImageCmsProfile(io.BytesIO(opened.info["icc_profile"]))
         assert "sRGB" in ImageCms.getProfileName(profile)
 
 
@@ -68,60 +69,60 @@ def test_alpha_is_kept(tmp_path, transparent, suffix):
     assert np.abs(load(tmp_path / f"a.{suffix}").alpha - transparent.alpha).max() < 0.02
 
 
-def test_jpeg_flattens_on_white_and_says_so(tmp_path, transparent, caplog):
+def test_jpeg_composites_on_white_with_a_warning(tmp_path, transparent, caplog):
     save(tmp_path / "a.jpg", transparent)
-    assert "flattened on white" in caplog.text
-    found = load(tmp_path / "a.jpg")
-    assert found.alpha is None
-    assert found.rgb[0, 0] == pytest.approx(1, abs=0.06)
-    assert np.abs(found.rgb - transparent.on_white()).max() < 0.08
+    assert re.search(r"a\.jpg: JPEG .*\.png", caplog.text)
+    loaded = load(tmp_path / "a.jpg")
+    assert loaded.alpha is None
+    assert loaded.rgb[0, 0] == pytest.approx(1, abs=0.06)
+    assert np.abs(loaded.rgb - transparent.on_white()).max() < 0.08
 
 
 def test_jpeg_keeps_full_colour_resolution(tmp_path):
-    """4:4:4: a red pixel beside a blue one keeps its colour."""
+    """With 4:4:4 subsampling a red pixel next to a blue one keeps its colour."""
     stripes = np.zeros((16, 16, 3), np.float32)
     stripes[:, ::2, 0], stripes[:, 1::2, 2] = 1, 1
     save(tmp_path / "a.jpg", ImageArray(stripes))
     assert np.abs(load(tmp_path / "a.jpg").rgb - stripes).mean() < 0.03
 
 
-def test_existing_files_are_replaced_only_when_told(tmp_path, picture):
+def test_existing_files_are_replaced_only_when_told(tmp_path, image):
     path = tmp_path / "a.png"
-    save(path, picture)
+    save(path, image)
     before = path.read_bytes()
-    with pytest.raises(OutputError, match="exists; replace it with"):
-        save(path, ImageArray(1 - picture.rgb))
+    with pytest.raises(OutputError, match=r"a\.png exists.*--overwrite"):
+        save(path, ImageArray(1 - image.rgb))
     assert path.read_bytes() == before
-    save(path, ImageArray(1 - picture.rgb), overwrite=True)
+    save(path, ImageArray(1 - image.rgb), overwrite=True)
     assert path.read_bytes() != before
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.gif", r"suffix must be one of \.png"),
-        ("a", "suffix must be one of"),
-        ("nowhere/a.png", "there is no folder"),
-        ("folder.png", "it is a folder"),
+        ("a.gif", r"a\.gif: .*suffix.*\.png, .*\.webp"),
+        ("a", r"a: .*suffix.*\.png, .*\.webp"),
+        ("nowhere/a.png", r"nowhere/a\.png: .*no folder .*nowhere;"),
+        ("folder.png", r"folder\.png: .*is a folder"),
     ],
 )
-def test_impossible_outputs_are_refused(tmp_path, picture, name, message):
+def test_impossible_outputs_are_refused(tmp_path, image, name, message):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(InputError, match=message):
-        save(tmp_path / name, picture, overwrite=True)
+        save(tmp_path / name, image, overwrite=True)
 
 
 def test_outputs_too_large_for_their_format_are_refused(tmp_path):
     check_output(tmp_path / "a.png", shape=(10, 20000))
-    with pytest.raises(ImageError, match="at most 16383"):
+    with pytest.raises(ImageError, match=r"a\.webp: .*16383.*\.png"):
         check_output(tmp_path / "a.webp", shape=(10, 20000))
-    with pytest.raises(ImageError, match="at most 65500"):
+    with pytest.raises(ImageError, match=r"a\.jpg: .*65500.*\.png"):
         check_output(tmp_path / "a.jpg", shape=(70000, 10))
 
 
 def test_folders_without_permission_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # a superuser may write anywhere
-    with pytest.raises(OutputError, match="no permission"):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # the superuser may write anywhere
+    with pytest.raises(OutputError, match=f"no permission to write in {re.escape(str(tmp_path))}"):
         check_output(tmp_path / "a.png")
 
 
@@ -137,16 +138,15 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch, f
     with pytest.raises((RunError, KeyboardInterrupt)) as caught:
         write_atomically(path, b"new")
     if isinstance(failure, OSError):
-        assert "No space left" in str(caught.value)
-        assert "a.png" in str(caught.value)
+        assert re.search(r"a\.png .*No space left", str(caught.value))
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.png"]
 
 
-def test_pictures_without_settings_are_refused(tmp_path):
+def test_images_without_settings_are_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(b"no picture")
+    (tmp_path / "b.png").write_bytes(b"not an image")
     save(tmp_path / "c.png", ImageArray(make_picture(4, 4)), settings={"options": 5})
     for name in ("a.png", "b.png", "c.png"):
-        with pytest.raises(ImageError, match=name):
+        with pytest.raises(ImageError, match=rf"{re.escape(name)}.* tfstyle"):
             read_settings(tmp_path / name)

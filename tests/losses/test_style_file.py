@@ -33,7 +33,15 @@ def waves(extractor, image):
 @pytest.fixture
 def run(small_file):
     def run_with(style, **options):
-        settings = {"size": 64, "scales": 3, "iterations": 2, "precision": "float32", **LAYERS, **options}
+        settings = {
+            "size": 64,
+            "scales": 3,
+            "iterations": 2,
+            "precision": "float32",
+            "compile": "eager",
+            **LAYERS,
+            **options,
+        }
         return stylize(make_picture(50, 64, seed=6), style, weights=str(small_file), **settings)
 
     return run_with

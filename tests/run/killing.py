@@ -1,8 +1,8 @@
-"""Processes to be killed: ``python -m tests.run.killing`` loads TensorFlow, and forks a run for each request.
+"""A server of processes that tests kill: ``python -m tests.run.killing`` forks a run for each request.
 
-A request is a line of JSON: ``arguments`` of the command line, the file ``said`` for what it says, and
-``die``, an instant of a checkpoint's writing at which the process kills itself. The answers are the child's
-number, and how it ended.
+A request is a line of JSON: the ``arguments`` of the command line, the file ``log`` for the output, and
+``die``, the instant during the writing of a checkpoint at which the process kills itself. The answers are the
+child's process number and its exit code.
 """
 
 import io
@@ -12,18 +12,18 @@ import signal
 import subprocess
 import sys
 
-#: Instants within the writing of a checkpoint.
+#: Instants during the writing of a checkpoint, in order.
 INSTANTS = (
     "half written",
     "before fsync",
-    "before the new name",
-    "after the new name",
-    "before the old is dropped",
+    "before the file is renamed",
+    "after the file is renamed",
+    "before old files are deleted",
 )
 
 
 class Server:
-    """One process that others are forked from, which saves each of them four seconds of imports."""
+    """A process from which runs are forked, which saves the 4 seconds that TensorFlow takes to import."""
 
     def __enter__(self):
         self._process = subprocess.Popen(
@@ -40,14 +40,14 @@ class Server:
         self._process.stdout.close()
         self._process.wait()
 
-    def start(self, arguments, said, die=""):
-        """Start a run, and return its process' number."""
-        request = {"arguments": [*map(str, arguments)], "said": str(said), "die": die}
+    def start(self, arguments, log, die=""):
+        """Start a run, and return its process number."""
+        request = {"arguments": [*map(str, arguments)], "log": str(log), "die": die}
         print(json.dumps(request), file=self._process.stdin, flush=True)
         return int(self._process.stdout.readline())
 
     def end(self):
-        """Wait for the run: its exit code, or less than 0 the signal that killed it."""
+        """Wait for the run, and return its exit code, or minus the number of the signal that killed it."""
         return int(self._process.stdout.readline())
 
 
@@ -60,7 +60,7 @@ def serve():
         request = json.loads(line)
         child = os.fork()
         if child == 0:
-            sink = os.open(request["said"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            sink = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             os.dup2(sink, 1)
             os.dup2(sink, 2)
             if request["die"]:
@@ -72,43 +72,44 @@ def serve():
 
 
 def die_at(instant):
-    """Kill this process in the fourth checkpoint that it writes."""
+    """Make this process kill itself at an instant of the fourth checkpoint that it writes."""
     from tfstyle.run import checkpoints
 
     numbers = iter(range(1, 10_000))
     write, fsync, replace = checkpoints._write, os.fsync, os.replace
-    drop = checkpoints.CheckpointFolder._delete_others
-    writing = {"the fourth": False}
+    delete_others = checkpoints.CheckpointFolder._delete_others
+    writes_fourth = False
 
-    def die_if(here):
-        if writing["the fourth"] and here == instant:
+    def die_if(current):
+        if writes_fourth and current == instant:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def save(file, arrays):
-        writing["the fourth"] = next(numbers) == 4
+    def write_in_halves(file, arrays):
+        nonlocal writes_fourth
+        writes_fourth = next(numbers) == 4
         buffer = io.BytesIO()
         write(buffer, arrays)
-        whole = buffer.getvalue()
-        file.write(whole[: len(whole) // 2])
+        data = buffer.getvalue()
+        file.write(data[: len(data) // 2])
         file.flush()
         die_if("half written")
-        file.write(whole[len(whole) // 2 :])
+        file.write(data[len(data) // 2 :])
 
-    def sync(handle):
+    def fsync_or_die(handle):
         die_if("before fsync")
         fsync(handle)
 
-    def rename(source, target):
-        die_if("before the new name")
+    def replace_or_die(source, target):
+        die_if("before the file is renamed")
         replace(source, target)
-        die_if("after the new name")
+        die_if("after the file is renamed")
 
-    def dropping(self):
-        die_if("before the old is dropped")
-        drop(self)
+    def delete_others_or_die(self):
+        die_if("before old files are deleted")
+        delete_others(self)
 
-    checkpoints._write, os.fsync, os.replace = save, sync, rename
-    checkpoints.CheckpointFolder._delete_others = dropping
+    checkpoints._write, os.fsync, os.replace = write_in_halves, fsync_or_die, replace_or_die
+    checkpoints.CheckpointFolder._delete_others = delete_others_or_die
 
 
 if __name__ == "__main__":

@@ -1,49 +1,30 @@
-"""What the options of a run name: its scales, its layers, its optimiser and its steps."""
+"""Tests of the parts of a run that its options select: layers, encoder, objective, optimiser and steps."""
 
+import dataclasses
+
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfstyle import Encoder
+from tfstyle import Encoder, adam
 from tfstyle.config import StyleConfig
+from tfstyle.errors import ConfigError
 from tfstyle.network import weights
-from tfstyle.run import choose_layers, make_setup, plan_scales, scale_shapes
+from tfstyle.run import choose_layers, make_setup
+from tfstyle.run.setup import LOSS_NORMALIZATIONS, STYLE_LOSSES, VARIATIONS
+
+LAYERS = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_1")}
 
 
-@pytest.mark.parametrize(
-    ("full", "scales", "minimum", "expected"),
-    [
-        ((384, 512), None, 32, [(96, 128), (192, 256), (384, 512)]),
-        ((384, 512), 1, 32, [(384, 512)]),
-        ((384, 512), 2, 32, [(192, 256), (384, 512)]),
-        ((60, 512), None, 16, [(30, 256), (60, 512)]),  # 15 pixels are too few
-        ((100, 100), None, 16, [(100, 100)]),
-        ((181, 181), None, 16, [(181, 181)]),
-        ((182, 182), None, 16, [(91, 91), (182, 182)]),
-        ((16, 16), 9, 16, [(16, 16)]),
-    ],
-)
-def test_scales(full, scales, minimum, expected):
-    assert scale_shapes(full, StyleConfig(scales=scales), minimum=minimum) == expected
-
-
-def test_the_embedded_weights_have_layers_of_their_own(caplog):
+def test_the_embedded_weights_have_their_own_default_layers(caplog):
     loaded = weights.load_weights("embedded")
     caplog.clear()
     content, style = choose_layers(StyleConfig(), loaded)
     assert content == ("conv3_3",)
     assert style == ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
-    assert not caplog.records  # their notice has been given
+    assert not caplog.records  # loading the weights has logged a notice
     chosen = choose_layers(StyleConfig(style_layers=("conv2_1",), content_layers=("conv3_1",)), loaded)
     assert chosen == (("conv3_1",), ("conv2_1",))
-
-
-def test_a_scale_knows_its_size_its_factor_and_its_iterations():
-    config = StyleConfig(scales=3, iterations=10, first_iterations=80, iteration_decay=4.0)
-    scales = plan_scales((300, 400), config, minimum=16)
-    assert [scale.number for scale in scales] == [1, 2, 3]
-    assert [scale.shape for scale in scales] == [(75, 100), (150, 200), (300, 400)]
-    assert [scale.factor for scale in scales] == [0.25, 0.5, 1.0]
-    assert [scale.iterations for scale in scales] == [80, 20, 10]
 
 
 @pytest.fixture
@@ -57,10 +38,12 @@ def setup(small_weights):
     ("iterations", "limit", "pause_every", "expected"),
     [([100], None, 0, 1), ([100, 40], 10, 0, 10), ([100, 36], 10, 0, 4), ([100], 10, 15, 5), ([7], 10, 0, 7)],
 )
-def test_the_iterations_of_a_call_divide_all_others(setup, iterations, limit, pause_every, expected):
+def test_the_iterations_of_a_call_divide_those_of_every_scale(
+    setup, iterations, limit, pause_every, expected
+):
     per_call, step = setup.step(iterations, limit, pause_every=pause_every)
     assert per_call == expected
-    assert setup.step(iterations, limit, pause_every=pause_every)[1] is step  # compiled once
+    assert setup.step(iterations, limit, pause_every=pause_every)[1] is step  # from the cache
 
 
 def test_l_bfgs_with_other_curvature_pairs(setup):
@@ -77,3 +60,115 @@ def test_other_styles_share_the_steps_but_no_summaries(setup):
     assert not other.style_summaries
     assert other.step([10], 1)[1] is step
     assert other.encoder is setup.encoder
+
+
+@pytest.mark.parametrize(
+    ("option", "functions"),
+    [("style_losses", STYLE_LOSSES), ("loss_normalization", LOSS_NORMALIZATIONS), ("tv_form", VARIATIONS)],
+)
+def test_every_choice_of_an_option_has_a_function_of_its_own(option, functions):
+    (field,) = (field for field in dataclasses.fields(StyleConfig) if field.name == option)
+    assert set(functions) == set(field.metadata["choices"])
+    assert len({id(function) for function in functions.values()}) == len(functions)
+
+
+@pytest.fixture
+def make(small_file):
+    """A function that makes a setup with the small weights and other options."""
+
+    def make_with(**options):
+        config = StyleConfig(weights=str(small_file), precision="float32", compile="eager", **LAYERS)
+        return make_setup(config.replace(options), "/CPU:0")
+
+    return make_with
+
+
+def test_the_encoder_has_the_options_of_the_config(make):
+    options = {"pooling": "max", "padding": "zeros", "pixel_range": 256.0, "feature_scale": 0.5}
+    setup = make(**options)
+    assert {name: getattr(setup.encoder, name) for name in options} == options
+    assert setup.encoder.dtype == "float32"
+    assert (setup.content_layers, setup.style_layers) == (("conv2_1",), ("conv1_1", "conv2_1"))
+    assert setup.compiler == "eager"
+    default, scaled = make(), make(feature_scale=0.5)
+    image = tf.ones([1, 8, 8, 3])
+    for layer, features in default.encoder.features(image).items():
+        np.testing.assert_allclose(scaled.encoder.features(image)[layer], 0.5 * features, rtol=1e-5)
+
+
+def test_the_objective_has_the_weights_of_the_config(make):
+    """Layer weights are divided by their sum: 1 / 4 and 3 / 4. A loss is linear in the weights."""
+    changes = {
+        "content_weight": 2.0, "style_weight": 5.0, "tv_weight": 7.0,
+        "style_layer_weights": (1, 3), "content_layer_weights": (4,),
+    }  # fmt: skip
+    image, content, style = tf.constant(np.random.default_rng(0).uniform(size=(3, 1, 16, 16, 3)), tf.float32)
+
+    def terms(setup):
+        targets = setup.objective.targets(content, [setup.objective.style_summary(style)])
+        return {name: float(term) for name, term in setup.objective(image, targets).items()}
+
+    single = terms(make(content_weight=1.0, style_weight=1.0, tv_weight=1.0))  # layer weights 1 / 2
+    weighted = terms(make(**changes))
+    for name, factor in {
+        "content": 2.0, "tv": 7.0, "style/conv1_1": 5 * 0.25 / 0.5, "style/conv2_1": 5 * 0.75 / 0.5,
+    }.items():  # fmt: skip
+        assert weighted[name] == pytest.approx(factor * single[name], rel=1e-5), name
+        assert single[name] > 0
+    assert weighted["total"] == pytest.approx(
+        weighted["content"] + weighted["style"] + weighted["tv"], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(("clamp", "expected"), [(True, [0.4, 0.0, 1.0]), (False, [0.4, -0.05, 1.05])])
+def test_adams_first_update_is_the_learning_rate(make, clamp, expected):
+    """The ratio of the moments is the sign of the gradient, so each pixel moves by 0.1."""
+    optimizer = make(optimizer="adam", learning_rate=0.1, clamp=clamp).optimizer
+    x, gradient = tf.constant([0.5, 0.05, 0.95]), tf.constant([3.0, 0.2, -8.0])
+    moved, _, _ = optimizer.step(lambda x: ({"total": tf.constant(1.0)}, gradient), x, optimizer.init(x))
+    np.testing.assert_allclose(moved, expected, atol=1e-5)
+
+
+def test_ema_decay_averages_the_iterates_of_any_optimizer(make):
+    """After one update the average has the weights 0.75 and 1 of the two iterates, divided by 1.75."""
+    options = {"ema_decay": 0.75, "learning_rate": 0.1, "optimizer": "adam"}
+    x, gradient = tf.constant([0.5]), tf.constant([1.0])
+    optimizer = make(**options).optimizer
+    moved, state, _ = optimizer.step(lambda x: ({"total": tf.constant(1.0)}, gradient), x, optimizer.init(x))
+    assert float(moved[0]) == pytest.approx(0.4, abs=1e-5)
+    assert float(optimizer.solution(moved, state)[0]) == pytest.approx((0.75 * 0.5 + 0.4) / 1.75, abs=1e-5)
+
+
+def test_an_optimizer_of_the_caller_replaces_the_configs(small_encoder):
+    optimizer = adam(0.3)
+    setup = make_setup(StyleConfig(**LAYERS), "/CPU:0", encoder=small_encoder, optimizer=optimizer)
+    assert setup.optimizer is optimizer
+    assert setup.lbfgs_pairs is None
+    assert setup.optimizer_with(None) is optimizer
+
+
+def test_random_weights_have_the_seed_of_the_config():
+    def kernel(seed):
+        config = StyleConfig(
+            weights="random", seed=seed, content_layers=("conv1_1",), style_layers=("conv1_1",)
+        )
+        return make_setup(config, "/CPU:0").encoder.weights.arrays["block1_conv1/kernel"]
+
+    assert np.array_equal(kernel(4), kernel(4))
+    assert not np.array_equal(kernel(4), kernel(5))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, r"conv1_1, conv2_1, conv2_2\b.*no default content.*content_layers"),
+        (
+            {"content_layers": ("conv2_1",), "style_layers": ("conv3_1",)},
+            r"conv2_2\b.*no conv3_1\b.*style_layers",
+        ),
+    ],
+    ids=["defaults", "named"],
+)
+def test_layers_that_the_callers_encoder_lacks_are_refused(small_encoder, options, message):
+    with pytest.raises(ConfigError, match=message):
+        make_setup(StyleConfig(**options), "/CPU:0", encoder=small_encoder)

@@ -1,4 +1,4 @@
-"""Image files and arrays in, float32 sRGB images in 0..1 out, and back to files."""
+"""Images: reading, writing, resizing, colours and contact sheets. Images are float32 sRGB in 0..1."""
 
 from tfstyle.images.color import (
     COLOR_MATCHING,

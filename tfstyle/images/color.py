@@ -1,6 +1,6 @@
-"""Preserving the content image's colours: matching the style image's to them, or transferring luminance only.
+"""Colour matching and luminance, which preserve the colours of the content image.
 
-Images are float32 ``[height, width, 3]``, sRGB, 0..1; the two that meet in a function may differ in size.
+Images are float32 ``[height, width, 3]``, sRGB, 0..1. The two images of a function may differ in size.
 """
 
 from __future__ import annotations
@@ -11,34 +11,47 @@ import numpy as np
 
 from tfstyle.errors import ConfigError
 
-RIDGE = 1e-5  # the paper's: added to the variances, so that grey images have a covariance to invert
-MIN_DEVIATION = 1e-4  # a luminance with a smaller standard deviation has no contrast, only rounding errors
-LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601, of R, G and B
+#: Constant that the paper adds to the variances, so that the covariance of a grey image can be inverted.
+RIDGE = 1e-5
+#: Smallest standard deviation by which a luminance is divided; smaller ones are due to rounding.
+MIN_DEVIATION = 1e-4
+#: Weights of R, G and B in the luminance of ITU-R BT.601.
+LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def match_colors(image: np.ndarray, target: np.ndarray, *, method: str = "transport") -> np.ndarray:
-    """Give an image the mean and the covariance of another one's colours.
+    """Return an image with the mean and the covariance of the colours of another image.
 
-    x' = A x + b for every pixel x, where A (Σ_S + ε I) Aᵀ = Σ_C + ε I, b = μ_C - A μ_S and ε = 1e-5; S is
-    the image, C the target. Many A do this; the methods differ in which one they take. Because of ε
-    the covariance becomes Σ_C + ε (I - A Aᵀ), where nothing has to be clipped.
+    x' = A x + b for every pixel x, where A (Σ_S + ε I) Aᵀ = Σ_C + ε I, b = μ_C - A μ_S and ε = 1e-5. S is the
+    image and C is the target. Many matrices A satisfy this; each method chooses one of them. Because of ε,
+    the covariance of the result is Σ_C + ε (I - A Aᵀ) if no pixel is clipped.
 
     Args:
-        image: ``[height, width, 3]``, 0..1: for style transfer, the style.
-        target: ``[height, width, 3]``, 0..1, of any size: for style transfer, the content.
-        method: one of `COLOR_MATCHING`.
+        image: ``[height, width, 3]``, 0..1; in style transfer, the style image.
+        target: ``[height, width, 3]``, 0..1, of any size; in style transfer, the content image.
+        method: a key of `COLOR_MATCHING`.
 
     Returns:
-        float32, the image's shape, clipped to 0..1. Finite also where an image is grey, of one colour
-        or one pixel.
+        float32 with the shape of the image, clipped to 0..1. It is finite even if the image or the target is
+        grey, has a single colour or has a single pixel.
 
     Raises:
-        ConfigError: a method that is not in `COLOR_MATCHING`.
+        ConfigError: the method is not in `COLOR_MATCHING`.
 
     Reference: Gatys et al. 2017, Controlling Perceptual Factors, colour histogram matching.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.images import match_colors
+        >>> generator = np.random.default_rng(0)
+        >>> style = generator.uniform(0.4, 0.6, (32, 48, 3)).astype(np.float32)
+        >>> content = generator.uniform(0.3, 0.7, (40, 40, 3)).astype(np.float32)
+        >>> matched = match_colors(style, content)
+        >>> matched.shape, bool(np.allclose(matched.mean((0, 1)), content.mean((0, 1)), atol=1e-3))
+        ((32, 48, 3), True)
     """
     if method not in COLOR_MATCHING:
-        raise ConfigError(f"no method {method!r} of matching colours; there are {', '.join(COLOR_MATCHING)}")
+        raise ConfigError(f"colour matching method is {method!r}; it can be {', '.join(COLOR_MATCHING)}")
     source_mean, source_covariance = _moments(image)
     target_mean, target_covariance = _moments(target)
     ridge = RIDGE * np.eye(3)
@@ -48,7 +61,9 @@ def match_colors(image: np.ndarray, target: np.ndarray, *, method: str = "transp
 
 
 def cholesky(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """A = L_C L_S⁻¹, lower triangular: new red depends on red alone, green on red and green.
+    """Return A = L_C L_S⁻¹ with the Cholesky factors L of the covariances.
+
+    A is lower triangular: the new red depends on red only, and the new green on red and green.
 
     Args:
         source: Σ_S ``[3, 3]``, positive definite.
@@ -63,7 +78,7 @@ def cholesky(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def root(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """A = Σ_C^½ Σ_S^-½ with symmetric roots, which treats all channels alike.
+    """Return A = Σ_C^½ Σ_S^-½ with the symmetric roots, which treats the three channels alike.
 
     Args:
         source: Σ_S ``[3, 3]``, positive definite.
@@ -78,9 +93,10 @@ def root(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def transport(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """A = Σ_S^-½ (Σ_S^½ Σ_C Σ_S^½)^½ Σ_S^-½: of all such A the one that changes colours least.
+    """Return A = Σ_S^-½ (Σ_S^½ Σ_C Σ_S^½)^½ Σ_S^-½, which changes the colours least.
 
-    It is the optimal transport between two normal distributions, symmetric and positive definite.
+    Of all A with A Σ_S Aᵀ = Σ_C, it has the smallest mean square of A x - x. It is the optimal transport
+    between two normal distributions, and symmetric and positive definite.
 
     Args:
         source: Σ_S ``[3, 3]``, positive definite.
@@ -95,6 +111,7 @@ def transport(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return inverse @ _power(half @ target @ half, 0.5) @ inverse
 
 
+#: Name of a method of `match_colors` -> function of Σ_S and Σ_C that returns A.
 COLOR_MATCHING: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "transport": transport,
     "cholesky": cholesky,
@@ -103,7 +120,9 @@ COLOR_MATCHING: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 
 def luminance(image: np.ndarray) -> np.ndarray:
-    """Y = 0.299 R + 0.587 G + 0.114 B, of the sRGB values as they are.
+    """Return the luminance Y = 0.299 R + 0.587 G + 0.114 B of an image.
+
+    R, G and B are the values in sRGB; they are not converted to linear light.
 
     Args:
         image: ``[height, width, 3]``, 0..1.
@@ -112,21 +131,31 @@ def luminance(image: np.ndarray) -> np.ndarray:
         float32 ``[height, width]``, 0..1.
 
     Reference: ITU-R BT.601.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.images import luminance
+        >>> green = np.zeros((32, 48, 3), np.float32)
+        >>> green[..., 1] = 1
+        >>> y = luminance(green)
+        >>> y.shape, round(float(y[0, 0]), 3)
+        ((32, 48), 0.587)
     """
     return (image @ LUMA).astype(np.float32)
 
 
 def match_luminance(style_y: np.ndarray, content_y: np.ndarray) -> np.ndarray:
-    """Give a style's luminance the mean and the standard deviation of the content's.
+    """Return a style image's luminance with the mean and the standard deviation of the content image's.
 
-    L' = (σ_C / σ_S) (L_S - μ_S) + μ_C; a flat style, whose σ_S is 0 but for rounding, becomes μ_C.
+    L' = (σ_C / σ_S) (L_S - μ_S) + μ_C. If the style image has one luminance only, so that σ_S is 0 except for
+    rounding, the result is approximately μ_C.
 
     Args:
-        style_y: ``[height, width]``, 0..1.
-        content_y: ``[height, width]``, 0..1, of any size.
+        style_y: luminance of the style image, ``[height, width]``, 0..1.
+        content_y: luminance of the content image, ``[height, width]``, 0..1, of any size.
 
     Returns:
-        float32, the style's shape, clipped to 0..1.
+        float32 with the shape of ``style_y``, clipped to 0..1.
 
     Reference: Gatys et al. 2017, luminance-only transfer.
     """
@@ -136,39 +165,51 @@ def match_luminance(style_y: np.ndarray, content_y: np.ndarray) -> np.ndarray:
 
 
 def with_luminance(image: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """An image's chroma with another luminance: Y replaced in YIQ, I and Q kept.
+    """Return an image with its own chroma and another luminance.
 
-    Y enters R, G and B alike on the way back, R = Y + 0.956 I + 0.619 Q and so on, so that replacing it
-    is adding y - Y to all three.
+    In YIQ, Y is replaced while I and Q are kept. Because R = Y + 0.956 I + 0.619 Q, and G and B contain Y in
+    the same way, this is the same as adding y - Y to R, G and B.
 
     Args:
         image: ``[height, width, 3]``, 0..1.
-        y: ``[height, width]``, 0..1.
+        y: the new luminance, ``[height, width]``, 0..1.
 
     Returns:
-        float32 ``[height, width, 3]``, clipped to 0..1. Where it is clipped, neither the luminance nor
-        the chroma is quite what was asked for.
+        float32 ``[height, width, 3]``, clipped to 0..1. Luminance and chroma of clipped pixels are
+        approximate.
 
     Reference: Gatys et al. 2017, luminance-only transfer.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.images import luminance, with_luminance
+        >>> image = np.random.default_rng(0).uniform(0.4, 0.6, (32, 48, 3)).astype(np.float32)
+        >>> y = np.full((32, 48), 0.5, np.float32)
+        >>> bool(np.allclose(luminance(with_luminance(image, y)), y, atol=1e-4))
+        True
     """
     change = y - image @ LUMA
     return np.clip(image + change[..., None], 0, 1).astype(np.float32)
 
 
 def grey(y: np.ndarray) -> np.ndarray:
-    """The image without chroma that has this luminance.
+    """Return the grey image with a luminance.
 
     Args:
-        y: ``[height, width]``, 0..1.
+        y: the luminance, ``[height, width]``, 0..1.
 
     Returns:
-        float32 ``[height, width, 3]``, its three channels equal.
+        float32 ``[height, width, 3]`` with three equal channels.
     """
     return np.repeat(y[..., None], 3, -1).astype(np.float32)
 
 
 def _moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean ``[3]`` and covariance ``[3, 3]`` of the colours, divided by n, so that one pixel has them too."""
+    """Return the mean ``[3]`` and the covariance ``[3, 3]`` of the colours.
+
+    The covariance is divided by the number of pixels n, and not by n - 1, so that it exists for a single
+    pixel.
+    """
     pixels = image.reshape(-1, 3).astype(np.float64)
     mean = pixels.mean(0)
     centred = pixels - mean
@@ -176,6 +217,6 @@ def _moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _power(matrix: np.ndarray, exponent: float) -> np.ndarray:
-    """A symmetric positive definite matrix to a power, itself symmetric."""
+    """Return the symmetric power of a symmetric positive definite matrix."""
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * values**exponent) @ vectors.T

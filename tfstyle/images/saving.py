@@ -1,4 +1,4 @@
-"""Writing images: atomically, with an sRGB profile and the settings that made them."""
+"""Writing image files atomically, with an sRGB profile and the settings of the run."""
 
 from __future__ import annotations
 
@@ -21,31 +21,43 @@ from tfstyle.images.loading import ImageArray, first_line, open_image
 
 log = logging.getLogger(__name__)
 
-DESCRIPTION = 0x010E  # EXIF and TIFF tag
+DESCRIPTION = 0x010E  # EXIF and TIFF tag of the image description
 
 
 def save(
     path: Path, image: ImageArray, *, settings: dict[str, Any] | None = None, overwrite: bool = False
 ) -> None:
-    """Write an image atomically, with an sRGB profile and the settings that made it.
+    """Write an image file atomically, with an sRGB profile and the settings of the run.
 
     Args:
-        path: ``.png``, ``.tif`` (8 or 16 bits as `ImageArray.bits` says), ``.jpg`` (quality 95, 4:4:4,
-            flattened on white) or ``.webp``.
-        image: to write.
-        settings: stored as JSON in a PNG text chunk ``tfstyle``, else in the image description.
+        path: of the file. Its suffix is ``.png`` or ``.tif`` (with 8 or 16 bits per channel, as in
+            `ImageArray.bits`), ``.jpg`` (with quality 95 and 4:4:4 subsampling) or ``.webp`` (with quality
+            95). JPEG has no transparency: the image is composited on white.
+        image: the image to write.
+        settings: stored as JSON, in PNG in a text chunk ``tfstyle`` and otherwise in the image description.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        ImageError: the format cannot hold the image.
-        OutputError: nothing can be written there, or a file is there.
-        RunError: writing failed half way, for instance on a full disk; nothing is left behind.
+        ImageError: the suffix is not one of these, or the format cannot hold the image.
+        OutputError: the folder does not exist or must not be written to, or the file exists.
+        RunError: writing failed, for instance because the disk is full. No partial file is left.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from tfstyle.images import ImageArray, load, save
+        >>> save(Path("image.tif"), ImageArray(np.zeros((32, 48, 3), np.float32), bits=16))
+        >>> loaded = load("image.tif")
+        >>> loaded.rgb.shape, loaded.bits
+        ((32, 48, 3), 16)
     """
     check_output(path, overwrite=overwrite, shape=image.rgb.shape[:2])
     kind, _, transparent = IMAGE_FORMATS[path.suffix.lower()]
     text = json.dumps(settings or {})
     if image.alpha is not None and not transparent:
-        log.warning("%s: %s has no transparency; flattened on white", path, kind)
+        log.warning(
+            "%s: %s has no transparency, so the image is composited on white; use .png to keep it", path, kind
+        )
         image = ImageArray(image.on_white(), None, bits=image.bits)
     planes = [image.rgb] + ([image.alpha[..., None]] if image.alpha is not None else [])
     use_16_bits = image.bits == 16 and kind in ("PNG", "TIFF")
@@ -57,27 +69,42 @@ def save(
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings that `save` stored in an image.
+    """Return the settings that `save` stored in an image file.
+
+    Args:
+        path: of the file.
 
     Raises:
-        ImageError: not an image, or not one that tfstyle wrote.
+        ImageError: the file is not an image, or holds no settings of tfstyle.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from tfstyle.images import ImageArray, read_settings, save
+        >>> image = ImageArray(np.zeros((32, 48, 3), np.float32))
+        >>> save(Path("image.png"), image, settings={"options": {"size": 48}})
+        >>> read_settings(Path("image.png"))
+        {'options': {'size': 48}}
     """
     try:
         with open_image(path) as image:
             text = image.info.get("tfstyle") or image.getexif().get(DESCRIPTION, "")
     except (OSError, SyntaxError) as error:
-        raise ImageError(f"{path}: not an image that can be read ({first_line(error, path)})") from error
+        raise ImageError(
+            f"{path}: not an image that can be read ({first_line(error, path)}); "
+            "give an image that tfstyle wrote"
+        ) from error
     try:
         settings = json.loads(text)
     except ValueError:
         settings = None
     if not isinstance(settings, dict) or not isinstance(settings.get("options"), dict):
-        raise ImageError(f"{path} holds no settings of tfstyle")
+        raise ImageError(f"{path} holds no settings of tfstyle; give an image that tfstyle wrote")
     return settings
 
 
 def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
-    """8 bits per channel, by Pillow."""
+    """Return an image file with 8 bits per channel, encoded by Pillow."""
     options: dict[str, Any] = {"icc_profile": srgb_profile()}
     if kind == "PNG":
         options["pnginfo"] = PngImagePlugin.PngInfo()
@@ -96,12 +123,18 @@ def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
     try:
         Image.fromarray(array).save(buffer, kind, **options)
     except (OSError, ValueError) as error:
-        raise ImageError(f"{kind} cannot hold this picture ({first_line(error)})") from error
+        raise ImageError(
+            f"{kind} cannot hold this image of {array.shape[1]} x {array.shape[0]} pixels "
+            f"({first_line(error)}); choose another format"
+        ) from error
     return buffer.getvalue()
 
 
 def _encode_16_bit_png(array: np.ndarray, text: str) -> bytes:
-    """TensorFlow's encoder writes no profile and no text: both chunks go in behind the header."""
+    """Return a PNG file with 16 bits per channel, encoded by TensorFlow.
+
+    The encoder of TensorFlow writes no profile and no text; their chunks are inserted after the header.
+    """
     encoded = tf.io.encode_png(array).numpy()
     header = 8 + 25  # signature, IHDR chunk
     profile = _chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(srgb_profile()))
@@ -129,7 +162,7 @@ def _encode_16_bit_tiff(array: np.ndarray, text: str) -> bytes:
 
 
 def srgb_profile() -> bytes:
-    """An ICC profile of sRGB with a fixed time of creation, so that equal images make equal files."""
+    """Return the sRGB ICC profile with a fixed creation time, so that equal images give equal files."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     created = slice(24, 36)
     return profile[: created.start] + struct.pack(">6H", 2026, 1, 1, 0, 0, 0) + profile[created.stop :]

@@ -1,4 +1,4 @@
-"""Several images as one: strips and contact sheets."""
+"""Strips and contact sheets, which show several images in one."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ import numpy as np
 
 from tfstyle.images.loading import ImageArray
 
-GAP = 8  # pixels between images
+#: Distance between neighbouring images in pixels.
+GAP = 8
 WHITE = 1.0
 
 
 def strip(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images of one height side by side.
+    """Return an image that shows images of the same height side by side.
 
     Args:
-        images: float32 ``[height, width, 3]`` in 0..1.
+        images: float32 ``[height, width, 3]`` in 0..1, at least one.
 
     Returns:
-        float32 ``[height, sum of widths and gaps, 3]``, white between them.
+        float32 ``[height, sum of widths and gaps, 3]``. The gaps are white.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.images import strip, strip_width
+        >>> images = [np.zeros((32, 48, 3), np.float32)] * 3
+        >>> strip(images).shape, strip_width(48, 3)
+        ((32, 160, 3), 160)
     """
     gap = np.full((images[0].shape[0], GAP, 3), WHITE, np.float32)
     parts = [part for image in images for part in (gap, image)][1:]
@@ -27,19 +35,25 @@ def strip(images: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def strip_width(width: int, count: int) -> int:
-    """Width in pixels of a `strip` of so many images of one width."""
+    """Return the width in pixels of a `strip` of images of the same width.
+
+    Args:
+        width: of each image in pixels.
+        count: number of images, at least 1.
+    """
     return count * width + (count - 1) * GAP
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray | None]], side: int = 240) -> np.ndarray:
-    """A table of thumbnails.
+    """Return an image that shows a table of images.
 
     Args:
-        rows: of equal length; images float32 ``[height, width, 3]`` in 0..1, or None for a blank.
-        side: of a square cell in pixels; an image is shrunk, or enlarged, to fit.
+        rows: rows of the same length. A cell is an image, float32 ``[height, width, 3]`` in 0..1, or None if
+            it is to stay empty.
+        side: side of the square cells in pixels. The longest side of every image is resized to it.
 
     Returns:
-        float32 ``[height, width, 3]`` on white.
+        float32 ``[height, width, 3]`` with a white background.
     """
     cell = side + GAP
     sheet = np.full((cell * len(rows) + GAP, cell * len(rows[0]) + GAP, 3), WHITE, np.float32)

@@ -1,4 +1,4 @@
-"""A style transfer from its inputs to its result: coarse to fine, with checkpoints."""
+"""Style transfer runs: inputs, scales, the optimisation from coarse to fine, checkpoints and results."""
 
 from tfstyle.run.batch import Job, contact_sheets, is_finished, plan_jobs, run_jobs
 from tfstyle.run.checkpoints import (

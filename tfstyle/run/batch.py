@@ -1,4 +1,4 @@
-"""Many images in one process: every content image in every style, one compilation for each shape."""
+"""Batches: many content images and styles in one process, with one compilation for each shape."""
 
 from __future__ import annotations
 
@@ -22,23 +22,26 @@ from tfstyle.run.run import Run
 from tfstyle.run.setup import Shape, TransferSetup, measured_side
 from tfstyle.run.transfer import apply_fine_style
 
-THUMBNAIL = 240  # pixels of the longest side of an image on a contact sheet
-ROWS = 100  # content images on one contact sheet
-#: Options that change no result, so that an image that ran out of memory can be tried with others.
+THUMBNAIL = 240  # longest side of an image on a contact sheet in pixels
+ROWS = 100  # maximum number of content images on one contact sheet
+#: Options that do not change the result. After a job has run out of memory, the batch may be repeated with
+#: other values of them.
 UNCOMPARED_OPTIONS = ("memory", "tile")
-#: Pixels. XLA takes minutes to compile a shape, so that with it images are padded to multiples of this.
+#: XLA takes minutes to compile a shape. With XLA the sides of images are padded to multiples of this number
+#: of pixels, so that images of similar shapes are compiled once.
 XLA_MULTIPLE = 64
+REPLACE_HINT = "use --overwrite to replace it, or choose another folder"
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One result to be made.
+    """The description of one result of a batch.
 
     Attributes:
         content: path of the content image.
-        styles: paths of one style image, or of several to blend.
+        styles: paths of the style images: one, or several that are blended.
         output: path of the result.
-        config: its options.
+        config: the options of the result.
     """
 
     content: Path
@@ -48,7 +51,13 @@ class Job:
     config: StyleConfig
 
     def sources(self) -> dict[str, str]:
-        """Path -> SHA-256 of the content and style files; stored in the result to recognise it."""
+        """Return the SHA-256 digests of the content and style files.
+
+        They are stored in the result, so that `is_finished` recognises it.
+
+        Returns:
+            Path of a file -> digest of its bytes as a hexadecimal string.
+        """
         return {
             str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in (self.content, *self.styles)
         }
@@ -57,17 +66,29 @@ class Job:
 def plan_jobs(
     contents: Sequence[Path], styles: Sequence[Path], config: StyleConfig, *, folder: Path, suffix: str
 ) -> list[Job]:
-    """Plan a job for each content image with each style, or with all styles where the config blends them.
+    """Return a job for each content image with each style image.
+
+    If the config has ``style_blend``, return one job for each content image, with all styles blended.
 
     Args:
-        contents, styles: paths of images.
+        contents: paths of the content images.
+        styles: paths of the style images.
         config: the options.
-        folder: of the results.
-        suffix: of the results' names, such as ``.png``.
+        folder: folder of the results.
+        suffix: suffix of the results' names, such as ``.png``.
 
     Raises:
-        ConfigError: the config has masks, which belong to one image, or numbers that do not go with the
-            styles; or two results would have one name.
+        ConfigError: the config has masks, which belong to one image, an option for each style does not have
+            one number per style, or two results would have the same name.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.run import plan_jobs
+        >>> contents, styles = [Path("cat.jpg"), Path("dog.jpg")], [Path("waves.jpg")]
+        >>> jobs = plan_jobs(contents, styles, StyleConfig(), folder=Path("results"), suffix=".png")
+        >>> [job.output.name for job in jobs]
+        ['cat_waves.png', 'dog_waves.png']
     """
     check_single_image_options(config)
     check_style_count(config, len(styles))
@@ -82,8 +103,8 @@ def plan_jobs(
             if output in jobs:
                 first = jobs[output]
                 raise ConfigError(
-                    f"{output} would be {first.content} in {first.styles[0]} and {content} in {group[0]}; "
-                    "rename one"
+                    f"{output} would be the result of {first.content} with {first.styles[0]} and also of "
+                    f"{content} with {group[0]}; rename one of the images"
                 )
             style_config = config if blended else _config_of_style(config, index)
             jobs[output] = Job(content, group, output=output, config=style_config)
@@ -91,7 +112,7 @@ def plan_jobs(
 
 
 def _config_of_style(config: StyleConfig, index: int) -> StyleConfig:
-    """The config for one of several styles that are used one at a time."""
+    """Return the config for one of several styles that are used one at a time."""
     changes = {}
     for name in ("style_scale", "style_size"):
         numbers = getattr(config, name)
@@ -101,7 +122,7 @@ def _config_of_style(config: StyleConfig, index: int) -> StyleConfig:
 
 
 def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A unique name for each path: its stem, its stem with the suffix, or these with the folders before."""
+    """Return a unique name for each path: the stem, or the name with the suffix, or the whole path."""
     for short_name in (
         lambda path: path.stem,
         lambda path: path.name.replace(".", "-"),
@@ -116,18 +137,35 @@ def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
 def run_jobs(
     jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[Job, Result | TfstyleError]]:
-    """Run jobs one after the other with one encoder and one compiled step.
+    """Run jobs one after another with the same encoder and compiled step.
 
     Args:
-        jobs: of `plan_jobs`.
-        stop: called after every iteration; the generator ends where it returns True, without a result of
-            the job that is running.
+        jobs: jobs that `plan_jobs` returned.
+        stop: called before each job and after each iteration. If it returns True, the generator ends without
+            a result for the current job.
 
     Yields:
-        Each job with its result, or with the error that ended it; the other jobs go on.
+        Each job with its result, or with the ImageError or RunError that ended it. After such an error the
+        next job runs.
 
     Raises:
-        ConfigError, WeightsError: the options or the weights cannot be used by any job.
+        ConfigError: the options cannot be used.
+        WeightsError: the weights cannot be used.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.images import ImageArray, save
+        >>> from tfstyle.run import plan_jobs, run_jobs
+        >>> for name, seed in (("content.png", 0), ("style.png", 1)):
+        ...     pixels = np.random.default_rng(seed).uniform(size=(32, 48, 3)).astype(np.float32)
+        ...     save(Path(name), ImageArray(pixels))
+        >>> config = StyleConfig(weights="embedded", iterations=2)
+        >>> contents, styles = [Path("content.png")], [Path("style.png")]
+        >>> jobs = plan_jobs(contents, styles, config, folder=Path("results"), suffix=".png")
+        >>> [(job.output.name, result.image.shape) for job, result in run_jobs(jobs)]
+        [('content_style.png', (32, 48, 3))]
     """
     setups: dict[tuple[Path, ...], TransferSetup] = {}
     styles: dict[tuple[Path, ...], list[Any]] = {}
@@ -157,20 +195,20 @@ def run_jobs(
 
 
 def _make_run(job: Job, styles: list[Any], setup: TransferSetup | None) -> tuple[Run, Shape]:
-    """The run of a job, and the height and width that its result is cropped to."""
+    """Return the run of a job, and the height and width to which its result is cropped."""
     config = job.config
     image = fit_to_size(load(job.content, max_pixels=config.max_pixels), config)
     height, width = image.rgb.shape[:2]
     if choose_compile(config.compile, choose_device(config.device).value).value == "xla":
         image = _pad_to_multiple(image, XLA_MULTIPLE)
         config = config.replace(size=math.ceil(measured_side(image.rgb.shape, config)))
-    if config.normalize_weights:  # then the encoder depends on the content image
+    if config.normalize_weights:  # the encoder depends on the content image
         setup = None
     return Run(image, styles, config, setup=setup), (height, width)
 
 
 def _pad_to_multiple(image: ImageArray, multiple: int) -> ImageArray:
-    """Pad the image at its right and bottom border by reflection, to multiples of ``multiple`` pixels."""
+    """Return the image, padded by reflection at its right and bottom border to multiples of a side length."""
     height, width = image.rgb.shape[:2]
     padding = [(0, -height % multiple), (0, -width % multiple)]
     rgb = np.pad(image.rgb, [*padding, (0, 0)], mode="symmetric")
@@ -179,33 +217,44 @@ def _pad_to_multiple(image: ImageArray, multiple: int) -> ImageArray:
 
 
 def is_finished(job: Job) -> bool:
-    """Whether the job's result exists, made from the same files with the same options.
+    """Return whether the job's result exists and was made from the same files with the same options.
+
+    Args:
+        job: a job that `plan_jobs` returned.
 
     Raises:
-        OutputError: another file has its name.
+        OutputError: a file with the result's name exists, and tfstyle did not make it, or made it from other
+            images or with other options.
+        OSError: a content or style file cannot be read.
     """
     if not job.output.is_file():
         return False
     try:
         settings = read_settings(job.output)
     except TfstyleError as error:
-        raise OutputError(f"{job.output} is there, not made by tfstyle; --overwrite replaces it") from error
+        raise OutputError(f"{job.output} exists and was not made by tfstyle; {REPLACE_HINT}") from error
     if settings.get("facts", {}).get("sources") != job.sources():
-        raise OutputError(f"{job.output} is there, made from other images; --overwrite replaces it")
+        raise OutputError(f"{job.output} exists and was made from other images; {REPLACE_HINT}")
     options = {
         **settings.get("options", {}),
         **{name: getattr(job.config, name) for name in UNCOMPARED_OPTIONS},
     }
     if options != job.config.as_dict():
-        raise OutputError(f"{job.output} is there, made with other options; --overwrite replaces it")
+        raise OutputError(f"{job.output} exists and was made with other options; {REPLACE_HINT}")
     return True
 
 
 def contact_sheets(jobs: Sequence[Job]) -> list[np.ndarray]:
-    """Contact sheets: a row for each content image, a column for each style, blank without a result.
+    """Return contact sheets of a batch, with a row for each content image and a column for each style.
+
+    The first row shows the style images, and the first column shows the content images. The cell of a result
+    that does not exist is white.
+
+    Args:
+        jobs: jobs that `plan_jobs` returned.
 
     Returns:
-        float32 ``[height, width, 3]`` each, of `ROWS` content images at most.
+        Images, float32 ``[height, width, 3]`` in 0..1. Each shows at most 100 content images.
     """
     contents = list(dict.fromkeys(job.content for job in jobs))
     groups = list(dict.fromkeys(job.styles for job in jobs))

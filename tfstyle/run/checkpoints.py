@@ -1,8 +1,8 @@
-"""Checkpoints: a run stored in a folder as it goes on, and restored from there.
+"""Checkpoints: the state of a run, stored in files from which the run can be resumed.
 
-A checkpoint is an uncompressed ``.npz`` file of plain arrays and of ``about``, a JSON object that describes
-them. Nothing in it depends on a version of TensorFlow. A file is written whole or not at all, the last two
-are kept, and each is checked when it is read.
+A checkpoint is an uncompressed ``.npz`` file of plain arrays. Its entry ``about`` is a JSON object that
+describes them. The format does not depend on a version of TensorFlow. A file is written whole or not at all,
+the last two files are kept, and each file is checked when it is read.
 """
 
 from __future__ import annotations
@@ -37,19 +37,20 @@ log = logging.getLogger(__name__)
 
 FORMAT = 2
 CHECKPOINTS_KEPT = 2
-#: Options that change no result, or that name files, whose contents are compared instead.
+#: Options that do not change the result, and options that name files, whose contents are compared instead.
 NOT_COMPARED = ("weights", "max_pixels", "memory", "fine_style", "masks", "style_masks", "content_mask")
 ENCODER_ATTRIBUTES = ("network", "pooling", "padding", "pixel_range", "feature_scale", "dtype", "layers")
-HINT = "leave out --resume (resume=True) and choose another folder to begin a new run"
+HINT = "to begin a new run, leave out --resume (resume=True) and choose another folder"
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A run as it was stored between two calls of its step.
+    """The state of a run as stored in a checkpoint, between two calls of its step.
 
     Attributes:
-        about: plain values: how far the run was, what it depends on, what ``auto`` had become.
-        arrays: the image, the state of the optimiser, the history.
+        about: plain values: the position of the run, everything that its result depends on, the versions of
+            the libraries, and the values that were chosen for ``auto``.
+        arrays: name -> array: the image, the state of the optimiser and the history.
     """
 
     about: Mapping[str, Any]
@@ -57,22 +58,32 @@ class Checkpoint:
 
 
 class CheckpointFolder:
-    """A folder for the checkpoints of one run.
+    """A folder with the checkpoints of one run.
 
     Args:
-        folder: made if it is not there.
-        every: seconds between two checkpoints; 0: after every call of the step.
-        resume: go on from the newest one that can be read; where there is none, from the beginning.
-        overwrite: without `resume`, replace checkpoints that are there.
+        folder: path of the folder, which is made if it does not exist.
+        every: time between two checkpoints in seconds, at least 0. With 0 a checkpoint is written after every
+            call of the step.
+        resume: whether to resume the run from the newest checkpoint that can be read. Without such a
+            checkpoint the run starts from the beginning.
+        overwrite: whether to replace the checkpoints of another run, without `resume`.
 
     Attributes:
-        folder: as given.
-        latest: the checkpoint to go on from, or None.
+        folder: path of the folder.
+        latest: the checkpoint from which the run is resumed, or None.
 
     Raises:
-        ConfigError: seconds below 0; a checkpoint of another version's format.
-        OutputError: the folder cannot be made or written in, or has a run's checkpoints and neither
+        ConfigError: `every` is negative or not finite, or the newest checkpoint has another format.
+        OutputError: the folder cannot be made, cannot be written in, or has checkpoints although neither
             `resume` nor `overwrite` is set.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.run import Checkpoint, CheckpointFolder
+        >>> folder = CheckpointFolder("checkpoints")
+        >>> folder.write(Checkpoint({"scale": 1, "done": 50}, {"image": np.zeros((1, 32, 48, 3))}))
+        >>> CheckpointFolder("checkpoints", resume=True).latest.about
+        {'scale': 1, 'done': 50}
     """
 
     def __init__(
@@ -84,7 +95,9 @@ class CheckpointFolder:
         overwrite: bool = False,
     ) -> None:
         if not 0 <= every < math.inf:
-            raise ConfigError(f"checkpoint_every is {every!r}; it must be a number of seconds, at least 0")
+            raise ConfigError(
+                f"checkpoint_every is {every!r}; it must be a finite number of seconds, at least 0"
+            )
         self.folder = make_folder(Path(folder))
         self._every, self._written = every, time.monotonic()
         if not os.access(self.folder, os.W_OK | os.X_OK):
@@ -96,17 +109,20 @@ class CheckpointFolder:
         self.latest: Checkpoint | None = None
         if paths and not resume and not overwrite:
             raise OutputError(
-                f"{self.folder} holds the checkpoints of a run: go on with it by --resume (resume=True), "
-                "replace it by --overwrite, or choose another folder"
+                f"{self.folder} holds the checkpoints of a run; resume it with --resume (resume=True), "
+                "replace it with --overwrite, or choose another folder"
             )
         remove_left(self.folder)
         if resume:
             self.latest = self._read_newest(paths)
 
     def pinned(self, config: StyleConfig) -> StyleConfig:
-        """The config, with what ``auto`` had become in the run that is resumed.
+        """Return the config with the values that the resumed run had chosen for ``auto`` and None.
 
-        An option that is given now is left as it is, so that the comparison of the runs sees it.
+        Options with other values are left unchanged, so that `check_same_run` compares them.
+
+        Args:
+            config: the options as they were given.
         """
         if self.latest is None:
             return config
@@ -114,11 +130,17 @@ class CheckpointFolder:
         return config.replace({k: v for k, v in chosen.items() if getattr(config, k) in ("auto", None)})
 
     def due(self) -> bool:
-        """Whether it is time for the next checkpoint."""
+        """Return whether the time since the last checkpoint has reached `every`."""
         return time.monotonic() - self._written >= self._every
 
     def write(self, checkpoint: Checkpoint) -> None:
-        """Store a checkpoint, then delete all but the last two; where it cannot be stored, warn."""
+        """Write a checkpoint, then delete all but the last two.
+
+        If it cannot be written, a warning is logged.
+
+        Args:
+            checkpoint: the state of the run.
+        """
         self._number += 1
         path = self.folder / f"checkpoint-{self._number:06d}.npz"
         about = {"format": FORMAT, "arrays": sorted(checkpoint.arrays), **checkpoint.about}
@@ -130,7 +152,7 @@ class CheckpointFolder:
         except (RunError, OSError, MemoryError) as error:
             failure = str(error.__cause__ or error)
             if failure != self._last_failure:
-                log.warning("no checkpoint: %s; the run goes on", error)
+                log.warning("no checkpoint was written: %s; the run goes on", error)
             self._last_failure = failure
         else:
             if self._last_failure:
@@ -146,71 +168,85 @@ class CheckpointFolder:
                 path.unlink()
 
     def _paths(self) -> dict[int, Path]:
-        """Number -> path of every checkpoint file, damaged ones too."""
+        """Return number -> path of every checkpoint file, including damaged ones."""
         names = {path: re.fullmatch(r"checkpoint-(\d+)\.npz", path.name) for path in self.folder.iterdir()}
         return {int(match[1]): path for path, match in names.items() if match}
 
     def _read_newest(self, paths: Mapping[int, Path]) -> Checkpoint | None:
+        """Return the newest checkpoint that can be read, or None."""
         for number in sorted(paths, reverse=True):
             try:
                 checkpoint = read_checkpoint(paths[number])
             except ValueError as error:
                 if isinstance(error, ConfigError):
                     raise
-                log.warning("%s is damaged (%s): falling back to the one before", paths[number], error)
+                log.warning("%s is damaged (%s); trying the checkpoint before it", paths[number], error)
                 continue
             older = [path for n, path in sorted(paths.items()) if n <= number]
             self._readable = older[-CHECKPOINTS_KEPT:]
-            done = f"scale {checkpoint.about['scale']}, {checkpoint.about['done']} iterations of it done"
-            log.warning("going on from %s: %s", paths[number], done)
+            log.warning(
+                "resuming from %s: %d iterations of scale %d were done",
+                paths[number], checkpoint.about["done"], checkpoint.about["scale"],
+            )  # fmt: skip
             return checkpoint
-        log.warning("no checkpoint that could be read in %s: starting from the beginning", self.folder)
+        log.warning("%s has no checkpoint that can be read; starting from the beginning", self.folder)
         return None
 
 
 def open_checkpoints(
     folder: str | os.PathLike[str] | None, *, every: float, resume: bool, overwrite: bool = False
 ) -> CheckpointFolder | None:
-    """Open the folder of a run's checkpoints; None where no checkpoints are wanted.
+    """Return the folder of a run's checkpoints, or None if the run writes no checkpoints.
 
-    Args, Raises: as `CheckpointFolder`; `resume` without a folder is a ConfigError.
+    Args:
+        folder: path of the folder, or None.
+        every, resume, overwrite: as for `CheckpointFolder`.
+
+    Raises:
+        ConfigError: `resume` is set without a folder, or as for `CheckpointFolder`.
+        OutputError: as for `CheckpointFolder`.
     """
     if folder is None:
         if resume:
-            raise ConfigError("resume needs checkpoint, the folder to go on from: --checkpoint DIR")
+            raise ConfigError("resume needs a folder of checkpoints; give checkpoint (--checkpoint DIR)")
         return None
     return CheckpointFolder(folder, every=every, resume=resume, overwrite=overwrite)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read and check a checkpoint.
+    """Return a checkpoint from a file, after checking that the file is not damaged.
+
+    Args:
+        path: path of the file.
 
     Raises:
-        ValueError: it is damaged.
-        ConfigError: another version of tfstyle wrote it, in a format not known here.
+        ValueError: the file is damaged or not a checkpoint.
+        ConfigError: the file has the format of another version of tfstyle.
     """
     try:
-        with zipfile.ZipFile(path) as archive:  # first of all, as a damaged header may ask for any size
+        with zipfile.ZipFile(path) as archive:  # checked first, since a damaged header may state any size
             if (damaged := archive.testzip()) is not None:
                 raise ValueError(f"wrong checksum of {damaged}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
-        if about.pop("arrays") != sorted(arrays):  # a damaged directory may hide some
+        if about.pop("arrays") != sorted(arrays):  # a damaged directory of the archive may leave out entries
             raise ValueError("arrays are missing")
         written_as = about.pop("format")
     except MemoryError:
         raise
-    except Exception as error:  # damaged bytes can be anything to the readers of zip, npy and JSON
+    except Exception as error:  # readers of zip, npy and JSON raise many classes for damaged bytes
         words = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(words) from error
     if written_as != FORMAT:
-        raise ConfigError(f"{path} has format {written_as}, and this tfstyle reads {FORMAT}; {HINT}")
+        raise ConfigError(
+            f"{path} has format {written_as}, and this version of tfstyle reads format {FORMAT}; {HINT}"
+        )
     return Checkpoint(about, arrays)
 
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Say what differs between the `dependencies` of two runs, one phrase for each difference."""
+    """Return a phrase for each difference between the `dependencies` of two runs."""
     defaults = StyleConfig().as_dict()
     options = {
         name: (stored["options"].get(name, defaults[name]), now) for name, now in current["options"].items()
@@ -218,29 +254,31 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
     different = [f"{name} was {was!r}, is {now!r}" for name, (was, now) in options.items() if was != now]
     was, now = stored["inputs"], current["inputs"]
     for name in sorted({*was, *now}):
+        label = name.replace("the start", "the init image")  # the name in the files
         if name not in now:
-            different.append(f"{name} is missing")
+            different.append(f"{label} was given before and is missing now")
         elif name not in was:
-            different.append(f"{name} is new")
+            different.append(f"{label} is given now and was not before")
         elif was[name] != now[name]:
-            different.append(f"{name} is another image")
-    if not different:  # else these may follow from an option
+            different.append(f"{label} is another image")
+    if not different:  # differences of the encoder and the optimiser may follow from an option
         sides = ({**side["encoder"], "optimizer": side["optimizer"]} for side in (stored, current))
         was, now = ({k: v for k, v in side.items() if k not in ("weights", "arrays")} for side in sides)
         different = [
             f"{name} was {was.get(name)}, is {now[name]}" for name in now if was.get(name) != now[name]
         ]
     old, new = stored["encoder"], current["encoder"]
-    # Weights that are rounded, or normalised over other images, differ for that reason alone.
+    # Weights of another data type, or normalised over other images, differ for that reason alone.
     comparable = old["dtype"] == new["dtype"] and not (different and current["normalised"])
     if comparable and old["arrays"] != new["arrays"]:
-        names = f": {old['weights']} became {new['weights']}" if old["weights"] != new["weights"] else ""
-        different.append(f"the encoder has other weights{names}")
+        sources = f", was {old['weights']}, is {new['weights']}" if old["weights"] != new["weights"] else ""
+        different.append(f"the encoder has other weights{sources}")
     return different
 
 
 def _write(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
-    # np.savez of NumPy 1 leaves its archive open where the disk is full, and Python then says so at its end.
+    """Write arrays as an ``.npz`` file."""
+    # On a full disk np.savez of NumPy 1 leaves its archive open, and Python reports an error when it exits.
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -248,15 +286,16 @@ def _write(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 class RunPosition(NamedTuple):
-    """How far a run is, between two calls of its step.
+    """The position of a run between two calls of its step, with its image and state.
 
     Attributes:
-        scale: from 1.
-        done: iterations of it.
-        ended: whether nothing is left to be done at it.
-        image: at this scale, ``[1, height, width, 3]``.
-        state: of the optimiser, None if it has none yet.
-        last_good: image and state to go back to where a loss is not finite.
+        scale: number of the scale, from 1.
+        done: number of iterations of this scale that were done.
+        ended: whether the scale has ended.
+        image: the iterate at this scale, ``[1, height, width, 3]``.
+        state: the state of the optimiser; None if it has none yet.
+        last_good: image and state before the last call of the step. If a loss is not finite, they are the
+            result.
     """
 
     scale: int
@@ -268,13 +307,13 @@ class RunPosition(NamedTuple):
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of a run as it goes on.
+    """Writes the checkpoints of a run when they are due.
 
     Args:
-        checkpoints: the folder; None: nothing is written.
-        about: of `describe_run`.
-        optimizer: of the run.
-        history: of the run, as it grows.
+        checkpoints: the folder; None if no checkpoints are written.
+        about: the description of the run, as `describe_run` returns it.
+        optimizer: the optimiser of the run.
+        history: the history of the run, which the run extends.
     """
 
     def __init__(
@@ -290,21 +329,25 @@ class CheckpointWriter:
         self._newest: tuple[RunPosition, int] | None = None
 
     def reached(self, position: RunPosition) -> None:
-        """Remember a position, and write it at the end of a scale or when a checkpoint is due."""
+        """Store a position in memory, and write it at the end of a scale or when a checkpoint is due.
+
+        Args:
+            position: the current position of the run.
+        """
         if self._checkpoints is None:
             return
-        state = self._optimizer.flatten(position.state)  # by value: an adapted optimiser changes its own
+        state = self._optimizer.flatten(position.state)  # copies: a Keras optimiser changes its variables
         self._newest = position._replace(state=state), len(self._history.iteration)
         if position.ended or self._checkpoints.due():
             self._write()
 
     def forget(self) -> None:
-        """Forget the last position, because the arrays in it are about to change in place."""
+        """Drop the position in memory, because its arrays are about to change in place."""
         self._newest = None
 
     @contextlib.contextmanager
     def write_if_interrupted(self) -> Iterator[None]:
-        """Write the last position where the block ends by Ctrl-C or because its iterator is closed."""
+        """Return a context that writes the last position if its block ends by Ctrl-C or a closed iterator."""
         try:
             yield
         except (GeneratorExit, KeyboardInterrupt):
@@ -316,10 +359,10 @@ class CheckpointWriter:
             return
         position, count = self._newest
         last_good, state = position.last_good
-        if state is not None:  # only its image is ever needed
+        if state is not None:  # a restored run needs the image alone
             last_good = self._optimizer.solution(last_good, state)
         arrays = {"image": np.asarray(position.image)}
-        if last_good is not position.image:  # it is where an image is updated in place
+        if last_good is not position.image:  # they are the same if the image is updated in place
             arrays["last_good"] = np.asarray(last_good)
         arrays |= {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(position.state)}
         arrays |= _history_arrays(self._history, count)
@@ -331,12 +374,12 @@ class CheckpointWriter:
 def describe_run(
     inputs: TransferInputs, setup: TransferSetup, *, chosen: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Describe a run for its checkpoints, as plain values: all but how far it is.
+    """Return the description of a run for its checkpoints as plain values, without its position.
 
     Args:
-        inputs: of the run, with their digests.
-        setup: of the run.
-        chosen: of `chosen_options`.
+        inputs: the inputs of the run, with their digests.
+        setup: the setup of the run.
+        chosen: the values chosen for ``auto``, as `chosen_options` returns them.
     """
     return {
         "versions": {
@@ -352,7 +395,7 @@ def describe_run(
 
 
 def dependencies(inputs: TransferInputs, setup: TransferSetup) -> dict[str, Any]:
-    """All that the result depends on: options by their values, images and weights by their digests."""
+    """Return what the result of a run depends on: options as values, images and weights as digests."""
     config, encoder = inputs.config, setup.encoder
     options = {name: value for name, value in config.as_dict().items() if name not in NOT_COMPARED}
     if config.init not in INIT_NAMES:
@@ -376,13 +419,13 @@ def dependencies(inputs: TransferInputs, setup: TransferSetup) -> dict[str, Any]
 def chosen_options(
     config: StyleConfig, facts: Mapping[str, Any], *, steps_per_call: int, custom_encoder: bool
 ) -> dict[str, Any]:
-    """The options that ``auto`` left to the machine or to the weights that were available.
+    """Return the values that were chosen for ``auto`` options, which depend on the machine and the weights.
 
     Args:
-        config: as given.
-        facts: of the run.
-        steps_per_call: iterations in one call of the step.
-        custom_encoder: whether the caller made the encoder; the options of encoders then do not apply.
+        config: the options as they were given.
+        facts: the facts of the run.
+        steps_per_call: number of iterations in one call of the step.
+        custom_encoder: whether the caller made the encoder, to which the options of encoders do not apply.
     """
     kind, _, number = facts["device"].strip("/").lower().partition(":")
     chosen = {
@@ -398,18 +441,25 @@ def chosen_options(
 
 
 def check_same_run(checkpoints: CheckpointFolder, about: Mapping[str, Any]) -> None:
-    """Raise ConfigError where the stored run is another one; warn where its libraries had other versions.
+    """Check that the latest checkpoint belongs to the current run.
+
+    If the checkpoint was written with other versions of the libraries, a warning is logged.
 
     Args:
-        checkpoints: with a `latest` checkpoint.
-        about: of `describe_run`, of the current run.
+        checkpoints: the folder, with a `latest` checkpoint.
+        about: the description of the current run, as `describe_run` returns it.
+
+    Raises:
+        ConfigError: the result of the stored run depends on other options, inputs or weights.
     """
     assert checkpoints.latest is not None
     stored = checkpoints.latest.about
     different = differences(stored["depends"], about["depends"])
     if not different and stored["chosen"]["steps_per_call"] != about["chosen"]["steps_per_call"]:
         steps = stored["chosen"]["steps_per_call"]
-        different = [f"a call has {steps} iterations, and --save-every is no multiple of that"]
+        different = [
+            f"a call of its step has {steps} iterations, and --save-every is not a multiple of {steps}"
+        ]
     if different:
         raise ConfigError(f"{checkpoints.folder} holds another run: {'; '.join(different)}; {HINT}")
     versions = [
@@ -419,34 +469,38 @@ def check_same_run(checkpoints: CheckpointFolder, about: Mapping[str, Any]) -> N
     ]
     if versions:
         log.warning(
-            "the run began with %s: it goes on, if not bit for bit as it would have", "; ".join(versions)
+            "the run began with %s; its result may differ slightly from that of a run without interruption",
+            "; ".join(versions),
         )
 
 
 def restore_run(
     checkpoint: Checkpoint, optimizer: Optimizer, *, history: History, in_place: bool
 ) -> RunPosition:
-    """Restore the history of a run, and return its position.
+    """Return the position of a stored run, and restore its history.
 
     Args:
-        checkpoint: to go on from.
-        optimizer: of its scale.
-        history: is filled.
-        in_place: leave image and state as arrays, for `tfstyle.tiling.make_host_step`; else tensors.
+        checkpoint: the stored run.
+        optimizer: the optimiser of the scale at which the run was stored.
+        history: an empty history, which is filled with that of the stored run.
+        in_place: whether image and state are arrays for `tfstyle.tiling.make_host_step`; otherwise they are
+            tensors.
 
     Raises:
-        ConfigError: the optimiser keeps another state than that which was stored.
+        ConfigError: the state of the optimiser has another structure than the stored state.
     """
     arrays, about = checkpoint.arrays, checkpoint.about
     _restore_history(history, arrays)
     image = arrays["image"] if in_place else tf.constant(arrays["image"])
-    # Of large images not even the zeros of a first state: TensorFlow would keep that memory.
+    # In place, the state is not made at the image's size, because TensorFlow would not free that memory.
     state = optimizer.init(tf.zeros([1, 1, 1, image.shape[-1]]) if in_place else image)
     leaves = optimizer.flatten(state)
     shapes = [image.shape if in_place and np.ndim(leaf) == 4 else np.shape(leaf) for leaf in leaves]
     stored = [arrays[f"state/{i}"] for i in range(sum(name.startswith("state/") for name in arrays))]
     if shapes != [array.shape for array in stored]:
-        raise ConfigError(f"the optimizer keeps another state than that of the checkpoint; {HINT}")
+        raise ConfigError(
+            f"the checkpoint has another optimizer's state; give the stored run's optimizer; {HINT}"
+        )
     stored = [_typed(array, leaf) for array, leaf in zip(stored, leaves, strict=True)]
     state = tf.nest.pack_sequence_as(state, stored) if in_place else optimizer.restore(state, stored)
     last_good = tf.constant(arrays["last_good"]) if "last_good" in arrays else image, None
@@ -454,18 +508,19 @@ def restore_run(
 
 
 def _typed(array: np.ndarray, leaf: Any) -> np.ndarray:
-    """NumPy's files do not know bfloat16 and its kin by name: they come back as plain bytes."""
+    """Return an array in the data type of a leaf, since NumPy reads bfloat16 and similar types as bytes."""
     return array.view(tf.as_dtype(leaf.dtype).as_numpy_dtype) if array.dtype.kind == "V" else array
 
 
 def _history_arrays(history: History, count: int) -> dict[str, np.ndarray]:
-    """The first entries, name -> float64 or int64 array."""
+    """Return the first entries of a history, name -> float64 or int64 array."""
     layers = {f"style_layers/{layer}": series for layer, series in history.style_layers.items()}
     plain = {name: series for name, series in vars(history).items() if name != "style_layers"}
     return {f"history/{name}": np.array(series[:count]) for name, series in {**plain, **layers}.items()}
 
 
 def _restore_history(history: History, arrays: Mapping[str, np.ndarray]) -> None:
+    """Fill a history with the arrays that `_history_arrays` returned."""
     for name, array in arrays.items():
         kind, _, name = name.partition("/")
         if kind == "history":

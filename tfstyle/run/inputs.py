@@ -1,4 +1,4 @@
-"""The images and masks of a run at its full size, and the targets of each scale."""
+"""The images and masks of a run at the size of its last scale, and the targets of each scale."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ from tfstyle.run.setup import Scale, Shape, TransferSetup, layer_shapes, measure
 
 log = logging.getLogger(__name__)
 
-#: Values of `StyleConfig.color` with which a style image does not depend on the content image.
+#: Values of `StyleConfig.color` that leave the style images independent of the content image.
 STYLE_KEEPS_COLORS = ("style", "transport_result", "content_chroma")
-#: Values of `StyleConfig.color` that change the colours of the result.
+#: Values of `StyleConfig.color` that change the colours of the result after the optimisation.
 RECOLORED_RESULT = ("luminance", "content_chroma", "transport_result")
 
 Value = TypeVar("Value", bound="ImageArray | Style | np.ndarray")
@@ -54,18 +54,25 @@ Value = TypeVar("Value", bound="ImageArray | Style | np.ndarray")
 
 @dataclass(frozen=True, eq=False)
 class TransferInputs:
-    """The images and masks of a run, all at the size of its last scale; made by `read_inputs`.
+    """The images and masks of a run; `read_inputs` reads them.
+
+    The content image and the masks of its regions have the size of the last scale. Each style image has the
+    size that `StyleConfig.style_scale` or `StyleConfig.style_size` gives it for the last scale.
 
     Attributes:
         config: the options of the run.
-        original: the content image with its own colours.
-        content: the content image that the losses see: the original, or its luminance as a grey image.
-        styles: style images in the colours that they are used in, or styles extracted before.
-        regions: for each style the mask of its region in the content image, ``[height, width]`` in 0..1;
-            empty without masks.
-        style_regions: for each style the mask of the part that is used, or None for all of it.
-        keep: the mask of what stays as it is in the content image, ``[height, width]`` in 0..1, or None.
-        digests: SHA-256 of everything as it was read, by its name in errors; empty unless asked for.
+        original: the content image in its original colours.
+        content: the content image for the losses. It is `original`, or with ``color="luminance"`` a grey
+            image of its luminance.
+        styles: the style images, recoloured if `StyleConfig.color` says so, or styles extracted before.
+        regions: for each style the mask of its region in the content image, float32 ``[height, width]`` in
+            0..1; empty if the run has no masks.
+        style_regions: for each style the mask of the part of its image that is used, or None if the whole
+            image is used.
+        keep: mask of the region in which the content image is not changed, float32 ``[height, width]`` in
+            0..1, or None.
+        digests: name of an input, such as ``style image 1`` -> SHA-256 digest of its values before they are
+            resized and recoloured. It is empty unless `read_inputs` was asked for digests.
     """
 
     config: StyleConfig
@@ -85,7 +92,15 @@ class TransferInputs:
         return height, width
 
     def check(self, setup: TransferSetup) -> None:
-        """Raise an InputError where an image is too small for the encoder, or a style is of another one."""
+        """Check the images and styles against the encoder of a run.
+
+        Args:
+            setup: the setup of the run, with the encoder and the style layers.
+
+        Raises:
+            ImageError: a side of an image has fewer pixels than `Encoder.minimum_size`.
+            ConfigError: a style was extracted with another encoder or lacks a style layer.
+        """
         minimum = setup.encoder.minimum_size
         images: dict[str, ImageArray] = {"the content image": self.content}
         for number, style in enumerate(self.styles, 1):
@@ -97,15 +112,36 @@ class TransferInputs:
             height, width = image.rgb.shape[:2]
             if min(height, width) < minimum:
                 raise ImageError(
-                    f"{name} is {width} x {height} pixels at this size; at least {minimum} a side are needed"
+                    f"{name} is {width} x {height} pixels at this size, and each side needs at least "
+                    f"{minimum} pixels; choose a larger size, with enlarge if the image itself is smaller"
                 )
 
     def content_at(self, shape: Shape) -> np.ndarray:
-        """The content image at the size of a scale, float32 ``[height, width, 3]`` in 0..1."""
+        """Return the content image for the losses at the size of a scale.
+
+        Args:
+            shape: height and width of the scale in pixels.
+
+        Returns:
+            float32 ``[height, width, 3]`` in 0..1.
+        """
         return self.content.resized(shape).rgb
 
     def start_image(self, shape: Shape) -> np.ndarray:
-        """The image that the first scale starts from, float32 ``[height, width, 3]``."""
+        """Return the initial image of the first scale, as `StyleConfig.init` names it.
+
+        Random images are drawn with the config's seed.
+
+        Args:
+            shape: height and width of the first scale in pixels.
+
+        Returns:
+            float32 ``[height, width, 3]``, in 0..1 unless `StyleConfig.clamp` is off and the image is random.
+
+        Raises:
+            ConfigError: ``init`` is ``style`` or ``style_stats``, and the first style has no image.
+            ImageError: ``init`` names a file that cannot be read.
+        """
         config = self.config
         if config.init == "content":
             return self.content_at(shape)
@@ -125,14 +161,20 @@ class TransferInputs:
         return resize(image.on_white(), shape)
 
     def _first_style_image(self) -> ImageArray:
-        (image,) = require_images(self.styles[:1], f"init is {self.config.init!r}, which")
+        (image,) = require_images(self.styles[:1], f"init {self.config.init}")
         return image
 
     def finish(self, image: np.ndarray) -> np.ndarray:
-        """Turn an iterate into the result: clip it to 0..1, recolour it, put back what stays as it is.
+        """Return the result image of an iterate.
+
+        The iterate is clipped to 0..1 and recoloured if `StyleConfig.color` says so. In the region `keep` it
+        is replaced by the original content image.
 
         Args:
-            image: float32 ``[height, width, 3]``, of any scale.
+            image: an iterate of any scale, float32 ``[height, width, 3]``.
+
+        Returns:
+            float32 ``[height, width, 3]`` in 0..1.
         """
         image = np.clip(image, 0, 1)
         if self.config.color not in RECOLORED_RESULT and self.keep is None:
@@ -147,7 +189,14 @@ class TransferInputs:
         return image.astype(np.float32)
 
     def alpha_at(self, shape: Shape) -> np.ndarray | None:
-        """The content image's alpha channel at a size, float32 ``[height, width]``, or None without one."""
+        """Return the content image's alpha channel at a size, or None if the image has no alpha channel.
+
+        Args:
+            shape: height and width in pixels.
+
+        Returns:
+            float32 ``[height, width]`` in 0..1, or None.
+        """
         alpha = self.original.alpha
         return None if alpha is None else resize(alpha[..., None], shape)[..., 0]
 
@@ -160,16 +209,29 @@ def read_inputs(
     masks: Masks | Sequence[Any] | None = None,
     digests: bool = False,
 ) -> TransferInputs:
-    """Read the images and masks that a run needs, and bring them to the size of its last scale.
+    """Read the images and masks of a run and resize them for its last scale.
 
     Args:
-        content, style, config, masks: as `tfstyle.stylize`.
-        digests: whether `TransferInputs.digests` is wanted.
+        content, style, config, masks: as for `tfstyle.stylize`.
+        digests: whether to compute `TransferInputs.digests`, which checkpoints need.
+
+    Returns:
+        The inputs of the run.
 
     Raises:
-        ImageError: an image cannot be read.
-        ConfigError: the number of masks, weights or sizes does not match the number of styles, or an option
-            needs the pixels of a style that is given by its Gram matrices.
+        ImageError: an image or a mask cannot be read.
+        ConfigError: the number of masks, blend weights or sizes does not match the number of styles, a mask
+            is black everywhere, ``init`` is neither a name nor a file, or an option needs the pixels of a
+            style that is given by its Gram matrices.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.run import read_inputs
+        >>> content, style = np.zeros((48, 64, 3), np.float32), np.ones((60, 40, 3), np.float32)
+        >>> inputs = read_inputs(content, style, StyleConfig(size=32))
+        >>> inputs.shape, inputs.styles[0].rgb.shape
+        ((24, 32), (32, 21, 3))
     """
     sources = list(style) if isinstance(style, (list, tuple)) else [style]
     check_style_count(config, len(sources))
@@ -193,7 +255,7 @@ def read_inputs(
         require_images(styles, f"style_losses {','.join(config.style_losses)}")
     if len(masks.styles):
         require_images(styles, "style_masks")
-    seen_content, styles = _recolor(original, styles, config.color)
+    content_for_losses, styles = _recolor(original, styles, config.color)
 
     def read_mask(source: Any, image: ImageArray | Style, name: str) -> np.ndarray:
         mask = record.add(name, load_mask(source, name))
@@ -208,11 +270,15 @@ def read_inputs(
         check_mask_count(name, len(given), styles=len(styles))
     keep = None if masks.keep is None else read_mask(masks.keep, original, "content_mask")
     if regions and (share := mask_coverage(regions if keep is None else [*regions, keep])) < 0.99:
-        log.warning("the masks cover %.0f%% of the content; the rest takes no style", 100 * share)
+        log.warning(
+            "the masks cover %.0f%% of the content image, and the rest takes no style; "
+            "extend the masks to cover it",
+            100 * share,
+        )
     return TransferInputs(
         config,
         original,
-        content=seen_content,
+        content=content_for_losses,
         styles=styles,
         regions=regions,
         style_regions=style_regions or [None] * len(styles),
@@ -222,14 +288,14 @@ def read_inputs(
 
 
 class _Digests:
-    """Collects digests of what is read, before it is resized and recoloured."""
+    """Collects the digests of images, styles and masks before they are resized and recoloured."""
 
     def __init__(self, wanted: bool) -> None:
         self.digests: dict[str, str] = {}
         self._wanted = wanted
 
     def add(self, name: str, value: Value) -> Value:
-        """Take the digest of an image, a style or a mask, and hand it on."""
+        """Record the digest of an image, a style or a mask under a name, and return the value."""
         if self._wanted:
             fields: Mapping[str, Any] = {} if isinstance(value, np.ndarray) else vars(value)
             self.digests[name] = digest({k: v for k, v in fields.items() if k != "name"} or value)
@@ -237,12 +303,16 @@ class _Digests:
 
 
 def fit_to_size(image: ImageArray, config: StyleConfig, *, size: float | None = None) -> ImageArray:
-    """Bring an image to the size of the last scale.
+    """Return an image resized to the size of the last scale.
 
     Args:
-        image: as it was read.
-        config: its ``size_of`` and ``enlarge``.
-        size: in pixels; by default the config's.
+        image: the image as it was read.
+        config: the options. ``size_of`` says which side is measured. Unless ``enlarge`` is set, an image that
+            is smaller keeps its size.
+        size: size of the measured side in pixels; by default the config's ``size``.
+
+    Returns:
+        The resized image, with the same proportions up to rounding.
     """
     shape = image.rgb.shape[:2]
     wanted = config.size if size is None else size
@@ -251,10 +321,18 @@ def fit_to_size(image: ImageArray, config: StyleConfig, *, size: float | None = 
 
 
 def style_size(content: ImageArray, index: int, config: StyleConfig) -> tuple[float, bool]:
-    """The size in pixels at which a style is used, and whether it is that of the longest side.
+    """Return the size of a style image at the last scale, and whether it measures the longest side.
 
-    By default it is the content image's own size, so that strokes are as large as in the style. Where it is
-    not that of the longest side, it is that of the side which `StyleConfig.size_of` names.
+    By default the style image gets the size of the content image. Unless the size measures the longest side,
+    it measures the side that `StyleConfig.size_of` names.
+
+    Args:
+        content: the content image at the size of the last scale.
+        index: position of the style in the list of styles, from 0.
+        config: the options.
+
+    Returns:
+        The size in pixels, and True if it is the longest side's.
     """
     if config.style_size is not None:
         return config.style_size[index % len(config.style_size)], True
@@ -270,7 +348,7 @@ def _fit_style(image: ImageArray, index: int, content: ImageArray, config: Style
 
 
 def _merge_masks(masks: Masks | Sequence[Any] | None, config: StyleConfig) -> Masks:
-    """The masks that were given, completed by those that the config names."""
+    """Return the masks that were given; the config's replace each kind of mask that was not given."""
     given = masks if isinstance(masks, Masks) else Masks(content=() if masks is None else masks)
     return Masks(
         given.content if len(given.content) else config.masks or (),
@@ -282,7 +360,7 @@ def _merge_masks(masks: Masks | Sequence[Any] | None, config: StyleConfig) -> Ma
 def _recolor(
     content: ImageArray, styles: Sequence[ImageArray | Style], color: str
 ) -> tuple[ImageArray, list[ImageArray | Style]]:
-    """The content image and the styles in the colours that the losses see.
+    """Return the content image and the styles in the colours in which the losses compare them.
 
     Reference: Gatys et al. 2017, Controlling Perceptual Factors, section 5.
     """
@@ -303,23 +381,37 @@ def _recolor(
 
 
 class ScaleTargets:
-    """Computes the targets of one scale after another from the inputs of a run.
+    """Computes the targets of the scales of a run from its inputs.
 
     Args:
-        inputs: of the run.
-        setup: of the run; summaries of style images are kept in its cache.
+        inputs: the inputs of the run.
+        setup: the setup of the run. Summaries of style images are stored in its cache.
     """
 
     def __init__(self, inputs: TransferInputs, setup: TransferSetup) -> None:
         self._inputs, self._setup = inputs, setup
 
     def style_shapes(self, scale: Scale) -> list[Shape]:
-        """About the height and width of each style image at a scale."""
+        """Return the approximate height and width of each style image at a scale.
+
+        Styles that are given by their Gram matrices are left out. `compute` does not shrink an image below
+        the encoder's minimum size, so its image may be larger than the shape returned here.
+        """
         images = [style.rgb.shape for style in self._inputs.styles if not isinstance(style, Style)]
         return [(round(scale.factor * height), round(scale.factor * width)) for height, width, _ in images]
 
     def compute(self, scale: Scale, layout: Layout) -> Targets:
-        """The targets of a scale: of the content image at its size, of the styles shrunk by its factor."""
+        """Return the targets of the objective for one scale.
+
+        The content image is resized to the shape of the scale, and the style images are shrunk by its factor.
+
+        Args:
+            scale: the scale.
+            layout: the layout of the scale, which says whether images are evaluated in tiles.
+
+        Raises:
+            ConfigError: a region has no position left in a style layer.
+        """
         inputs, blend = self._inputs, self._inputs.config.style_blend
         styles = [self._style_summary(index, scale, layout) for index in range(len(inputs.styles))]
         regions, keep = self._regions(scale.shape)
@@ -333,18 +425,19 @@ class ScaleTargets:
         )
 
     def _regions(self, shape: Shape) -> tuple[list[Region], tf.Tensor | None]:
-        """The regions of the styles at a scale, and the mask of what stays as it is.
+        """Return the regions of the styles at a scale, and the mask of the pixels that are not changed.
 
         Raises:
-            ConfigError: at some layer nothing is left of a region.
+            ConfigError: a region has no position left in a style layer.
         """
         inputs = self._inputs
         keep = None if inputs.keep is None else resize_mask(inputs.keep, shape)
         free = 1.0 if keep is None else 1.0 - keep
         masks = [resize_mask(mask, shape) * free for mask in inputs.regions]
-        names = [f"mask {i}" for i in range(1, len(masks) + 1)]
+        excluded = "" if keep is None else " outside content_mask"
+        names = [f"mask {i}{excluded}" for i in range(1, len(masks) + 1)]
         if keep is not None and not masks:
-            masks, names = [np.asarray(free)], ["what content_mask leaves"]
+            masks, names = [np.asarray(free)], ["the region outside content_mask"]
         blend = inputs.config.style_blend
         parts = blend if blend and len(masks) == len(inputs.styles) else [1] * len(masks)
         areas = [float(mask.mean()) * part for mask, part in zip(masks, parts, strict=True)]
@@ -355,7 +448,7 @@ class ScaleTargets:
         return regions, None if keep is None else tf.constant(keep[None, :, :, None])
 
     def _style_summary(self, index: int, scale: Scale, layout: Layout) -> Summaries:
-        """Compute the summaries of one style at a scale."""
+        """Return the summaries of one style at a scale, from the setup's cache if possible."""
         inputs, config = self._inputs, self._inputs.config
         style, region = inputs.styles[index], inputs.style_regions[index]
         if isinstance(style, Style):
@@ -368,7 +461,7 @@ class ScaleTargets:
             mask = resize_mask(region, image.rgb.shape[:2])
             weights = self._position_weights(mask, f"style mask {index + 1}")
             return self._summarize(image, weights, layout)
-        if config.color not in STYLE_KEEPS_COLORS:  # another image for each content image
+        if config.color not in STYLE_KEEPS_COLORS:  # the recoloured image depends on the content image
             return self._summarize(image, {}, layout)
         cache, key = self._setup.style_summaries, (index, image.rgb.shape, layout.style_side)
         if key not in cache:

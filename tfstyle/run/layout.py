@@ -1,4 +1,4 @@
-"""The layout of each scale of a run: the whole image at once, or tiles that fit into the memory."""
+"""The layout of each scale of a run: the image is evaluated whole, or in tiles that fit into memory."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from tfstyle.tiling import ReceptiveField, even_tile_sides, margin_overhead, mem
 
 log = logging.getLogger(__name__)
 
-LBFGS_TILE_SIDE = 512  # pixels; L-BFGS's curvature pairs leave room for tiles of this side
-LARGEST_FALLBACK = 1024  # pixels; side of the first tiles that are tried after memory has run out
+#: Side of tiles in pixels for which the number of L-BFGS's curvature pairs leaves enough memory.
+LBFGS_TILE_SIDE = 512
+#: Largest side in pixels of the first tiles that are tried after memory has run out.
+LARGEST_FALLBACK = 1024
 
 
 class Layout(NamedTuple):
-    """How a scale is evaluated.
+    """The way in which a scale is evaluated: whole images or tiles, and the number of curvature pairs.
 
     Attributes:
-        side: height and width of the image's tiles in pixels; None: the image is evaluated whole.
-        style_side: the same for the style images.
-        lbfgs_pairs: curvature pairs that L-BFGS keeps; None: as many as the options say.
+        side: height and width of the tiles of the image in pixels; None if the image is evaluated whole.
+        style_side: height and width of the tiles of the style images in pixels; None if they are evaluated
+            whole.
+        lbfgs_pairs: number of curvature pairs that L-BFGS stores; None for the number in the options.
     """
 
     side: Shape | None = None
@@ -41,23 +44,23 @@ def plan_layouts(
     scales: Sequence[Scale],
     style_shapes: Sequence[Sequence[Shape]],
 ) -> list[Layout]:
-    """Plan the layout of every scale, coarse to fine.
+    """Return the layout of every scale, coarse to fine.
 
     Args:
-        config: its ``tile`` and ``memory``.
-        setup: of the run.
-        scales: of the run.
-        style_shapes: for each scale, height and width of every style image.
+        config: the options ``tile`` and ``memory``.
+        setup: the setup of the run.
+        scales: the scales of the run.
+        style_shapes: for each scale, height and width of every style image in pixels.
 
     Raises:
-        ConfigError: tiles are asked for, and the options need the whole image at once.
+        ConfigError: ``tile`` is a number, and the options need the whole image at once.
     """
     if config.tile == "off":
         return [Layout()] * len(scales)
     if config.tile != "auto":
         side = (int(config.tile), int(config.tile))
         field = setup.tiled_objective(side).receptive_field
-        tiles(scales[-1].shape, side, receptive_field=field)  # both raise where it cannot be tiled
+        tiles(scales[-1].shape, side, receptive_field=field)  # raises ConfigError if tiles are impossible
         return [
             Layout(_side_if_needed(side, [scale.shape], field), _side_if_needed(side, shapes, field))
             for scale, shapes in zip(scales, style_shapes, strict=True)
@@ -74,7 +77,7 @@ def plan_layouts(
 
 
 def restore_layouts(stored: Sequence[Sequence[Any]]) -> list[Layout]:
-    """Layouts from the lists that JSON makes of them."""
+    """Return the layouts that a checkpoint stores as lists in JSON."""
 
     def side(numbers: Sequence[int] | None) -> Shape | None:
         return None if numbers is None else (numbers[0], numbers[1])
@@ -85,16 +88,16 @@ def restore_layouts(stored: Sequence[Sequence[Any]]) -> list[Layout]:
 def smaller_layout(
     setup: TransferSetup, shape: Shape, *, style_shapes: Sequence[Shape], layout: Layout
 ) -> Layout | None:
-    """The layout to try after a scale has run out of memory: with tiles, or with tiles half as large.
+    """Return the layout to try after a scale has run out of memory: with tiles, or with tiles half as large.
 
     Args:
-        setup: of the run.
-        shape: height and width of the image.
-        style_shapes: the same of every style image.
-        layout: that ran out of memory.
+        setup: the setup of the run.
+        shape: height and width of the image in pixels.
+        style_shapes: height and width of every style image in pixels.
+        layout: the layout that ran out of memory.
 
     Returns:
-        The next layout, or None where the tiles are as small as they can be.
+        The next layout, or None if the tiles cannot be made smaller.
 
     Raises:
         ConfigError: the options need the whole image at once.
@@ -112,7 +115,7 @@ def smaller_layout(
 
 
 def estimated_bytes(setup: TransferSetup, shape: Shape, *, layout: Layout) -> float:
-    """Estimate how many bytes a step of a scale takes at most, beside what the process holds already."""
+    """Return an estimate of the peak memory of a step in bytes, without what the process uses already."""
     optimizer, features = setup.optimizer_with(layout.lbfgs_pairs), _feature_bytes(setup)
     if layout.side is None:
         return memory.step_bytes(shape, optimizer, features=features)
@@ -122,11 +125,17 @@ def estimated_bytes(setup: TransferSetup, shape: Shape, *, layout: Layout) -> fl
 
 
 def describe_layout(setup: TransferSetup, shape: Shape, *, layout: Layout) -> str:
-    """Say in one line how much memory a step of a scale takes, and how it is tiled."""
-    about = f"a step at {shape[1]} x {shape[0]} pixels takes about"
+    """Return one line with the estimated memory of a step and the size of its tiles.
+
+    Args:
+        setup: the setup of the run.
+        shape: height and width of the image in pixels.
+        layout: the layout of the scale.
+    """
+    memory_of_step = f"a step at {shape[1]} x {shape[0]} pixels takes about"
     gigabytes = estimated_bytes(setup, shape, layout=layout) / 1e9
     if layout.side is None:
-        return f"{about} {gigabytes:.1f} GB"
+        return f"{memory_of_step} {gigabytes:.1f} GB"
     height, width = layout.side
     overhead = (
         margin_overhead(
@@ -134,12 +143,12 @@ def describe_layout(setup: TransferSetup, shape: Shape, *, layout: Layout) -> st
         )
         - 1
     )
-    tiling = f"tiles of {width} x {height}; their margins add {100 * overhead:.0f}% of work"
-    return f"{about} {gigabytes:.1f} GB in {tiling}"
+    tiling = f"tiles of {width} x {height} pixels, whose margins add {100 * overhead:.0f}% of work"
+    return f"{memory_of_step} {gigabytes:.1f} GB in {tiling}"
 
 
 def _side_if_needed(side: Shape, shapes: Sequence[Shape], field: ReceptiveField) -> Shape | None:
-    """The side of tiles, if any of some images is larger than that, and if all of them can be tiled."""
+    """Return the side of tiles if an image is larger than a tile and all images can be tiled, else None."""
     if field.circular and any(n % field.alignment for shape in shapes for n in shape):
         return None
     return side if any(max(shape) > min(side) for shape in shapes) else None
@@ -148,8 +157,8 @@ def _side_if_needed(side: Shape, shapes: Sequence[Shape], field: ReceptiveField)
 def _fitting_layout(
     setup: TransferSetup, shape: Shape, style_shapes: Sequence[Shape], limit: float
 ) -> Layout:
-    """The layout with which a step takes no more than a limit in bytes, if there is one."""
-    if setup.encoder.network == CUSTOM_MODEL:  # its memory is not known
+    """Return the layout with which a step needs at most a number of bytes, if there is such a layout."""
+    if setup.encoder.network == CUSTOM_MODEL:  # the memory of its features is not known
         return Layout()
     features = _feature_bytes(setup)
     too_large = [
@@ -163,7 +172,7 @@ def _fitting_layout(
         field = setup.tiled_objective(smallest).receptive_field
         tiles(shape, smallest, receptive_field=field)
     except ConfigError as error:
-        log.warning("the step may not fit into memory, and cannot be tiled: %s", error)
+        log.warning("the step may not fit into memory, and it cannot be evaluated in tiles: %s", error)
         return Layout()
 
     def fitting_side(image: Shape, optimizer: Optimizer) -> Shape:
@@ -183,7 +192,10 @@ def _fitting_layout(
 
 
 def _affordable_pairs(setup: TransferSetup, shape: Shape, limit: float, field: ReceptiveField) -> int | None:
-    """Curvature pairs that leave room for tiles of `LBFGS_TILE_SIDE`; None where there is no L-BFGS."""
+    """Return the number of curvature pairs that leaves memory for tiles of `LBFGS_TILE_SIDE` pixels.
+
+    It is None with another optimiser than L-BFGS.
+    """
     if setup.lbfgs_pairs is None:
         return None
     with_one = setup.optimizer_with(1)
@@ -198,7 +210,7 @@ def _affordable_pairs(setup: TransferSetup, shape: Shape, limit: float, field: R
 
 
 def _feature_bytes(setup: TransferSetup) -> memory.FeatureBytes:
-    """Memory of VGG's features at work and of the content targets."""
+    """Return the memory of the encoder's features during a step and of the content targets."""
     encoder = setup.encoder
     itemsize = 4 if encoder.dtype == "float32" else 2
     layers = [x for x in NETWORKS[encoder.network] if x <= Layer.parse(encoder.layers[-1])]
@@ -209,14 +221,17 @@ def _feature_bytes(setup: TransferSetup) -> memory.FeatureBytes:
 
 
 def _log_layout(setup: TransferSetup, shape: Shape, layout: Layout, limit: float) -> None:
-    """Log why the last scale is tiled, if it is."""
+    """Log the reason if the last scale is evaluated in tiles."""
     if layout.side is None:
         return
     log.warning(
-        "the step would take about %.1f GB at %d x %d pixels, and %.1f GB may be used: it is tiled",
-        estimated_bytes(setup, shape, layout=Layout()) / 1e9, shape[1], shape[0], limit / 1e9,
+        "a step at %d x %d pixels would take about %.1f GB of %.1f GB available; it is evaluated in tiles",
+        shape[1], shape[0], estimated_bytes(setup, shape, layout=Layout()) / 1e9, limit / 1e9,
     )  # fmt: skip
     if estimated_bytes(setup, shape, layout=layout) > limit:
-        log.warning("in tiles too it takes more than there is: a smaller size may be needed")
+        log.warning("in tiles, a step still takes more than is available; a smaller size may be necessary")
     if layout.lbfgs_pairs is not None and layout.lbfgs_pairs < (setup.lbfgs_pairs or 0):
-        log.warning("L-BFGS keeps %d pairs in place of %d", layout.lbfgs_pairs, setup.lbfgs_pairs)
+        log.warning(
+            "L-BFGS stores %d curvature pairs instead of %d, to save memory",
+            layout.lbfgs_pairs, setup.lbfgs_pairs,
+        )  # fmt: skip

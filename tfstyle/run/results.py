@@ -1,4 +1,4 @@
-"""The result of a run: the image, how it was made, and the loss on the way."""
+"""The result of a run: the image, the options and facts that produced it, and the losses."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from tfstyle.images import ImageArray, save
 
 @dataclass(kw_only=True)
 class History:
-    """The loss at every iteration; lists of equal length.
+    """The losses at every iteration of a run, as lists of equal length.
 
     Attributes:
-        iteration: 1, 2, ... over all scales.
-        scale: 1 for the coarsest.
-        total, content, style, tv: the weighted terms, in the units of the run.
-        seconds: wall time since the optimisation began.
-        style_layers: layer -> its weighted term.
+        iteration: number of the iteration, counted from 1 over all scales.
+        scale: number of the scale, from 1 for the coarsest.
+        total: the total loss.
+        content, style, tv: the weighted content loss, style loss and total variation. Their sum is `total`.
+        seconds: wall time in seconds since the optimisation began.
+        style_layers: layer -> its weighted part of the style loss.
     """
 
     iteration: list[int] = field(default_factory=list)
@@ -43,7 +44,14 @@ class History:
     style_layers: dict[str, list[float]] = field(default_factory=dict)
 
     def record(self, scale: int, terms: Mapping[str, float], *, seconds: float) -> None:
-        """Add one iteration."""
+        """Append one iteration.
+
+        Args:
+            scale: number of the scale, from 1.
+            terms: the terms of the objective: ``total``, ``content``, ``style``, ``tv`` and
+                ``style/<layer>``.
+            seconds: wall time in seconds since the optimisation began.
+        """
         self.iteration.append(len(self.iteration) + 1)
         self.scale.append(scale)
         self.seconds.append(seconds)
@@ -53,7 +61,7 @@ class History:
             series.append(value)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain lists; numbers that JSON has no word for are None."""
+        """Return the fields as plain lists for JSON, in which numbers that are not finite are None."""
 
         def plain(value: Any) -> Any:
             if isinstance(value, dict):
@@ -63,11 +71,15 @@ class History:
         return {key: plain(value) for key, value in vars(self).items()}
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Write JSON.
+        """Write the history to a JSON file.
+
+        Args:
+            path: path of the file.
+            overwrite: whether to replace an existing file.
 
         Raises:
             OutputError: the file cannot be written, or it exists and `overwrite` is not set.
-            RunError: the disk failed.
+            RunError: writing failed, for example because the disk is full.
         """
         check_writable(Path(path), overwrite=overwrite)
         write_atomically(Path(path), (json.dumps(self.as_dict()) + "\n").encode())
@@ -75,14 +87,16 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Iteration:
-    """One evaluation of the loss, as a run goes on.
+    """One iteration of a run, that is, one evaluation of the loss and one update of the image.
 
     Attributes:
-        iteration, iterations: the number of this one, from 1, and how many the scale will have.
-        scale, scales: the same for the scale.
-        shape: height and width of the image at this scale.
-        losses: ``total``, ``content``, ``style``, ``tv`` and ``style/<layer>``, weighted.
-        seconds: since the optimisation began.
+        iteration: number of the iteration within its scale, from 1.
+        iterations: maximum number of iterations of the scale.
+        scale: number of the scale, from 1 for the coarsest.
+        scales: number of scales.
+        shape: height and width of the image at this scale in pixels.
+        losses: the weighted terms ``total``, ``content``, ``style``, ``tv`` and ``style/<layer>``.
+        seconds: wall time in seconds since the optimisation began.
     """
 
     iteration: int
@@ -98,24 +112,36 @@ class Iteration:
 
     @property
     def image(self) -> np.ndarray:
-        """The image so far, float32 ``[height, width, 3]``; fetched from the device when it is used.
+        """The result image after this iteration, float32 ``[height, width, 3]`` in 0..1.
 
-        Where Adam runs in tiles it updates its image in place: use this before the next iteration.
+        If a call of the step has several iterations, it is the image after the last of them. It is copied
+        from the device at each access. If Adam runs in tiles, it updates its image in place: read this
+        property before the next iteration.
         """
         return self._finish(self._solution)
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A finished, or interrupted, run.
+    """The result of a finished or interrupted run.
 
     Attributes:
-        image: float32 ``[height, width, 3]``, sRGB in 0..1.
-        history: the loss at every iteration.
+        image: the result image, float32 ``[height, width, 3]``, sRGB in 0..1.
+        history: the losses at every iteration.
         config: the options as they were given.
-        facts: what ``auto`` and the defaults became: weights, layers, device, compile, precision.
-        alpha: the content's, ``[height, width]``, or None.
-        bits: 8 or 16, the content's depth.
+        facts: the values that were chosen for ``auto`` and for defaults, such as ``weights``,
+            ``content_layers``, ``style_layers``, ``device``, ``compile`` and ``precision``.
+        alpha: the content image's alpha channel, float32 ``[height, width]`` in 0..1, or None.
+        bits: bits per channel of the content image, 8 or 16.
+
+    Example:
+        >>> import numpy as np
+        >>> import tfstyle
+        >>> content, style = np.random.default_rng(0).uniform(size=(2, 32, 48, 3))
+        >>> result = tfstyle.stylize(content, style, weights="embedded", iterations=2)
+        >>> result.image.shape, result.history.iteration, result.facts["weights"]
+        ((32, 48, 3), [1, 2], 'embedded')
+        >>> result.save("result.png")
     """
 
     image: np.ndarray
@@ -127,23 +153,29 @@ class Result:
     bits: int = 8
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, bits: int | None = None) -> None:
-        """Write the image with the options that made it; the suffix chooses the format.
+        """Write the image and the options that produced it to an image file.
 
         Args:
-            path: ending in .png, .jpg, .webp or .tif.
-            overwrite: replace a file that is there.
-            bits: 8 or 16 per channel, by default the content's; .jpg and .webp have 8.
+            path: path of the file. The suffix selects the format: .png, .jpg, .webp or .tif.
+            overwrite: whether to replace an existing file.
+            bits: bits per channel, 8 or 16; by default those of the content image. JPEG and WebP have 8 in
+                any case.
 
         Raises:
-            ImageError: the format cannot hold the image.
+            ImageError: the format cannot store the image.
             OutputError: the file cannot be written, or it exists and `overwrite` is not set.
-            RunError: the disk failed.
+            RunError: writing failed, for example because the disk is full.
         """
         image = ImageArray(self.image, self.alpha, bits=self.bits if bits is None else bits)
         save(Path(path), image, settings=self.settings(), overwrite=overwrite)
 
     def settings(self) -> dict[str, Any]:
-        """What is stored in the image file: options, seed among them, versions, weights."""
+        """Return what `save` stores in the image file as plain values.
+
+        Returns:
+            A dict with the version ``tfstyle``, the ``options`` with the seed, the ``facts``, the number of
+            ``iterations`` and the ``versions`` of the libraries.
+        """
         return {
             "tfstyle": __version__,
             "options": self.config.as_dict(),

@@ -1,4 +1,4 @@
-"""One style transfer as it goes on: scale after scale, the step repeated until its iterations are done."""
+"""The run of one style transfer: for each scale, the step is repeated until its iterations are done."""
 
 from __future__ import annotations
 
@@ -38,13 +38,21 @@ from tfstyle.tiling import first_host_state, in_host_memory
 
 log = logging.getLogger(__name__)
 
-TOLERANCE_WINDOW = 10  # iterations over which `StyleConfig.tolerance` compares the loss
-#: How many losses in a row may be infinite or NaN before an optimiser that recovers is given up.
+#: Number of iterations within which the loss must fall by `StyleConfig.tolerance` for a scale to continue.
+TOLERANCE_WINDOW = 10
+#: Maximum number of consecutive losses that are not finite, if the optimiser recovers from them. One more
+#: ends the run.
 PATIENCE = 20
 
 
 class _Progress(NamedTuple):
-    """How far the resumed run was: scale, iterations of it that were done, whether it had ended."""
+    """The position at which a run is resumed; the default is the beginning of a new run.
+
+    Attributes:
+        scale: number of the scale, from 1; 0 for a new run.
+        done: number of its iterations that were done.
+        ended: whether the scale had ended.
+    """
 
     scale: int = 0
     done: int = 0
@@ -52,28 +60,46 @@ class _Progress(NamedTuple):
 
 
 class Run:
-    """One style transfer. Iterate over it once; `result` can be called at any time.
+    """A style transfer, as an iterable of its iterations.
+
+    Iterate over it once. `result` can be called at any time.
 
     Args:
-        content, style, config, encoder, optimizer, masks: as `tfstyle.stylize`.
-        pause_every: a call of the step never runs past a multiple of this number of iterations, so that a
-            preview can be taken at each multiple; 0 for no such limit.
-        setup: of an earlier run with the same options and style images, to be used again.
-        checkpoints: where the run stores how far it is, or from where it goes on.
+        content, style, config, encoder, optimizer, masks: as for `tfstyle.stylize`.
+        pause_every: interval of previews in iterations. No call of the step continues past a multiple of it,
+            so that the image at each multiple is available; 0 sets no such limit.
+        setup: the setup of an earlier run with the same options and style images; by default a new one.
+        checkpoints: the folder in which the run stores its checkpoints, and from which it is resumed; None if
+            it stores none.
 
     Attributes:
         config: the options as they were given.
-        inputs: the images and masks, at the size of the last scale.
-        setup: for further runs.
-        scales: the sizes that the run goes through, coarse to fine.
-        layouts: how each scale is evaluated, whole or in tiles.
-        steps_per_call: iterations in one call of the step.
-        history: the losses so far.
-        facts: what ``auto`` and the defaults became, for the result.
-        first_calls: scale -> seconds that its first call of the step took, with XLA mostly for compiling.
+        inputs: the images and masks at the size of the last scale.
+        setup: the setup, which further runs can reuse.
+        scales: the scales, coarse to fine.
+        layouts: the layout of each scale: whole images or tiles.
+        steps_per_call: number of iterations in one call of the step.
+        history: the losses of the iterations that were done.
+        facts: the values that were chosen for ``auto`` and for defaults, for `tfstyle.Result.facts`.
+        first_calls: number of a scale -> wall time of the first call of its step in seconds. With XLA most of
+            it is compilation.
 
     Raises:
-        As `tfstyle.stylize`.
+        InputError, NotFiniteError, RunError: as for `tfstyle.stylize`.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.run import Run
+        >>> content, style = np.random.default_rng(0).uniform(size=(2, 32, 48, 3))
+        >>> config = StyleConfig(weights="embedded", min_scale=24, iterations=1, compile="eager")
+        >>> run = Run(content, style, config)
+        >>> [scale.shape for scale in run.scales]
+        [(16, 24), (32, 48)]
+        >>> [(step.scale, step.iteration) for step in run]
+        [(1, 1), (2, 1)]
+        >>> run.result().image.shape
+        (32, 48, 3)
     """
 
     def __init__(
@@ -112,7 +138,7 @@ class Run:
 
     @property
     def total_iterations(self) -> int:
-        """The iterations of all scales."""
+        """The sum of the iterations of all scales."""
         return sum(scale.iterations for scale in self.scales)
 
     def __iter__(self) -> Generator[Iteration, None, None]:
@@ -124,7 +150,7 @@ class Run:
                 yield from self._run_scale(scale, began)
 
     def result(self) -> Result:
-        """The image so far, or, once the iteration has ended, the finished one."""
+        """Return the result with the current image, which is the final image after the last iteration."""
         image = self.inputs.finish(self._current_image())
         alpha = self.inputs.alpha_at((image.shape[0], image.shape[1]))
         return Result(
@@ -142,7 +168,7 @@ class Run:
             return make_setup(config, self._device, images=images, encoder=encoder, optimizer=optimizer)
 
     def _plan_layouts(self, checkpoints: CheckpointFolder | None) -> list[Layout]:
-        """The layout of every scale: those of the stored run, or new ones."""
+        """Return the layout of every scale, from the checkpoint if the run is resumed."""
         if checkpoints is not None and checkpoints.latest is not None:
             return restore_layouts(checkpoints.latest.about["layouts"])
         shapes = [self._targets.style_shapes(scale) for scale in self.scales]
@@ -168,14 +194,14 @@ class Run:
     def _open_checkpoints(
         self, checkpoints: CheckpointFolder | None, custom_encoder: bool
     ) -> CheckpointWriter:
-        """The writer of this run's checkpoints; where the folder has one, the run is put where it was."""
+        """Return the writer of this run's checkpoints, after restoring the run if it is resumed."""
         about: dict[str, Any] = {}
         if checkpoints is not None:
             chosen = chosen_options(
                 self.config, self.facts, steps_per_call=self.steps_per_call, custom_encoder=custom_encoder
             )
             about = describe_run(self.inputs, self.setup, chosen=chosen)
-            about["layouts"] = self.layouts  # the list itself, which may change while the run goes on
+            about["layouts"] = self.layouts  # the list itself, since layouts may change during the run
             self.facts["run"] = digest(about["depends"])[:16]
         if checkpoints is not None and checkpoints.latest is not None:
             check_same_run(checkpoints, about)
@@ -190,11 +216,11 @@ class Run:
                 )
             self._image, self._state, self._last_good = position.image, position.state, position.last_good
             self._resumed = _Progress(position.scale, position.done, position.ended)
-            checkpoints.latest = None  # as large as the state, and no longer needed
+            checkpoints.latest = None  # frees its memory, as much as that of the state
         return CheckpointWriter(checkpoints, about, optimizer=self._optimizer, history=self.history)
 
     def _moves_in_place(self, layout: Layout) -> bool:
-        """Whether image and state are arrays in host memory that the step changes in place."""
+        """Return whether image and state are arrays in host memory that the step changes in place."""
         return layout.side is not None and self._optimizer.elementwise
 
     def _run_scale(self, scale: Scale, began: float) -> Iterator[Iteration]:
@@ -210,9 +236,9 @@ class Run:
                 with tf.device(self._device):
                     image, state, terms = advance(*before)
                 columns = {name: np.atleast_1d(term.numpy()) for name, term in terms.items()}
-            except (MemoryError, tf.errors.OpError) as error:  # a GPU's may come with the first number read
+            except (MemoryError, tf.errors.OpError) as error:  # a GPU may report it when a number is read
                 self._take_smaller_tiles(scale, error)
-                advance = None  # and with it the targets, before there are others
+                advance = None  # frees the targets before new ones are computed
                 continue
             self._image, self._state = image, state
             self.first_calls.setdefault(scale.number, time.monotonic() - called)
@@ -243,19 +269,23 @@ class Run:
             done += count
         if not any(map(math.isfinite, losses)):
             self._fail(f"no loss was finite in the {len(losses)} iterations of scale {scale.number}")
-        if not np.isfinite(self._current_image()).all():  # the last move, whose loss nobody looks at
-            self._fail(f"the last iteration of scale {scale.number} left an image that is not finite")
+        if not np.isfinite(self._current_image()).all():  # the loss after the last update is not evaluated
+            self._fail(f"the image is not finite after the last iteration of scale {scale.number}")
         self._record_position(scale, len(losses), ended=True)
 
     def _resumed_losses(self, scale: Scale) -> tuple[int, list[float]]:
-        """The iterations of a scale that were done when the checkpoint was written, and their losses."""
+        """Return how many iterations of a scale were done before the run was resumed, and their losses."""
         if scale.number != self._resumed.scale:
             return 0, []
         history = zip(self.history.total, self.history.scale, strict=True)
         return self._resumed.done, [loss for loss, number in history if number == scale.number]
 
     def _begin_scale(self, scale: Scale, fresh: bool) -> Callable[[Any, Any], Any]:
-        """Begin a scale, in smaller tiles where memory runs out; return the step of image and state."""
+        """Return the step of a scale, (image, state) -> (image, state, terms).
+
+        If memory runs out, the layout changes to smaller tiles. If `fresh`, the image and the state are first
+        set to those at the beginning of the scale.
+        """
         while True:
             try:
                 with tf.device(self._device):
@@ -264,7 +294,7 @@ class Run:
                 self._take_smaller_tiles(scale, error)
 
     def _prepare_scale(self, scale: Scale, fresh: bool) -> Callable[[Any, Any], Any]:
-        """Compute the targets and, if fresh, the first image and state of a scale."""
+        """Return the step of a scale in its current layout, as `_begin_scale` describes it."""
         layout = self.layouts[scale.number - 1]
         self._optimizer = self.setup.optimizer_with(layout.lbfgs_pairs)
         targets = self._targets.compute(scale, layout)
@@ -284,15 +314,16 @@ class Run:
             return lambda image, state: tiled_step(image, state, targets, forget)
         step = self._step
         if hasattr(step, "get_concrete_function"):
-            # Each run has a step of its own to trace, of which TensorFlow warns from the fifth on.
+            # Calls of a new tf.function in each run would make TensorFlow warn of repeated tracing.
             step = step.get_concrete_function(self._image, self._state, targets)
         return lambda image, state: step(image, state, targets)
 
     def _first_state(self, shape: Shape, in_place: bool) -> Any:
-        """The optimiser's state at the beginning of a scale.
+        """Return the optimiser's state at the beginning of a scale.
 
-        A new one by default: moments and curvature pairs carried over, resized, left L-BFGS's loss within
-        1% after 60 iterations and made Adam's up to a tenth larger.
+        It is a new state, or with ``warm_start`` the last state, resized. A new state is the default, because
+        in measurements a resized state changed the loss of L-BFGS by less than 1% after 60 iterations and
+        made that of Adam up to 10% larger.
         """
         if self.config.warm_start and self._state is not None and self._optimizer.resize is not None:
             return self._optimizer.resize(self._state, shape)
@@ -301,7 +332,7 @@ class Run:
         return self._optimizer.init(self._image)
 
     def _take_smaller_tiles(self, scale: Scale, error: Exception) -> None:
-        """Change the scale's layout after it ran out of memory, or raise the error again."""
+        """Change the scale's layout to smaller tiles after an error, or raise the error if it cannot help."""
         smaller = None
         if self.config.tile == "auto" and is_out_of_memory(error):
             with contextlib.suppress(ConfigError):
@@ -314,7 +345,10 @@ class Run:
         if smaller is None or smaller.side is None:
             raise error
         (rows, columns), (height, width) = smaller.side, scale.shape
-        log.warning("out of memory at %d x %d pixels: tiles of %d x %d", width, height, columns, rows)
+        log.warning(
+            "out of memory at %d x %d pixels; continuing with tiles of %d x %d pixels",
+            width, height, columns, rows,
+        )  # fmt: skip
         self.layouts[scale.number - 1] = smaller
         self.facts["tiles"] = self.layouts[-1].side
 
@@ -323,7 +357,7 @@ class Run:
         self._checkpoints.reached(position)
 
     def _fail(self, what: str) -> NoReturn:
-        """Go back to the last good image and raise."""
+        """Restore the last good image, and raise NotFiniteError."""
         self._image, self._state = self._last_good
         advice = "lower the weights or the learning rate, or use precision=float32"
         raise NotFiniteError(f"{what}; {advice}", self.result())
@@ -339,12 +373,12 @@ class Run:
 
 
 def _last_not_finite(losses: Sequence[float]) -> int:
-    """How many of the last losses, one after another, are not finite."""
+    """Return the number of losses at the end of the sequence that are not finite."""
     return next((i for i, loss in enumerate(reversed(losses)) if math.isfinite(loss)), len(losses))
 
 
 def _settled(losses: Sequence[float], tolerance: float) -> bool:
-    """Whether the loss fell by less than a tolerance, relatively, over the last `TOLERANCE_WINDOW` losses."""
+    """Return whether the loss fell by less than a relative tolerance within `TOLERANCE_WINDOW` iterations."""
     if tolerance == 0 or len(losses) <= TOLERANCE_WINDOW:
         return False
     before = losses[-1 - TOLERANCE_WINDOW]

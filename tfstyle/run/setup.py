@@ -1,4 +1,4 @@
-"""The parts of a run that its options select: scales, layers, encoder, objective, optimiser and step."""
+"""The parts of a run that depend on its options: scales, layers, encoder, objective, optimiser and step."""
 
 from __future__ import annotations
 
@@ -61,6 +61,7 @@ from tfstyle.tiling import TiledObjective, make_host_step
 
 log = logging.getLogger(__name__)
 
+#: Height and width in pixels, or in positions of a feature map.
 Shape = tuple[int, int]
 
 LOSS_NORMALIZATIONS: Mapping[str, LossNormalization] = {
@@ -92,13 +93,13 @@ STYLE_LOSSES: Mapping[str, StyleLoss] = {
 
 
 class Scale(NamedTuple):
-    """One of the sizes that a run goes through, coarse to fine.
+    """One of the image sizes of a run, which goes from coarse to fine.
 
     Attributes:
-        number: 1 for the coarsest.
+        number: 1 for the coarsest scale.
         shape: height and width of the image in pixels.
-        factor: size of the image over that at the last scale, up to 1.
-        iterations: evaluations of the loss.
+        factor: ratio of the longest side at this scale to the longest side at the last scale, at most 1.
+        iterations: number of iterations; each evaluates the loss once.
     """
 
     number: int
@@ -108,12 +109,20 @@ class Scale(NamedTuple):
 
 
 def plan_scales(full: Shape, config: StyleConfig, *, minimum: int) -> list[Scale]:
-    """Plan the scales of a run, coarse to fine.
+    """Return the scales of a run, coarse to fine.
 
     Args:
-        full: height and width of the last scale.
-        config: its ``scales``, ``scale_factor``, ``min_scale``, ``iterations`` and the like.
-        minimum: scales whose shorter side is below this are left out.
+        full: height and width of the last scale in pixels.
+        config: the options ``scales``, ``scale_factor``, ``min_scale``, ``size_of``, ``iterations``,
+            ``first_iterations`` and ``iteration_decay``.
+        minimum: minimum of the shorter side in pixels. Scales with a smaller side are left out.
+
+    Example:
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.run import plan_scales
+        >>> config = StyleConfig(min_scale=128, iterations=100)
+        >>> [(scale.shape, scale.iterations) for scale in plan_scales((384, 512), config, minimum=32)]
+        [((96, 128), 100), ((192, 256), 100), ((384, 512), 100)]
     """
     shapes = scale_shapes(full, config, minimum=minimum)
     counts = iterations_per_scale(config, len(shapes))
@@ -124,10 +133,14 @@ def plan_scales(full: Shape, config: StyleConfig, *, minimum: int) -> list[Scale
 
 
 def scale_shapes(full: Shape, config: StyleConfig, *, minimum: int) -> list[Shape]:
-    """Height and width of every scale, each `StyleConfig.scale_factor` times as large as the one before.
+    """Return height and width of every scale, coarse to fine.
+
+    Each scale is `StyleConfig.scale_factor` times as large as the scale before, up to rounding. If
+    `StyleConfig.scales` is None, the number of scales is the largest one with which the first scale has at
+    least `StyleConfig.min_scale` pixels, measured as `StyleConfig.size_of` says, and it is at least 1.
 
     Args:
-        full, config, minimum: as `plan_scales`; by default there are as many scales as keep to ``min_scale``.
+        full, config, minimum: as for `plan_scales`.
     """
     ratio = max(measured_side(full, config) / config.min_scale, 1.0)
     fitting = math.log(ratio) / math.log(config.scale_factor)
@@ -138,7 +151,23 @@ def scale_shapes(full: Shape, config: StyleConfig, *, minimum: int) -> list[Shap
 
 
 def iterations_per_scale(config: StyleConfig, scales: int) -> list[int]:
-    """Evaluations of the loss at each of so many scales, coarse to fine."""
+    """Return the number of iterations at each scale, coarse to fine.
+
+    Scale k, counted from 0, has ``max(iterations, floor(first_iterations / iteration_decay^k))`` iterations,
+    where ``first_iterations`` is by default ``iterations``. The first scale has ``first_iterations`` in any
+    case. Without ``iteration_decay`` every later scale has ``iterations``.
+
+    Args:
+        config: the options ``iterations``, ``first_iterations`` and ``iteration_decay``.
+        scales: number of scales, at least 1.
+
+    Example:
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.run import iterations_per_scale
+        >>> config = StyleConfig(iterations=30, first_iterations=200, iteration_decay=2)
+        >>> iterations_per_scale(config, 5)
+        [200, 100, 50, 30, 30]
+    """
     first = config.first_iterations or config.iterations
     later = [
         0 if config.iteration_decay is None else int(first / config.iteration_decay**k + 1e-9)
@@ -148,7 +177,12 @@ def iterations_per_scale(config: StyleConfig, scales: int) -> list[int]:
 
 
 def measured_side(shape: Sequence[int], config: StyleConfig) -> float:
-    """The side of an image, in pixels, that `StyleConfig.size` sets: ``size_of`` says which."""
+    """Return the length in pixels that `StyleConfig.size` sets, which ``size_of`` selects.
+
+    Args:
+        shape: height and width in pixels, possibly followed by the number of channels.
+        config: the options.
+    """
     height, width = shape[:2]
     sides = {"longest": max(height, width), "shortest": min(height, width), "area": math.sqrt(height * width)}
     return sides[config.size_of]
@@ -156,22 +190,24 @@ def measured_side(shape: Sequence[int], config: StyleConfig) -> float:
 
 @dataclass(eq=False)
 class TransferSetup:
-    """All parts of a run that do not depend on the content image; `make_setup` builds it.
+    """The parts of a run that do not depend on the content image; `make_setup` makes them.
 
-    Reuse it for runs with the same options and style images: where the shapes are the same too, nothing is
-    compiled or encoded again.
+    Reuse it for runs with the same options and style images. If the shapes are the same too, the step is not
+    compiled again and the style images are not encoded again. With ``normalize_weights`` the encoder depends
+    on the content image, and the setup cannot be reused for another one.
 
     Attributes:
-        encoder: with the content and the style layers.
-        content_layers, style_layers: the names of these layers.
-        objective: of the options.
-        optimizer: of the options, or the caller's.
-        device: ``/CPU:0`` or the like, where the tensors live.
+        encoder: encoder with the content layers and the style layers.
+        content_layers, style_layers: names of these layers.
+        objective: the objective that the options describe.
+        optimizer: the optimiser that the options name, or the caller's.
+        device: TensorFlow's name of the device, such as ``/CPU:0``.
         compiler: ``xla``, ``graph`` or ``eager``.
-        lbfgs_pairs: curvature pairs that the L-BFGS of the options keeps; None with another optimiser.
-        make_lbfgs: number of curvature pairs -> L-BFGS with that number; None with another optimiser.
-        style_summaries: a cache of style images' summaries, filled by `tfstyle.run.inputs.ScaleTargets`.
-        steps: a cache of the compiled steps.
+        lbfgs_pairs: number of curvature pairs that L-BFGS stores; None with another optimiser.
+        make_lbfgs: number of curvature pairs -> the options' L-BFGS, storing as many. It is used only if
+            `lbfgs_pairs` is not None.
+        style_summaries: cache of the style images' summaries, which `tfstyle.run.ScaleTargets` fills.
+        steps: cache of the compiled steps.
     """
 
     encoder: Encoder
@@ -190,17 +226,24 @@ class TransferSetup:
     _optimizers: dict[int, Optimizer] = field(default_factory=dict)
 
     def for_other_styles(self) -> TransferSetup:
-        """The same setup, compiled steps included, for runs with other style images."""
+        """Return a setup for runs with other style images, with the same parts and compiled steps."""
         return dataclasses.replace(self, style_summaries={})
 
     def step(self, iterations: Sequence[int], limit: int | None, *, pause_every: int = 0) -> tuple[int, Step]:
-        """The compiled step, and how many iterations one call of it does.
+        """Return the number of iterations in a call of the step, and the compiled step.
+
+        The number is the largest one within `limit` that divides the iterations of every scale and
+        `pause_every`, so that one compiled step serves all scales.
 
         Args:
-            iterations: of each scale; the iterations of a call divide each of them, so that the step is
-                compiled once.
-            limit: the most iterations in a call, by default 10 on a GPU and 1 elsewhere.
-            pause_every: a call never runs past a multiple of this number of iterations; 0 for no such limit.
+            iterations: number of iterations of each scale.
+            limit: maximum number of iterations in a call; None for 10 on a GPU if the optimiser is traceable,
+                otherwise 1.
+            pause_every: interval of previews in iterations. No call continues past a multiple of it; 0 sets
+                no such limit.
+
+        Returns:
+            The number of iterations in a call, and the step that `tfstyle.make_step` returns.
         """
         limit = limit or (10 if "GPU" in self.device and self.optimizer.traceable else 1)
         common = math.gcd(*iterations, pause_every)
@@ -212,11 +255,21 @@ class TransferSetup:
         return per_call, self.steps[per_call]
 
     def evaluate(self, function: Callable[[], Any]) -> Any:
-        """Call a function once and return its result: as a graph, or eagerly with ``compile="eager"``."""
+        """Return the result of a function, called once as a graph, or eagerly with ``compile="eager"``.
+
+        Args:
+            function: a function without arguments that returns a structure of tensors.
+
+        Returns:
+            The result of the function.
+        """
         return function() if self.compiler == "eager" else call_as_graph(function)
 
     def tiled_objective(self, side: Shape) -> TiledObjective:
-        """The objective, evaluated in tiles of a height and width in pixels.
+        """Return the objective for evaluation in tiles, from a cache after the first call.
+
+        Args:
+            side: height and width of the tiles in pixels.
 
         Raises:
             ConfigError: the objective needs the whole image at once.
@@ -228,11 +281,17 @@ class TransferSetup:
         return self._tiled_objectives[side]
 
     def tiled_step(self, side: Shape, lbfgs_pairs: int | None) -> Callable[..., Any]:
-        """One iteration in tiles of an image in host memory.
+        """Return the step that evaluates an image in host memory in tiles, one iteration per call.
 
         Args:
             side: height and width of the tiles in pixels.
-            lbfgs_pairs: as `optimizer_with`.
+            lbfgs_pairs: as for `optimizer_with`.
+
+        Returns:
+            The step that `tfstyle.tiling.make_host_step` returns.
+
+        Raises:
+            ConfigError: the objective needs the whole image at once.
         """
         key = side, lbfgs_pairs
         if key not in self.steps:
@@ -241,7 +300,12 @@ class TransferSetup:
         return self.steps[key]
 
     def optimizer_with(self, lbfgs_pairs: int | None) -> Optimizer:
-        """The optimiser; if it is L-BFGS, with that number of curvature pairs (None: that of the options)."""
+        """Return the optimiser with a number of curvature pairs.
+
+        Args:
+            lbfgs_pairs: number of curvature pairs that L-BFGS stores; None for the number in the options, and
+                for other optimisers.
+        """
         if lbfgs_pairs is None or lbfgs_pairs == self.lbfgs_pairs or self.make_lbfgs is None:
             return self.optimizer
         if lbfgs_pairs not in self._optimizers:
@@ -257,16 +321,32 @@ def make_setup(
     encoder: Encoder | None = None,
     optimizer: Optimizer | keras.optimizers.Optimizer | None = None,
 ) -> TransferSetup:
-    """Turn the names in a config into an encoder, an objective and an optimiser.
+    """Return the encoder, objective, optimiser and compiler that the options of a run describe.
 
     Args:
         config: the options.
-        device: as `tfstyle.device.choose_device` gives it; call this function within `tf.device` of it.
-        images: the content image and the styles, over which weights are normalised.
-        encoder, optimizer: the caller's, in place of those that the config names.
+        device: TensorFlow's name of the device, as `tfstyle.device.choose_device` returns it. Call this
+            function within ``tf.device(device)``.
+        images: the content image and the styles, over which ``normalize_weights`` normalises the encoder.
+            They are used for nothing else.
+        encoder: an encoder to use in place of the encoder that the config describes.
+        optimizer: an optimiser to use in place of the optimiser that the config names.
+
+    Returns:
+        The setup of the run.
 
     Raises:
-        ConfigError, WeightsError: as `tfstyle.stylize`.
+        ConfigError: a layer is unknown, the caller's encoder lacks a layer, the optimiser is not available
+            with the installed libraries, or ``normalize_weights`` is set and a style has no image.
+        WeightsError: the weights cannot be read or downloaded, or lack a layer.
+
+    Example:
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.run import make_setup
+        >>> config = StyleConfig(weights="random", content_layers=("conv2_2",), style_layers=("conv1_1",))
+        >>> setup = make_setup(config, "/CPU:0")
+        >>> setup.encoder.layers, setup.compiler, setup.lbfgs_pairs
+        (('conv1_1', 'conv2_2'), 'graph', 10)
     """
     compiler = choose_compile(config.compile, device).value
     precision = choose_precision(config.precision, device).value
@@ -292,7 +372,7 @@ def make_setup(
 
 
 def _make_encoder(config: StyleConfig, precision: str) -> tuple[Encoder, tuple[str, ...], tuple[str, ...]]:
-    """The encoder that a config names, with the content and style layers that are read from it."""
+    """Return the encoder that a config describes, its content layers and its style layers."""
     weights = load_weights(config.weights, seed=config.seed, network=config.network)
     content_layers, style_layers = choose_layers(config, weights)
     encoder = Encoder(
@@ -309,27 +389,39 @@ def _make_encoder(config: StyleConfig, precision: str) -> tuple[Encoder, tuple[s
 
 
 def _layers_of(encoder: Encoder, config: StyleConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Content and style layers of an encoder that the caller made."""
+    """Return the content and style layers for an encoder that the caller made."""
     content = config.content_layers or tuple(x for x in CONTENT_LAYERS if x in encoder.layers)
     style = config.style_layers or tuple(x for x in STYLE_LAYERS if x in encoder.layers)
     missing = [layer for layer in (*content, *style) if layer not in encoder.layers]
     if missing or not content or not style:
-        raise ConfigError(f"the encoder gives {', '.join(encoder.layers)}; choose the layers there")
+        wrong = f"it has no {', '.join(missing)}" if missing else "it has no default content or style layer"
+        raise ConfigError(
+            f"the encoder's layers are {', '.join(encoder.layers)}, and {wrong}; choose content_layers and "
+            "style_layers from them"
+        )
     return content, style
 
 
 def choose_layers(config: StyleConfig, weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Content and style layers of a run; where the weights stop below a default one, log what replaces it."""
+    """Return the names of the content layers and of the style layers of a run.
+
+    Layers that the config does not name are the defaults of the weights. If the weights end below a default
+    layer of `StyleConfig`, the layers that replace it are logged.
+
+    Args:
+        config: the options ``content_layers`` and ``style_layers``.
+        weights: the weights of the encoder.
+    """
     content, style = default_layers(weights)
     replaced = (config.content_layers is None and content != CONTENT_LAYERS) or (
         config.style_layers is None and style != STYLE_LAYERS
     )
     content, style = config.content_layers or content, config.style_layers or style
     if replaced:
-        # Whoever chose a file should know; the embedded weights have said already what they are.
+        # Loading the embedded weights has already logged a notice. A file of weights needs a warning.
         log.log(
             logging.INFO if weights.source == "embedded" else logging.WARNING,
-            "%s stops at %s: style layers %s; content layer %s",
+            "the weights from %s end at %s; the style layers are %s, and the content layers are %s",
             weights.source, weights.layer_names[-1], ",".join(style), ",".join(content),
         )  # fmt: skip
     return content, style
@@ -357,7 +449,7 @@ def _make_objective(
 
 
 def _make_optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Optimizer | None) -> Optimizer:
-    """The optimiser that a config names, or the caller's, with the EMA of the config around it."""
+    """Return the optimiser that a config names, or the caller's, with the EMA of the config."""
     low, high = (LOW, HIGH) if config.clamp else (-math.inf, math.inf)
     if isinstance(given, Optimizer):
         optimizer = given
@@ -382,7 +474,7 @@ def _named_optimizer(config: StyleConfig, low: float, high: float) -> Optimizer:
     if config.optimizer == "lbfgs":
         return lbfgs(config.lbfgs_history, low=low, high=high)
     if config.optimizer == "lbfgs_fixed_step":
-        # Its first move depends on what a step of 1 is: a grey level, as other programs count.
+        # Its first move depends on the unit of pixels. Other programs use one grey level.
         return lbfgs_fixed_step(config.lbfgs_history, low=low, high=high, unit=1.0 / config.pixel_range)
     name = config.optimizer.removeprefix("addons:")
     keras_optimizer = addons.optimizer(name, config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2)
@@ -390,15 +482,26 @@ def _named_optimizer(config: StyleConfig, low: float, high: float) -> Optimizer:
 
 
 def call_as_graph(function: Callable[[], Any]) -> Any:
-    """Call a function once as a graph, which frees features as it goes.
+    """Return the result of a function, called once as a graph, which frees features after their last use.
 
-    Made by hand, as each size is traced just once, and a tf.function called like that warns of it.
+    Args:
+        function: a function without arguments that returns a structure of tensors.
     """
+    # Calls of a new tf.function each time would make TensorFlow warn of repeated tracing.
     return tf.function(function, autograph=False).get_concrete_function()()
 
 
 def layer_shapes(encoder: Encoder, shape: Shape, *, layers: Sequence[str]) -> dict[str, Shape]:
-    """Layer -> height and width of its features, for an image of a height and width in pixels."""
+    """Return the height and width of each layer's feature map for an image of a given size.
+
+    Args:
+        encoder: the encoder.
+        shape: height and width of the image in pixels.
+        layers: names of layers of the encoder.
+
+    Returns:
+        layer -> height and width of its features.
+    """
     traced = tf.function(encoder.features, autograph=False).get_concrete_function(
         tf.TensorSpec([1, *shape, 3], tf.float32)
     )

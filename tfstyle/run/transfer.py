@@ -1,4 +1,4 @@
-"""The public functions: `stylize` and `iterate` for one result, `interpolate` for a series of results."""
+"""The public functions: `stylize` and `iterate` for one result, and `interpolate` for a series of results."""
 
 from __future__ import annotations
 
@@ -39,42 +39,50 @@ def stylize(
     """Transfer the style of one or more images to the content image.
 
     Args:
-        content: a path, a PIL image, or an array ``[height, width, 3]`` of uint8, uint16 or floats in
-            0..1.
-        style: the same; or a style that was extracted before, which then is not encoded again: a
-            `tfstyle.Style`, the ``.npz`` file of one, or what `tfstyle.StyleExtractor` gives for one
-            image; or a list of any of these, blended as `StyleConfig.style_blend` says.
+        content: a path, a PIL image, or an array ``[height, width, 3]`` of uint8, uint16 or floats in 0..1. A
+            fourth channel is an alpha channel.
+        style: a style image in the same forms, or a style that was extracted before and is not encoded again:
+            a `tfstyle.Style`, the path of its ``.npz`` file, or the numbers that `tfstyle.StyleExtractor`
+            returns for one image. A list of several styles is blended with the weights
+            `StyleConfig.style_blend`, or applied to the regions of `masks`.
         config: the options; by default `StyleConfig()`.
-        encoder: used in place of the config's weights, network, pooling and padding.
-        optimizer: a name as `StyleConfig.optimizer` has it, a `tfstyle.optim.Optimizer`, or any Keras
-            optimiser.
-        callback: called after every iteration.
-        masks: the regions of the styles, and the region in which the content image is not changed; by
-            default those that the config names.
-        checkpoint: a folder for the run's checkpoints, of which the last two are kept.
-        checkpoint_every: seconds between two of them; one more is written at the end of each scale and
-            where the run is interrupted.
-        resume: go on from the newest checkpoint there, to the image that one run without a break would
-            have given; where there is none, begin.
-        **options: changes to the config, by the names of `StyleConfig`'s fields.
+        encoder: an encoder to use in place of the config's weights, network, pooling and padding.
+        optimizer: a value of `StyleConfig.optimizer`, a `tfstyle.optim.Optimizer`, or a Keras optimiser.
+        callback: function that is called with each `Iteration`.
+        masks: the regions of the styles, and the region in which the content image is not changed; by default
+            the masks that the config names.
+        checkpoint: folder for the checkpoints of the run, of which the last two are kept.
+        checkpoint_every: time between two checkpoints in seconds, at least 0. A checkpoint is also written at
+            the end of each scale and when the run is interrupted.
+        resume: whether to continue from the newest checkpoint in the folder. The result is the same as that
+            of a run without interruption. If the folder has no checkpoint, the run starts from the beginning.
+        **options: changes to the config, by the names of the fields of `StyleConfig`.
 
     Returns:
-        The image with its history, its options and what ``auto`` became.
+        The result image with its history, its options, and the values that were chosen for ``auto``.
 
     Raises:
-        InputError: an option, an image or the weights cannot be used, or are not those of the run that is
-            to be resumed; the message says which.
-        NotFiniteError: the loss became infinite or NaN; the last good image is in ``error.result``.
-        RunError: the device ran out of memory.
+        InputError: an option, an image or the weights cannot be used, or differ from those of the run that
+            should be resumed.
+        NotFiniteError: the loss became infinite or NaN. ``error.result`` has the last finite image.
+        RunError: the device ran out of memory, or TensorFlow failed.
 
     Reference: Gatys, Ecker, Bethge 2016, section 2.
-    Differs from Gatys: the optimisation starts from the content image and goes from coarse to fine scales;
-    each loss is relative to its target, see `tfstyle.losses.balanced_normalization`; a total-variation term
-    is added. The preset ``gatys2016`` does none of this.
+    Differs from Gatys: the optimisation starts from the content image and goes from coarse to fine scales.
+    Each layer's loss is relative to its target, see `tfstyle.losses.balanced_normalization`. A total
+    variation term is added. With the preset ``gatys2016`` none of these differences remains.
+
+    Example:
+        >>> import numpy as np
+        >>> import tfstyle
+        >>> content, style = np.random.default_rng(0).uniform(size=(2, 32, 48, 3))
+        >>> result = tfstyle.stylize(content, style, weights="embedded", size=32, iterations=3)
+        >>> result.image.shape, len(result.history.total)
+        ((21, 32, 3), 3)
     """
     checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
     run = _make_run(content, style, config, encoder, optimizer, masks, checkpoints, options)
-    with contextlib.closing(iter(run)) as iterations:  # at once, also where the callback raises
+    with contextlib.closing(iter(run)) as iterations:  # closes at once if the callback raises
         for iteration in iterations:
             if callback is not None:
                 callback(iteration)
@@ -94,11 +102,30 @@ def iterate(
     resume: bool = False,
     **options: Unpack[TransferOptions],
 ) -> Iterator[Iteration]:
-    """Run `stylize` as a generator of its iterations, for progress and previews.
+    """Yield the iterations of a style transfer, for progress, previews and early stopping.
 
-    Leaving the loop cancels the run; `Iteration.image` is the image so far.
+    `stylize` runs the same iterations. The run ends when the caller leaves the loop, and `Iteration.image` is
+    the image after the last iteration.
 
-    Args, Raises: as `stylize`.
+    Args:
+        content, style, config, encoder, optimizer, masks, checkpoint, checkpoint_every, resume, options: as
+            for `stylize`.
+
+    Yields:
+        The iterations, in order.
+
+    Raises:
+        InputError, NotFiniteError, RunError: as for `stylize`.
+
+    Example:
+        >>> import numpy as np
+        >>> import tfstyle
+        >>> content, style = np.random.default_rng(0).uniform(size=(2, 32, 48, 3))
+        >>> for step in tfstyle.iterate(content, style, weights="embedded", iterations=50):
+        ...     if step.iteration == 2:
+        ...         break
+        >>> step.iteration, step.iterations, step.image.shape
+        (2, 50, (32, 48, 3))
     """
     checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
     yield from _make_run(content, style, config, encoder, optimizer, masks, checkpoints, options)
@@ -114,6 +141,7 @@ def _make_run(
     checkpoints: CheckpointFolder | None,
     options: TransferOptions,
 ) -> Run:
+    """Return the run for the arguments of `stylize`."""
     changes: dict[str, Any] = dict(options)
     if isinstance(optimizer, str):
         changes["optimizer"], optimizer = optimizer, None
@@ -134,10 +162,20 @@ def apply_fine_style(
     encoder: Encoder | None = None,
     checkpoints: CheckpointFolder | None = None,
 ) -> Any:
-    """Give the style or styles the brushwork of the config's ``fine_style``; without one, return them.
+    """Return the styles with the brushwork of the config's ``fine_style``, or unchanged without that option.
 
-    Args, Raises: as `mix_styles`, and ``checkpoints`` of the run that will use the result: where that run
-    is resumed, the styles are mixed with the options that it had.
+    Args:
+        style: a style or a list of styles, as for `stylize`.
+        config: the options of the run that uses the styles.
+        encoder: as for `stylize`.
+        checkpoints: the checkpoints of that run. If the run is resumed, the styles are mixed with the values
+            that it had chosen for ``auto``.
+
+    Returns:
+        ``style`` itself, or a list of images ``[height, width, 3]``.
+
+    Raises:
+        ConfigError: as for `mix_styles`.
     """
     if config.fine_style is None:
         return style
@@ -147,22 +185,31 @@ def apply_fine_style(
 
 
 def mix_styles(coarse: Any, fine: Any, config: StyleConfig, *, encoder: Encoder | None = None) -> Result:
-    """Make a style image with the forms of one style and the brushwork of another.
+    """Return a style image with the coarse structure of one style and the brushwork of another.
 
-    The fine style is transferred to the coarse style image, with the shallower half of the style layers.
+    The fine style is transferred to the coarse style image with the shallower half of the style layers,
+    rounded down to at least one layer.
 
     Args:
-        coarse, fine: style images as `stylize` takes them.
-        config: of the run that will use the mixture.
-        encoder: as `stylize`.
+        coarse: the style image with the coarse structure, as for `stylize`.
+        fine: the style image with the brushwork, as for `stylize`.
+        config: the options of the run that uses the new style image.
+        encoder: as for `stylize`.
+
+    Returns:
+        The result whose image is the new style image.
 
     Raises:
-        ConfigError: a style that was extracted before, which has no image.
+        ConfigError: a style was extracted before and has no image.
 
-    Reference: Gatys et al. 2017, Controlling Perceptual Factors, section 6; which layers is our reading.
+    Reference: Gatys et al. 2017, Controlling Perceptual Factors, section 6. The choice of the layers is our
+    reading of it.
     """
     if any(Style.from_source(style) is not None for style in (coarse, fine)):
-        raise ConfigError("fine_style needs the style's image, not its Gram matrices")
+        raise ConfigError(
+            "fine_style needs the style's image, and a style has only Gram matrices; give the image it was "
+            "extracted from"
+        )
     defaults = StyleConfig()
     unused = (
         "fine_style", "masks", "style_masks", "content_mask", "style_blend", "style_scale", "style_size",
@@ -191,26 +238,45 @@ def interpolate(
     encoder: Encoder | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
-    """Transfer styles between two to one content image, from the first style to the second.
+    """Yield results for one content image that go from one style to another.
+
+    Result k, counted from 0, has the blend weights ``(1 - t, t)`` with t = k / (count - 1).
 
     Args:
-        content: as `stylize`.
-        styles: two.
-        config: as `stylize`.
-        count: of results, at least 2; the k-th has the blend weights ``(1 - t, t)``, t = k / (count - 1).
-        encoder: as `stylize`.
-        stop: called after every iteration; the generator ends where it returns True.
+        content: the content image, as for `stylize`.
+        styles: the first and the last style, as for `stylize`.
+        config: the options; by default `StyleConfig()`.
+        count: number of results, at least 2.
+        encoder: as for `stylize`.
+        stop: called after every iteration. If it returns True, the generator ends without another result.
+
+    Yields:
+        The results, in order.
 
     Raises:
-        ConfigError: not two styles, fewer than two results, or masks, which give each style a place.
+        ConfigError: there are not two styles, `count` is less than 2, or the config has masks, which assign
+            each style to a region.
+        InputError, NotFiniteError, RunError: as for `stylize`.
+
+    Example:
+        >>> import numpy as np
+        >>> import tfstyle
+        >>> content, first, last = np.random.default_rng(0).uniform(size=(3, 32, 48, 3))
+        >>> config = tfstyle.StyleConfig(weights="embedded", iterations=1, compile="eager")
+        >>> results = tfstyle.interpolate(content, [first, last], config, count=3)
+        >>> [result.config.style_blend for result in results]
+        [(1.0, 0.0), (0.5, 0.5), (0.0, 1.0)]
     """
     config = config or StyleConfig()
     if len(styles) != 2 or count < 2:
         raise ConfigError(
-            f"interpolation goes between two styles in at least 2 images, not {len(styles)} in {count}"
+            f"interpolation needs 2 styles and a count of at least 2, not {len(styles)} and {count}"
         )
     if config.masks is not None:
-        raise ConfigError("masks give each style a place, and so nothing is between them: leave them out")
+        raise ConfigError(
+            "masks assign each style to a region, but interpolation blends two styles everywhere; leave out "
+            "masks"
+        )
     styles = apply_fine_style(styles, config, encoder=encoder)
     image = load(content, max_pixels=config.max_pixels)
     setup: TransferSetup | None = None
