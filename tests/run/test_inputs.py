@@ -110,6 +110,14 @@ def test_the_init_style_stats_has_the_statistics_of_the_style_image(initial, sty
     assert_statistics(image, resized.mean((0, 1)), resized.std((0, 1)))
 
 
+def test_the_statistics_of_a_large_style_image_are_exact(content):
+    """Sums in float32 over its millions of pixels would be wrong in the second digit."""
+    style = np.full((2000, 2000, 3), 0.4, np.float32)
+    config = CONFIG.replace({"init": "style_stats", "style_size": (2000,)})
+    image = read_inputs(content, style, config).start_image(SHAPE)
+    assert np.abs(image - 0.4).max() < 1e-6
+
+
 @pytest.mark.parametrize("init", ["noise", "mean", "uniform", "style_stats"])
 def test_random_initial_images_depend_on_the_seed_and_not_on_neighbours(initial, init):
     image = initial(init=init, seed=1)

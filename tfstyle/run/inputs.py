@@ -151,7 +151,8 @@ class TransferInputs:
         mean: Any = {"noise": 0.5, "grey": 0.5, "mean": np.array(IMAGENET_MEAN[::-1]) / config.pixel_range}
         deviation: Any = {"noise": config.init_noise, "grey": 0.0, "mean": config.init_noise}
         if config.init == "style_stats":
-            pixels = self._first_style_image().on_white()
+            # In float32 the sums over millions of pixels would lose digits.
+            pixels = self._first_style_image().on_white().astype(np.float64)
             mean["style_stats"], deviation["style_stats"] = pixels.mean((0, 1)), pixels.std((0, 1))
         if config.init in mean:
             noise = generator.normal(size=(*shape, 3)) * deviation[config.init] + mean[config.init]
