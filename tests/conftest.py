@@ -93,7 +93,7 @@ def whole_network():
     return network
 
 
-def make_picture(height, width, seed=0):
+def make_image(height, width, seed=0):
     """Return an image of smooth coloured waves, float32 in 0..1, different for every seed."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
@@ -104,12 +104,12 @@ def make_picture(height, width, seed=0):
 
 @pytest.fixture
 def content():
-    return make_picture(40, 56, seed=2)
+    return make_image(40, 56, seed=2)
 
 
 @pytest.fixture
 def style():
-    return make_picture(48, 44, seed=3)
+    return make_image(48, 44, seed=3)
 
 
 @pytest.fixture

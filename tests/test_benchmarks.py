@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.benchmarks import __main__ as overview
 from tests.benchmarks import machine, results, time_to_loss, xla
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder, Objective
 from tfstyle.backend import KERAS_2
 from tfstyle.run import Run
@@ -36,7 +36,7 @@ def program(request, small_weights, tmp_path_factory):
         style_weight=1.0,
         tv_weight=0.1,
     )
-    content, style = (tf.constant(make_picture(32, 32, seed)[None]) for seed in (2, 3))
+    content, style = (tf.constant(make_image(32, 32, seed)[None]) for seed in (2, 3))
     targets = objective.targets(content, [objective.style_summary(style)])
     folder = tmp_path_factory.mktemp("program")
     xla.write(folder, 32, objective, content, targets)

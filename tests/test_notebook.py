@@ -42,9 +42,9 @@ COLAB = {
 FACTS = """
 import json
 print(json.dumps({
-    "names": list(pictures), "similarity": similarity.tolist(), "agreement": agreement,
+    "names": list(images), "similarity": similarity.tolist(), "agreement": agreement,
     "history": history.as_dict(), "second": second.history.as_dict(), "style_levels": len(kept.levels),
-    "content_layers": extractor.content_layers, "served": np.asarray(served_picture).std().item(),
+    "content_layers": extractor.content_layers, "served": np.asarray(served_image).std().item(),
 }))
 """
 
@@ -151,8 +151,8 @@ def test_settings_are_read_from_the_environment(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def choose_pictures(tmp_path, monkeypatch):
-    """A function that runs the cell ``pictures`` in an empty folder and returns the names that it defines."""
+def choose_images(tmp_path, monkeypatch):
+    """A function that runs the cell ``images`` in an empty folder and returns the names that it defines."""
     import matplotlib
     import matplotlib.pyplot as plt
 
@@ -161,7 +161,7 @@ def choose_pictures(tmp_path, monkeypatch):
         space = {"sys": sys, "tfstyle": tfstyle}
         exec(python_of(cells["settings"]), space)
         space.update(names)
-        exec(python_of(cells["pictures"]), space)
+        exec(python_of(cells["images"]), space)
         return space
 
     monkeypatch.chdir(tmp_path)
@@ -172,24 +172,24 @@ def choose_pictures(tmp_path, monkeypatch):
     matplotlib.use(before)
 
 
-def test_a_checkout_uses_the_images_of_the_examples(choose_pictures):
-    chosen = choose_pictures()
+def test_a_checkout_uses_the_images_of_the_examples(choose_images):
+    chosen = choose_images()
     assert [chosen[name] for name in ("CONTENT", "STYLE")] == [
         NOTEBOOK.with_name(name) for name in ("village.jpg", "evening.jpg")
     ]
 
 
-def test_a_wheel_uses_the_images_of_the_package(choose_pictures, tmp_path, monkeypatch):
+def test_a_wheel_uses_the_images_of_the_package(choose_images, tmp_path, monkeypatch):
     package = tmp_path / "installed" / "tfstyle"
     package.mkdir(parents=True)
     (package / "data").symlink_to(ROOT / "tfstyle" / "data")
     monkeypatch.setattr(tfstyle, "__file__", str(package / "__init__.py"))
-    chosen = choose_pictures()
+    chosen = choose_images()
     assert (chosen["CONTENT"].name, chosen["STYLE"].name) == ("cat.jpg", "evening.jpg")
     assert chosen["SECOND"].size == (240, 240)
 
 
-def test_images_are_uploaded_only_in_colab(choose_pictures, tmp_path, monkeypatch):
+def test_images_are_uploaded_only_in_colab(choose_images, tmp_path, monkeypatch):
     image_file = NOTEBOOK.with_name("evening.jpg").read_bytes()
     answers = [{"mine.jpg": image_file}, {}, {"other.jpg": image_file}]  # the second upload is cancelled
 
@@ -199,15 +199,15 @@ def test_images_are_uploaded_only_in_colab(choose_pictures, tmp_path, monkeypatc
             (tmp_path / name).write_bytes(data)  # Colab saves uploaded files, too
         return answer
 
-    assert choose_pictures(UPLOAD=True)["CONTENT"].name == "village.jpg"
+    assert choose_images(UPLOAD=True)["CONTENT"].name == "village.jpg"
     colab = types.ModuleType("google.colab")
     colab.files = types.SimpleNamespace(upload=upload)
     monkeypatch.setitem(sys.modules, "google.colab", colab)
     if "google" not in sys.modules:
         monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
-    assert choose_pictures(UPLOAD=False)["CONTENT"].name == "village.jpg"
+    assert choose_images(UPLOAD=False)["CONTENT"].name == "village.jpg"
     assert len(answers) == 3
-    chosen = choose_pictures(UPLOAD=True)
+    chosen = choose_images(UPLOAD=True)
     assert (chosen["CONTENT"], chosen["STYLE"].name, chosen["SECOND"]) == (
         "mine.jpg",
         "evening.jpg",
@@ -229,7 +229,7 @@ class TestExecuted:
             value, why = re.search(rf"^{name}: (\S+), because (.+)$", printed, re.M).groups()
             assert re.search(rf"^{name} auto +{re.escape(f'{value} ({why})')}\s*$", printed, re.M)
 
-    @pytest.mark.parametrize("name", ["paint", "keep"])
+    @pytest.mark.parametrize("name", ["transfer", "keep"])
     def test_preview_and_bar_are_updated_to_the_end(self, executed, name):
         cell = executed.cells[name]
         assert executed.updates[name] >= 4  # at least bar and preview at the end of each of the two scales
@@ -240,11 +240,11 @@ class TestExecuted:
         assert f"scale 2 of 2, {SIZE} x " in bar
         assert f"iteration {ITERATIONS} of {ITERATIONS}" in bar
         (preview,) = images(cell)
-        saved = Image.open(executed.folder / "out" / {"paint": "painted.png", "keep": "second.png"}[name])
+        saved = Image.open(executed.folder / "out" / {"transfer": "result.png", "keep": "second.png"}[name])
         assert np.abs(preview.astype(int) - np.asarray(saved.convert("RGB"))).max() <= 1
 
     @pytest.mark.parametrize(
-        "name", ["pictures", "side-by-side", "loss", "keep-side-by-side", "compare", "call-stylize"]
+        "name", ["images", "side-by-side", "loss", "keep-side-by-side", "compare", "call-stylize"]
     )
     def test_it_draws(self, executed, name):
         (drawn,) = images(executed.cells[name])
@@ -252,7 +252,7 @@ class TestExecuted:
         assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 100  # not an empty frame
 
     def test_the_settings_reached_the_run(self, executed):
-        stored = read_settings(executed.folder / "out" / "painted.png")
+        stored = read_settings(executed.folder / "out" / "result.png")
         options = {name: stored["options"][name] for name in ("weights", "size", "iterations")}
         assert options == {"weights": "embedded", "size": SIZE, "iterations": ITERATIONS}
         assert stored["facts"]["content_layers"] == list(executed.facts["content_layers"]) != []
@@ -271,12 +271,12 @@ class TestExecuted:
         assert np.abs(similarity).max() < 1 + 1e-5
 
     @pytest.mark.parametrize(
-        ("painted", "content"), [("painted", "content"), ("second painted", "second content")]
+        ("result", "content"), [("result", "content"), ("second result", "second content")]
     )
-    def test_a_result_is_nearer_to_the_style_than_its_content_image(self, executed, painted, content):
+    def test_a_result_is_nearer_to_the_style_than_its_content_image(self, executed, result, content):
         names, similarity = executed.facts["names"], np.array(executed.facts["similarity"])
         to_style = dict(zip(names, similarity[names.index("style")]))
-        assert 1 - to_style[painted] < 0.5 * (1 - to_style[content])
+        assert 1 - to_style[result] < 0.5 * (1 - to_style[content])
 
     def test_the_style_was_saved(self, executed):
         style = tfstyle.Style.load(executed.folder / "out" / "style.npz")

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tests import peers, reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import preset
 from tfstyle.errors import ConfigError
 from tfstyle.images import ImageArray
@@ -33,7 +33,7 @@ LAYERS = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1",), "style_l
 @pytest.mark.parametrize("name", peers.PROGRAMS)
 def test_losses_equal_those_of_the_program(name):
     config = preset(name).replace({**FAST, "weights": "random", "normalize_weights": False})
-    content, style, image = (make_picture(36, 44, seed) for seed in (1, 2, 3))
+    content, style, image = (make_image(36, 44, seed) for seed in (1, 2, 3))
     image = np.clip(image + 0.1 * np.random.default_rng(0).normal(size=image.shape), 0, 1).astype("f4")
     setup = make_setup(config, "/CPU:0", images=[ImageArray(content), ImageArray(style)])
     summary = setup.objective.style_summary(tf.constant(style[None]))
@@ -57,7 +57,7 @@ def test_losses_equal_those_of_the_program(name):
 
 def test_losses_equal_those_of_the_paper(small_encoder):
     """Gatys et al. 2016, eq. 1, 3, 4 and 5, with α = 1e-3 and β = 1 as in Fig. 3 B."""
-    content, style, image = (make_picture(12, 14, seed) for seed in (1, 2, 3))
+    content, style, image = (make_image(12, 14, seed) for seed in (1, 2, 3))
     config = preset("gatys2016").replace({**FAST, **LAYERS, "normalize_weights": False})
     setup = make_setup(config, "/CPU:0", encoder=small_encoder)
     summary = setup.objective.style_summary(tf.constant(style[None]))
@@ -102,7 +102,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_features_equal_those_of_the_network_of_the_program(name, small_file, small_weights):
     config = preset(name).replace({**FAST, **LAYERS, "weights": str(small_file), "normalize_weights": False})
-    image, network = make_picture(12, 14), NETWORKS[name]
+    image, network = make_image(12, 14), NETWORKS[name]
     expected = image.astype(float)[..., ::-1] * network.pixel_range - reference.MEAN_BGR
     for convolution in ("block1_conv1", "block1_conv2", "block2_conv1"):
         arrays = [small_weights.arrays[f"{convolution}/{part}"] for part in ("kernel", "bias")]
@@ -119,7 +119,7 @@ def test_features_equal_those_of_the_network_of_the_program(name, small_file, sm
 @pytest.mark.parametrize("name", PRESETS)
 def test_which_presets_normalise_the_weights(name, small_file):
     """Gatys et al. 2016, section 2: the mean activation of each filter over images and positions is 1."""
-    images = [make_picture(16, 20, seed) for seed in (1, 2)]
+    images = [make_image(16, 20, seed) for seed in (1, 2)]
     config = preset(name).replace({**FAST, **LAYERS, "weights": str(small_file)})
     encoder = make_setup(config, "/CPU:0", images=[ImageArray(image) for image in images]).encoder
     means = encoder(np.stack(images))["conv1_1"].numpy().mean((0, 1, 2))
@@ -243,7 +243,7 @@ def test_lbfgs_of_scipy():
     ["gatys-pytorch", "gatys-normalised", "crowsonkb", "neural-style-tf", "tensorflow-tutorial", "spst"],
 )
 def test_programs_that_start_from_the_content_image(name):
-    content, style = make_picture(48, 64, 1), make_picture(48, 64, 2)
+    content, style = make_image(48, 64, 1), make_image(48, 64, 2)
     inputs = read_inputs(content, style, preset(name).replace({"size": 48, "size_of": "shortest"}))
     assert np.array_equal(inputs.start_image((48, 64)), content)
 
@@ -257,7 +257,7 @@ def test_programs_that_start_from_the_content_image(name):
     ],
 )
 def test_programs_that_start_from_noise_around_the_mean_of_imagenet(name, pixel_range, deviation):
-    image = make_picture(64, 64)
+    image = make_image(64, 64)
     start = read_inputs(image, image, preset(name).replace({"size": 64})).start_image((64, 64))
     noise = start * pixel_range - MEAN_RGB
     assert np.abs(noise.mean((0, 1))).max() < 0.1 * max(deviation, 0.1)

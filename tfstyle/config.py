@@ -1,7 +1,7 @@
 """The options of a run: defaults, choices, ranges and descriptions. TensorFlow is not imported here.
 
 The flags and the help of the command line, the metadata of output images and the checks of `tfstyle.stylize`
-are made from the fields of `StyleConfig`.
+are generated from the fields of `StyleConfig`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _option(
     high: float = math.inf,
     shown: str | None = None,
 ) -> Any:
-    """Return a dataclass field with what the check, the command line and the page need to know about it.
+    """Return a dataclass field with what the checks and the command line need to know about it.
 
     Args:
         default: the default value.
@@ -174,7 +174,7 @@ class StyleConfig:
       higher than that of L-BFGS, and stars and swirls were fainter.
 
     Sources of the options: ``color``, ``masks``, ``guidance`` and ``fine_style`` are from Gatys et al. 2017,
-    Controlling Perceptual Factors; the functions in `tfstyle.losses` name those of ``style_losses``;
+    Controlling Perceptual Factors; the functions in `tfstyle.losses` name the sources of ``style_losses``;
     ``normalize_gradients`` and ``style_scale`` are from jcjohnson/neural-style; ``ema_decay``,
     ``warm_start``, ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and
     ``replicate_first`` are from crowsonkb/style-transfer-pytorch. ``content_mask`` works as in inpainting:
@@ -288,7 +288,7 @@ class StyleConfig:
     style_weight: float = _option(1.0, "weight of the style loss", group="losses", usual=True, low=0)
     style_losses: tuple[str, ...] = _option(
         ("gram",),
-        "style losses, of which the weighted sum is used",
+        "style losses, combined as a weighted sum",
         group="losses",
         usual=True,
         choices={
@@ -298,7 +298,7 @@ class StyleConfig:
             "histogram": "histogram of each channel",
             "sliced": "sliced Wasserstein distance",
             "shift": "Gram matrices of the features minus 1",
-            "local": "Gram matrices of 4 x 4 windows, each compared with the window at its place",
+            "local": "Gram matrices of 4 x 4 windows, each compared with the window at the same place",
             "local_by_content": "the same, each compared with the window whose content is most similar",
             "chain": "Gram matrices of each layer with the next",
             "blurred": "chain with blurred features",
@@ -539,7 +539,7 @@ class StyleConfig:
     )
     tile: int | str = _option(
         "auto",
-        "side of the tiles in pixels; off evaluates the whole image at once; auto takes tiles if a step does "
+        "side of the tiles in pixels; off evaluates the whole image at once; auto uses tiles if a step does "
         "not fit into --memory",
         group="machine",
     )

@@ -112,7 +112,7 @@ def _processor_flags() -> set[str]:
 
 @contextlib.contextmanager
 def one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
-    """Turn errors of TensorFlow and of memory into a RunError of one line, as a context manager.
+    """Turn TensorFlow errors and memory errors into a one-line RunError, as a context manager.
 
     Args:
         shape: ``(height, width)`` of the image in pixels, for the message.
@@ -135,7 +135,7 @@ def one_line_errors(shape: tuple[int, ...]) -> Iterator[None]:
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error means that memory ran out.
 
-    Compiled programs raise other classes than ResourceExhaustedError, so that their messages are compared.
+    Compiled programs raise other errors than ResourceExhaustedError, so that their messages are checked.
     """
     return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError)) or (
         isinstance(error, tf.errors.OpError) and "out of memory" in str(error).lower().replace("_", " ")

@@ -1,7 +1,7 @@
-"""Make the gallery's pictures again: ``python examples/gallery/make.py [NAME ...]``.
+"""Make the images of the gallery again: ``python examples/gallery/make.py [NAME ...]``.
 
-Runs the commands of README.md beside this script, in the checkout's root, and keeps each figure as a small
-JPEG here. About a minute for each on two cores.
+The script runs the commands of the README.md in its folder and stores each figure there as a small JPEG. A
+figure takes about a minute on two cores.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ WIDTH, QUALITY = 1000, 82
 
 
 def commands() -> dict[str, list[str]]:
-    """Experiment -> the arguments after ``tfstyle``, as the gallery's page shows them."""
+    """Return the arguments after ``tfstyle`` for each experiment, from the commands of the gallery's page."""
     lines = re.findall(r"^tfstyle (explore .*)$", (HERE / "README.md").read_text(), re.MULTILINE)
     return {arguments[1]: arguments for arguments in map(shlex.split, lines)}
 
 
 def main(names: list[str]) -> None:
-    """Run each and keep its figure."""
+    """Run the experiments with the given names, or all of them, and store their figures."""
     for name, arguments in commands().items():
         if names and name not in names:
             continue

@@ -1,4 +1,4 @@
-"""The commands that make more than one picture from options: demo and pretrain."""
+"""The commands demo and pretrain, and stylize with --interpolate and other options of control."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import tfstyle
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import cli
 from tfstyle.cli import transfer
 from tfstyle.images import load, read_settings, sheets
@@ -22,7 +22,7 @@ def photos(tmp_path):
     folder = tmp_path / "photos"
     folder.mkdir()
     for i in range(5):
-        Image.fromarray((make_picture(80, 90, seed=i) * 255).astype(np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray((make_image(80, 90, seed=i) * 255).astype(np.uint8)).save(folder / f"{i}.png")
     return folder
 
 
@@ -37,9 +37,9 @@ def test_pretrain_writes_what_stylize_uses(photos, files, capsys):
     expected = tfstyle.pretrain(photos, blocks=1, patches=2000)
     for key, array in weights.load_weights(out).arrays.items():
         assert np.array_equal(array, expected.arrays[key])
-    content, style, picture = (str(files / name) for name in ("content.png", "style.png", "out.png"))
+    content, style, output = (str(files / name) for name in ("content.png", "style.png", "out.png"))
     assert (
-        cli.main(["stylize", content, style, "-o", picture, "--weights", str(out), "--iterations", "2"]) == 0
+        cli.main(["stylize", content, style, "-o", output, "--weights", str(out), "--iterations", "2"]) == 0
     )
     assert read_settings(files / "out.png")["facts"]["weights"] == "mine.npz"
 
@@ -105,7 +105,7 @@ def test_demo_uses_the_images_of_the_package(tmp_path, capsys, monkeypatch, smal
     before = load(result).rgb
     said = capsys.readouterr().out.splitlines()
     assert shlex.quote(str(result)) in said[-2]
-    program, *command = shlex.split(said[-1])  # the command that it stands for makes the same picture
+    program, *command = shlex.split(said[-1])  # the printed command gives the same image
     assert program == "tfstyle"
     assert cli.main(command) == 0
     assert np.array_equal(load(result).rgb, before)
@@ -120,7 +120,7 @@ def test_demo_needs_no_option_and_no_network(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
     assert cli.main(["demo"]) == 0
     said = capsys.readouterr()
-    assert max(load(tmp_path / "tfstyle-demo" / "picture.png").rgb.shape) == transfer.DEMO_SIZE
+    assert max(load(tmp_path / "tfstyle-demo" / "result.png").rgb.shape) == transfer.DEMO_SIZE
     assert sum("embedded" in line for line in said.err.splitlines()) == 1  # one line about the weights
 
 

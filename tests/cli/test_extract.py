@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import StyleExtractor, cli
 from tfstyle.images import load
 
@@ -18,10 +18,10 @@ ENCODER = ["--style-layers", "conv1_1,conv2_1", "--size", "40", "--embedding-siz
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
     for i in range(3):
-        Image.fromarray((make_picture(48, 30 + 9 * i, i) * 255).astype(np.uint8)).save(folder / f"{i}.png")
+        Image.fromarray((make_image(48, 30 + 9 * i, i) * 255).astype(np.uint8)).save(folder / f"{i}.png")
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
-    Image.fromarray((make_picture(30, 50, 8) * 255).astype(np.uint8)).save(folder / "turned.jpg", exif=exif)
+    Image.fromarray((make_image(30, 50, 8) * 255).astype(np.uint8)).save(folder / "turned.jpg", exif=exif)
     return folder
 
 

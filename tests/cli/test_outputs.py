@@ -72,7 +72,7 @@ def closed(folders, monkeypatch):
     )
 
 
-def test_a_picture_whose_folder_vanishes_is_saved_here(command, files, expected, after, here, capsys):
+def test_an_image_whose_folder_vanishes_is_saved_here(command, files, expected, after, here, capsys):
     after(4, lambda: shutil.rmtree(files / "out"))
     assert cli.main(command) == 1
     said = capsys.readouterr()
@@ -145,7 +145,7 @@ def limited(command, size, **options):
     )
 
 
-def test_a_disk_too_small_for_checkpoints_has_room_for_the_picture(command, files, expected):
+def test_a_disk_too_small_for_checkpoints_has_room_for_the_image(command, files, expected):
     folder = files / "checkpoints"
     done = limited([*command, "--checkpoint", str(folder), "--checkpoint-every", "0"], 30_000)
     assert done.returncode == 0, done.stderr
@@ -194,7 +194,7 @@ def test_ctrl_c_and_the_same_command_again(command, files, expected, after, caps
     said = capsys.readouterr()
     assert "starting from the beginning" in said.err
     partial = load(out / "out.png").rgb
-    # The same command goes on, and replaces what it has written itself: picture, history, previews.
+    # The same command continues, and replaces the files that it wrote: image, history, previews.
     monkeypatch.undo()
     assert cli.main(command) == 0
     said = capsys.readouterr()
@@ -266,7 +266,7 @@ def test_temporary_files_of_dead_processes_here_are_removed(tmp_path):
         "dead": f".tfstyle-{host}-{ended.pid}-1",
         "alive": f".tfstyle-{host}-{os.getpid()}-1",
         "elsewhere": f".tfstyle-another{host}-{ended.pid}-1",
-        "other": "picture.png",
+        "other": "image.png",
     }
     for name in names.values():
         (tmp_path / name).write_text("")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import __version__, cli
 from tfstyle.backend import KERAS_2
 from tfstyle.images import load, read_settings
@@ -238,7 +238,7 @@ def test_save_every_writes_previews(command, files):
     assert not np.array_equal(load(files / "out-0002.png").rgb, load(files / "out-0004.png").rgb)
 
 
-@pytest.mark.parametrize("source", ["picture", "json"])
+@pytest.mark.parametrize("source", ["image", "json"])
 def test_config_replays_a_run(command, files, source):
     assert (
         cli.main([*command, "--init", "noise", "--seed", "5", "--tv-weight", "0.5", "--style-blend", "2"])
@@ -285,7 +285,7 @@ def test_a_preset_and_the_flags_over_it(command, files):
     )
 
 
-def test_a_loss_that_is_not_finite_is_exit_code_1_with_the_picture_saved(command, files, capsys, monkeypatch):
+def test_a_loss_that_is_not_finite_is_exit_code_1_with_the_image_saved(command, files, capsys, monkeypatch):
     from tfstyle.run import run as runs
 
     whole = runs.Run.__iter__
@@ -364,7 +364,7 @@ def test_a_full_disk_is_exit_code_1(command, files, capsys, monkeypatch):
     assert not (files / "out.png").exists()
 
 
-def test_ctrl_c_saves_the_picture_so_far_and_exits_with_130(command, files):
+def test_ctrl_c_saves_the_image_so_far_and_exits_with_130(command, files):
     command[-1] = "100000"
     process = subprocess.Popen(
         [sys.executable, "-m", "tfstyle", *command, "--save-every", "5"],
@@ -417,7 +417,7 @@ def test_info(capsys, monkeypatch, tmp_path):
     ):
         assert f"\n{name}" in f"\n{words}"
     assert "precision auto" in words
-    assert f"not downloaded yet; their place is {tmp_path}" in words
+    assert f"not downloaded; they would be stored at {tmp_path}" in words
 
 
 @pytest.mark.skipif(KERAS_2, reason="Keras 2.15 has TensorFlow alone, and does not read the variable")
@@ -432,7 +432,7 @@ def test_another_backend_is_one_line(name):
 def test_the_content_can_be_a_photograph_with_alpha(command, files):
     from PIL import Image
 
-    rgba = np.dstack([make_picture(40, 56), np.ones((40, 56), "f4") * 0.5])
+    rgba = np.dstack([make_image(40, 56), np.ones((40, 56), "f4") * 0.5])
     Image.fromarray((rgba * 255).astype(np.uint8)).save(files / "content.png")
     assert cli.main(command) == 0
     assert load(files / "out.png").alpha == pytest.approx(0.5, abs=0.01)

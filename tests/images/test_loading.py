@@ -11,45 +11,45 @@ import tensorflow as tf
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle.errors import ImageError
 from tfstyle.images import ImageArray, find_images, load, resize
 
 
 @pytest.fixture
-def eight():
-    return (make_picture(11, 17) * 255).round().astype(np.uint8)
+def pixels():
+    return (make_image(11, 17) * 255).round().astype(np.uint8)
 
 
 @pytest.fixture
-def sixteen():
+def pixels_16_bit():
     """Random values of 16 bits, most of which 8 bits cannot represent."""
     return np.random.default_rng(0).integers(0, 65536, (6, 9, 3), dtype=np.uint16)
 
 
-def test_arrays_pillow_images_and_files_are_the_same(tmp_path, eight):
-    Image.fromarray(eight).save(tmp_path / "a.png")
+def test_arrays_pillow_images_and_files_are_the_same(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
     for source in (
-        eight,
-        Image.fromarray(eight),
+        pixels,
+        Image.fromarray(pixels),
         tmp_path / "a.png",
         str(tmp_path / "a.png"),
-        tf.constant(eight),
+        tf.constant(pixels),
     ):
         image = load(source)
         assert image.rgb.dtype == np.float32
         assert image.alpha is None
         assert image.bits == 8
-        assert np.array_equal((image.rgb * 255).round(), eight)
-    assert np.allclose(load(eight / np.float32(255)).rgb, eight / 255)
+        assert np.array_equal((image.rgb * 255).round(), pixels)
+    assert np.allclose(load(pixels / np.float32(255)).rgb, pixels / 255)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
-def test_exif_orientation_is_applied(tmp_path, eight, orientation, suffix):
+def test_exif_orientation_is_applied(tmp_path, pixels, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(eight).save(tmp_path / f"a.{suffix}", exif=exif, quality=100)
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}", exif=exif, quality=100)
     with Image.open(tmp_path / f"a.{suffix}") as unrotated:
         expected = np.asarray(ImageOps.exif_transpose(unrotated))
     rgb = load(tmp_path / f"a.{suffix}").rgb
@@ -78,15 +78,15 @@ def test_colour_profiles_of_16_bit_files_are_converted(tmp_path):
     assert load(tmp_path / "a.tif").rgb.mean((0, 1)) == pytest.approx([0, 1, 0], abs=0.02)
 
 
-def test_an_invalid_profile_is_ignored_with_a_warning(tmp_path, eight, caplog):
-    Image.fromarray(eight).save(tmp_path / "a.png", icc_profile=b"nonsense")
-    assert np.array_equal((load(tmp_path / "a.png").rgb * 255).round(), eight)
+def test_an_invalid_profile_is_ignored_with_a_warning(tmp_path, pixels, caplog):
+    Image.fromarray(pixels).save(tmp_path / "a.png", icc_profile=b"nonsense")
+    assert np.array_equal((load(tmp_path / "a.png").rgb * 255).round(), pixels)
     assert re.search(r"a\.png: .*colour profile .*ignored", caplog.text)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "LA", "RGBA", "PA"])
-def test_modes(tmp_path, mode, eight):
-    pillow_image = Image.fromarray(eight).convert(mode)
+def test_modes(tmp_path, mode, pixels):
+    pillow_image = Image.fromarray(pixels).convert(mode)
     image = load(pillow_image)
     assert image.rgb.shape == (11, 17, 3)
     expected = np.asarray(pillow_image.convert("RGB")) / 255
@@ -104,8 +104,8 @@ def test_palette_transparency_becomes_alpha(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_16_bit_png(tmp_path, sixteen, channels):
-    array = np.concatenate([sixteen, sixteen[..., :1]], -1)[..., :channels]
+def test_16_bit_png(tmp_path, pixels_16_bit, channels):
+    array = np.concatenate([pixels_16_bit, pixels_16_bit[..., :1]], -1)[..., :channels]
     (tmp_path / "a.png").write_bytes(tf.io.encode_png(array).numpy())
     image = load(tmp_path / "a.png")
     assert image.bits == 16
@@ -118,27 +118,29 @@ def test_16_bit_png(tmp_path, sixteen, channels):
 @pytest.mark.parametrize(
     "options", [{}, {"compression": "zlib"}, {"planarconfig": "separate"}, {"byteorder": ">"}]
 )
-def test_16_bit_tiff(tmp_path, sixteen, options):
-    array = np.moveaxis(sixteen, -1, 0) if "planarconfig" in options else sixteen
+def test_16_bit_tiff(tmp_path, pixels_16_bit, options):
+    array = np.moveaxis(pixels_16_bit, -1, 0) if "planarconfig" in options else pixels_16_bit
     tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", **options)
     image = load(tmp_path / "a.tif")
     assert image.bits == 16
-    assert np.array_equal((image.rgb * 65535).round(), sixteen)
+    assert np.array_equal((image.rgb * 65535).round(), pixels_16_bit)
 
 
-def test_16_bit_grey_from_pillow(sixteen):
-    image = load(Image.fromarray(sixteen[..., 0]))
+def test_16_bit_grey_from_pillow(pixels_16_bit):
+    image = load(Image.fromarray(pixels_16_bit[..., 0]))
     assert image.bits == 16
-    assert np.array_equal((image.rgb[..., 2] * 65535).round(), sixteen[..., 0])
+    assert np.array_equal((image.rgb[..., 2] * 65535).round(), pixels_16_bit[..., 0])
 
 
 def cut(data, part=0.5):
     return data[: int(len(data) * part)]
 
 
-def encoded(kind, deep=False):
-    array = (make_picture(40, 40) * (65535 if deep else 255)).astype(np.uint16 if deep else np.uint8)
-    if deep:
+def encoded(kind, use_16_bits=False):
+    array = (make_image(40, 40) * (65535 if use_16_bits else 255)).astype(
+        np.uint16 if use_16_bits else np.uint8
+    )
+    if use_16_bits:
         return tf.io.encode_png(array).numpy()
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, kind)
@@ -152,7 +154,7 @@ def encoded(kind, deep=False):
         ("empty.png", b"", "not an image"),
         ("cut.jpg", cut(encoded("JPEG")), "damaged"),
         ("cut.png", cut(encoded("PNG")), "damaged"),
-        ("cut16.png", cut(encoded("PNG", deep=True)), "damaged"),
+        ("cut16.png", cut(encoded("PNG", use_16_bits=True)), "damaged"),
         ("cut.tif", cut(encoded("TIFF")), "(damaged|not an image)"),
         ("cut.webp", cut(encoded("WEBP")), "(damaged|not an image)"),
     ],
@@ -180,13 +182,13 @@ def bomb(side):
     )
 
 
-def test_decompression_bombs_are_refused_and_the_limit_can_be_raised(tmp_path, eight):
+def test_decompression_bombs_are_refused_and_the_limit_can_be_raised(tmp_path, pixels):
     (tmp_path / "bomb.png").write_bytes(bomb(20000))
     with pytest.raises(ImageError, match=r"bomb\.png: 20000 x 20000 .*--max-pixels"):
         load(tmp_path / "bomb.png")
     with pytest.raises(ImageError, match=r"bomb\.png: damaged"):  # there are no pixels
         load(tmp_path / "bomb.png", max_pixels=400_000_000)
-    Image.fromarray(eight).save(tmp_path / "a.png")
+    Image.fromarray(pixels).save(tmp_path / "a.png")
     with pytest.raises(ImageError, match=r"a\.png: 17 x 11 .* 186;"):
         load(tmp_path / "a.png", max_pixels=186)
     assert load(tmp_path / "a.png", max_pixels=187).rgb.shape == (11, 17, 3)
@@ -210,11 +212,11 @@ def test_bad_arrays_are_refused(array, message):
 
 
 def test_fitted_shrinks_and_grows_only_when_asked():
-    image = ImageArray(make_picture(30, 60))
+    image = ImageArray(make_image(30, 60))
     assert image.fitted(20).rgb.shape == (10, 20, 3)
     assert image.fitted(100) is image
     assert image.fitted(120, enlarge=True).rgb.shape == (60, 120, 3)
-    assert ImageArray(make_picture(2, 600)).fitted(100).rgb.shape == (1, 100, 3)
+    assert ImageArray(make_image(2, 600)).fitted(100).rgb.shape == (1, 100, 3)
 
 
 def test_resizing_is_antialiased():

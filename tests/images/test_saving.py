@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle.errors import ImageError, InputError, OutputError, RunError
 from tfstyle.files import check_output
 from tfstyle.images import ImageArray, load, read_settings, save
@@ -20,13 +20,13 @@ SETTINGS = {"options": {"size": 3, "style_layers": ["conv1_1"]}, "note": "Tübin
 
 @pytest.fixture
 def image():
-    return ImageArray(make_picture(20, 30))
+    return ImageArray(make_image(20, 30))
 
 
 @pytest.fixture
 def transparent():
     alpha = np.linspace(0, 1, 600, dtype=np.float32).reshape(20, 30)
-    return ImageArray(make_picture(20, 30), alpha)
+    return ImageArray(make_image(20, 30), alpha)
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "webp", "tif", "tiff", "PNG"])
@@ -48,14 +48,14 @@ def test_8_bit_formats(tmp_path, image, suffix):
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("with_alpha", [False, True])
 def test_16_bit_formats(tmp_path, transparent, suffix, with_alpha):
-    deep = ImageArray(transparent.rgb, transparent.alpha if with_alpha else None, bits=16)
+    image_16_bit = ImageArray(transparent.rgb, transparent.alpha if with_alpha else None, bits=16)
     path = tmp_path / f"a.{suffix}"
-    save(path, deep, settings=SETTINGS)
+    save(path, image_16_bit, settings=SETTINGS)
     loaded = load(path)
     assert loaded.bits == 16
-    assert np.abs(loaded.rgb - deep.rgb).max() < 0.5 / 65535 + 1e-7
+    assert np.abs(loaded.rgb - image_16_bit.rgb).max() < 0.5 / 65535 + 1e-7
     if with_alpha:
-        assert np.abs(loaded.alpha - deep.alpha).max() < 0.5 / 65535 + 1e-7
+        assert np.abs(loaded.alpha - image_16_bit.alpha).max() < 0.5 / 65535 + 1e-7
     assert read_settings(path) == SETTINGS
     with Image.open(path) as opened:  # other programs can read the file
         opened.load()
@@ -146,7 +146,7 @@ def test_an_interrupted_write_leaves_the_old_file_whole(tmp_path, monkeypatch, f
 def test_images_without_settings_are_refused(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
     (tmp_path / "b.png").write_bytes(b"not an image")
-    save(tmp_path / "c.png", ImageArray(make_picture(4, 4)), settings={"options": 5})
+    save(tmp_path / "c.png", ImageArray(make_image(4, 4)), settings={"options": 5})
     for name in ("a.png", "b.png", "c.png"):
         with pytest.raises(ImageError, match=rf"{re.escape(name)}.* tfstyle"):
             read_settings(tmp_path / name)

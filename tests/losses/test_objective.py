@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder, Objective, Weights, content_loss, gram_matrix, style_loss, total_variation
 from tfstyle.errors import ConfigError
 from tfstyle.losses import Region, balanced_normalization, paper_normalization
@@ -52,14 +52,14 @@ def test_style_loss_and_its_gradient(pair):
 
 @pytest.mark.parametrize("shape", [(5, 4), (3, 8)])
 def test_total_variation(shape):
-    image = make_picture(*shape)
+    image = make_image(*shape)
     assert float(total_variation(image[None])) == pytest.approx(reference.total_variation(image), rel=1e-5)
     assert float(total_variation(np.full((1, *shape, 3), 0.3, np.float32))) == 0
 
 
 def test_total_variation_gradient():
     """Total variation is quadratic, so that central differences in float64 are exact."""
-    image = make_picture(4, 5)
+    image = make_image(4, 5)
     slopes = gradient(lambda x: total_variation(x), image[None])[0]
     for index in np.ndindex(4, 5, 3):
         ahead, behind = image.astype(np.float64), image.astype(np.float64)
@@ -82,7 +82,7 @@ def make_objective(encoder, normalization, **weights):
 
 
 def test_the_objective_is_the_weighted_sum(small_encoder):
-    image, content, style = (make_picture(12, 16, s) for s in (1, 2, 3))
+    image, content, style = (make_image(12, 16, s) for s in (1, 2, 3))
     style = style[:9]
     objective = make_objective(small_encoder, paper_normalization)
     terms = objective(
@@ -108,7 +108,7 @@ def test_the_objective_is_the_weighted_sum(small_encoder):
 
 
 def test_balanced_normalization_is_relative(small_encoder):
-    image, content, style = (make_picture(12, 16, s) for s in (1, 2, 3))
+    image, content, style = (make_image(12, 16, s) for s in (1, 2, 3))
     objective = make_objective(small_encoder, balanced_normalization)
     terms = objective(
         tf.constant(image[None]), objective.targets(content[None], [objective.style_summary(style[None])])
@@ -132,7 +132,7 @@ def test_balanced_normalization_does_not_depend_on_the_scale_of_the_weights(smal
     larger = dict(small_weights.arrays)
     for key in ("block2_conv1/kernel", "block2_conv1/bias"):
         larger[key] = larger[key] * 10
-    image, content, style = (make_picture(12, 16, s)[None] for s in (1, 2, 3))
+    image, content, style = (make_image(12, 16, s)[None] for s in (1, 2, 3))
     totals = []
     for arrays in (small_weights.arrays, larger):
         encoder = Encoder(("conv2_1",), Weights(arrays, "w"))
@@ -166,7 +166,7 @@ def test_a_black_content_does_not_divide_by_zero():
 
 
 def test_several_styles_are_blended_on_their_gram_matrices(small_encoder):
-    content, *styles = (make_picture(8, 8, s)[None] for s in (1, 2, 3))
+    content, *styles = (make_image(8, 8, s)[None] for s in (1, 2, 3))
     objective = make_objective(small_encoder, paper_normalization)
     targets = objective.targets(
         content, [objective.style_summary(style) for style in styles], blend_weights=[1, 3]
@@ -187,7 +187,7 @@ def test_the_absolute_values_of_unit_gradients_add_up_to_the_weight(kind):
     weights = {"content_weight": 3.0, "style_weight": 0.0}
     if kind == "style":
         weights = {"content_weight": 0.0, "style_weight": 3.0}
-    content, style, image = (make_picture(6, 7, s)[None] for s in (1, 2, 3))
+    content, style, image = (make_image(6, 7, s)[None] for s in (1, 2, 3))
     gradients = []
     for unit in (True, False):
         objective = Objective(
@@ -207,7 +207,7 @@ def test_the_absolute_values_of_unit_gradients_add_up_to_the_weight(kind):
 
 def test_the_loss_of_a_region_is_the_loss_of_a_cropped_image():
     """The features depend on single pixels, so that a region can be cropped without changing its features."""
-    content, style, other, image = (make_picture(6, 8, s)[None] for s in (1, 2, 3, 4))
+    content, style, other, image = (make_image(6, 8, s)[None] for s in (1, 2, 3, 4))
     objective = Objective(
         identity,
         {"conv1_1": 1.0},
@@ -231,7 +231,7 @@ def test_the_loss_of_a_region_is_the_loss_of_a_cropped_image():
 
 
 def test_the_region_that_is_not_changed_has_no_gradient_and_counts_as_content():
-    content, style, image = (make_picture(6, 8, s)[None] for s in (1, 2, 3))
+    content, style, image = (make_image(6, 8, s)[None] for s in (1, 2, 3))
     objective = Objective(
         identity,
         {"conv1_1": 1.0},
@@ -253,7 +253,7 @@ def test_the_region_that_is_not_changed_has_no_gradient_and_counts_as_content():
 
 
 def test_blend_weights_must_match_the_styles(small_encoder):
-    objective, image = make_objective(small_encoder, paper_normalization), make_picture(8, 8)[None]
+    objective, image = make_objective(small_encoder, paper_normalization), make_image(8, 8)[None]
     with pytest.raises(ConfigError, match=r"0 styles.*at least one style"):
         objective.targets(image, [])
     with pytest.raises(ConfigError, match=r"2 blend weights for 1 styles.*as many"):

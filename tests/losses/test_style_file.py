@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Objective, Style, StyleExtractor, stylize
 from tfstyle.errors import ConfigError, ImageError, OutputError
 from tfstyle.images import resize
@@ -22,7 +22,7 @@ def extractor(small_weights):
 
 @pytest.fixture(scope="module")
 def image():
-    return make_picture(64, 58, seed=5)
+    return make_image(64, 58, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def run(small_file):
             **LAYERS,
             **options,
         }
-        return stylize(make_picture(50, 64, seed=6), style, weights=str(small_file), **settings)
+        return stylize(make_image(50, 64, seed=6), style, weights=str(small_file), **settings)
 
     return run_with
 
@@ -91,7 +91,7 @@ def test_the_result_of_an_extractor_for_one_image_is_a_style(run, extractor, ima
 
 
 def test_extracted_styles_and_images_can_be_blended(run, waves, image):
-    other = make_picture(40, 64, seed=9)
+    other = make_image(40, 64, seed=9)
     losses = run([waves, other], style_blend=(1, 3)).history.style
     assert losses == pytest.approx(run([image, other], style_blend=(1, 3)).history.style, rel=1e-4)
 

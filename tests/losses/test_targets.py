@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Masks, Objective, Style, StyleConfig
 from tfstyle.images import ImageArray
 from tfstyle.losses import (
@@ -84,7 +84,7 @@ def left_half(height, width):
 
 @pytest.mark.parametrize("shape", [(8, 12), (10, 6)])
 def test_targets_are_the_features_and_the_gram_matrices(objective, slow_features, shape):
-    content, style = make_picture(*shape, seed=1), make_picture(6, 10, seed=2)
+    content, style = make_image(*shape, seed=1), make_image(6, 10, seed=2)
     targets = objective.targets(content[None], [objective.style_summary(style[None])])
     expected = slow_features(content)[CONTENT_LAYER]
     assert list(targets.content) == [CONTENT_LAYER]
@@ -103,7 +103,7 @@ def test_targets_are_the_features_and_the_gram_matrices(objective, slow_features
 
 def test_each_style_loss_has_its_own_target(small_encoder, slow_features):
     objective = make_objective(small_encoder, style_losses=((GRAM, 1.0), (MEAN_DEVIATION, 2.0)))
-    style = make_picture(6, 10, seed=2)
+    style = make_image(6, 10, seed=2)
     summaries = objective.style_summary(style[None])
     for layer in STYLE_LAYERS:
         features = slow_features(style)[layer]
@@ -114,7 +114,7 @@ def test_each_style_loss_has_its_own_target(small_encoder, slow_features):
 
 
 def test_position_weights_give_guided_gram_matrices(objective, slow_features):
-    style = make_picture(6, 10, seed=2)
+    style = make_image(6, 10, seed=2)
     mask = np.random.default_rng(0).uniform(0, 1, (6, 10)).astype(np.float32)
     masks = {"conv1_1": mask, "conv2_1": halve(mask)}
     weights = {
@@ -128,7 +128,7 @@ def test_position_weights_give_guided_gram_matrices(objective, slow_features):
 
 def test_scales_normalize_the_losses_of_each_region(objective, slow_features):
     """Balanced: the content loss is divided by ½ Σ P² and the style loss by 1/(4 N²) Σ A²."""
-    content, *styles = (make_picture(8, 12, seed=seed) for seed in (1, 2, 3))
+    content, *styles = (make_image(8, 12, seed=seed) for seed in (1, 2, 3))
     ones = {"conv1_1": tf.ones([1, 8, 12, 1]), "conv2_1": tf.ones([1, 4, 6, 1])}
     targets = objective.targets(
         content[None],
@@ -146,7 +146,7 @@ def test_scales_normalize_the_losses_of_each_region(objective, slow_features):
 
 
 def test_several_regions_have_separate_targets_and_one_region_has_the_blend(objective, slow_features):
-    content, *styles = (make_picture(6, 8, seed=seed) for seed in (1, 2, 3))
+    content, *styles = (make_image(6, 8, seed=seed) for seed in (1, 2, 3))
     summaries = [objective.style_summary(style[None]) for style in styles]
     grams = [reference.gram(slow_features(style)["conv1_1"]) for style in styles]
     ones = {"conv1_1": tf.ones([1, 6, 8, 1]), "conv2_1": tf.ones([1, 3, 4, 1])}
@@ -166,7 +166,7 @@ def test_several_regions_have_separate_targets_and_one_region_has_the_blend(obje
 
 def test_windows_by_content_get_the_targets_of_the_nearest_windows():
     """The style is the content image with its quarters exchanged, and every feature depends on one pixel."""
-    content = make_picture(8, 12, seed=1)
+    content = make_image(8, 12, seed=1)
     (a, b), (c, d) = [np.split(row, 2, axis=1) for row in np.split(content, 2, axis=0)]
     style = np.block([[[d], [c]], [[a], [b]]])
     objective = Objective(
@@ -196,7 +196,7 @@ def test_layer_features_are_those_of_the_layer_and_of_deeper_ones(small_encoder)
 
 
 def test_the_region_that_is_not_changed_gets_the_content_image():
-    content, image = (make_picture(4, 6, seed=seed)[None] for seed in (1, 2))
+    content, image = (make_image(4, 6, seed=seed)[None] for seed in (1, 2))
     mask = np.random.default_rng(0).uniform(0, 1, (1, 4, 6, 1)).astype(np.float32)
     targets = Targets({}, (), {}, (), kept_region=(tf.constant(mask), tf.constant(content)))
     np.testing.assert_allclose(restore_kept(image, targets), (1 - mask) * image + mask * content, atol=1e-6)
@@ -230,7 +230,7 @@ def compute(small_encoder):
 
 
 def test_each_scale_has_the_targets_of_images_of_its_size(compute, slow_features):
-    content, style = make_picture(12, 16, seed=1), make_picture(16, 14, seed=2)
+    content, style = make_image(12, 16, seed=1), make_image(16, 14, seed=2)
     targets_of_scales = compute(content, style)
     assert [scale.shape for scale, _ in targets_of_scales] == [(6, 8), (12, 16)]
     for (scale, targets), style_shape in zip(targets_of_scales, ((8, 7), (16, 14)), strict=True):
@@ -246,7 +246,7 @@ def test_each_scale_has_the_targets_of_images_of_its_size(compute, slow_features
 
 
 def test_several_styles_are_blended(compute, slow_features):
-    content, *styles = (make_picture(12, 16, seed=seed) for seed in (1, 2, 3))
+    content, *styles = (make_image(12, 16, seed=seed) for seed in (1, 2, 3))
     [(_, targets)] = compute(content, styles, style_blend=(1.0, 3.0), scales=1)
     for layer in STYLE_LAYERS:
         grams = [reference.gram(slow_features(style)[layer]) for style in styles]
@@ -255,7 +255,7 @@ def test_several_styles_are_blended(compute, slow_features):
 
 
 def test_transparent_pixels_of_a_style_image_are_white(compute, slow_features):
-    content, style = make_picture(12, 16, seed=1), make_picture(12, 16, seed=2)
+    content, style = make_image(12, 16, seed=1), make_image(12, 16, seed=2)
     visible = left_half(12, 16)
     pixels = np.concatenate([style, visible[..., None]], -1)
     [(_, targets)] = compute(content, pixels, scales=1)
@@ -268,7 +268,7 @@ def test_transparent_pixels_of_a_style_image_are_white(compute, slow_features):
 @pytest.mark.parametrize("blend", [None, (1.0, 2.0)])
 def test_masks_of_the_content_image_become_regions(compute, slow_features, blend):
     """The masks cover 1/4 and 3/4 of the image, and a blend weight multiplies the area of its region."""
-    content, *styles = (make_picture(12, 16, seed=seed) for seed in (1, 2, 3))
+    content, *styles = (make_image(12, 16, seed=seed) for seed in (1, 2, 3))
     left = np.zeros((12, 16), np.float32)
     left[:, :4] = 1
     masks = [left, 1 - left]
@@ -291,7 +291,7 @@ def test_masks_of_the_content_image_become_regions(compute, slow_features, blend
 
 
 def test_masks_of_the_style_images_select_their_regions(compute, slow_features):
-    content, style = make_picture(12, 16, seed=1), make_picture(12, 16, seed=2)
+    content, style = make_image(12, 16, seed=1), make_image(12, 16, seed=2)
     mask = np.random.default_rng(0).uniform(0, 1, (12, 16)).astype(np.float32)
     [(_, targets)] = compute(content, style, masks=Masks(styles=[mask]), scales=1)
     features = slow_features(style)
@@ -303,7 +303,7 @@ def test_masks_of_the_style_images_select_their_regions(compute, slow_features):
 
 def test_the_content_mask_is_excluded_from_the_regions(compute):
     """Without other masks, the region of the style is all that lies outside the content mask."""
-    content, style = make_picture(12, 16, seed=1), make_picture(12, 16, seed=2)
+    content, style = make_image(12, 16, seed=1), make_image(12, 16, seed=2)
     keep = left_half(12, 16)
     [(_, targets)] = compute(content, style, masks=Masks(keep=keep), scales=1)
     mask, image = targets.kept_region
@@ -328,14 +328,14 @@ def test_an_extracted_style_is_its_own_target(compute):
         for _ in range(2)
     ]  # fmt: skip
     style = Style(levels, {}, size=16, original_size=16)
-    targets_of_scales = compute(make_picture(12, 16, seed=1), style)
+    targets_of_scales = compute(make_image(12, 16, seed=1), style)
     for (_, targets), level in zip(targets_of_scales, reversed(levels), strict=True):
         for layer in STYLE_LAYERS:
             np.testing.assert_array_equal(targets.styles[0][layer][0][0], level[layer])
 
 
 def test_files_and_arrays_give_the_same_targets(compute, tmp_path):
-    content, style = ((make_picture(12, 16, seed=seed) * 255).round().astype(np.uint8) for seed in (1, 2))
+    content, style = ((make_image(12, 16, seed=seed) * 255).round().astype(np.uint8) for seed in (1, 2))
     for name, pixels in (("content", content), ("style", style)):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png")
     [(_, from_arrays)] = compute(content, style, scales=1)

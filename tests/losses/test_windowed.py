@@ -6,7 +6,7 @@ import scipy.ndimage
 import tensorflow as tf
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Objective, stylize
 from tfstyle.losses import GRAM, balanced_normalization, cross_layer_gram, paper_normalization, windowed_gram
 from tfstyle.run.setup import STYLE_LOSSES
@@ -133,7 +133,7 @@ def test_stylize_reduces_the_loss(name, flat, small_file, content, style):
 
 @pytest.mark.parametrize("name", ["local", "chain"])
 def test_with_unit_gradients_the_normalization_does_not_matter(name, small_encoder):
-    image, style = (tf.constant(make_picture(32, 32, seed)[None]) for seed in (1, 2))
+    image, style = (tf.constant(make_image(32, 32, seed)[None]) for seed in (1, 2))
 
     def gradient(normalization, unit_gradients):
         objective = Objective(

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder
 from tfstyle.backend import KERAS_2, check_backend
 from tfstyle.errors import BackendError, ConfigError, ImageError, WeightsError
@@ -38,7 +38,7 @@ def slow_features(image, arrays, names, pooling="avg", padding="reflect", white=
 @pytest.mark.parametrize("shape", [(8, 10), (9, 7)])
 def test_features_match_numpy(small_weights, pooling, padding, shape):
     encoder = Encoder(LAYERS[:4], small_weights, pooling=pooling, padding=padding)
-    images = np.stack([make_picture(*shape, seed=s) for s in (4, 5)])
+    images = np.stack([make_image(*shape, seed=s) for s in (4, 5)])
     features = encoder(images)
     assert list(features) == list(LAYERS[:4])
     for b, image in enumerate(images):
@@ -49,7 +49,7 @@ def test_features_match_numpy(small_weights, pooling, padding, shape):
 
 
 def test_input_is_not_clipped(small_encoder):
-    image = make_picture(8, 8)
+    image = make_image(8, 8)
     assert not np.allclose(small_encoder((image * 3)[None])["conv1_1"], small_encoder(image[None])["conv1_1"])
     assert reference.relative_error(
         small_encoder((image * 3)[None])["conv1_1"][0],
@@ -68,7 +68,7 @@ def test_input_is_not_clipped(small_encoder):
 @pytest.mark.parametrize("white", [255, 256, 1.5])
 def test_the_options_of_other_programs_match_numpy(small_weights, options, white):
     encoder = Encoder(LAYERS[:4], small_weights, **options, pixel_range=white, feature_scale=0.125)
-    image = make_picture(9, 8, seed=4)
+    image = make_image(9, 8, seed=4)
     expected = slow_features(
         image,
         small_weights.arrays,
@@ -85,7 +85,7 @@ def test_the_options_of_other_programs_match_numpy(small_weights, options, white
 def test_rescaled_pooling_doubles_the_features(small_weights):
     """ReLU is homogeneous: without biases, the features above one pooling layer are twice as large."""
     arrays = {k: a * ("kernel" in k) for k, a in small_weights.arrays.items()}
-    image = make_picture(8, 12)[None]
+    image = make_image(8, 12)[None]
     plain, rescaled = (
         Encoder(LAYERS[:4], Weights(arrays, "w"), pooling=kind)(image) for kind in ("avg", "rescaled")
     )
@@ -95,7 +95,7 @@ def test_rescaled_pooling_doubles_the_features(small_weights):
 
 def test_features_are_scaled_in_float32(small_weights):
     """Scaled and unscaled features differ by float32's rounding only, and do not overflow."""
-    image = make_picture(8, 8)[None]
+    image = make_image(8, 8)[None]
     for dtype in ("bfloat16", "float16"):
         unscaled, scaled = (
             Encoder(("conv2_2",), small_weights, dtype=dtype, feature_scale=scale)(image)["conv2_2"]
@@ -153,7 +153,7 @@ def test_the_padding_and_its_gradient_are_adjoint(mode, shape):
 def test_with_circular_padding_a_rolled_image_has_rolled_features(small_weights, pooling):
     """The shifts are multiples of the stride of the pooling layer."""
     encoder = Encoder(LAYERS[:4], small_weights, pooling=pooling, padding="circular")
-    image = make_picture(12, 8, seed=6)
+    image = make_image(12, 8, seed=6)
     features, rolled = (encoder(np.roll(image, shift, (0, 1))[None]) for shift in ((0, 0), (4, -2)))
     for layer in LAYERS[:4]:
         pools = Layer.parse(layer).block - 1
@@ -218,7 +218,7 @@ def test_normalized_keeps_the_function_and_sets_the_means(small_weights, pooling
     arrays["block1_conv2/kernel"][..., 7] = 0
     arrays["block1_conv2/bias"][7] = -1  # the filter's activation is always 0
     encoder = Encoder(LAYERS[:4], type(small_weights)(arrays, "small"), pooling=pooling)
-    images = [make_picture(12, 16, 6)[None], np.stack([make_picture(8, 8, s) for s in (7, 8)])]
+    images = [make_image(12, 16, 6)[None], np.stack([make_image(8, 8, s) for s in (7, 8)])]
     normalized = encoder.normalized(images)
     for layer in LAYERS[:4]:
         before = [encoder(batch)[layer].numpy() for batch in images]
@@ -238,7 +238,7 @@ def test_normalized_keeps_every_option(small_weights):
     """The same law with all options at once. The means are 1 before `feature_scale`."""
     options = {"pooling": "rescaled", "padding": "replicate_first", "pixel_range": 256, "feature_scale": 0.25}
     encoder = Encoder(LAYERS[:4], small_weights, **options)
-    image = make_picture(16, 12, 5)[None]
+    image = make_image(16, 12, 5)[None]
     normalized = encoder.normalized(image)
     assert {name: getattr(normalized, name) for name in options} == options
     before, after = encoder(image), normalized(image)
@@ -250,7 +250,7 @@ def test_normalized_keeps_every_option(small_weights):
 
 
 def test_half_precisions_are_close(small_weights):
-    image = make_picture(16, 16)[None]
+    image = make_image(16, 16)[None]
     exact = Encoder(("conv2_2",), small_weights)(image)["conv2_2"]
     # bfloat16 has 8 significant bits and float16 has 11: the errors of four layers stay near 2^-8 and 2^-11.
     for dtype, tolerance in (("bfloat16", 2**-6), ("float16", 2**-9)):
@@ -309,7 +309,7 @@ def test_vgg16_matches_numpy(vgg16_weights):
     layers = layer_names("vgg16")
     encoder = Encoder(layers, vgg16_weights, pooling="rescaled", padding="replicate_first", network="vgg16")
     assert (encoder.network, encoder.minimum_size) == ("vgg16", 16)
-    image = make_picture(16, 16)
+    image = make_image(16, 16)
     features = encoder(image[None])
     assert tuple(features) == layers
     names = sorted({key.partition("/")[0] for key in vgg16_weights.arrays})
@@ -327,7 +327,7 @@ def test_with_max_pooling_and_zero_padding_it_is_keras_network(network, tmp_path
     whole.save_weights(tmp_path / "w.weights.h5")
     layers = ("conv1_2", "conv3_3", "conv5_3")
     encoder = Encoder(layers, tmp_path / "w.weights.h5", pooling="max", padding="zeros", network=network)
-    images = np.stack([make_picture(32, 24, seed) for seed in (1, 2)])
+    images = np.stack([make_image(32, 24, seed) for seed in (1, 2)])
     features = encoder(images)
     for layer in layers:
         part = keras.Model(whole.input, whole.get_layer(Layer.parse(layer).keras_name).output)
@@ -344,7 +344,7 @@ def test_vgg16_has_three_convolutions_in_a_block(vgg16_weights, layer):
 def test_normalized_vgg16(vgg16_weights):
     """Blocks 3 to 5 have three convolutions. The means are 1, and the function is unchanged."""
     encoder = Encoder(("conv3_3", "conv4_1"), vgg16_weights, network="vgg16")
-    image = make_picture(32, 40)[None]
+    image = make_image(32, 40)[None]
     normalized = encoder.normalized(image)
     assert (normalized.network, normalized.weights.network) == ("vgg16", "vgg16")
     before, after = encoder(image), normalized(image)
@@ -390,7 +390,7 @@ def tiny_model():
 def test_any_keras_model_is_an_encoder(tiny_model):
     """The features are compared with single Keras layers and with batch normalisation in NumPy."""
     encoder = Encoder.from_model(tiny_model, lambda images: images * 2 - 1, layers=["two", "norm"])
-    images = np.stack([make_picture(6, 8, seed) for seed in (1, 2)])
+    images = np.stack([make_image(6, 8, seed) for seed in (1, 2)])
     features = encoder(images)
     assert list(features) == list(encoder.layers) == ["two", "norm"]
     first, norm, second = (tiny_model.get_layer(name) for name in ("one", "norm", "two"))
@@ -409,13 +409,13 @@ def test_the_attributes_of_an_encoder_from_a_model(tiny_model):
     assert (encoder.weights.source, encoder.dtype, encoder.minimum_size) == ("tiny", "float32", 4)
     assert (encoder.weights.digests, encoder.weights.layers) == ({}, ())
     state = [v.numpy() for v in tiny_model.variables]
-    encoder(make_picture(8, 8)[None])
+    encoder(make_image(8, 8)[None])
     assert all(np.array_equal(a, v.numpy()) for a, v in zip(state, tiny_model.variables, strict=True))
     assert before == ([layer.trainable for layer in tiny_model.layers], len(tiny_model.trainable_variables))
     with pytest.raises(ImageError, match=r"height 3 .*one.*at least 4"):
         encoder(np.zeros((1, 3, 4, 3), np.float32))
     with pytest.raises(ConfigError, match=r"tiny.*VGG-19"):
-        encoder.normalized(make_picture(8, 8)[None])
+        encoder.normalized(make_image(8, 8)[None])
 
 
 @pytest.mark.parametrize("part", ["one", "two"])
@@ -423,7 +423,7 @@ def test_values_can_replace_the_variables_of_a_model(tiny_model, part):
     """With the values of another model, as in an export, the features are those of the other model."""
     other = keras.models.clone_model(tiny_model)
     mine, theirs = (Encoder.from_model(m, lambda x: x, layers=(part,)) for m in (tiny_model, other))
-    image = make_picture(8, 8)[None]
+    image = make_image(8, 8)[None]
     values = [tf.convert_to_tensor(v) for v in mine.model.variables]
     # Two convolutions, the four arrays of batch normalisation and, with Keras 3, dropout's seed.
     assert len(values) == {"one": 2, "two": 8 if KERAS_2 else 9}[part]
@@ -463,9 +463,9 @@ def test_the_result_of_preprocess_must_fit_the_model():
     images = keras.Input((8, 8, 3))
     model = keras.Model(images, keras.layers.Conv2D(2, 3, name="one")(images), name="fixed")
     encoder = Encoder.from_model(model, lambda x: tf.image.resize(x, (8, 8)), layers=("one",))
-    assert encoder(make_picture(12, 10)[None])["one"].shape == (1, 6, 6, 2)
+    assert encoder(make_image(12, 10)[None])["one"].shape == (1, 6, 6, 2)
     with pytest.raises(ImageError, match=r"preprocess.*\(1, 12, 10, 3\).*fixed.*\(None, 8, 8, 3\)"):
-        Encoder.from_model(model, lambda x: x, layers=("one",))(make_picture(12, 10)[None])
+        Encoder.from_model(model, lambda x: x, layers=("one",))(make_image(12, 10)[None])
 
 
 @pytest.mark.slow
@@ -481,7 +481,7 @@ def test_networks_of_keras_can_be_encoders(name):
         "MobileNetV3Small": lambda images: images * 255.0,
     }[name]
     encoder = Encoder.from_model(model, prepare, layers=chosen, minimum_size=32)
-    image = tf.Variable(make_picture(64, 64)[None])
+    image = tf.Variable(make_image(64, 64)[None])
     with tf.GradientTape() as tape:
         features = tf.function(encoder.features)(image)
         loss = sum(tf.reduce_mean(tf.square(maps)) for maps in features.values())

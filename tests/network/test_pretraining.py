@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import tfstyle
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle.errors import ConfigError, ImageError, WeightsError
 from tfstyle.layers import NETWORKS
 from tfstyle.network import pretraining, weights
@@ -19,7 +19,7 @@ def images():
     """Six images with edges, waves and noise."""
     generator = np.random.default_rng(0)
     return [
-        np.clip(make_picture(60, 70 + i, seed=i) + generator.normal(0, 0.05, (60, 70 + i, 3)), 0, 1)
+        np.clip(make_image(60, 70 + i, seed=i) + generator.normal(0, 0.05, (60, 70 + i, 3)), 0, 1)
         for i in range(6)
     ]
 

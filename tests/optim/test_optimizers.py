@@ -11,7 +11,7 @@ import scipy.optimize
 import tensorflow as tf
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder, Objective, adam, lbfgs, make_step
 from tfstyle.backend import start_optimizer
 from tfstyle.errors import ConfigError
@@ -383,7 +383,7 @@ def test_the_average_is_the_sum_of_its_definition(decay):
     """The EMA is of the initial image and all iterates, with weights of the decay to the power of the age."""
     inner, outer = adam(0.1), averaged(adam(0.1), decay)
     evaluate = evaluation(lambda x: tf.reduce_sum((x - 0.3) ** 2))
-    x = inner_x = tf.constant(make_picture(4, 5)[None])
+    x = inner_x = tf.constant(make_image(4, 5)[None])
     state, inner_state = outer.init(x), inner.init(x)
     assert np.array_equal(outer.solution(x, state), x)
     iterates = [x.numpy().astype(np.float64)]
@@ -462,9 +462,9 @@ def slow_bilinear(image, shape):
 @pytest.mark.parametrize("shape", [(8, 10), (6, 7), (4, 5), (3, 4)])
 def test_adams_moments_are_carried_over_to_another_size(shape):
     optimizer = adam(0.1)
-    x = tf.constant(make_picture(4, 5)[None])
+    x = tf.constant(make_image(4, 5)[None])
     state = optimizer.init(x)
-    weights = make_picture(4, 5, 3)[None] - 0.5
+    weights = make_image(4, 5, 3)[None] - 0.5
     for _ in range(3):
         x, state, _ = optimizer.step(evaluation(lambda x: tf.reduce_sum(weights * x**2)), x, state)
     carried = optimizer.resize(state, shape)
@@ -473,7 +473,7 @@ def test_adams_moments_are_carried_over_to_another_size(shape):
     assert carried.second.numpy().min() >= 0
     assert float(carried.count) == 3
 
-    larger = tf.constant(make_picture(*shape)[None])
+    larger = tf.constant(make_image(*shape)[None])
     moved, after, _ = optimizer.step(evaluation(lambda x: tf.reduce_sum(x**2)), larger, carried)
     assert moved.shape == larger.shape
     assert float(after.count) == 4
@@ -482,14 +482,14 @@ def test_adams_moments_are_carried_over_to_another_size(shape):
 def test_an_average_restarts_at_another_size():
     optimizer = averaged(adam(0.1), 0.9)
     evaluate = evaluation(lambda x: tf.reduce_sum((x - 0.3) ** 2))
-    x = tf.constant(make_picture(4, 5)[None])
+    x = tf.constant(make_image(4, 5)[None])
     state = optimizer.init(x)
     for _ in range(3):
         x, state, _ = optimizer.step(evaluate, x, state)
     carried = optimizer.resize(state, (8, 9))
     for array, expected in zip(carried.inner, adam(0.1).resize(state.inner, (8, 9)), strict=True):
         assert np.array_equal(array, expected)
-    larger = tf.constant(make_picture(8, 9)[None])
+    larger = tf.constant(make_image(8, 9)[None])
     assert np.array_equal(optimizer.solution(larger, carried), larger)
     moved, after, _ = optimizer.step(evaluate, larger, carried)
     expected = (0.9 * larger + moved) / 1.9
@@ -518,7 +518,7 @@ def test_curvature_is_not_carried_over_to_another_size():
     ids=["adam", "lbfgs", "lbfgs_fixed_step", "averaged adam", "averaged lbfgs"],
 )
 def test_steps_are_the_same_however_compiled(make):
-    start, target = make_picture(5, 6, 1)[None], make_picture(5, 6, 2)[None]
+    start, target = make_image(5, 6, 1)[None], make_image(5, 6, 2)[None]
     results = []
     for compile, chunk in (("eager", 1), ("graph", 1), ("xla", 1), ("graph", 4)):
         optimizer = make()
@@ -549,7 +549,7 @@ PURE = {
 @pytest.mark.parametrize("optimizer", PURE.values(), ids=PURE)
 def test_steps_are_pure(optimizer):
     """The same input gives the same output twice, and the input does not change."""
-    x = tf.constant(make_picture(4, 4)[None])
+    x = tf.constant(make_image(4, 4)[None])
     state = optimizer.init(x)
     evaluate = evaluation(lambda x: tf.reduce_sum((x - 0.3) ** 2))
     for _ in range(3):
@@ -567,7 +567,7 @@ def test_steps_are_pure(optimizer):
     [adam(0.1), lbfgs(), lbfgs_fixed_step(5, low=0.0, high=1.0), from_keras(keras.optimizers.SGD(0.4))],
 )
 def test_the_image_stays_within_bounds(optimizer):
-    x = tf.constant(make_picture(4, 4)[None])
+    x = tf.constant(make_image(4, 4)[None])
     state = optimizer.init(x)
     for _ in range(20):
         x, state, _ = optimizer.step(evaluation(lambda x: tf.reduce_sum((x - 3.0) ** 2)), x, state)
@@ -577,7 +577,7 @@ def test_the_image_stays_within_bounds(optimizer):
 
 
 def test_keras_optimizers_move_as_keras_does():
-    start = make_picture(3, 3)[None] * 0.5 + 0.2
+    start = make_image(3, 3)[None] * 0.5 + 0.2
     optimizer = from_keras(keras.optimizers.SGD(0.01, momentum=0.9))
     x = tf.constant(start)
     state = optimizer.init(x)

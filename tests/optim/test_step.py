@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder, Objective, adam, lbfgs, make_step
 from tfstyle.errors import ConfigError
 from tfstyle.losses import balanced_normalization, paper_normalization
@@ -27,13 +27,13 @@ def objective(small_encoder):
 
 @pytest.fixture(scope="module")
 def start():
-    return tf.constant(make_picture(12, 16, 1)[None])
+    return tf.constant(make_image(12, 16, 1)[None])
 
 
 @pytest.fixture(scope="module")
 def targets(objective, start):
     return objective.targets(
-        make_picture(12, 16, 2)[None], [objective.style_summary(make_picture(9, 14, 3)[None])]
+        make_image(12, 16, 2)[None], [objective.style_summary(make_image(9, 14, 3)[None])]
     )
 
 
@@ -56,7 +56,7 @@ def test_it_is_traced_once_per_shape(objective, start, targets):
     step = make_step(counted, optimizer, compile="graph")
     run(step, optimizer, start, targets, 6)
     assert traces == [start.shape]
-    smaller = tf.constant(make_picture(8, 8)[None])
+    smaller = tf.constant(make_image(8, 8)[None])
     run(step, optimizer, smaller, objective.targets(smaller, [objective.style_summary(smaller)]), 3)
     run(step, optimizer, start, targets, 3)
     assert traces == [start.shape, smaller.shape]

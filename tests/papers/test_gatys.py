@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle.cli.parser import main
 from tfstyle.errors import ConfigError
 from tfstyle.papers import recipe
@@ -27,7 +27,7 @@ NAMES = ("conv1_1", "conv1_2", "conv2_1", "conv2_2")
 def style_image():
     """An image with edges in several directions."""
     y, x = np.mgrid[0:32, 0:40] / 40
-    image = make_picture(32, 40, seed=5)
+    image = make_image(32, 40, seed=5)
     stripes = (5 * x + 3 * y + np.sin(6 * y) / 2) % 1 < 0.4
     return np.where(stripes[..., None], 1 - image, 0.6 * image).astype(np.float32)
 

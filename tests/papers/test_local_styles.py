@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import papers
 from tfstyle.papers.local_styles import REPRESENTATIONS
 
 
 @pytest.mark.slow
 def test_each_representation_has_the_smallest_distance_of_its_kind(small_file):
-    content, style = make_picture(40, 56, 2), make_picture(64, 64, 3) ** 2
+    content, style = make_image(40, 56, 2), make_image(64, 64, 3) ** 2
     style[:32] *= np.float32([0.2, 0.5, 1.0])  # the upper half has another colour than the lower half
     progress = []
     study = papers.recipe("local")(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import cli, stylize
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, OutputError, TfstyleError
@@ -23,7 +23,7 @@ def folders(tmp_path):
     for folder, shapes in (("contents", [(40, 56), (56, 40), (40, 56)]), ("styles", [(48, 44), (44, 48)])):
         (tmp_path / folder).mkdir()
         for i, shape in enumerate(shapes):
-            pixels = (make_picture(*shape, seed=i + len(folder)) * 255).astype(np.uint8)
+            pixels = (make_image(*shape, seed=i + len(folder)) * 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
     return tmp_path
 
@@ -161,7 +161,7 @@ def test_short_names_are_unique(tmp_path):
 
 @pytest.mark.parametrize("shape", [(40, 100), (64, 64), (65, 1)])
 def test_padding_to_a_multiple_reflects_the_border(shape):
-    image = ImageArray(make_picture(*shape), np.ones(shape, np.float32))
+    image = ImageArray(make_image(*shape), np.ones(shape, np.float32))
     padded = _pad_to_multiple(image, XLA_MULTIPLE)
     assert all(side % XLA_MULTIPLE == 0 for side in padded.rgb.shape[:2])
     assert np.array_equal(padded.rgb[: shape[0], : shape[1]], image.rgb)
@@ -185,7 +185,7 @@ def test_with_xla_images_padded_to_the_same_shape_are_compiled_once(tmp_path, fo
     config = config.replace({"compile": "xla", "size": 80, "scales": 1, "iterations": 1})
     shapes = [(80, 40 + 4 * i) for i in range(6)]
     for i, shape in enumerate(shapes):
-        pixels = (make_picture(*shape, seed=i) * 255).astype(np.uint8)
+        pixels = (make_image(*shape, seed=i) * 255).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     contents = [tmp_path / f"{i}.png" for i in range(6)]
     planned = plan_jobs(contents, files(folders / "styles")[:1], config, folder=folders, suffix=".png")

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 import tfstyle
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder, StyleConfig, iterate, stylize
 from tfstyle.backend import KERAS_2
 from tfstyle.errors import ConfigError, NotFiniteError, OutputError
@@ -369,14 +369,14 @@ CHANGES = {
     "two options": ({"tv_weight": 0.0, "size": 30}, r"size was 32, is 30; tv_weight was 0\.3, is 0\.0;"),
     "precision": ({"precision": "float16"}, r"precision was 'auto', is 'float16';"),
     "init": ({"init": "noise"}, r"init was 'content', is 'noise';"),
-    "content": ({"content": make_picture(40, 56, seed=9)}, r"run: the content image is another"),
+    "content": ({"content": make_image(40, 56, seed=9)}, r"run: the content image is another"),
     "a style": (
-        {"style": [make_picture(48, 44, seed=3), make_picture(50, 44, seed=9)]},
+        {"style": [make_image(48, 44, seed=3), make_image(50, 44, seed=9)]},
         r"run: style image 2 is another",
     ),
-    "fewer styles": ({"style": make_picture(48, 44, seed=3)}, r"run: style image 2 .*missing now;"),
+    "fewer styles": ({"style": make_image(48, 44, seed=3)}, r"run: style image 2 .*missing now;"),
     "more styles": (
-        {"style": [make_picture(48, 44, seed=s) for s in (3, 4, 5)]},
+        {"style": [make_image(48, 44, seed=s) for s in (3, 4, 5)]},
         r"run: style image 3 .*not before;",
     ),
     "keep": ({"masks": tfstyle.Masks(keep=np.eye(40, 56))}, r"run: content_mask .*not before;"),
@@ -386,7 +386,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_another_run_is_refused_with_the_differences(name, options, content, tmp_path):
-    styles = [make_picture(48, 44, seed=3), make_picture(48, 44, seed=4)]
+    styles = [make_image(48, 44, seed=3), make_image(48, 44, seed=4)]
     next(run := iterate(content, styles, **options, checkpoint=tmp_path))
     run.close()
     changes, message = CHANGES[name]
@@ -419,9 +419,7 @@ def test_resuming_with_a_custom_encoder_and_extracted_styles(
     extractor = tfstyle.StyleExtractor(
         layers, small_weights, padding="reflect", dtype="float32", pooling="avg"
     )
-    extracted, other = (
-        extractor.style(image, name="same") for image in (style, make_picture(48, 44, seed=8))
-    )
+    extracted, other = (extractor.style(image, name="same") for image in (style, make_image(48, 44, seed=8)))
     encoder = Encoder(layers, small_weights, padding="reflect")
     options |= {"style_layers": layers, "content_layers": ("conv2_1",)}
     settings = {**options, "encoder": encoder, "checkpoint": tmp_path, "resume": True}
@@ -445,7 +443,7 @@ def test_image_files_are_compared_by_their_contents(options, files, tmp_path):
     from PIL import Image
 
     def write_image(name, seed):
-        Image.fromarray((make_picture(40, 56, seed) * 255).astype(np.uint8)).save(files / name)
+        Image.fromarray((make_image(40, 56, seed) * 255).astype(np.uint8)).save(files / name)
         return str(files / name)
 
     content, style = str(files / "content.png"), str(files / "style.png")
@@ -520,7 +518,7 @@ def describe(small_encoder):
 
     def describe_with(encoder=small_encoder, content=0, **changes):
         config = StyleConfig(size=16, precision="float32", compile="eager", **layers).replace(changes)
-        inputs = read_inputs(make_picture(16, 16, content), make_picture(16, 16, 1), config, digests=True)
+        inputs = read_inputs(make_image(16, 16, content), make_image(16, 16, 1), config, digests=True)
         setup = make_setup(config, "/CPU:0", encoder=encoder, images=[inputs.content, *inputs.styles])
         return json.loads(json.dumps(dependencies(inputs, setup)))  # as a checkpoint stores it
 

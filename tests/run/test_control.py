@@ -10,7 +10,7 @@ from PIL import Image
 
 import tfstyle
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Masks, StyleConfig, stylize
 from tfstyle.errors import ConfigError
 from tfstyle.images import color, load, resize
@@ -49,7 +49,7 @@ def choices(tmp_path_factory, small_file):
     paths = [str(folder / f"{i}.png") for i in range(2)]
     for path, half in zip(paths, halves, strict=True):
         Image.fromarray(half).save(path)
-    Image.fromarray((make_picture(40, 40, 9) * 255).astype(np.uint8)).save(folder / "fine.png")
+    Image.fromarray((make_image(40, 40, 9) * 255).astype(np.uint8)).save(folder / "fine.png")
     corner = np.zeros((8, 8), np.uint8)
     corner[:3, :3] = 200
     Image.fromarray(corner).save(folder / "keep.png")
@@ -253,7 +253,7 @@ def test_color_transport_result_recolours_the_result(run, content):
 @pytest.mark.parametrize("what", ["content", "style", "both"])
 def test_grey_and_single_coloured_images_give_finite_results(run, content, style, how, what):
     flat = np.full((40, 40, 3), (0.7, 0.2, 0.4), np.float32)
-    grey = np.repeat(make_picture(40, 40, 5)[..., :1], 3, -1)
+    grey = np.repeat(make_image(40, 40, 5)[..., :1], 3, -1)
     images = {
         "content": {"content": flat},
         "style": {"style": flat},
@@ -406,7 +406,7 @@ def test_fine_style_in_a_run(run, small_file, style, files):
 
 
 def test_interpolation_begins_and_ends_with_the_two_styles(run, small_file, content, style):
-    other = make_picture(30, 50, 8)
+    other = make_image(30, 50, 8)
     options = {
         "size": 32, "iterations": 4, "weights": str(small_file), "precision": "float32", "compile": "eager",
         **LAYERS,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder, Masks, StyleConfig
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.images import load, resize
@@ -165,7 +165,7 @@ def test_initial_images_from_images_are_resized(initial, content, style, files):
     ids=str,
 )
 def test_sizes_of_style_images(content, style, options, shapes):
-    inputs = read_inputs(content, [style, make_picture(30, 60)], CONFIG.replace(options))
+    inputs = read_inputs(content, [style, make_image(30, 60)], CONFIG.replace(options))
     assert [image.rgb.shape[:2] for image in inputs.styles] == shapes
 
 
@@ -202,8 +202,8 @@ def test_images_that_are_too_small_for_the_encoder_are_refused(content, style, s
     read_inputs(content, style, CONFIG).check(setup)
     minimum = setup.encoder.minimum_size
     for images, name in (
-        ((make_picture(1, 32), style), "content"),
-        ((content, make_picture(32, 1)), "style"),
+        ((make_image(1, 32), style), "content"),
+        ((content, make_image(32, 1)), "style"),
     ):
         with pytest.raises(ImageError, match=rf"{name} image.*\b1\b.*at least {minimum} pixels.*larger size"):
             read_inputs(*images, CONFIG).check(setup)
@@ -247,7 +247,7 @@ def test_style_summaries_are_cached_unless_they_depend_on_the_content_image(cont
     for color, cached in (("style", 1), ("transport", 0)):
         fresh = setup.for_other_styles()
         config = CONFIG.replace(color=color, scales=1)
-        inputs = read_inputs(content, make_picture(40, 40, seed=5), config)
+        inputs = read_inputs(content, make_image(40, 40, seed=5), config)
         (scale,) = plan_scales(inputs.shape, config, minimum=4)
         ScaleTargets(inputs, fresh).compute(scale, Layout())
         assert len(fresh.style_summaries) == cached

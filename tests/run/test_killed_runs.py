@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tests.run.killing import INSTANTS, Server
 from tfstyle.images import ImageArray, load, save
 
@@ -32,7 +32,7 @@ def arguments(tmp_path_factory, small_file):
     The run has two scales and writes a checkpoint after every iteration.
     """
     inputs = tmp_path_factory.mktemp("inputs")
-    images = {"content.png": make_picture(40, 56, seed=2), "style.png": make_picture(48, 44, seed=3)}
+    images = {"content.png": make_image(40, 56, seed=2), "style.png": make_image(48, 44, seed=3)}
     for name, image in images.items():
         save(inputs / name, ImageArray(image))
 
@@ -126,7 +126,7 @@ def test_a_run_killed_at_every_stage_of_writing_a_checkpoint_gives_the_same_resu
 
 WATCHED = """
 import json, os, sys
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import StyleConfig
 from tfstyle.run import CheckpointFolder, Run
 
@@ -135,7 +135,7 @@ options = {"weights": weights, "size": 32, "scales": 1, "iterations": 2500, "opt
 config = StyleConfig().replace(options)
 page, resident, images = os.sysconf("SC_PAGE_SIZE"), [], []
 checkpoints = CheckpointFolder(folder, every=0.2)
-run = Run(make_picture(40, 56, 2), make_picture(48, 44, 3), config, checkpoints=checkpoints)
+run = Run(make_image(40, 56, 2), make_image(48, 44, 3), config, checkpoints=checkpoints)
 for step in run:
     if step.iteration % 10 == 0:
         with open("/proc/self/statm") as file:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder, StyleConfig
 from tfstyle.errors import ConfigError
 from tfstyle.run import (
@@ -92,7 +92,7 @@ def test_sizes_are_a_factor_apart_and_the_largest_is_the_size(full, factor):
 )
 def test_the_last_scale_has_the_size_of_the_options(options, shape):
     config = StyleConfig(**options)
-    inputs = read_inputs(make_picture(40, 56), make_picture(30, 30), config)
+    inputs = read_inputs(make_image(40, 56), make_image(30, 30), config)
     assert plan_scales(inputs.shape, config, minimum=4)[-1].shape == shape
 
 

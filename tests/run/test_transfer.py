@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import tfstyle
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder, StyleConfig, iterate, stylize
 from tfstyle.errors import ConfigError, ImageError, NotFiniteError, RunError, WeightsError
 from tfstyle.losses import LossNormalization, balanced_normalization
@@ -70,7 +70,7 @@ def test_default_layers_are_replaced_by_layers_of_the_weights(run, caplog):
 @pytest.mark.weights
 def test_default_layers_of_the_real_partial_weights(data):
     weights = str(data / "weights" / "vgg19_imagenet_block1-3.npz")
-    images = make_picture(32, 32), make_picture(32, 32, 1)
+    images = make_image(32, 32), make_image(32, 32, 1)
     result = stylize(*images, weights=weights, iterations=1)
     assert result.facts["style_layers"] == ("conv1_1", "conv2_1", "conv3_1", "conv3_4")
     assert result.facts["content_layers"] == ("conv3_3",)
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_image(run):
 
 @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
 def test_coarse_to_fine(fast, small_file, optimizer):
-    content, style = make_picture(90, 260, 2), make_picture(200, 150, 3)
+    content, style = make_image(90, 260, 2), make_image(200, 150, 3)
     result = stylize(content, style, **fast | {"weights": str(small_file), "size": 260}, optimizer=optimizer)
     assert result.history.scale == [1] * 4 + [2] * 4
     assert result.image.shape == (90, 260, 3)
@@ -94,7 +94,7 @@ def test_coarse_to_fine(fast, small_file, optimizer):
 
 def test_the_step_is_traced_once_per_scale(fast, small_file):
     options = fast | {"weights": str(small_file), "size": 260, "iterations": 5}
-    run = Run(make_picture(90, 260, 2), make_picture(64, 64, 3), StyleConfig().replace(options))
+    run = Run(make_image(90, 260, 2), make_image(64, 64, 3), StyleConfig().replace(options))
     assert len(list(run)) == 10
     (step,) = run.setup.steps.values()
     assert step.experimental_get_tracing_count() == len(run.scales) == 2
@@ -102,14 +102,14 @@ def test_the_step_is_traced_once_per_scale(fast, small_file):
 
 def test_images_that_are_too_small_are_refused(run):
     with pytest.raises(ImageError, match=r"content image is 32 x 2 pixels.*at least 4 pixels.*larger"):
-        run(content=make_picture(3, 40))
+        run(content=make_image(3, 40))
     with pytest.raises(ImageError, match=r"style image 1 is 32 x 2 pixels.*at least 4 pixels.*larger"):
-        run(style=make_picture(3, 40))
+        run(style=make_image(3, 40))
 
 
 def test_a_flat_style_is_not_shrunk_below_the_minimum_size(fast, small_file):
     """Without a minimum the style image would be 1 pixel high at the coarsest scale."""
-    content, style = make_picture(260, 260, 2), make_picture(20, 200, 3)
+    content, style = make_image(260, 260, 2), make_image(20, 200, 3)
     result = stylize(
         content, style, **fast | {"weights": str(small_file), "size": 260, "iterations": 1, "scales": 5}
     )
@@ -134,7 +134,7 @@ def test_a_file_as_initial_image(run, files, style):
 
 
 def test_several_styles_are_blended(fast, small_file, content, style):
-    other = make_picture(30, 30, 9)
+    other = make_image(30, 30, 9)
     options = fast | {"weights": str(small_file), "optimizer": "adam"}
     alone = stylize(content, style, **options).image
     first = stylize(content, [style, other], **options, style_blend=(1, 0)).image

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tests.conftest import make_picture, webp
+from tests.conftest import make_image, webp
 from tfstyle.images import resize
 from tfstyle.serving import assert_in_graph, decode_image, resize_in_graph
 
@@ -24,7 +24,7 @@ def decoded(code):
 
 @pytest.fixture(scope="module")
 def image():
-    return Image.fromarray((make_picture(61, 90, 3) * 255).astype(np.uint8))
+    return Image.fromarray((make_image(61, 90, 3) * 255).astype(np.uint8))
 
 
 def encoded(image, kind, **options):

@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tests.contract import double
 
 pytestmark = pytest.mark.serving
@@ -413,7 +413,7 @@ def test_stylize_writes_the_image_of_the_model(call, local, images, tmp_path):
 
 
 def test_stylize_shrinks_and_rotates_images_and_removes_transparency(call, tmp_path):
-    pixels = np.round(make_picture(60, 80) * 255).astype(np.uint8)
+    pixels = np.round(make_image(60, 80) * 255).astype(np.uint8)
     pixels = np.concatenate([pixels, np.full((60, 80, 1), 128, np.uint8)], -1)
     exif = Image.Exif()
     exif[274] = 6  # orientation: rotated by 90 degrees

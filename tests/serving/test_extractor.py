@@ -6,7 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Encoder, StyleExtractor
 from tfstyle.errors import ConfigError, ImageError, WeightsError
 
@@ -18,7 +18,7 @@ def extractor(small_weights):
 
 @pytest.fixture(scope="module")
 def batch():
-    return np.stack([make_picture(20, 26, seed) for seed in range(8)])
+    return np.stack([make_image(20, 26, seed) for seed in range(8)])
 
 
 def test_gram_matrices_are_those_of_the_papers_formula(extractor, small_weights, batch):
@@ -67,13 +67,13 @@ def test_images_in_every_form(extractor, batch, tmp_path):
         numbers = extractor(form)
         for name in expected:
             assert reference.relative_error(numbers[name], expected[name]) < 1e-6
-    several = extractor([pixels, make_picture(40, 12)])  # of two sizes
+    several = extractor([pixels, make_image(40, 12)])  # of two sizes
     assert several["embedding"].shape == (2, 64)
     assert reference.relative_error(several["conv2_2"][:1], expected["conv2_2"]) < 1e-6
 
 
 def test_single_images_are_shrunk_and_batches_are_not(extractor):
-    large = make_picture(80, 60)
+    large = make_image(80, 60)
     assert extractor.content(large)["conv2_1"].shape == (1, 20, 15, 128)
     assert extractor.content(large[None])["conv2_1"].shape == (1, 40, 30, 128)
 
@@ -84,7 +84,7 @@ def test_content_features_are_those_of_the_encoder(extractor, small_weights, bat
     expected = Encoder(["conv2_1"], small_weights)(batch)["conv2_1"]
     assert reference.relative_error(features["conv2_1"], expected) < 1e-6
     with pytest.raises(ImageError, match=r"content.*same size"):
-        extractor.content([batch[0], make_picture(30, 30)])
+        extractor.content([batch[0], make_image(30, 30)])
 
 
 def test_embeddings_of_similar_styles_are_close(data):
@@ -140,4 +140,4 @@ def test_weights_without_the_default_content_layer_have_none(small_weights):
     extractor = StyleExtractor(weights=small_weights)
     assert extractor.content_layers == ()
     with pytest.raises(ConfigError, match=r"content_layers.*conv4_2.*small"):
-        extractor.content(make_picture(8, 8))
+        extractor.content(make_image(8, 8))

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import gram_matrix
 from tfstyle.serving import embedding, style_numbers, ten_views
 
@@ -59,7 +59,7 @@ def test_ten_views():
 
 
 def test_style_numbers_of_ten_views_are_the_mean(small_encoder):
-    images = np.stack([make_picture(16, 24, seed) for seed in (1, 2)])
+    images = np.stack([make_image(16, 24, seed) for seed in (1, 2)])
     numbers = style_numbers(
         small_encoder.features, tf.constant(images), layers=["conv2_1"], embedding_size=32, views=10
     )

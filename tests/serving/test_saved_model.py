@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tests.contract import messages
 from tfstyle import StyleExtractor
 from tfstyle.backend import KERAS_2
@@ -94,7 +94,7 @@ def test_half_precision_takes_half_the_space(extractor, exported, tmp_path, prec
     path = extractor.export(tmp_path, precision=precision)
     sizes = [(p / "variables" / "variables.data-00000-of-00001").stat().st_size for p in (path, exported)]
     assert 0.49 < sizes[0] / sizes[1] < 0.52
-    pixels = (make_picture(20, 24)[None] * 255).astype(np.uint8)
+    pixels = (make_image(20, 24)[None] * 255).astype(np.uint8)
     outputs = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(pixels))
     expected = extractor(pixels)
     limit = {"float16": 2e-3, "bfloat16": 2e-2}[precision]  # their unit roundoffs are 2^-11 and 2^-8
@@ -275,7 +275,7 @@ def test_the_number_of_scales_is_that_of_the_library(shape):
 def test_a_model_with_ten_views(small_weights, tmp_path):
     extractor = StyleExtractor(("conv1_1",), small_weights, views=10, embedding_size=None)
     path = extractor.export(tmp_path)
-    pixels = (make_picture(16, 24)[None] * 255).astype(np.uint8)
+    pixels = (make_image(16, 24)[None] * 255).astype(np.uint8)
     outputs = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(pixels))
     for name, value in extractor(pixels).items():
         assert float(tf.norm(outputs[name] - value) / tf.norm(value)) < 1e-5

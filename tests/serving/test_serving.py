@@ -20,7 +20,7 @@ from PIL import Image
 
 import tfstyle
 from tests import reference
-from tests.conftest import make_picture, webp
+from tests.conftest import make_image, webp
 from tests.contract import double, messages, wire
 from tfstyle.serving import Limits, Signatures, signatures
 
@@ -37,7 +37,7 @@ TOLERANCE = 1e-5  # relative L2 norm; float32 sums are in another order
 
 
 def pixels(height, width, seed=0):
-    return np.round(make_picture(height, width, seed) * 255).astype(np.uint8)
+    return np.round(make_image(height, width, seed) * 255).astype(np.uint8)
 
 
 def encoded(image, kind="png", **options):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tests.reference import relative_error
 from tfstyle import Encoder, Masks, Objective, StyleConfig, adam, iterate, lbfgs, make_step, stylize
 from tfstyle.device import choose_device
@@ -55,7 +55,7 @@ def make_objective(network_weights, layers=SHALLOW, losses=("gram",), dtype="flo
 def noise(height, width, seed):
     """Return an image with all frequencies, so that the gradient is not small anywhere."""
     rough = np.random.default_rng(seed).random((height, width, 3))
-    return (0.6 * make_picture(height, width, seed) + 0.4 * rough).astype(np.float32)[None]
+    return (0.6 * make_image(height, width, seed) + 0.4 * rough).astype(np.float32)[None]
 
 
 def both(
@@ -238,7 +238,7 @@ def test_unit_gradients_are_refused(small_weights):
 def test_a_host_step_is_the_step_of_the_optimiser(optimizer, monkeypatch):
     """Elementwise optimisers update the image in place and band by band."""
     monkeypatch.setattr(host_step, "BAND_PIXELS", 4 * 9)
-    target = make_picture(10, 9, 1)[None]
+    target = make_image(10, 9, 1)[None]
 
     def loss(x, targets):
         return {"total": tf.reduce_sum((x - targets) ** 4)}
@@ -247,7 +247,7 @@ def test_a_host_step_is_the_step_of_the_optimiser(optimizer, monkeypatch):
         terms, gradient = value_and_gradient(loss, tf.constant(image), targets=targets)
         return terms, gradient.numpy()
 
-    x = tf.constant(make_picture(10, 9, 2)[None])
+    x = tf.constant(make_image(10, 9, 2)[None])
     step, in_host = make_step(loss, optimizer, compile="graph"), make_host_step(evaluate, optimizer)
     state = optimizer.init(x)
     host_x, host_state = in_host_memory((x, state)) if optimizer.elementwise else (x, state)

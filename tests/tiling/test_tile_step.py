@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tests import reference
-from tests.conftest import make_picture
+from tests.conftest import make_image
 from tfstyle import Objective
 from tfstyle.losses import GRAM, MEAN_DEVIATION, cross_layer_gram, wasserstein
 from tfstyle.tiling import ReceptiveField, tiles
@@ -97,7 +97,7 @@ def cut(maps, place):
 
 @pytest.fixture(scope="module")
 def image():
-    return make_picture(*SHAPE, seed=1)
+    return make_image(*SHAPE, seed=1)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""``tfstyle explore``: the papers' experiments. The options are made from their functions' arguments."""
+"""``tfstyle explore``: the papers' experiments. The options come from the arguments of their functions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run_explore(options: argparse.Namespace) -> int:
 def recipe_declaration(name: str) -> Callable[..., Any]:
     """Return the function of an experiment with its arguments and docstring, but without its body.
 
-    The function is made from the source code, because importing its module would load TensorFlow. Imports
+    The function is compiled from the source code, because importing its module would load TensorFlow. Imports
     and assignments of the module are executed if the function's declaration uses the names they define.
     """
     path = Path(papers.__file__).with_name(f"{papers.RECIPES[name].module}.py")

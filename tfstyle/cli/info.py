@@ -50,7 +50,7 @@ def run_info(options: argparse.Namespace) -> int:
     lines |= {f"{key} auto": f"{choice.value} ({choice.why})" for key, choice in choices.items()}
     flag = f"none; set TF_XLA_FLAGS={XLA_CACHE}DIR to keep compiled programs"
     lines["xla cache"] = xla_cache() or flag
-    cached = "cached at" if imagenet_cache().is_file() else "not downloaded yet; their place is"
+    cached = "cached at" if imagenet_cache().is_file() else "not downloaded; they would be stored at"
     lines["imagenet weights"] = f"{cached} {imagenet_cache()}"
     width = max(map(len, lines))
     print("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))

@@ -179,7 +179,7 @@ def _add_extract(command: argparse.ArgumentParser) -> None:
         "images",
         metavar="IMAGES_OR_FOLDER",
         nargs="+",
-        help="images, or folders in which images are searched",
+        help="images, or folders that are searched for images",
     )
     command.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="output file, .npz or .parquet"
@@ -299,7 +299,7 @@ def _add_batch(command: argparse.ArgumentParser, show_all: bool) -> None:
     command.usage = "tfstyle batch CONTENTS STYLE [STYLE ...] -o DIR [options]"
     command.add_argument("--help-all", action="help", help="show every option and exit")
     command.add_argument(
-        "contents", metavar="CONTENTS", help="content image, or a folder in which images are searched"
+        "contents", metavar="CONTENTS", help="content image, or a folder that is searched for images"
     )
     command.add_argument(
         "styles", metavar="STYLE", nargs="+",
@@ -363,7 +363,7 @@ def _add_options(command: argparse.ArgumentParser, names: Sequence[str]) -> None
 
 
 def _add_option(group: Any, field: dataclasses.Field[Any], *, visible: bool = True) -> None:
-    """Add a flag for a field of `StyleConfig`. Without a default, it shows whether it was given."""
+    """Add a flag for a field of `StyleConfig`. The parsed options have it only if it was given."""
     kind, choices = str(field.type), tuple(field.metadata["choices"])
     settings: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
     if kind == "bool":

@@ -39,7 +39,7 @@ class ImageArray:
         rgb: float32 ``[height, width, 3]``, sRGB, 0..1.
         alpha: float32 ``[height, width]`` in 0..1, or None if the image is opaque.
         bits: bits per channel of the file that the image was read from, 8 or 16. `tfstyle.images.save` writes
-            the same number, if the format has it.
+            the same number, if the format supports it.
 
     Example:
         >>> import numpy as np
@@ -55,7 +55,7 @@ class ImageArray:
     bits: int = 8
 
     def fitted(self, size: int, enlarge: bool = False) -> ImageArray:
-        """Return the image resized to a length of its longest side, with the same proportions.
+        """Return the image, resized to a given length of its longest side in the same proportions.
 
         Args:
             size: length of the longest side in pixels.
@@ -134,14 +134,14 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     """Return the paths of image files, with folders replaced by the image files in them.
 
     Args:
-        places: files, which are taken whatever their suffix, and folders. Folders are searched with all their
+        places: files, which are taken regardless of suffix, and folders. Folders are searched with all their
             subfolders for files with the suffix of an image format.
 
     Returns:
         The paths in the order of the places. Those of each folder are sorted.
 
     Raises:
-        ImageError: a file or folder does not exist, or a folder holds no image.
+        ImageError: a file or folder does not exist, or a folder contains no image.
     """
     suffixes = Image.registered_extensions()
     images: list[Path] = []
@@ -171,8 +171,8 @@ def load(source: Any, max_pixels: int | None = None) -> ImageArray:
         An `ImageArray`.
 
     Raises:
-        ImageError: the file does not exist, is no image, is damaged or is too large; or the array has another
-            shape or type, or values outside 0..1.
+        ImageError: the file does not exist, is not an image, is damaged or is too large; or the array has
+            another shape or type, or values outside 0..1.
 
     Example:
         >>> import numpy as np
@@ -220,7 +220,7 @@ def open_image(path: Path) -> Image.Image:
     """Return an image file opened by Pillow without Pillow's limit on the number of pixels.
 
     Args:
-        path: of the file. The caller checks the size before it reads the pixels.
+        path: path of the file. The caller checks the size before it reads the pixels.
     """
     with _pillow_limit_lock:
         previous_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -358,8 +358,8 @@ def first_line(error: BaseException, path: Path | None = None) -> str:
     """Return the first line of the message of an error, for another message.
 
     Args:
-        error: the exception. The name of its class is returned if its message is empty.
-        path: a path that the message may quote; it is replaced by "it".
+        error: the exception. If its message is empty, the name of its class is returned.
+        path: path of a file. Where the message quotes the path, "it" is inserted instead.
     """
     line = str(error).split("\n")[0].replace(repr(str(path)), "it").strip()
     return line[:160] or type(error).__name__

@@ -30,16 +30,19 @@ def save(
     """Write an image file atomically, with an sRGB profile and the settings of the run.
 
     Args:
-        path: of the file. Its suffix is ``.png`` or ``.tif`` (with 8 or 16 bits per channel, as in
-            `ImageArray.bits`), ``.jpg`` (with quality 95 and 4:4:4 subsampling) or ``.webp`` (with quality
-            95). JPEG has no transparency: the image is composited on white.
+        path: path of the file. Its suffix determines the format: ``.png``, ``.tif`` or ``.tiff`` (with 8 or
+            16 bits per channel, as given by `ImageArray.bits`), ``.jpg`` or ``.jpeg`` (with quality 95 and
+            4:4:4 subsampling) or ``.webp`` (with quality 95). JPEG has no transparency, so a transparent
+            image is composited on white.
         image: the image to write.
-        settings: stored as JSON, in PNG in a text chunk ``tfstyle`` and otherwise in the image description.
+        settings: options and results of the run. They are stored as JSON: in PNG in a text chunk ``tfstyle``,
+            in the other formats in the image description.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        ImageError: the suffix is not one of these, or the format cannot hold the image.
-        OutputError: the folder does not exist or must not be written to, or the file exists.
+        ImageError: the suffix is unknown, or the image is too large for the format.
+        OutputError: the folder does not exist or cannot be written to, the path is that of a folder, or the
+            file exists and ``overwrite`` is False.
         RunError: writing failed, for instance because the disk is full. No partial file is left.
 
     Example:
@@ -72,10 +75,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Return the settings that `save` stored in an image file.
 
     Args:
-        path: of the file.
+        path: path of the file.
 
     Raises:
-        ImageError: the file is not an image, or holds no settings of tfstyle.
+        ImageError: the file does not exist, is not an image or contains no settings of tfstyle.
 
     Example:
         >>> from pathlib import Path
@@ -99,7 +102,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     except ValueError:
         settings = None
     if not isinstance(settings, dict) or not isinstance(settings.get("options"), dict):
-        raise ImageError(f"{path} holds no settings of tfstyle; give an image that tfstyle wrote")
+        raise ImageError(f"{path} contains no settings of tfstyle; give an image that tfstyle wrote")
     return settings
 
 
@@ -133,7 +136,7 @@ def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
 def _encode_16_bit_png(array: np.ndarray, text: str) -> bytes:
     """Return a PNG file with 16 bits per channel, encoded by TensorFlow.
 
-    The encoder of TensorFlow writes no profile and no text; their chunks are inserted after the header.
+    TensorFlow writes neither a colour profile nor text. Their chunks are inserted after the header.
     """
     encoded = tf.io.encode_png(array).numpy()
     header = 8 + 25  # signature, IHDR chunk

@@ -1,4 +1,4 @@
-"""Strips and contact sheets, which show several images in one."""
+"""Strips and contact sheets: images that show several images side by side or in a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from tfstyle.images.loading import ImageArray
 
-#: Distance between neighbouring images in pixels.
+#: Distance in pixels between neighbouring images, and between the images and the border of a sheet.
 GAP = 8
 WHITE = 1.0
 
@@ -38,7 +38,7 @@ def strip_width(width: int, count: int) -> int:
     """Return the width in pixels of a `strip` of images of the same width.
 
     Args:
-        width: of each image in pixels.
+        width: width of each image in pixels.
         count: number of images, at least 1.
     """
     return count * width + (count - 1) * GAP

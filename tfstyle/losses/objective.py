@@ -220,8 +220,8 @@ class Objective:
 
         Args:
             image: float32 ``[1, height, width, 3]`` in 0..1.
-            weights: style layer -> weights of its positions, as in `Region`. Layers without weights, or all
-                layers if it is None, have equal weights.
+            weights: style layer -> weights of its positions, as in `Region`. In a layer without an entry, all
+                positions have the same weight. None stands for no entries.
 
         Returns:
             Style layer -> one summary for each style loss.

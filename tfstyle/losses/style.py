@@ -86,8 +86,8 @@ def style_loss(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         float32 scalar.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 4.
-    Differs from Gatys: the Gram matrices are divided by the numbers of positions. The value is the same if
-    both images have the same size.
+    Differs from Gatys: the Gram matrices are divided by the numbers of positions. The value is the same
+    as in the paper if both images have the same size.
 
     Example:
         >>> import tensorflow as tf
@@ -255,8 +255,8 @@ def _bures(c: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 def _polar_factor(matrix: tf.Tensor) -> tf.Tensor:
     """Return the orthogonal factor U of ``K = U H`` by a scaled Newton-Schulz iteration of matrix products.
 
-    The iteration is ``X <- 3/2 a X - 1/2 a³ X Xᵀ X``, from ``X = K/|K|``. It converges to 1 in each singular
-    value independently. Singular values below 1e-7 do not converge completely.
+    The iteration is ``X <- 3/2 a X - 1/2 a³ X Xᵀ X``, from ``X = K/|K|``. Each singular value converges to 1
+    independently of the others. Singular values below 1e-7 do not converge completely.
 
     Reference: Chen, Chow 2014, A Stable Scaling of Newton-Schulz.
     """

@@ -177,7 +177,7 @@ def iterations_per_scale(config: StyleConfig, scales: int) -> list[int]:
 
 
 def measured_side(shape: Sequence[int], config: StyleConfig) -> float:
-    """Return the length in pixels that `StyleConfig.size` sets, which ``size_of`` selects.
+    """Return the length in pixels that `StyleConfig.size_of` selects and `StyleConfig.size` sets.
 
     Args:
         shape: height and width in pixels, possibly followed by the number of channels.
@@ -201,11 +201,11 @@ class TransferSetup:
         content_layers, style_layers: names of these layers.
         objective: the objective that the options describe.
         optimizer: the optimiser that the options name, or the caller's.
-        device: TensorFlow's name of the device, such as ``/CPU:0``.
+        device: TensorFlow's name for the device, such as ``/CPU:0``.
         compiler: ``xla``, ``graph`` or ``eager``.
         lbfgs_pairs: number of curvature pairs that L-BFGS stores; None with another optimiser.
-        make_lbfgs: number of curvature pairs -> the options' L-BFGS, storing as many. It is used only if
-            `lbfgs_pairs` is not None.
+        make_lbfgs: number of curvature pairs -> the L-BFGS that the options describe, with that many pairs.
+            It is used only if `lbfgs_pairs` is not None.
         style_summaries: cache of the style images' summaries, which `tfstyle.run.ScaleTargets` fills.
         steps: cache of the compiled steps.
     """
@@ -325,7 +325,7 @@ def make_setup(
 
     Args:
         config: the options.
-        device: TensorFlow's name of the device, as `tfstyle.device.choose_device` returns it. Call this
+        device: TensorFlow's name for the device, as `tfstyle.device.choose_device` returns it. Call this
             function within ``tf.device(device)``.
         images: the content image and the styles, over which ``normalize_weights`` normalises the encoder.
             They are used for nothing else.
@@ -487,7 +487,7 @@ def call_as_graph(function: Callable[[], Any]) -> Any:
     Args:
         function: a function without arguments that returns a structure of tensors.
     """
-    # Calls of a new tf.function each time would make TensorFlow warn of repeated tracing.
+    # Calling a new tf.function each time would make TensorFlow warn about repeated tracing.
     return tf.function(function, autograph=False).get_concrete_function()()
 
 
