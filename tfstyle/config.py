@@ -192,7 +192,7 @@ class StyleConfig:
     """
 
     size: int = _option(
-        512, "size of the result in pixels, measured as --size-of says", group="size", usual=True,
+        512, "longest side of the result in pixels, or what --size-of selects", group="size", usual=True,
         low=1, high=100_000,
     )  # fmt: skip
     size_of: str = _option(
@@ -206,7 +206,10 @@ class StyleConfig:
         },
     )
     enlarge: bool = _option(
-        False, "enlarge images that are smaller than --size; otherwise they are only reduced", group="size"
+        False,
+        "enlarge images that are smaller than --size; without it they are only reduced",
+        group="size",
+        usual=True,
     )
     style_scale: tuple[float, ...] | None = _option(
         None,
@@ -491,7 +494,7 @@ class StyleConfig:
     )
     min_scale: int = _option(
         91,
-        "minimum size of the first scale in pixels, measured as --size-of says; --scales overrides it",
+        "minimum size of the first scale in pixels, measured like --size; --scales overrides it",
         group="size",
         low=1,
     )
@@ -644,7 +647,8 @@ def check_style_count(config: StyleConfig, count: int) -> None:
         allowed = {count} if option == "style_blend" else {1, count}
         if values is not None and len(values) not in allowed:
             raise ConfigError(
-                f"{option} has {len(values)} numbers for {count} style images; give one for each image"
+                f"{option} has {len(values)} numbers, and the number of style images is {count}; "
+                "give one number for each image"
             )
 
 

@@ -192,7 +192,7 @@ def test_ctrl_c_and_the_same_command_again(command, files, expected, after, caps
         after(4, interrupt)
         assert cli.main(command) == 130
     said = capsys.readouterr()
-    assert "starting from the beginning" in said.err
+    assert "a new run starts" in said.err
     partial = load(out / "out.png").rgb
     # The same command continues, and replaces the files that it wrote: image, history, previews.
     monkeypatch.undo()

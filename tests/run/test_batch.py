@@ -77,7 +77,7 @@ def test_each_style_has_its_own_size(folders, config):
     )
     assert [job.config.style_scale for job in planned] == [(0.5,), (1.0,)]
     wrong = config.replace({"style_scale": (1, 2, 3)})
-    with pytest.raises(ConfigError, match=r"style_scale\b.*\b3\b.*\b2 style"):
+    with pytest.raises(ConfigError, match=r"style_scale\b.*\b3\b.*\b2;"):
         plan_jobs(
             files(folders / "contents"), files(folders / "styles"), wrong, folder=folders, suffix=".png"
         )

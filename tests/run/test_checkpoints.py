@@ -486,7 +486,7 @@ def test_folders_that_cannot_be_used_are_refused(options, content, style, tmp_pa
         with pytest.raises(ConfigError, match=rf"checkpoint_every is {every}.*at least 0"):
             stylize(content, style, **settings, checkpoint_every=every)
     whole = stylize(content, style, **settings, resume=True)
-    assert "starting from the beginning" in caplog.text
+    assert "a new run starts" in caplog.text
     before = [path.read_bytes() for path in files_of(tmp_path / "run")]
     with pytest.raises(OutputError, match=r"/run\b.*checkpoints.*--resume.*--overwrite.*another folder"):
         stylize(content, style, **settings)
@@ -771,7 +771,7 @@ def test_if_all_checkpoints_are_damaged_the_run_starts_from_the_beginning(
         cut(path)
     assert_same(stylize(content, style, **options, checkpoint=tmp_path, resume=True), whole)
     assert caplog.text.count("is damaged") == 2
-    assert "starting from the beginning" in caplog.text
+    assert "a new run starts" in caplog.text
 
 
 def test_a_flipped_bit_is_detected_or_changes_nothing(tmp_path):

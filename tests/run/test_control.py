@@ -371,7 +371,7 @@ def test_style_scale_is_the_size_of_the_style(run, style):
 def test_styles_of_several_sizes(run, style):
     result = run(style=[style, style], style_scale=(1.0, 0.5), style_blend=(1, 0), scales=1)
     assert result.history.style == pytest.approx(run(scales=1).history.style, rel=1e-4)
-    with pytest.raises(ConfigError, match=r"style_scale\b.*\b3\b.*\b2 style"):
+    with pytest.raises(ConfigError, match=r"style_scale\b.*\b3\b.*\b2;"):
         run(style=[style, style], style_scale=(1, 1, 1))
 
 

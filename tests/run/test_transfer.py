@@ -147,7 +147,7 @@ def test_several_styles_are_blended(fast, small_file, content, style):
     ("changes", "message"),
     [
         ({"style": []}, r"no style image.*at least one"),
-        ({"style_blend": (1, 2)}, r"style_blend\b.*\b2\b.*\b1 style"),
+        ({"style_blend": (1, 2)}, r"style_blend\b.*\b2\b.*\b1;"),
         ({"content_layers": ("conv9_9",)}, r"conv9_9.*conv1_1"),
         ({"nonsense": 1}, r"nonsense.*style_weight"),
         ({"device": "gpu:7"}, r"gpu:7.*cpu"),

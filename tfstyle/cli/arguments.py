@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -36,6 +37,11 @@ class Parser(argparse.ArgumentParser):
         if action.choices is None or value in action.choices:
             return
         if isinstance(action, argparse._SubParsersAction):
+            if os.path.exists(value):
+                raise argparse.ArgumentError(
+                    None,
+                    f"{value!r} is a file and not a command; did you mean '{self.prog} stylize {value} ...'?",
+                )
             raise argparse.ArgumentError(None, f"unknown command {_suggest_from(action.choices, value)}")
         raise argparse.ArgumentError(action, f"invalid value {_suggest_from(action.choices, value)}")
 

@@ -39,6 +39,9 @@ class Outputs:
         self._overwrite, self._resume = options.overwrite, options.resume
         replace = self._overwrite or self._resume
         check_output(self._image_path, overwrite=replace)
+        for source in (options.content, *options.styles):
+            if self._image_path.resolve() == Path(source).resolve():
+                raise ConfigError(f"--output is the input image {source}; choose another file")
         if self._history_path is not None:
             if self._history_path.resolve() == self._image_path.resolve():
                 raise ConfigError(f"--history and --output are both {self._image_path}")
@@ -91,9 +94,8 @@ class Outputs:
             compiling = (
                 f", including {sum(run.first_calls.values()):.1f} s for the first calls, which XLA compiles"
             )
-        print(
-            f"{path}: {width} x {height} pixels, {done} iterations in {seconds:.1f} s{compiling}", flush=True
-        )
+        count = f"{done} iteration" if done == 1 else f"{done} iterations"
+        print(f"{path}: {width} x {height} pixels, {count} in {seconds:.1f} s{compiling}", flush=True)
         if self._history_path is not None:
             history_path = self._history_path
             _warn_on_failure(lambda: result.history.save(history_path, overwrite=replace))

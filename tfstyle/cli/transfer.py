@@ -87,7 +87,10 @@ def run_stylize(options: argparse.Namespace) -> int:
         complain(save_error, FAILED)
     if run_error is not None or save_error:
         return FAILED
-    return complain("interrupted", INTERRUPTED) if interrupted() else DONE
+    if interrupted():
+        hint = "" if options.checkpoint is None else "; run the same command with --resume to continue"
+        return complain(f"interrupted{hint}", INTERRUPTED)
+    return DONE
 
 
 def _check_checkpoint_options(options: argparse.Namespace) -> None:
@@ -141,7 +144,7 @@ def _run_interpolation(options: argparse.Namespace) -> int:
                 f"--{name.replace('_', '-')} cannot be combined with --interpolate; leave one of them out"
             )
     if len(options.styles) != 2:
-        raise ConfigError(f"--interpolate needs two style images; {len(options.styles)} were given")
+        raise ConfigError(f"--interpolate needs two style images, not {len(options.styles)}")
     check_images([options.content, *options.styles])
     config = run_config(options)
     if config.masks is not None:

@@ -78,8 +78,8 @@ def imagenet_file(network: str = "vgg19") -> Path:
             socket.setdefaulttimeout(previous_timeout)
     except Exception as error:  # of urllib, ssl or socket, or Keras' bare Exception: the download failed
         raise WeightsError(
-            f"the ImageNet weights could not be downloaded ({one_line(error)}); download {url} "
-            f"on another machine and store it as {cache}, or give a weights file with weights=FILE"
+            f"the ImageNet weights could not be downloaded ({one_line(error)}); download {url} on another "
+            f"machine and store it as {cache}, or choose other weights: auto, embedded, or a file"
         ) from error
     return Path(path)
 

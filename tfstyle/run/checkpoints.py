@@ -189,7 +189,9 @@ class CheckpointFolder:
                 paths[number], checkpoint.about["done"], checkpoint.about["scale"],
             )  # fmt: skip
             return checkpoint
-        log.warning("%s has no checkpoint that can be read; starting from the beginning", self.folder)
+        log.warning(
+            "no %scheckpoint in the folder %s; a new run starts", "readable " if paths else "", self.folder
+        )
         return None
 
 
