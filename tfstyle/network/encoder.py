@@ -105,8 +105,8 @@ class Encoder:
         if deepest not in self.weights.layers:
             available = ", ".join(self.weights.layer_names)
             raise WeightsError(
-                f"the weights {self.weights.source} end below {deepest.name}; choose from {available}, or take "
-                "weights of full depth such as imagenet"
+                f"the weights {self.weights.source} end below {deepest.name}; choose from {available}, "
+                "or take weights of full depth such as imagenet"
             )
         self.model = build_vgg(network, chosen, pooling=pooling, padding=padding, dtype=dtype)
         self._gain = FLOAT16_GAIN if dtype == "float16" else 1.0
