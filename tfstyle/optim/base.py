@@ -58,4 +58,4 @@ class Optimizer(NamedTuple):
     resize: Callable[[Any, tuple[int, int]], Any] | None = None
     flatten: Callable[[Any], list[Any]] = tf.nest.flatten
     restore: Callable[[Any, Sequence[np.ndarray]], Any] = _restore
-    description: str = "an optimizer of one's own"
+    description: str = "a custom optimizer"

@@ -170,5 +170,5 @@ def averaged(optimizer: Optimizer, decay: float) -> Optimizer:
         resize=resize if optimizer.resize else None,
         flatten=flatten,
         restore=restore,
-        description=f"the average by {decay} of {optimizer.description}",
+        description=f"EMA({decay}) of {optimizer.description}",
     )
