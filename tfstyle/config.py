@@ -230,7 +230,8 @@ class StyleConfig:
     weights: str = _option(
         "imagenet",
         "weights of the encoder: imagenet (downloaded once), embedded (part of the package), auto (imagenet "
-        "if they can be downloaded, otherwise embedded), random, or a .npz, .h5 or .safetensors file",
+        "if they are cached or can be downloaded, otherwise embedded), random, or a .npz, .h5 or "
+        ".safetensors file",
         group="network",
         usual=True,
     )
@@ -270,10 +271,16 @@ class StyleConfig:
         group="compatibility",
     )
     content_layers: tuple[str, ...] | None = _option(
-        None, "layers of the content loss", group="losses", shown="conv4_2"
+        None,
+        "layers of the content loss",
+        group="losses",
+        shown="conv4_2, or another if the weights end below",
     )
     style_layers: tuple[str, ...] | None = _option(
-        None, "layers of the style loss", group="losses", shown="conv1_1 to conv5_1"
+        None,
+        "layers of the style loss",
+        group="losses",
+        shown="conv1_1,conv2_1,conv3_1,conv4_1,conv5_1, or others if the weights end below",
     )
     content_layer_weights: tuple[float, ...] | None = _option(
         None, "weights of the content layers, one number per layer", group="losses", low=0, shown="equal"
@@ -632,7 +639,10 @@ class StyleConfig:
 def check_init(config: StyleConfig) -> None:
     """Raise ConfigError unless a config's ``init`` is one of `INIT_NAMES` or an existing file."""
     if config.init not in INIT_NAMES and not os.path.exists(config.init):
-        raise ConfigError(f"init is {config.init!r}; it can be {', '.join(INIT_NAMES)}, or an image file")
+        hint = suggest(config.init, INIT_NAMES)
+        raise ConfigError(
+            f"init is {config.init!r}{hint}; it can be {', '.join(INIT_NAMES)}, or an image file"
+        )
 
 
 def check_style_count(config: StyleConfig, count: int) -> None:

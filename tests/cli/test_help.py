@@ -66,7 +66,8 @@ def test_help_lists_choices_and_defaults(capsys):
     for field in dataclasses.fields(StyleConfig):
         text = texts[f"--{field.name.replace('_', '-')}"]
         for choice in field.metadata["choices"]:
-            assert choice.removeprefix("addons:") in text
+            name = re.escape(choice.removeprefix("addons:"))
+            assert re.search(rf"(: |, |of ){name}( \(|, |\)| \[)", text), (field.name, choice)
         shown = re.search(r"\[([^]]*)\]$", text)
         default = "auto" if field.name == "weights" else field.default  # only this one differs from Python's
         if default is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
@@ -14,7 +15,14 @@ from tfstyle.errors import suggest
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line that names the closest valid words and the command's own help."""
+    """A parser whose errors are one line that names the closest valid words and the command's own help.
+
+    Options cannot be abbreviated: a wrong option is answered with similar ones.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("allow_abbrev", False)
+        super().__init__(*args, **options)
 
     def error(self, message: str) -> NoReturn:
         """Print one line on stderr and exit with code 2. argparse would print the usage as well."""
@@ -24,13 +32,22 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Reject unknown arguments here. argparse leaves those of a command to the main parser."""
-        parsed, unknown = super().parse_known_args(args, namespace)
-        if unknown and unknown[0].startswith("-"):
-            option = unknown[0].partition("=")[0]
-            self.error(f"unknown option {option}{suggest(option, self._option_string_actions)}")
+        words = sys.argv[1:] if args is None else list(args)
+        self._check_options(words)
+        parsed, unknown = super().parse_known_args(words, namespace)
         if unknown:
             self.error(f"unexpected argument {unknown[0]!r}")
         return parsed, []
+
+    def _check_options(self, words: Sequence[str]) -> None:
+        """Reject unknown options before argparse complains about missing arguments."""
+        has_commands = any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
+        for word in words:
+            if word == "--" or (has_commands and not word.startswith("-")):
+                return
+            option = word.partition("=")[0]
+            if word.startswith("--") and option not in self._option_string_actions:
+                self.error(f"unknown option {option}{suggest(option, self._option_string_actions)}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Raise argparse's error for a value that is not among an argument's choices."""

@@ -58,6 +58,10 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
     stored = _stored_options(Path(options.config)) if options.config is not None else {}
     given = {name: value for name, value in vars(options).items() if name in names}
     preset = PRESETS[options.preset].options
+    try:
+        StyleConfig().replace(stored)
+    except ConfigError as error:
+        raise ConfigError(f"{options.config}: {error}") from error
     config = StyleConfig().replace({"weights": "auto", **preset, **stored, **given})
     for layer in (*(config.content_layers or ()), *(config.style_layers or ())):
         find_layer(layer, config.network)

@@ -79,7 +79,8 @@ def imagenet_file(network: str = "vgg19") -> Path:
     except Exception as error:  # of urllib, ssl or socket, or Keras' bare Exception: the download failed
         raise WeightsError(
             f"the ImageNet weights could not be downloaded ({one_line(error)}); download {url} on another "
-            f"machine and store it as {cache}, or choose other weights: auto, embedded, or a file"
+            f"machine and store it as {cache}, or choose other weights: "
+            f"{'embedded' if network == 'vgg19' else 'random'}, or a file"
         ) from error
     return Path(path)
 
