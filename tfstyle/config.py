@@ -11,7 +11,7 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -25,6 +25,8 @@ CONTENT_LAYERS = ("conv4_2",)
 #: The style layers with the lowest style distance at all depths, measured for the embedded weights.
 EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
 
+#: Options that only make sense for one content image.
+SINGLE_IMAGE_OPTIONS = ("masks", "style_masks", "content_mask")
 #: Default number of seconds between two checkpoints of a run.
 CHECKPOINT_SECONDS = 300.0
 #: Values of `StyleConfig.init` other than the path of an image file.
@@ -625,15 +627,20 @@ class StyleConfig:
             1024
         """
         merged: dict[str, Any] = {**(changes or {}), **options}
-        names = {field.name for field in dataclasses.fields(self)}
-        if unknown := sorted(set(merged) - names):
-            hint = suggest(unknown[0], names)
-            raise ConfigError(f"no option {unknown[0]!r}{hint}; there are {', '.join(sorted(names))}")
+        check_option_names(merged)
         return dataclasses.replace(self, **merged)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as a dictionary of values that JSON can represent."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def check_option_names(names: Iterable[str]) -> None:
+    """Raise ConfigError unless all names are those of fields of `StyleConfig`."""
+    known = {field.name for field in dataclasses.fields(StyleConfig)}
+    if unknown := sorted(set(names) - known):
+        hint = suggest(unknown[0], known)
+        raise ConfigError(f"no option {unknown[0]!r}{hint}; there are {', '.join(sorted(known))}")
 
 
 def check_init(config: StyleConfig) -> None:
@@ -669,8 +676,8 @@ def check_mask_count(option: str, count: int, *, styles: int) -> None:
 
 
 def check_single_image_options(config: StyleConfig) -> None:
-    """Raise ConfigError if a config has an option that only makes sense for one content image."""
-    for option in ("masks", "style_masks", "content_mask"):
+    """Raise ConfigError if a config has one of `SINGLE_IMAGE_OPTIONS`."""
+    for option in SINGLE_IMAGE_OPTIONS:
         if getattr(config, option) is not None:
             raise ConfigError(f"{option} applies to a single content image; leave it out of a batch")
 

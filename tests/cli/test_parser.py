@@ -103,7 +103,7 @@ REJECTED = [
     ([*STYLIZE, "--history", "new.png"], "--history and --output.*new.png"),
     ([*STYLIZE, "--config", "gone.json"], "gone.json"),
     ([*STYLIZE, "--config", "bad.json"], "bad.json.*JSON object"),
-    ([*STYLIZE, "--config", "unknown.json"], "'widht'.*weights"),
+    ([*STYLIZE, "--config", "unknown.json"], "unknown.json.*'widht'.*weights"),
     ([*STYLIZE, "--weights", "gone.npz"], "gone.npz.*imagenet, embedded"),
     ([*STYLIZE, "--weights", "content.png"], "content.png.*[.]h5"),
     ([*STYLIZE, "--init", "gone.png"], "'gone.png'.*content, noise,"),
@@ -277,6 +277,11 @@ def test_bad_config_files_are_refused(command, files, capsys, name, text, messag
         (files / name).write_text(text)
     assert cli.main([*command, "--config", str(files / name)]) == 2
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_config_file_can_need_an_option_of_the_command_line(command, files):
+    (files / "warm.json").write_text('{"warm_start": true}')  # valid with Adam only
+    assert cli.main([*command, "--config", str(files / "warm.json"), "--optimizer", "adam"]) == 0
 
 
 def test_a_preset_and_the_flags_over_it(command, files):

@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tfstyle.config import StyleConfig, check_init
+from tfstyle.config import StyleConfig, check_init, check_option_names
 from tfstyle.errors import ConfigError
 from tfstyle.layers import find_layer
 from tfstyle.presets import PRESETS
@@ -55,13 +55,13 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
         InputError: an option has an invalid value, the network has no such layer, or a file does not exist.
     """
     names = {field.name for field in dataclasses.fields(StyleConfig)}
-    stored = _stored_options(Path(options.config)) if options.config is not None else {}
-    given = {name: value for name, value in vars(options).items() if name in names}
-    preset = PRESETS[options.preset].options
+    stored = {} if options.config is None else _stored_options(Path(options.config))
     try:
-        StyleConfig().replace(stored)
+        check_option_names(stored)
     except ConfigError as error:
         raise ConfigError(f"{options.config}: {error}") from error
+    given = {name: value for name, value in vars(options).items() if name in names}
+    preset = PRESETS[options.preset].options
     config = StyleConfig().replace({"weights": "auto", **preset, **stored, **given})
     for layer in (*(config.content_layers or ()), *(config.style_layers or ())):
         find_layer(layer, config.network)
