@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -239,15 +238,3 @@ def test_beyond_the_second_argument_public_functions_are_keyword_only():
     for name, function in public_functions().items():
         names = positional(function)
         assert len(names) <= 2 or (len(names) == 3 and names[2] == "config"), f"{name}({', '.join(names)})"
-
-
-def test_the_readme_has_valid_links_and_no_placeholders():
-    root = PACKAGE.parent
-    text = (root / "README.md").read_text()
-    links = re.findall(r"\]\(([^)#]+)\)", text)
-    assert links
-    for link in links:
-        assert link.startswith("https://") or (root / link).is_file(), link
-    assert not re.findall(
-        r"\b[A-Z]+_[A-Z0-9]+\b", text.replace("TFSTYLE_TEST_DATA", "").replace("AVX512", "")
-    )

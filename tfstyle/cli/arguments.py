@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Print one line on stderr and exit with code 2. argparse would print the usage as well."""
+        """Print the message on stderr, without the usage that argparse would print, and exit with code 2."""
         self.exit(WRONG_INPUT, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
     def parse_known_args(  # type: ignore[override]
@@ -42,11 +42,11 @@ class Parser(argparse.ArgumentParser):
     def _check_options(self, words: Sequence[str]) -> None:
         """Reject unknown options before argparse complains about missing arguments."""
         has_commands = any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
-        for word in words:
-            if word == "--" or (has_commands and not word.startswith("-")):
+        for argument in words:
+            if argument == "--" or (has_commands and not argument.startswith("-")):
                 return
-            option = word.partition("=")[0]
-            if word.startswith("--") and option not in self._option_string_actions:
+            option = argument.partition("=")[0]
+            if option.startswith("--") and option not in self._option_string_actions:
                 self.error(f"unknown option {option}{suggest(option, self._option_string_actions)}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -129,6 +129,26 @@ def comma_separated(read_item: Callable[[str], Any]) -> Callable[[str], tuple[An
         return tuple(read_item(item.strip()) for item in text.split(","))
 
     return read
+
+
+def value_settings(kind: str, choices: Sequence[str] = ()) -> dict[str, Any]:
+    """Return argparse's ``type`` and ``metavar`` for an option with a value.
+
+    Args:
+        kind: the annotation of the value, such as ``int`` or ``tuple[float, ...] | None``. In ``int | str``,
+            the word counts.
+        choices: the allowed words, or the allowed items of a comma-separated list; empty for any.
+    """
+    read: Callable[[str], Any]
+    if "str" in kind:
+        read, metavar = word(choices), "NAME"
+    elif "float" in kind:
+        read, metavar = number(), "X"
+    else:
+        read, metavar = integer(), "N"
+    if "tuple" in kind:
+        return {"type": comma_separated(read), "metavar": "A,B,.."}
+    return {"type": read, "metavar": metavar}
 
 
 def embedding_size(text: str) -> int | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tfstyle import papers
-from tfstyle.cli.arguments import HelpFormatter, Parser, comma_separated, integer, number, word
+from tfstyle.cli.arguments import HelpFormatter, Parser, value_settings
 from tfstyle.cli.common import DONE, check_images, check_weights, load_tensorflow
 from tfstyle.config import StyleConfig
 from tfstyle.layers import find_layer
@@ -127,8 +127,8 @@ def _parser(name: str, function: Callable[..., Any]) -> argparse.ArgumentParser:
             continue
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         parser.add_argument(
-            flag, default=default, type=_value_reader(types[argument]), metavar=_metavar(types[argument]),
-            help=text if default in (None, ()) else f"{text} [{shown}]",
+            flag, default=default, help=text if default in (None, ()) else f"{text} [{shown}]",
+            **value_settings(str(types[argument])),
         )  # fmt: skip
     parser.add_argument(
         "-o",
@@ -150,20 +150,3 @@ def _argument_descriptions(docstring: str) -> dict[str, str]:
     return {
         name: " ".join(text.split()).removesuffix(".") for names, text in items for name in names.split(", ")
     }
-
-
-def _metavar(kind: Any) -> str:
-    """Return the name for an option's value in the help."""
-    if "tuple" in str(kind):
-        return "A,B,.."
-    return "X" if "float" in str(kind) else "N" if "int" in str(kind) else "NAME"
-
-
-def _value_reader(kind: Any) -> Callable[[str], Any]:
-    """Return a function that reads an option's text as a number, a word, or a comma-separated list."""
-    item_types = [item for item in typing.get_args(kind) if item is not type(None)]
-    if typing.get_origin(kind) is tuple:
-        return comma_separated(_value_reader(item_types[0]))
-    if item_types:  # a type or None
-        return _value_reader(item_types[0])
-    return {int: integer(), float: number(), str: word()}[kind]

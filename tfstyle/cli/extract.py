@@ -134,7 +134,7 @@ def make_extractor(options: argparse.Namespace) -> StyleExtractor:
 
 
 def _name_images(places: Sequence[str]) -> dict[str, Path]:
-    """Return the images with a unique name for each. An image that is given twice is taken once.
+    """Return a unique name for every image, with its path. Images that are given twice are returned once.
 
     The name is the path below the given folder, or the given path, or the absolute path: the first of them
     that no other image has.

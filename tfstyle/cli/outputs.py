@@ -106,7 +106,7 @@ class Outputs:
         return self._image_path.with_stem(f"{self._image_path.stem}-{iteration:04d}")
 
     def _may_replace(self, path: Path, result: Callable[[], Result]) -> bool:
-        """Return whether --overwrite was given, or the resumed run wrote the file itself."""
+        """Return whether a file may be replaced: with --overwrite, or if the resumed run wrote it."""
         from tfstyle.images.saving import read_settings
 
         if self._overwrite or not self._resume or not path.is_file():

@@ -21,6 +21,7 @@ from tfstyle.cli.arguments import (
     embedding_size,
     integer,
     number,
+    value_settings,
     word,
 )
 from tfstyle.cli.batch import run_batch
@@ -31,18 +32,24 @@ from tfstyle.cli.extract import run_extract
 from tfstyle.cli.info import run_info, run_presets
 from tfstyle.cli.pretrain import run_pretrain
 from tfstyle.cli.transfer import run_demo, run_stylize
-from tfstyle.config import ADDONS, CHECKPOINT_SECONDS, OPTION_GROUPS, StyleConfig
+from tfstyle.config import ADDONS, CHECKPOINT_SECONDS, OPTION_GROUPS, SINGLE_IMAGE_OPTIONS, StyleConfig
 from tfstyle.errors import InputError, RunError
 from tfstyle.papers import RECIPES
 from tfstyle.presets import PRESETS
 
 #: Shells for which ``--print-completion`` writes a script.
 SHELLS = ("bash", "zsh", "fish")
-#: Options of `StyleConfig` that belong to one content image. ``tfstyle batch`` rejects them.
-SINGLE_IMAGE_OPTIONS = ("masks", "style_masks", "content_mask")
 #: Names for values in the help that the shells complete with files and with folders.
 FILE_METAVARS = ("CONTENT", "CONTENTS", "STYLE", "IMAGES_OR_FOLDER", "FILE", "FILE.npz", "FILE.json", "...")
 FOLDER_METAVARS = ("DIR",)
+#: Options of `StyleConfig` whose values are not, or not only, a name.
+METAVARS = {
+    "weights": "NAME|FILE",
+    "init": "NAME|FILE",
+    "tile": "N|auto|off",
+    "fine_style": "FILE",
+    "content_mask": "FILE",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,20 +126,22 @@ class _PrintCompletion(argparse.Action):
         import shtab
 
         full_parser = make_parser(show_all=True)
-        _complete_paths(full_parser, {"FILE": shtab.FILE, "DIR": shtab.DIRECTORY})
+        completers = dict.fromkeys(FILE_METAVARS, shtab.FILE) | dict.fromkeys(
+            FOLDER_METAVARS, shtab.DIRECTORY
+        )
+        _complete_paths(full_parser, completers)
         print(shtab.complete(full_parser, shell=values))
         parser.exit()
 
 
-def _complete_paths(parser: argparse.ArgumentParser, completers: Mapping[str, Any]) -> None:
-    """Mark the arguments of a parser and of its commands that are completed with paths."""
+def _complete_paths(parser: argparse.ArgumentParser, completers: Mapping[Any, Any]) -> None:
+    """Attach completers of paths to the arguments of a parser and of its commands, by their metavars."""
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for command in action.choices.values():
                 _complete_paths(command, completers)
-        elif action.metavar in FILE_METAVARS or action.metavar in FOLDER_METAVARS:
-            kind = "FILE" if action.metavar in FILE_METAVARS else "DIR"
-            action.complete = completers[kind]  # type: ignore[attr-defined]
+        elif action.metavar in completers:
+            action.complete = completers[action.metavar]  # type: ignore[attr-defined]
 
 
 def _add_demo(command: argparse.ArgumentParser) -> None:
@@ -368,19 +377,11 @@ def _add_option(group: Any, field: dataclasses.Field[Any], *, visible: bool = Tr
     settings: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
     if kind == "bool":
         settings["action"] = argparse.BooleanOptionalAction
-    elif kind.startswith("tuple"):
-        read_item = number() if "float" in kind else integer() if "int" in kind else word(choices)
-        settings |= {"type": comma_separated(read_item), "metavar": "A,B,.."}
-    elif "str" in kind:
-        settings["metavar"] = {"weights": "NAME|FILE", "init": "NAME|FILE", "tile": "N|auto|off"}.get(
-            field.name, "NAME" if choices or field.name == "device" else "FILE"
-        )
-        if choices:
-            settings["choices"] = choices
     else:
-        settings |= (
-            {"type": number(), "metavar": "X"} if "float" in kind else {"type": integer(), "metavar": "N"}
-        )
+        settings |= value_settings(kind, choices)
+        if choices and "tuple" not in kind:
+            settings["choices"] = choices  # for the completion
+        settings["metavar"] = METAVARS.get(field.name, settings["metavar"])
     settings["help"] = _describe_option(field) if visible else argparse.SUPPRESS
     group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
 

@@ -35,7 +35,7 @@ class PaddedConv2D(keras.layers.Conv2D):
         self.mode = mode
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        """Pad the input by one pixel on each side and convolve it."""
+        """Return the convolution of the input, which is first padded by one pixel on each side."""
         return super().convolution_op(_pad_border(inputs, self.mode), kernel)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
@@ -66,7 +66,7 @@ class RescaledPooling2D(keras.layers.AveragePooling2D):
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Average the input over 2 x 2 positions and multiply it by 2."""
+        """Return twice the average of the input over 2 x 2 positions."""
         return 2 * super().call(inputs)
 
 

@@ -242,7 +242,7 @@ def _warn_once(line: str) -> None:
 
 
 def read_weights(path: Path, network: str = "vgg19") -> Weights:
-    """Read and check a weights file.
+    """Return the weights in a file, after checking them.
 
     Args:
         path: path of a ``.h5`` file (of a model without top), or of a ``.weights.h5``, ``.npz`` or

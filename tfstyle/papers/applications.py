@@ -1,4 +1,4 @@
-"""VGG and networks of `keras.applications` as encoders, with layers of the same strides as VGG's layers."""
+"""Encoders that use VGG or another network of `keras.applications`, with layers of the same strides."""
 
 from __future__ import annotations
 

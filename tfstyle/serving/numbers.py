@@ -11,7 +11,7 @@ from tfstyle.losses import gram_matrix
 
 
 def embedding(grams: Sequence[tf.Tensor], size: int | None = 1024) -> tf.Tensor:
-    """Compute one vector of unit length per image; the inner product of two vectors compares two styles.
+    """Compute a vector of unit length for each image. The inner product of two vectors compares two styles.
 
     Each layer's Gram matrix is scaled to unit Frobenius norm, so that all layers have the same weight. The
     inner product of two embeddings is then the mean over layers of ``<G, H> / (|G| |H|)``.

@@ -1,4 +1,4 @@
-"""Writing a SavedModel for TensorFlow Serving, with warm-up requests, a contract and the weights' licence."""
+"""Functions that write a SavedModel with warm-up requests, a contract and the licence of the weights."""
 
 from __future__ import annotations
 
