@@ -63,6 +63,7 @@ def test_stylize(tmp_path, small_file):
     assert Image.open(tmp_path / "village_at_evening.png").size == (96, 72)
 
 
+@pytest.mark.slow
 def test_custom_objective(tmp_path, small_file):
     def activations(steps):
         printed = run("custom_objective.py", str(small_file), "24", steps, cwd=tmp_path)

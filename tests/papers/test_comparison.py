@@ -99,6 +99,7 @@ def test_presets_use_only_layers_that_the_weights_reach(small_weights):
     assert crowson.style_layer_weights == (256.0, 64.0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("clock")
 def test_a_preset_ends_at_the_time_limit(small_weights, compared, images, image_loss):
     """A preset with one scale ends at the limit. The 500 and 200 iterations of two scales become 14."""

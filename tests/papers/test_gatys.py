@@ -290,6 +290,7 @@ def test_layers_that_the_weights_do_not_reach_are_named_and_replaced(small_weigh
     assert "left out" in pair.network_note
 
 
+@pytest.mark.slow
 def test_layers_by_ratio(small_weights, content, style):
     """100 iterations make the distances differ by more than rounding; 25 would not."""
     study = layers(
@@ -307,6 +308,7 @@ def test_layers_by_ratio(small_weights, content, style):
     assert grid[3]["image"] == "conv1_1 .. conv2_1, α/β = 1"
 
 
+@pytest.mark.slow
 def test_only_noise_gives_different_results(small_weights, content, style):
     options = {"size": 40, "iterations": 15, "weights": small_weights}
     study, second_study = (starts(content, style, seeds=seeds, **options) for seeds in ((0, 1), (1,)))

@@ -111,7 +111,13 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+#: Runs that compile with XLA or evaluate many tiles take several times as long as the others.
+SLOW_RUNS = {"xla", "tiles, adam", "tiles, adam averaged", "tiles, lbfgs"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_RUNS else []) for name in RUNS]
+)
 def test_a_run_resumed_at_any_iteration_gives_the_same_result(name, options, content, style, tmp_path):
     changes, optimizer = RUNS[name]
     config = StyleConfig().replace({**options, **changes})

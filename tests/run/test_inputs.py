@@ -220,7 +220,7 @@ def test_numbers_of_options_must_match_the_number_of_styles(content, style):
         ("style_scale", (1.0, 1.0, 1.0)),
         ("style_size", (20,) * 3),
     ):
-        with pytest.raises(ConfigError, match=rf"{option}\b.*\b{len(values)}\b.*\b2 style"):
+        with pytest.raises(ConfigError, match=rf"{option}\b.*\b{len(values)} numbers.*style images is 2; "):
             read_inputs(content, [style, style], CONFIG.replace({option: values}))
     with pytest.raises(ConfigError, match=r"no style image.*at least one"):
         read_inputs(content, [], CONFIG)

@@ -259,6 +259,7 @@ def models(small_file, tmp_path_factory):
     return models, command
 
 
+@pytest.mark.slow
 def test_the_options_of_an_export(models):
     folder, command = models
     contract = read_contract(folder / "small" / "7")
