@@ -83,8 +83,16 @@ def check_weights_output(path: Path, overwrite: bool = False) -> None:
     check_writable(path, overwrite)
 
 
-def check_image_file(path: Path) -> None:
+def _refuse_url(source: str | os.PathLike[str]) -> None:
+    """Raise ImageError if a source is a URL. `Path` would make one slash of the two."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", str(source)):
+        raise ImageError(f"{str(source)[:200]} is a URL; download the image and give the path of the file")
+
+
+def check_image_file(source: str | os.PathLike[str]) -> None:
     """Raise ImageError unless a path is that of an existing file."""
+    path = Path(source)
+    _refuse_url(source)
     if not path.exists():
         raise ImageError(f"no such image: {path}")
     if path.is_dir():
@@ -110,8 +118,10 @@ def split_style_source(source: str) -> tuple[Path, str | None] | None:
     return (Path(source), None) if Path(source).suffix.lower() == ".npz" else None
 
 
-def check_image_or_folder(path: Path) -> None:
+def check_image_or_folder(source: str | os.PathLike[str]) -> None:
     """Raise ImageError unless a path is that of an existing file or folder."""
+    path = Path(source)
+    _refuse_url(source)
     if not path.exists():
         raise ImageError(f"no such image or folder: {path}")
 

@@ -1,5 +1,6 @@
 """Images: reading, writing, resizing, colours and contact sheets. Images are float32 sRGB in 0..1."""
 
+from tfstyle.images.array import ImageArray, resize
 from tfstyle.images.color import (
     COLOR_MATCHING,
     grey,
@@ -8,7 +9,8 @@ from tfstyle.images.color import (
     match_luminance,
     with_luminance,
 )
-from tfstyle.images.loading import ImageArray, find_images, first_line, load, open_image, resize
+from tfstyle.images.decoding import exif_tag, first_line, open_image
+from tfstyle.images.loading import find_images, load
 from tfstyle.images.saving import read_settings, save, srgb_profile
 from tfstyle.images.sheets import contact_sheet, strip, strip_width
 
@@ -16,6 +18,7 @@ __all__ = [
     "COLOR_MATCHING",
     "ImageArray",
     "contact_sheet",
+    "exif_tag",
     "find_images",
     "first_line",
     "grey",

@@ -17,7 +17,8 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from tfstyle.errors import ImageError
 from tfstyle.files import IMAGE_FORMATS, check_output, write_atomically
-from tfstyle.images.loading import ImageArray, first_line, open_image
+from tfstyle.images.array import ImageArray
+from tfstyle.images.decoding import exif_tag, first_line, open_image
 
 log = logging.getLogger(__name__)
 
@@ -90,9 +91,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         {'options': {'size': 48}}
     """
     try:
-        with open_image(path) as image:
-            text = image.info.get("tfstyle") or image.getexif().get(DESCRIPTION, "")
-    except (OSError, SyntaxError) as error:
+        with open_image(path)[0] as image:
+            text = image.info.get("tfstyle") or exif_tag(image, DESCRIPTION) or ""
+    except Exception as error:  # each decoder has exceptions of its own
         raise ImageError(
             f"{path}: not an image that can be read ({first_line(error, path)}); "
             "give an image that tfstyle wrote"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfstyle.images.loading import ImageArray
+from tfstyle.images.array import ImageArray
 
 #: Distance in pixels between neighbouring images, and between the images and the border of a sheet.
 GAP = 8

@@ -1,0 +1,87 @@
+"""Conversion from embedded ICC colour profiles to sRGB, by littleCMS through Pillow."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import numpy as np
+from PIL import Image, ImageCms
+
+log = logging.getLogger(__name__)
+
+#: Mode of the image that a profile of a colour space converts.
+PROFILE_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
+GREY_MODES = ("1", "L", "LA", "La")
+
+
+def to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
+    """Return an image in mode RGB, converted to sRGB from an ICC profile if it is valid and fits the image.
+
+    Args:
+        image: the image, with 8 bits per channel. Its alpha channel is ignored.
+        profile: the embedded profile, or None if there is none, so that the colours are sRGB already.
+        name: name of the image for the warning about an invalid profile.
+    """
+    if profile:
+        try:
+            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            space = embedded.profile.xcolor_space.strip()
+            mode = PROFILE_MODES.get(space)
+            own_mode = "L" if image.mode in GREY_MODES else "CMYK" if image.mode == "CMYK" else "RGB"
+            if mode is None or mode != own_mode and (own_mode, mode) != ("L", "RGB"):
+                raise ValueError(f"it is for {space} colours, and the image has mode {image.mode}")
+            converted = ImageCms.profileToProfile(
+                image if image.mode == mode else image.convert(mode),
+                embedded,
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            )
+            assert converted is not None  # it is None only for a conversion in place
+            return converted
+        except (ImageCms.PyCMSError, OSError, ValueError) as error:
+            problem = str(error).split("\n")[0]
+            log.warning("%s: the colour profile is invalid and ignored (%s)", name, problem)
+    return image.convert("RGB")
+
+
+def values_to_srgb(values: np.ndarray, profile: bytes | None, name: str) -> np.ndarray:
+    """Return floating-point colours converted from an ICC profile to sRGB.
+
+    Pillow converts colours of 8 bits only. The conversion f of the nearest smaller 8-bit colour b is continued
+    linearly with the slopes between neighbouring 8-bit colours: f(b) + Σ_c t_c (f(b + e_c) - f(b)), where
+    t_c is the rest of channel c in 0..1 and e_c is one step of it.
+
+    Args:
+        values: float32 ``[height, width, channels]`` in 0..1 with 1 (grey) or 3 (RGB) channels.
+        profile: the embedded profile, or None.
+        name: name of the image for the warning about an invalid profile.
+
+    Returns:
+        float32 ``[height, width, 3]`` in 0..1.
+    """
+    if not profile or _is_srgb(profile):
+        return np.repeat(values, 3, -1) if values.shape[-1] == 1 else values
+    scaled = values * 255
+    base = np.minimum(np.floor(scaled), 254).astype(np.uint8)
+
+    def converted(colours: np.ndarray) -> np.ndarray:
+        image = Image.fromarray(colours[..., 0] if colours.shape[-1] == 1 else colours)
+        return np.asarray(to_srgb(image, profile, name), np.float32) / 255
+
+    at_base = converted(base)
+    result = at_base.copy()
+    for channel in range(values.shape[-1]):
+        step = np.zeros(values.shape[-1], np.uint8)
+        step[channel] = 1
+        rest = (scaled - base)[..., channel, None]
+        result += rest * (converted(base + step) - at_base)
+    return np.clip(result, 0, 1)
+
+
+def _is_srgb(profile: bytes) -> bool:
+    try:
+        description = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+        return description.startswith("sRGB")
+    except (ImageCms.PyCMSError, OSError):
+        return False
