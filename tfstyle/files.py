@@ -89,11 +89,18 @@ def _refuse_url(source: str | os.PathLike[str]) -> None:
         raise ImageError(f"{str(source)[:200]} is a URL; download the image and give the path of the file")
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # the name is too long, or contains a null character
+        return False
+
+
 def check_image_file(source: str | os.PathLike[str]) -> None:
     """Raise ImageError unless a path is that of an existing file."""
     path = Path(source)
     _refuse_url(source)
-    if not path.exists():
+    if not _exists(path):
         raise ImageError(f"no such image: {path}")
     if path.is_dir():
         raise ImageError(f"{path} is a folder; give an image file")
@@ -122,7 +129,7 @@ def check_image_or_folder(source: str | os.PathLike[str]) -> None:
     """Raise ImageError unless a path is that of an existing file or folder."""
     path = Path(source)
     _refuse_url(source)
-    if not path.exists():
+    if not _exists(path):
         raise ImageError(f"no such image or folder: {path}")
 
 

@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+import threading
 import zlib
 
 import numpy as np
@@ -204,11 +205,134 @@ def test_decompression_bombs_are_refused_and_the_limit_can_be_raised(tmp_path, p
         (np.full((4, 4, 3), 255.0), r"255\.0.*0\.\.1.*uint8"),
         (np.full((4, 4, 3), np.nan), r"nan.*0\.\.1"),
         (np.zeros((4, 4, 3), np.int64), "int64.*uint8, uint16"),
+        (np.zeros((4, 4, 3), np.uint32), "uint32.*uint8, uint16"),
     ],
 )
 def test_bad_arrays_are_refused(array, message):
     with pytest.raises(ImageError, match=message):
         load(array)
+
+
+def test_bytes_and_open_files_are_read(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    sources = [content, bytearray(content), memoryview(content), io.BytesIO(content)]
+    with open(tmp_path / "a.png", "rb") as file:
+        for source in (*sources, file):
+            assert np.array_equal((load(source).rgb * 255).round(), pixels)
+        with pytest.raises(ImageError, match=r"a\.png: nothing is left to read; .*present position"):
+            load(file)
+    with (
+        open(tmp_path / "a.png", encoding="latin-1") as file,
+        pytest.raises(ImageError, match=r"text mode.*'rb'"),
+    ):
+        load(file)
+    with pytest.raises(ImageError, match="the image: not an image that can be read"):
+        load(b"GIF8")
+    with pytest.raises(ImageError, match=r"17 x 11 .* limit of 10;"):
+        load(content, max_pixels=10)
+
+
+def test_big_endian_arrays_are_read(pixels_16_bit):
+    image = load(pixels_16_bit.astype(">u2"))
+    assert image.bits == 16
+    assert np.array_equal(image.rgb, load(pixels_16_bit).rgb)
+    floats = make_image(5, 7)
+    assert np.array_equal(load(floats.astype(">f4")).rgb, floats)
+    assert np.allclose(load(floats.astype(np.float64)).rgb, floats)
+
+
+class NeedsGradients:
+    """Behaves as a torch tensor that requires gradients."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError(
+            "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead."
+        )
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (None, "of type NoneType; expected a path"),
+        (5, "of type int; expected a path"),
+        ((row for row in "ab"), "of type generator; expected a path"),
+        ({"a": 1}, "of type dict; expected a path"),
+        (object(), "of type object; expected a path"),
+        ([object()], "of type list; expected a path"),
+        ([[1], [2, 3]], "of type list cannot be converted.*expected a path"),
+        (NeedsGradients(), r"of type NeedsGradients cannot.*detach\(\)\.numpy\(\).*expected a path"),
+        ("https://example.org//a.jpg?b=1", r"https://example\.org//a\.jpg\?b=1 is a URL; download the image"),
+        ("data:image/png;base64,AAAA", "data:image.* is a URL; download the image"),
+        ("x" * 5000, "cannot be a path|no such image"),
+        ("a\0b", "no such image"),
+    ],
+    ids=str,
+)
+def test_other_sources_are_named(source, message):
+    with pytest.raises(ImageError, match=message):
+        load(source)
+
+
+def test_integers_of_32_bits_from_pillow_are_refused():
+    """Their largest value is not known: 0..255 as 16 bits would be black."""
+    image = Image.fromarray(np.full((4, 4), 200, np.int32))
+    assert image.mode == "I"
+    with pytest.raises(ImageError, match=r"mode I.*uint8 or uint16"):
+        load(image)
+
+
+def test_the_limit_is_read_while_pillow_has_none(pixels):
+    """Other threads that open images set Pillow's limit to None for a moment."""
+    data, outcomes = encoded("PNG"), []
+
+    def work():
+        for _ in range(200):
+            try:
+                load(bomb(20000))
+            except ImageError as error:
+                outcomes.append(str(error))
+            load(data)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 800
+    assert all("limit of 178956970" in outcome for outcome in outcomes)
+
+
+def noisy_jpeg(**options):
+    noise = np.random.default_rng(0).integers(-20, 20, (320, 200, 3))
+    array = np.clip(make_image(320, 200) * 255 + noise, 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "JPEG", **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"subsampling": 0}], ids=str
+)
+def test_jpeg_without_its_last_bytes(options, caplog):
+    """Without its end marker the image is whole, and without a few bytes its last blocks are grey."""
+    data = noisy_jpeg(**options)
+    whole = load(data).rgb
+    for missing in (1, 2, 10, 60):
+        caplog.clear()
+        rgb = load(data[:-missing]).rgb
+        assert np.array_equal(rgb[:-17], whole[:-17])
+        assert np.array_equal(rgb, whole) == (missing <= 2)
+        assert "the last bytes of the file are missing" in caplog.text
+    # The end of a scan of a progressive file, after which others are missing, is not the end of the image.
+    for length in {len(data) // 2, len(data) * 9 // 10, *scan_ends(data)}:
+        with pytest.raises(ImageError, match="damaged or truncated"):
+            load(data[:length])
+
+
+def scan_ends(data):
+    """Return the places where the scans of a JPEG file begin, except the first."""
+    return [match.start() for match in re.finditer(b"\xff\xda", data)][1:]
 
 
 def test_fitted_shrinks_and_grows_only_when_asked():
@@ -237,12 +361,31 @@ def test_colours_of_transparent_pixels_do_not_affect_their_neighbours():
 
 def test_folders_are_searched_for_images(tmp_path):
     (tmp_path / "b").mkdir()
-    for name in ("c.PNG", "b/z.jpg", "b/a.webp", "notes.txt", "odd"):
+    (tmp_path / ".hidden").mkdir()
+    others = [
+        "notes.txt",
+        "odd",
+        "._a.JPG",
+        ".hidden/d.jpg",
+        "book.pdf",
+        "weights.h5",
+        "film.mpg",
+        "drawing.eps",
+    ]
+    for name in ("c.PNG", "b/z.jpg", "b/a.webp", "d.heic", *others):
         (tmp_path / name).write_bytes(b"")
     paths = find_images([tmp_path, tmp_path / "odd"])
-    assert [str(path.relative_to(tmp_path)) for path in paths] == ["b/a.webp", "b/z.jpg", "c.PNG", "odd"]
+    assert [str(path.relative_to(tmp_path)) for path in paths] == [
+        "b/a.webp",
+        "b/z.jpg",
+        "c.PNG",
+        "d.heic",
+        "odd",
+    ]
     with pytest.raises(ImageError, match=r"no such image or folder: .*gone"):
         find_images([tmp_path / "gone"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ImageError, match="empty contains no image"):
+    with pytest.raises(ImageError, match=r"empty contains no image.*\.jpg"):
         find_images([tmp_path / "empty"])
+    # The place itself may be hidden.
+    assert [path.name for path in find_images([tmp_path / ".hidden"])] == ["d.jpg"]

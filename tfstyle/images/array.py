@@ -141,7 +141,7 @@ def from_array(array: np.ndarray) -> ImageArray:
 
 
 def from_values(values: np.ndarray, bits: int) -> ImageArray:
-    """Return an image from float32 ``[height, width, channels]`` in 0..1, with the channels of `from_array`."""
+    """Return an image from float32 ``[height, width, channels]`` in 0..1 (see `from_array`)."""
     channels = values.shape[-1]
     colour = values[..., :3] if channels >= 3 else np.repeat(values[..., :1], 3, -1)
     alpha = values[..., -1] if channels in (2, 4) and values[..., -1].min() < 1 else None

@@ -10,7 +10,9 @@ from PIL import Image
 
 START_OF_SCAN, PROGRESSIVE_FRAME = 0xDA, 0xC2
 END = b"\xff\xd9"
-MCU = 16  # largest height of the blocks in which JPEG stores pixels
+LAST_ROWS = (
+    17  # height of a block, at most 16 pixels, and the row above, into which its colours are interpolated
+)
 MISSING_SHARE = 0.1  # largest share of the rows that may be missing
 LAST_COEFFICIENT = 63
 
@@ -32,12 +34,12 @@ def completed(data: bytes) -> bytes | None:
     images = [np.asarray(Image.open(io.BytesIO(data + ending + END))) for ending in (b"", b"\x55" * 64)]
     differing = (images[0] != images[1]).reshape(len(images[0]), -1).any(1)
     missing_rows = len(differing) - int(differing.argmax()) if differing.any() else 0
-    is_small = missing_rows <= min(MCU, MISSING_SHARE * len(differing))
+    is_small = missing_rows <= min(LAST_ROWS, MISSING_SHARE * len(differing))
     return data + END if is_small else None
 
 
 def _has_all_scans(data: bytes) -> bool:
-    """Return whether the last scan of a file has begun, so that no coefficients of a later scan are missing."""
+    """Return whether the last scan of a file has begun, so that no later scan is missing."""
     components: set[int] = set()
     precise: dict[str, set[int]] = {"DC": set(), "AC": set()}
     for marker, content in _segments(data):

@@ -1,7 +1,7 @@
 """Decoding of image files.
 
-Pillow decodes the formats, except TIFF, which tifffile decodes, and PNG with 16 bits per channel, which TensorFlow
-decodes. Whatever exception a decoder raises for a damaged file, the caller gets an `ImageError`.
+tifffile decodes TIFF, TensorFlow decodes PNG with 16 bits per channel, and Pillow decodes everything else.
+Whatever exception a decoder raises for a damaged file, the caller gets an `ImageError`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import tensorflow as tf
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tfstyle.errors import ImageError, TfstyleError
 from tfstyle.images import cut_jpeg, tiff
@@ -56,7 +56,7 @@ def decode(data: bytes, *, name: str, max_pixels: int | None = None) -> ImageArr
     except TfstyleError as error:
         message = str(error)
         raise error if message.startswith(f"{name}: ") else ImageError(f"{name}: {message}") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise ImageError(f"{name}: not an image that can be read (no known format)") from error
     except Exception as error:  # each decoder has exceptions of its own
         raise ImageError(f"{name}: damaged or truncated ({first_line(error)})") from error
@@ -66,7 +66,7 @@ def _decode(data: bytes, name: str, max_pixels: int | None) -> ImageArray:
     page = tiff.first_page(data) if data[:2] in (b"II", b"MM") else None
     try:
         image, limit = open_image(io.BytesIO(data))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         if page is not None:
             _check_size(page.imagewidth, page.imagelength, name, _pillow_limit(), max_pixels)
             return _from_tiff(page, name)
@@ -181,7 +181,7 @@ def _from_16_bits(array: np.ndarray, image: Image.Image, name: str) -> ImageArra
     """Return an image from uint16 pixels, with the orientation and the profile that Pillow read."""
     values = array.astype(np.float32) / np.float32(65535)
     colours = values.shape[-1] - (values.shape[-1] in (2, 4))
-    converted = values_to_srgb(values[..., :colours], image.info.get("icc_profile"), name)
+    converted = values_to_srgb(values[..., :colours], image.info.get("icc_profile"), name=name)
     values = np.concatenate([converted, values[..., colours:]], -1)
     return _upright(from_values(values, 16), exif_tag(image, ORIENTATION))
 
@@ -208,7 +208,7 @@ def from_pillow(image: Image.Image, *, name: str) -> ImageArray:
         array = np.asarray(image).clip(0, 65535).astype(np.uint16)
         return _from_16_bits(array[..., None], image, name)
     alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
-    colour = to_srgb(image, image.info.get("icc_profile"), name)
+    colour = to_srgb(image, image.info.get("icc_profile"), name=name)
     planes = [np.asarray(colour)] + ([np.asarray(alpha)[..., None]] if alpha is not None else [])
     return _upright(from_array(np.concatenate(planes, -1)), exif_tag(image, ORIENTATION))
 

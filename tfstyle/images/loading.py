@@ -17,8 +17,22 @@ from tfstyle.images.decoding import decode, first_line, from_pillow
 
 #: Suffixes of the files that are taken from a folder. A file that is named itself may have any suffix.
 FOLDER_SUFFIXES = frozenset(
-    ".apng .avif .bmp .dib .gif .heic .heif .hif .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm "
-    ".qoi .tga .tif .tiff .webp".split()
+    {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".apng",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".avif",
+    }
+    | {".bmp", ".dib", ".gif", ".tga", ".qoi", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
 )
 
 
@@ -105,7 +119,9 @@ def load(source: Any, max_pixels: int | None = None) -> ImageArray:
         if not isinstance(content, bytes):
             raise ImageError(f"{name}: the file is open in text mode; open it in binary mode, 'rb'")
         if not content:
-            raise ImageError(f"{name}: nothing is left to read; an open file is read from its present position")
+            raise ImageError(
+                f"{name}: nothing is left to read; an open file is read from its present position"
+            )
         return decode(content, name=name, max_pixels=max_pixels)
     return from_array(_as_array(source))
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageCms
 
 log = logging.getLogger(__name__)
 
-#: Mode of the image that a profile of a colour space converts.
+#: Colour space of a profile -> mode of the images that it converts.
 PROFILE_MODES = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}
+MODES = tuple(PROFILE_MODES.values())
 GREY_MODES = ("1", "L", "LA", "La")
 
 
-def to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image:
+def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> Image.Image:
     """Return an image in mode RGB, converted to sRGB from an ICC profile if it is valid and fits the image.
 
     Args:
@@ -23,32 +25,37 @@ def to_srgb(image: Image.Image, profile: bytes | None, name: str) -> Image.Image
         profile: the embedded profile, or None if there is none, so that the colours are sRGB already.
         name: name of the image for the warning about an invalid profile.
     """
-    if profile:
-        try:
-            embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            space = embedded.profile.xcolor_space.strip()
-            mode = PROFILE_MODES.get(space)
-            own_mode = "L" if image.mode in GREY_MODES else "CMYK" if image.mode == "CMYK" else "RGB"
-            if mode is None or mode != own_mode and (own_mode, mode) != ("L", "RGB"):
-                raise ValueError(f"it is for {space} colours, and the image has mode {image.mode}")
-            converted = ImageCms.profileToProfile(
-                image if image.mode == mode else image.convert(mode),
-                embedded,
-                ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
-            )
-            assert converted is not None  # it is None only for a conversion in place
-            return converted
-        except (ImageCms.PyCMSError, OSError, ValueError) as error:
-            problem = str(error).split("\n")[0]
-            log.warning("%s: the colour profile is invalid and ignored (%s)", name, problem)
-    return image.convert("RGB")
+    base = image if image.mode in ("L", "CMYK") else image.convert("L" if image.mode in GREY_MODES else "RGB")
+    convert = _conversion(base.mode, profile, name) if profile else None
+    return base.convert("RGB") if convert is None else convert(base)
 
 
-def values_to_srgb(values: np.ndarray, profile: bytes | None, name: str) -> np.ndarray:
+def _conversion(mode: str, profile: bytes, name: str) -> Callable[[Image.Image], Image.Image] | None:
+    """Return a function that converts images of a mode to sRGB, or None if the profile is invalid."""
+    try:
+        embedded = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = embedded.profile.xcolor_space.strip()
+        profile_mode = PROFILE_MODES.get(space)
+        if profile_mode is None or (mode, profile_mode) not in (*zip(MODES, MODES), ("L", "RGB")):
+            raise ValueError(f"it converts {space} colours, and the image has mode {mode}")
+        transform = ImageCms.buildTransform(embedded, ImageCms.createProfile("sRGB"), profile_mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError) as error:
+        problem = str(error).split("\n")[0]
+        log.warning("%s: the colour profile is invalid and ignored (%s)", name, problem)
+        return None
+
+    def convert(image: Image.Image) -> Image.Image:
+        converted = ImageCms.applyTransform(image.convert(profile_mode), transform)
+        assert converted is not None  # it is None only for a conversion in place
+        return converted
+
+    return convert
+
+
+def values_to_srgb(values: np.ndarray, profile: bytes | None, *, name: str) -> np.ndarray:
     """Return floating-point colours converted from an ICC profile to sRGB.
 
-    Pillow converts colours of 8 bits only. The conversion f of the nearest smaller 8-bit colour b is continued
+    Pillow converts colours of 8 bits only. The conversion f of the next smaller 8-bit colour b is continued
     linearly with the slopes between neighbouring 8-bit colours: f(b) + Σ_c t_c (f(b + e_c) - f(b)), where
     t_c is the rest of channel c in 0..1 and e_c is one step of it.
 
@@ -60,14 +67,18 @@ def values_to_srgb(values: np.ndarray, profile: bytes | None, name: str) -> np.n
     Returns:
         float32 ``[height, width, 3]`` in 0..1.
     """
-    if not profile or _is_srgb(profile):
-        return np.repeat(values, 3, -1) if values.shape[-1] == 1 else values
+    grey = values.shape[-1] == 1
+    convert = (
+        _conversion("L" if grey else "RGB", profile, name) if profile and not _is_srgb(profile) else None
+    )
+    if convert is None:
+        return np.repeat(values, 3, -1) if grey else values
     scaled = values * 255
     base = np.minimum(np.floor(scaled), 254).astype(np.uint8)
 
     def converted(colours: np.ndarray) -> np.ndarray:
-        image = Image.fromarray(colours[..., 0] if colours.shape[-1] == 1 else colours)
-        return np.asarray(to_srgb(image, profile, name), np.float32) / 255
+        image = Image.fromarray(colours[..., 0] if grey else colours)
+        return np.asarray(convert(image), np.float32) / 255
 
     at_base = converted(base)
     result = at_base.copy()

@@ -86,7 +86,7 @@ def _decoded(page: tifffile.TiffPage, name: str) -> np.ndarray:
     size = page.parent.filehandle.size
     for offset, length in zip(page.dataoffsets, page.databytecounts):
         if length == 0 or offset + length > size:
-            raise ImageError(f"{name}: damaged or truncated (its data end after {size} bytes)")
+            raise ImageError(f"{name}: damaged or truncated (the file ends after {size} bytes)")
     try:
         array = page.asarray(squeeze=False, maxworkers=1)
     except Exception as error:  # each decoder has exceptions of its own
@@ -126,17 +126,17 @@ def _image(array: np.ndarray, page: tifffile.TiffPage, photometric: str, name: s
         colour = 1 - colour
     if photometric == "SEPARATED":
         inks = Image.fromarray(np.round(colour * 255).astype(np.uint8), "CMYK")
-        colour = np.asarray(to_srgb(inks, profile, name), np.float32) / 255
+        colour = np.asarray(to_srgb(inks, profile, name=name), np.float32) / 255
     else:
-        colour = values_to_srgb(colour, profile, name)
+        colour = values_to_srgb(colour, profile, name=name)
     return from_values(colour if alpha is None else np.concatenate([colour, alpha], -1), bits)
 
 
 def _scaled(array: np.ndarray, page: tifffile.TiffPage, name: str) -> np.ndarray:
     """Return samples as float32 in 0..1."""
     if array.dtype.kind == "u":
-        wide = np.float32 if page.bitspersample <= 16 else np.float64
-        return (array.astype(wide) / wide(2**page.bitspersample - 1)).astype(np.float32)
+        wide = array.astype(np.float32 if page.bitspersample <= 16 else np.float64)
+        return (wide / (2**page.bitspersample - 1)).astype(np.float32)
     if array.size and not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
         raise ImageError(
             f"{name}: floating-point TIFF with values from {array.min()} to {array.max()}; expected 0..1; "
