@@ -5,6 +5,7 @@ The files are written here from 8-bit samples. The twin is what the samples mean
 
 import io
 import itertools
+import logging
 import os
 import struct
 import subprocess
@@ -669,8 +670,10 @@ def mutated(data, generator):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_files_end_in_an_image_or_an_error(capfd):
-    """`TFSTYLE_MUTATIONS` sets the number of damaged files of each kind."""
+def test_damaged_files_end_in_an_image_or_an_error(capfd, monkeypatch):
+    """`TFSTYLE_MUTATIONS` sets the number of damaged files of each kind. Decoders print nothing."""
+    monkeypatch.setattr(logging.getLogger("tfstyle"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("tfstyle.images.profiles"), "disabled", True)
     generator = np.random.default_rng(0)
     for kind, data in files_of_each_kind().items():
         load(data)
