@@ -26,6 +26,9 @@ from tfstyle.images.array import ImageArray, from_array, from_values, upright
 from tfstyle.images.profiles import to_srgb, values_to_srgb
 
 log = logging.getLogger(__name__)
+# Without a handler, Python would print the decoders' messages on stderr. The errors raised here contain them.
+for decoder in ("PIL", "tifffile"):
+    logging.getLogger(decoder).addHandler(logging.NullHandler())
 
 ORIENTATION = 0x0112  # EXIF and TIFF tag of the orientation
 #: Major brands of HEIC files, which are at bytes 8 to 12. Those of AVIF files differ.

@@ -8,7 +8,6 @@ reads planes that are stored separately, zero-is-white, premultiplied alpha and 
 from __future__ import annotations
 
 import io
-import logging
 
 import numpy as np
 import tifffile
@@ -17,9 +16,6 @@ from PIL import Image
 from tfstyle.errors import ImageError
 from tfstyle.images.array import ImageArray, from_values
 from tfstyle.images.profiles import to_srgb, values_to_srgb
-
-# Without a handler Python would print tifffile's messages on stderr. They are in the errors that are raised here.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 #: Photometric interpretation -> number of its colour channels.
 COLOUR_CHANNELS = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3, "PALETTE": 1, "SEPARATED": 4}
