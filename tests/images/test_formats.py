@@ -245,7 +245,7 @@ def test_tiff_compressions(options):
 
 
 PILLOW_TIFF_MODES = {
-    "raw": ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"),
+    "raw": ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "LAB"),
     "tiff_lzw": ("1", "L", "P", "LA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB"),
     "jpeg": ("L", "RGB", "CMYK", "YCbCr"),
     "group4": ("1",),

@@ -31,6 +31,7 @@ for decoder in ("PIL", "tifffile"):
     logging.getLogger(decoder).addHandler(logging.NullHandler())
 
 ORIENTATION = 0x0112  # EXIF and TIFF tag of the orientation
+TIFF_STARTS = (b"II", b"MM")
 #: Major brands of HEIC files, which are at bytes 8 to 12. Those of AVIF files differ.
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 #: Modes of Pillow for grey with 16 bits.
@@ -66,23 +67,27 @@ def decode(data: bytes, *, name: str, max_pixels: int | None = None) -> ImageArr
 
 
 def _decode(data: bytes, name: str, max_pixels: int | None) -> ImageArray:
-    page = tiff.first_page(data) if data[:2] in (b"II", b"MM") else None
+    page = tiff.first_page(data) if data[:2] in TIFF_STARTS else None
     try:
-        image, limit = open_image(io.BytesIO(data))
+        with _decoders_silenced(data):
+            image, limit = open_image(io.BytesIO(data))
     except UnidentifiedImageError:
         if page is not None:
             _check_size(page.imagewidth, page.imagelength, name, _pillow_limit(), max_pixels)
             return _from_tiff(page, name)
         if data[4:8] != b"ftyp" or data[8:12] not in HEIC_BRANDS:
             raise
-        image, limit = _open_heic(data, name)
+        with _decoders_silenced(data):
+            image, limit = _open_heic(data, name)
     with image:
         _check_size(image.width, image.height, name, limit, max_pixels)
         if page is not None:
-            return _from_tiff_or_pillow(page, image, name)
+            return _from_tiff_or_pillow(page, image, data, name)
         if image.format == "PNG":
             return _from_png(data, image, name)
         try:
+            with _decoders_silenced(data):
+                image.load()
             return from_pillow(image, name=name)
         except OSError:
             completed = cut_jpeg.completed(data) if image.format == "JPEG" else None
@@ -154,7 +159,7 @@ def _from_tiff(page: tifffile.TiffPage, name: str) -> ImageArray:
     return _upright(tiff.read_page(page, name), page.tags.valueof(ORIENTATION))
 
 
-def _from_tiff_or_pillow(page: tifffile.TiffPage, image: Image.Image, name: str) -> ImageArray:
+def _from_tiff_or_pillow(page: tifffile.TiffPage, image: Image.Image, data: bytes, name: str) -> ImageArray:
     try:
         return _from_tiff(page, name)
     except tiff.NotDecodedError as error:
@@ -162,15 +167,18 @@ def _from_tiff_or_pillow(page: tifffile.TiffPage, image: Image.Image, name: str)
             raise
         if page.bitspersample > 8:
             log.warning("%s: read with 8 bits per channel (%s)", name, error)
-    with _libtiff_silenced():
-        return from_pillow(image, name=name)
+    with _decoders_silenced(data):
+        image.load()
+    return from_pillow(image, name=name)
 
 
 def _from_png(data: bytes, image: Image.Image, name: str) -> ImageArray:
     """Return the image of a PNG file, decoded by TensorFlow if it has 16 bits per channel."""
     depth, key = data[24], image.info.get("transparency")
     if depth < 16:
-        if isinstance(key, int) and image.mode == "L":  # Pillow scales grey of 2 and 4 bits, but not the key
+        if (
+            isinstance(key, int) and key < 2**depth < 256
+        ):  # Pillow scaled the pixels to 8 bits, but not the key
             image.info["transparency"] = key * 255 // (2**depth - 1)
         return from_pillow(image, name=name)
     array = tf.io.decode_png(data, dtype=tf.uint16).numpy()
@@ -217,8 +225,15 @@ def from_pillow(image: Image.Image, *, name: str) -> ImageArray:
 
 
 @contextlib.contextmanager
-def _libtiff_silenced() -> Iterator[None]:
-    """Discard what libtiff writes to the process's stderr; it has its messages from Pillow's exceptions."""
+def _decoders_silenced(data: bytes) -> Iterator[None]:
+    """Discard what the decoders of TIFF, AVIF and HEIC write to the process's stderr about damaged files.
+
+    Args:
+        data: content of the file. Other formats are not silenced, because their decoders write nothing.
+    """
+    if data[:2] not in TIFF_STARTS and data[4:8] != b"ftyp":
+        yield
+        return
     with _stderr_lock:
         try:
             stderr = os.dup(2)
