@@ -28,6 +28,11 @@ def test_the_defaults_are_valid_and_survive_json():
         assert config.content_layers == ("conv1_1",)
 
 
+def test_a_single_value_is_a_tuple_of_one():
+    config = StyleConfig(style_layers="conv1_1", style_blend=2, style_size=20)
+    assert (config.style_layers, config.style_blend, config.style_size) == (("conv1_1",), (2,), (20,))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -43,7 +48,8 @@ def test_the_defaults_are_valid_and_survive_json():
         ({"loss_normalization": "metric"}, r"^loss_normalization .*'metric'.* balanced, paper"),
         ({"optimizer": "sgd"}, r"^optimizer .*'sgd'.* adam, lbfgs"),
         ({"device": "tpu"}, r"^device .*'tpu'.* auto, cpu, gpu:0"),
-        ({"style_layers": "conv1_1"}, r"^style_layers .*'conv1_1'.* tuple\[str"),
+        ({"style_layers": 5}, r"^style_layers .*5.* tuple\[str"),
+        ({"style_blend": "a"}, r"^style_blend .*'a'.* tuple\[float"),
         ({"style_layers": ()}, r"^style_layers .*empty.* at least one"),
         ({"style_layers": ("conv1_1", 2)}, r"^style_layers .*'conv1_1', 2.* tuple\[str"),
         ({"style_layers": ("conv1_1", "conv1_1")}, r"^style_layers .*'conv1_1', 'conv1_1'.* once"),

@@ -52,23 +52,39 @@ def check_backend() -> None:
         )
 
 
-def start_optimizer(kind: Any, x: tf.Tensor, config: dict[str, Any]) -> tuple[Any, Any]:
-    """Create an optimiser with all its slot variables, and the variable that it optimises.
+def copy_optimizer(optimizer: Any) -> Any:
+    """Return a new optimiser with the class, the configuration and the other attributes of an optimiser.
+
+    Public attributes that the class or the user added, and numbers and texts that the user changed, are set
+    on the copy. Its variables are new: it has not made a step.
 
     Args:
-        kind: a class in `OPTIMIZERS` or a subclass of one.
+        optimizer: an instance of one of `OPTIMIZERS`.
+    """
+    # tensorflow-addons 0.23 removes the inner optimiser from the configuration passed to it: pass a copy.
+    new = type(optimizer).from_config(copy.deepcopy(optimizer.get_config()))
+    own = vars(new)
+    for name, value in vars(optimizer).items():
+        changed = isinstance(value, (bool, int, float, str)) and own.get(name) != value
+        if not name.startswith("_") and name not in ("built", "name") and (name not in own or changed):
+            setattr(new, name, value)
+    return new
+
+
+def start_optimizer(optimizer: Any, x: tf.Tensor) -> tuple[Any, Any]:
+    """Create the slot variables of a new optimiser, and the variable that it optimises.
+
+    Args:
+        optimizer: an instance of one of `OPTIMIZERS` that has not made a step.
         x: initial value of the variable, a float tensor of any shape.
-        config: the configuration of the optimiser, as its ``get_config`` returns it.
 
     Returns:
         The optimiser and the variable.
     """
     # Keras 2.15: optimisers take TensorFlow's variables, and there is no keras.Variable.
     variable = tf.Variable(x) if KERAS_2 else keras.Variable(x)
-    # tensorflow-addons 0.23 removes the inner optimiser from the configuration passed to it: pass a copy.
-    optimizer = kind.from_config(copy.deepcopy(config))
     # Keras 2.15: legacy optimisers have no build().
-    if issubclass(kind, _LEGACY):
+    if isinstance(optimizer, _LEGACY):
         optimizer._create_all_weights([variable])
     else:
         optimizer.build([variable])

@@ -574,6 +574,8 @@ class StyleConfig:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             value = _plain(value)
+            if str(field.type).startswith("tuple") and isinstance(value, (str, int, float)):
+                value = (value,)
             if field.name == "tile" and isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
             object.__setattr__(self, field.name, value)

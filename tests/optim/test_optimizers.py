@@ -89,7 +89,7 @@ def test_adam_is_keras_adam(options):
     x = tf.constant(start)
     state = optimizer.init(x)
     config = keras.optimizers.Adam(**(DEFAULTS | options)).get_config()
-    keras_adam, variable = start_optimizer(keras.optimizers.Adam, start, config)
+    keras_adam, variable = start_optimizer(keras.optimizers.Adam.from_config(config), start)
     for _ in range(30):
         x, state, _ = optimizer.step(evaluation(loss), x, state)
         _, gradient = evaluation(loss)(tf.convert_to_tensor(variable))

@@ -25,10 +25,10 @@ class Masks:
     is a path, a PIL image or an array. It may have any size, because it is resized to the size of its image.
 
     Attributes:
-        content: for each style, the mask of the region of the content image that gets this style. If it is
-            empty, every style applies to the whole image.
-        styles: for each style, the mask of the part of the style image that is used. If it is empty, the
-            whole style images are used.
+        content: for each style, the mask of the region of the content image that gets this style, as a list.
+            If it is empty, every style applies to the whole image. A single mask need not be in a list.
+        styles: for each style, the mask of the part of the style image that is used, as a list or a single
+            mask. If it is empty, the whole style images are used.
         keep: mask of the region in which the content image is not changed, or None.
 
     Example:
@@ -46,10 +46,16 @@ class Masks:
         (32, 48, 3)
     """
 
-    content: Sequence[Any] = ()
-    styles: Sequence[Any] = ()
+    content: Any = ()
+    styles: Any = ()
     _: KW_ONLY
     keep: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("content", "styles"):
+            masks = getattr(self, name)
+            several = masks if isinstance(masks, (list, tuple)) else (masks,)
+            object.__setattr__(self, name, () if masks is None else tuple(several))
 
 
 def load_mask(source: Any, name: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.backend import OPTIMIZERS, averaged_value, optimizer_variables, start_optimizer
+from tfstyle.backend import OPTIMIZERS, averaged_value, copy_optimizer, optimizer_variables, start_optimizer
 from tfstyle.errors import ConfigError
 from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
 
@@ -38,7 +38,8 @@ def from_keras(
 
     Args:
         optimizer: a Keras or tensorflow-addons optimiser. It is not changed: every call of
-            `Optimizer.init` makes a new optimiser with its class and configuration.
+            `Optimizer.init` makes a copy with its class, its configuration (``get_config``) and its public
+            attributes, and with new variables. Attributes that begin with an underscore are not copied.
         low, high: bounds that x is clipped to after every step.
         per_pixel: whether to multiply the gradient by the number of pixels, so that an ε or a threshold of
             the optimiser has the same effect at every image size.
@@ -47,7 +48,8 @@ def from_keras(
         An `Optimizer` that is not traceable.
 
     Raises:
-        ConfigError: the argument is not a Keras optimiser.
+        ConfigError: the argument is not a Keras optimiser, or it cannot be copied because its class cannot be
+            created from its configuration.
 
     Example:
         >>> import keras
@@ -60,10 +62,17 @@ def from_keras(
         raise ConfigError(
             f"optimizer is {optimizer!r}; it must be a tfstyle Optimizer or a keras.optimizers.Optimizer"
         )
-    optimizer_class, config = type(optimizer), optimizer.get_config()
+    name = type(optimizer).__name__
+    try:
+        original = copy_optimizer(optimizer)
+    except Exception as error:  # the class may raise anything
+        raise ConfigError(
+            f"the optimiser {name} cannot be copied ({error}); let its get_config return all arguments of "
+            "its __init__"
+        ) from error
 
     def init(x: tf.Tensor) -> KerasState:
-        return KerasState(*start_optimizer(optimizer_class, x, config), None)
+        return KerasState(*start_optimizer(copy_optimizer(original), x), None)
 
     def step(evaluate: Evaluate, x: tf.Tensor, state: KerasState) -> tuple[tf.Tensor, KerasState, Terms]:
         keras_optimizer, variable, _ = state
@@ -88,8 +97,8 @@ def from_keras(
         return KerasState(keras_optimizer, variable, averaged_value(keras_optimizer, variable))
 
     # The name is left out because Keras numbers the instances in it.
-    parameters = {key: value for key, value in config.items() if key != "name"}
-    description = f"{optimizer_class.__name__}({parameters}, {low}, {high}, {per_pixel})"
+    parameters = {key: value for key, value in optimizer.get_config().items() if key != "name"}
+    description = f"{name}({parameters}, {low}, {high}, {per_pixel})"
     return Optimizer(
         init, step, solution, traceable=False, flatten=flatten, restore=restore, description=description
     )

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from tfstyle.device import choose_compile, choose_device
-from tfstyle.errors import ConfigError
-from tfstyle.optim.base import Optimizer, Terms
+from tfstyle.errors import ConfigError, suggest
+from tfstyle.optim.base import Evaluate, Optimizer, Terms
+from tfstyle.optim.first_order import adam
+from tfstyle.optim.keras_adapter import from_keras
+from tfstyle.optim.quasi_newton import lbfgs, lbfgs_fixed_step
 
 #: (image, targets) -> terms. The entry ``total`` is the loss that is minimised.
 ObjectiveFunction = Callable[[tf.Tensor, Any], Terms]
+#: Name of an optimiser -> function that returns it with its defaults.
+NAMED_OPTIMIZERS: dict[str, Callable[[], Optimizer]] = {
+    "adam": adam,
+    "lbfgs": lbfgs,
+    "lbfgs_fixed_step": lbfgs_fixed_step,
+}
 #: (image, state, targets) -> (next image, next state, terms at the image).
 Step = Callable[[tf.Tensor, Any, Any], tuple[tf.Tensor, Any, Terms]]
 
 
 def make_step(
-    objective: ObjectiveFunction, optimizer: Optimizer, *, compile: str = "auto", steps: int = 1
+    objective: ObjectiveFunction,
+    optimizer: str | Optimizer | keras.optimizers.Optimizer,
+    *,
+    compile: str = "auto",
+    steps: int = 1,
 ) -> Step:
     """Return a function that performs one or more iterations on an image.
 
@@ -28,7 +42,8 @@ def make_step(
         objective: (image, targets) -> dict of float32 scalars with the entry ``total``, such as
             `tfstyle.Objective` or a user-defined function. ``targets`` is any structure of tensors; the step
             passes it to the objective.
-        optimizer: an `Optimizer`, such as `tfstyle.adam` or `tfstyle.lbfgs` returns.
+        optimizer: an `Optimizer`, such as `tfstyle.adam` or `tfstyle.lbfgs` returns, a Keras optimiser, or a
+            key of `NAMED_OPTIMIZERS`.
         compile: ``xla`` (`jit_compile=True`), ``graph`` (`tf.function`), ``eager``, or ``auto``, which means
             ``xla`` on a GPU and ``graph`` on a CPU.
         steps: number of iterations in one call, at least 1. With more than one, an accelerator does not
@@ -36,24 +51,30 @@ def make_step(
 
     Returns:
         step(image, state, targets) -> (next image, next state, terms). The terms are evaluated at the image
-        before its update. They are scalars, or have shape ``[steps]`` if `steps` is more than 1.
+        before its update. They are scalars, or have shape ``[steps]`` if `steps` is more than 1. The first
+        state is None, or ``optimizer.init(image)``.
 
     Raises:
-        ConfigError: `steps` is more than 1 and the optimiser is not traceable, or `compile` is unknown.
+        ConfigError: `steps` is more than 1 and the optimiser is not traceable, or `compile` or the name of
+            the optimiser is unknown. The step raises it if the objective does not return a dict with a scalar
+            ``total`` that depends on the image.
 
     Example:
         >>> import tensorflow as tf
-        >>> from tfstyle.optim import lbfgs, make_step
-        >>> optimizer = lbfgs()
+        >>> from tfstyle.optim import make_step
         >>> step = make_step(
-        ...     lambda image, target: {"total": tf.reduce_mean((image - target) ** 2)}, optimizer, steps=4
+        ...     lambda image, target: {"total": tf.reduce_mean((image - target) ** 2)}, "lbfgs", steps=4
         ... )
         >>> image, target = tf.zeros([1, 32, 48, 3]), tf.fill([1, 32, 48, 3], 0.5)
-        >>> image, state, terms = step(image, optimizer.init(image), target)
+        >>> image, state, terms = step(image, None, target)
         >>> image.shape, terms["total"].shape
         (TensorShape([1, 32, 48, 3]), TensorShape([4]))
     """
+    optimizer = _as_optimizer(optimizer)
     mode = choose_compile(compile, choose_device().value).value
+
+    def advance(evaluate: Evaluate, image: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any, Terms]:
+        return optimizer.step(evaluate, image, optimizer.init(image) if state is None else state)
 
     def compile_function(function: Callable[..., Any]) -> Callable[..., Any]:
         if mode == "eager":
@@ -69,10 +90,10 @@ def make_step(
         evaluate = compile_function(
             lambda image, targets: value_and_gradient(objective, image, targets=targets)
         )
-        return lambda image, state, targets: optimizer.step(lambda x: evaluate(x, targets), image, state)
+        return lambda image, state, targets: advance(lambda x: evaluate(x, targets), image, state)
 
     def one_step(image: tf.Tensor, state: Any, targets: Any) -> tuple[tf.Tensor, Any, Terms]:
-        return optimizer.step(lambda x: value_and_gradient(objective, x, targets=targets), image, state)
+        return advance(lambda x: value_and_gradient(objective, x, targets=targets), image, state)
 
     def several_steps(image: tf.Tensor, state: Any, targets: Any) -> tuple[tf.Tensor, Any, Terms]:
         image, state, first_terms = one_step(image, state, targets)
@@ -96,6 +117,20 @@ def make_step(
     return compile_function(one_step if steps == 1 else several_steps)
 
 
+def _as_optimizer(optimizer: str | Optimizer | keras.optimizers.Optimizer) -> Optimizer:
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if not isinstance(optimizer, str):
+        return from_keras(optimizer)
+    if optimizer not in NAMED_OPTIMIZERS:
+        names = ", ".join(NAMED_OPTIMIZERS)
+        raise ConfigError(
+            f"optimizer is {optimizer!r}{suggest(optimizer, NAMED_OPTIMIZERS)}; it can be {names}, an "
+            "Optimizer or a Keras optimiser"
+        )
+    return NAMED_OPTIMIZERS[optimizer]()
+
+
 def value_and_gradient(
     objective: ObjectiveFunction, image: tf.Tensor, *, targets: Any
 ) -> tuple[Terms, tf.Tensor]:
@@ -114,12 +149,13 @@ def value_and_gradient(
         The terms, and the gradient in the image's shape, float32.
 
     Raises:
-        ConfigError: the total does not depend on the image.
+        ConfigError: the objective does not return a dict with a scalar ``total``, or the total does not
+            depend on the image.
     """
     with tf.GradientTape() as tape:
         tape.watch(image)
         terms = objective(image, targets)
-    total = terms["total"]
+    total = _check_terms(terms)["total"]
     scale = loss_scale(total)
     gradient = tape.gradient(total, image, output_gradients=scale)
     if gradient is None:
@@ -128,6 +164,21 @@ def value_and_gradient(
             "operations"
         )
     return terms, gradient / scale
+
+
+def _check_terms(terms: Any) -> Any:
+    expected = "return a dict of scalars with the entry 'total', such as {'total': loss}"
+    if not isinstance(terms, Mapping):
+        raise ConfigError(f"the objective returned a {type(terms).__name__}; {expected}")
+    if "total" not in terms:
+        raise ConfigError(
+            f"the objective returned a dict with {', '.join(map(str, terms)) or 'no entry'}; {expected}"
+        )
+    for name, term in terms.items():
+        shape = tf.convert_to_tensor(term).shape
+        if shape.rank != 0:
+            raise ConfigError(f"the objective's {name} has shape {tuple(shape)}; {expected}")
+    return terms
 
 
 def loss_scale(total: tf.Tensor) -> tf.Tensor:

@@ -23,7 +23,7 @@ from tfstyle.run.setup import (
     plan_scales,
     scale_shapes,
 )
-from tfstyle.run.transfer import apply_fine_style, interpolate, iterate, mix_styles, stylize
+from tfstyle.run.transfer import Iterations, apply_fine_style, interpolate, iterate, mix_styles, stylize
 
 __all__ = [
     "Checkpoint",
@@ -31,6 +31,7 @@ __all__ = [
     "CheckpointWriter",
     "History",
     "Iteration",
+    "Iterations",
     "Job",
     "Layout",
     "Result",

@@ -341,7 +341,7 @@ class CheckpointWriter:
         state = self._optimizer.flatten(position.state)  # copies: a Keras optimiser changes its variables
         self._newest = position._replace(state=state), len(self._history.iteration)
         if position.ended or self._checkpoints.due():
-            self._write()
+            self.write()
 
     def forget(self) -> None:
         """Drop the position in memory, because its arrays are about to change in place."""
@@ -353,10 +353,11 @@ class CheckpointWriter:
         try:
             yield
         except (GeneratorExit, KeyboardInterrupt):
-            self._write()
+            self.write()
             raise
 
-    def _write(self) -> None:
+    def write(self) -> None:
+        """Write the last position that was reached, unless it was written already."""
         if self._checkpoints is None or self._newest is None:
             return
         position, count = self._newest

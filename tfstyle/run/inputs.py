@@ -350,7 +350,7 @@ def _fit_style(image: ImageArray, index: int, content: ImageArray, config: Style
 
 def _merge_masks(masks: Masks | Sequence[Any] | None, config: StyleConfig) -> Masks:
     """Return the masks that were given; the config's replace each kind of mask that was not given."""
-    given = masks if isinstance(masks, Masks) else Masks(content=() if masks is None else masks)
+    given = masks if isinstance(masks, Masks) else Masks(content=masks)
     return Masks(
         given.content if len(given.content) else config.masks or (),
         given.styles if len(given.styles) else config.style_masks or (),

@@ -89,6 +89,8 @@ class History:
 class Iteration:
     """One iteration of a run, that is, one evaluation of the loss and one update of the image.
 
+    If a call of the step has several iterations (`StyleConfig.steps_per_call`), the last of them is reported.
+
     Attributes:
         iteration: number of the iteration within its scale, from 1.
         iterations: maximum number of iterations of the scale.
@@ -109,16 +111,20 @@ class Iteration:
     seconds: float
     _solution: tf.Tensor
     _finish: Callable[[tf.Tensor], np.ndarray]
+    _stop: Callable[[], None]
 
     @property
     def image(self) -> np.ndarray:
         """The result image after this iteration, float32 ``[height, width, 3]`` in 0..1.
 
-        If a call of the step has several iterations, it is the image after the last of them. It is copied
-        from the device at each access. If Adam runs in tiles, it updates its image in place: read this
-        property before the next iteration.
+        It is copied from the device at each access. If Adam runs in tiles, it updates its image in place:
+        read this property before the next iteration.
         """
         return self._finish(self._solution)
+
+    def stop(self) -> None:
+        """End the run after this iteration. The result so far is the result of the run."""
+        self._stop()
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,7 +62,8 @@ class _Progress(NamedTuple):
 class Run:
     """A style transfer, as an iterable of its iterations.
 
-    Iterate over it once. `result` can be called at any time.
+    Iterate over it once. `result` can be called at any time. If a call of the step has several iterations,
+    the last of them is yielded, so that image, history and number of iterations agree at any time.
 
     Args:
         content, style, config, encoder, optimizer, masks: as for `tfstyle.stylize`.
@@ -134,6 +135,7 @@ class Run:
         self._state: Any = None
         self._last_good = self._image, self._state
         self._resumed = _Progress()
+        self._stopped = False
         self._checkpoints = self._open_checkpoints(checkpoints, custom_encoder=encoder is not None)
 
     @property
@@ -148,6 +150,16 @@ class Run:
                 continue
             with one_line_errors(scale.shape), self._checkpoints.write_if_interrupted():
                 yield from self._run_scale(scale, began)
+            if self._stopped:
+                self._checkpoints.write()
+                break
+
+    def stop(self) -> None:
+        """End the run after the current call of the step, as if its iterations were done.
+
+        A checkpoint is written if the run has a folder for them, so that the run can be resumed.
+        """
+        self._stopped = True
 
     def result(self) -> Result:
         """Return the result with the current image, which is the final image after the last iteration."""
@@ -246,32 +258,34 @@ class Run:
             count = len(columns["total"])
             for i in range(count):
                 values = {name: float(column[i]) for name, column in columns.items()}
-                number, total = done + i + 1, values["total"]
+                done, total = done + 1, values["total"]
                 self.history.record(scale.number, values, seconds=seconds)
                 losses.append(total)
                 not_finite = 0 if math.isfinite(total) else not_finite + 1
                 if not_finite > (PATIENCE if self._optimizer.recovers else 0):
-                    self._fail(f"the loss is {total} at iteration {number} of scale {scale.number}")
-                if i == count - 1:
-                    self._last_good = before
-                    self._record_position(scale, number)
-                yield Iteration(
-                    number,
-                    scale.iterations,
-                    scale=scale.number,
-                    scales=len(self.scales),
-                    shape=scale.shape,
-                    losses=values,
-                    seconds=seconds,
-                    _solution=self._solution(),
-                    _finish=self._finish,
-                )
-            done += count
+                    self._fail(f"the loss is {total} at iteration {done} of scale {scale.number}")
+            self._last_good = before
+            self._record_position(scale, done)
+            yield Iteration(
+                done,
+                scale.iterations,
+                scale=scale.number,
+                scales=len(self.scales),
+                shape=scale.shape,
+                losses=values,
+                seconds=seconds,
+                _solution=self._solution(),
+                _finish=self._finish,
+                _stop=self.stop,
+            )
+            if self._stopped:
+                break
         if not any(map(math.isfinite, losses)):
             self._fail(f"no loss was finite in the {len(losses)} iterations of scale {scale.number}")
         if not np.isfinite(self._current_image()).all():  # the loss after the last update is not evaluated
             self._fail(f"the image is not finite after the last iteration of scale {scale.number}")
-        self._record_position(scale, len(losses), ended=True)
+        if not self._stopped or done == scale.iterations:
+            self._record_position(scale, len(losses), ended=True)
 
     def _resumed_losses(self, scale: Scale) -> tuple[int, list[float]]:
         """Return how many iterations of a scale were done before the run was resumed, and their losses."""

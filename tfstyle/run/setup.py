@@ -306,7 +306,7 @@ class TransferSetup:
             lbfgs_pairs: number of curvature pairs that L-BFGS stores; None for the number in the options, and
                 for other optimisers.
         """
-        if lbfgs_pairs is None or lbfgs_pairs == self.lbfgs_pairs or self.make_lbfgs is None:
+        if lbfgs_pairs is None or self.lbfgs_pairs in (None, lbfgs_pairs) or self.make_lbfgs is None:
             return self.optimizer
         if lbfgs_pairs not in self._optimizers:
             self._optimizers[lbfgs_pairs] = self.make_lbfgs(lbfgs_pairs)

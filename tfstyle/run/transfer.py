@@ -29,7 +29,7 @@ def stylize(
     *,
     encoder: Encoder | None = None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
-    callback: Callable[[Iteration], None] | None = None,
+    callback: Callable[[Iteration], bool | None] | None = None,
     masks: Masks | Sequence[Any] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
@@ -48,7 +48,8 @@ def stylize(
         config: the options; by default `StyleConfig()`.
         encoder: an encoder to use in place of the config's weights, network, pooling and padding.
         optimizer: a value of `StyleConfig.optimizer`, a `tfstyle.optim.Optimizer`, or a Keras optimiser.
-        callback: function that is called with each `Iteration`.
+        callback: function that is called with each `Iteration`. If it returns True, the run ends, and
+            `stylize` returns the result so far.
         masks: the regions of the styles, and the region in which the content image is not changed; by default
             the masks that the config names.
         checkpoint: folder for the checkpoints of the run, of which the last two are kept.
@@ -84,9 +85,35 @@ def stylize(
     run = _make_run(content, style, config, encoder, optimizer, masks, checkpoints, options)
     with contextlib.closing(iter(run)) as iterations:  # closes at once if the callback raises
         for iteration in iterations:
-            if callback is not None:
-                callback(iteration)
+            if callback is not None and callback(iteration) is True:
+                run.stop()
     return run.result()
+
+
+class Iterations(Iterator[Iteration]):
+    """The iterations of a style transfer, as `iterate` returns them.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._iterations = run, iter(run)
+
+    def __next__(self) -> Iteration:
+        return next(self._iterations)
+
+    def result(self) -> Result:
+        """Return the result so far: before, between or after the iterations."""
+        return self._run.result()
+
+    def stop(self) -> None:
+        """End the run, as `Iteration.stop` does."""
+        self._run.stop()
+
+    def close(self) -> None:
+        """End the run at once, and write a checkpoint if there is a folder for them."""
+        self._iterations.close()
 
 
 def iterate(
@@ -101,18 +128,18 @@ def iterate(
     checkpoint_every: float = CHECKPOINT_SECONDS,
     resume: bool = False,
     **options: Unpack[TransferOptions],
-) -> Iterator[Iteration]:
-    """Yield the iterations of a style transfer, for progress, previews and early stopping.
+) -> Iterations:
+    """Return an iterator over a style transfer, for progress, previews and early stopping.
 
-    `stylize` runs the same iterations. The run ends when the caller leaves the loop, and `Iteration.image` is
-    the image after the last iteration.
+    `stylize` runs the same iterations. The run ends when the caller leaves the loop or calls
+    `Iteration.stop`. If a call of the step has several iterations, as on a GPU, the iterator yields the last of each call.
 
     Args:
         content, style, config, encoder, optimizer, masks, checkpoint, checkpoint_every, resume, options: as
             for `stylize`.
 
-    Yields:
-        The iterations, in order.
+    Returns:
+        An iterator over the iterations, in order, whose method ``result`` returns the result so far.
 
     Raises:
         InputError, NotFiniteError, RunError: as for `stylize`.
@@ -121,14 +148,15 @@ def iterate(
         >>> import numpy as np
         >>> import tfstyle
         >>> content, style = np.random.default_rng(0).uniform(size=(2, 32, 48, 3))
-        >>> for step in tfstyle.iterate(content, style, weights="embedded", iterations=50):
-        ...     if step.iteration == 2:
-        ...         break
-        >>> step.iteration, step.iterations, step.image.shape
+        >>> run = tfstyle.iterate(content, style, weights="embedded", iterations=50)
+        >>> for step in run:
+        ...     if step.iteration >= 2:
+        ...         step.stop()
+        >>> step.iteration, step.iterations, run.result().image.shape
         (2, 50, (32, 48, 3))
     """
     checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
-    yield from _make_run(content, style, config, encoder, optimizer, masks, checkpoints, options)
+    return Iterations(_make_run(content, style, config, encoder, optimizer, masks, checkpoints, options))
 
 
 def _make_run(
