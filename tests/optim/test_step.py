@@ -10,7 +10,7 @@ from tests.conftest import make_image
 from tfstyle import Encoder, Objective, adam, lbfgs, make_step
 from tfstyle.errors import ConfigError
 from tfstyle.losses import balanced_normalization, paper_normalization
-from tfstyle.optim import from_keras, value_and_gradient
+from tfstyle.optim import from_keras, lbfgs_fixed_step, value_and_gradient
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +153,98 @@ def test_half_precision_gradients_are_usable(data, dtype, units):
         assert np.isfinite(float(terms["total"]))
         gradients.append(gradient)
     assert reference.relative_error(*gradients[::-1]) < 0.1
+
+
+def squares(image, target):
+    return {"total": tf.reduce_sum((image - target) ** 2)}
+
+
+@pytest.mark.parametrize("name", ["adam", "lbfgs", "lbfgs_fixed_step"])
+def test_an_optimiser_may_be_a_name(start, name):
+    optimizer = {"adam": adam, "lbfgs": lbfgs, "lbfgs_fixed_step": lbfgs_fixed_step}[name]()
+    target = tf.constant(make_image(12, 16, 2)[None])
+    for steps in (1, 3):
+        named = make_step(squares, name, compile="eager", steps=steps)
+        given = make_step(squares, optimizer, compile="eager", steps=steps)
+        image, state, terms = named(start, None, target)
+        expected, expected_state, expected_terms = given(start, optimizer.init(start), target)
+        assert np.array_equal(image, expected)
+        assert np.array_equal(terms["total"], expected_terms["total"])
+        assert np.array_equal(named(image, state, target)[0], given(expected, expected_state, target)[0])
+
+
+def test_an_optimiser_may_be_a_keras_optimiser(start):
+    """SGD without momentum subtracts learning rate x gradient, which is 2 (x - target) for squares."""
+    target = tf.constant(make_image(12, 16, 2)[None])
+    step = make_step(squares, keras.optimizers.SGD(0.1), compile="graph")
+    image, state, _ = step(start, None, target)
+    image, state, terms = step(image, state, target)
+    first = start - 0.1 * 2 * (start - target)
+    assert np.allclose(image, first - 0.1 * 2 * (first - target), atol=1e-6)
+    assert float(terms["total"]) == pytest.approx(float(tf.reduce_sum((first - target) ** 2)), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ("lbgfs", r"'lbgfs' \(did you mean 'lbfgs'.*adam, lbfgs, lbfgs_fixed_step, an Optimizer or a Keras"),
+        (None, "optimizer is None; it must be a tfstyle Optimizer or a keras"),
+        (3, "optimizer is 3; it must be a tfstyle Optimizer or a keras"),
+    ],
+)
+def test_other_optimisers_are_refused(optimizer, message):
+    with pytest.raises(ConfigError, match=message):
+        make_step(squares, optimizer)
+
+
+@pytest.mark.parametrize("compile", ["eager", "graph"])
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        (lambda image, _: tf.reduce_sum(image), r"returned a \w*Tensor; return a dict .*'total'"),
+        (lambda image, _: None, "returned a NoneType; return a dict .*'total'"),
+        (lambda image, _: {"loss": tf.reduce_sum(image)}, "a dict with loss; return a dict .*'total'"),
+        (lambda image, _: {}, "a dict with no entry; return a dict .*'total'"),
+        (lambda image, _: {"total": image}, r"total has shape \(1, 12, 16, 3\); return a dict of scalars"),
+        (lambda image, _: {"total": tf.constant(1.0)}, "total does not depend on the image"),
+    ],
+)
+def test_objectives_that_return_something_else_are_told_what_is_expected(start, objective, message, compile):
+    step = make_step(objective, "adam", compile=compile)
+    with pytest.raises(ConfigError, match=message):
+        step(start, None, ())
+
+
+class Recorded(keras.optimizers.SGD):
+    """An optimiser with attributes that are not in its configuration."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.factor = 1.0
+
+    def apply_gradients(self, grads_and_vars, **options):
+        return super().apply_gradients(
+            [(self.factor * g + self.offset, v) for g, v in grads_and_vars], **options
+        )
+
+
+def test_a_keras_optimiser_is_copied_with_its_attributes(start):
+    original = Recorded(0.1)
+    original.factor, original.offset = 0.5, 0.01
+    target = tf.constant(make_image(12, 16, 2)[None])
+    step = make_step(squares, original, compile="eager")
+    image, _, _ = step(start, None, target)
+    assert np.allclose(image, start - 0.1 * (0.5 * 2 * (start - target) + 0.01), atol=1e-6)
+    assert int(tf.convert_to_tensor(original.iterations)) == 0  # the user's optimiser made no step
+
+
+class NotCopied(keras.optimizers.SGD):
+    def __init__(self, needed, **options):
+        super().__init__(0.1, **options)
+
+
+def test_a_keras_optimiser_that_cannot_be_copied_is_refused():
+    with pytest.raises(
+        ConfigError, match=r"NotCopied cannot be copied .*needed.*; let its get_config return"
+    ):
+        make_step(squares, NotCopied(3))

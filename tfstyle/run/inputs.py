@@ -309,7 +309,7 @@ def fit_to_size(image: ImageArray, config: StyleConfig, *, size: float | None = 
     Args:
         image: the image as it was read.
         config: the options. ``size_of`` says which side is measured. Unless ``enlarge`` is set, an image that
-            is smaller keeps its size.
+            is smaller keeps its size. So does an image whose area has the size rounded up or down.
         size: size of the measured side in pixels; by default the config's ``size``.
 
     Returns:
@@ -317,7 +317,10 @@ def fit_to_size(image: ImageArray, config: StyleConfig, *, size: float | None = 
     """
     shape = image.rgb.shape[:2]
     wanted = config.size if size is None else size
-    longest = round(wanted * max(shape) / measured_side(shape, config))
+    measured = measured_side(shape, config)
+    if config.size_of == "area" and abs(wanted - measured) < 1:  # the root of an area is not a whole number
+        return image
+    longest = round(wanted * max(shape) / measured)
     return image.fitted(longest, enlarge=config.enlarge)
 
 

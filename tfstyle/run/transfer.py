@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from typing_extensions import Unpack
 
 from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, TransferOptions
@@ -85,7 +86,8 @@ def stylize(
     run = _make_run(content, style, config, encoder, optimizer, masks, checkpoints, options)
     with contextlib.closing(iter(run)) as iterations:  # closes at once if the callback raises
         for iteration in iterations:
-            if callback is not None and callback(iteration) is True:
+            answer = None if callback is None else callback(iteration)
+            if isinstance(answer, (bool, np.bool_)) and answer:
                 run.stop()
     return run.result()
 
@@ -132,7 +134,8 @@ def iterate(
     """Return an iterator over a style transfer, for progress, previews and early stopping.
 
     `stylize` runs the same iterations. The run ends when the caller leaves the loop or calls
-    `Iteration.stop`. If a call of the step has several iterations, as on a GPU, the iterator yields the last of each call.
+    `Iteration.stop`. If a call of the step has several iterations, as on a GPU, the last of each call is
+    yielded.
 
     Args:
         content, style, config, encoder, optimizer, masks, checkpoint, checkpoint_every, resume, options: as
