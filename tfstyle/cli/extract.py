@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfstyle.cli.common import DONE, check_images_or_folders, check_weights, load_tensorflow
+from tfstyle.cli.terminal import report
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.layers import find_layer
@@ -109,7 +110,8 @@ def run_extract(options: argparse.Namespace) -> int:
     level_count = max(len(style.levels) for style in styles)
     grams = f", Gram matrices at {_count(level_count, 'size')}" if options.grams else ""
     numbers = _count(len(styles[0].embedding), "number")
-    print(f"{output}: {_count(len(styles), 'image')}, {skipped} skipped; embeddings of {numbers}{grams}")
+    summary = f"{_count(len(styles), 'image')}, {skipped} skipped; embeddings of {numbers}{grams}"
+    report(f"{output}: {summary}", saved=output)
     if with_pyramid and len(styles) == 1 and source.made_with.get("views") == "1":
         print(f"Use it in place of a style image: tfstyle stylize CONTENT {shlex.quote(str(output))} -o OUT")
     return DONE
