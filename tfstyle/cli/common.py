@@ -44,6 +44,7 @@ def load_tensorflow() -> None:
 
     Raises:
         BackendError: Keras is configured for another backend.
+        ConfigError: no folder for temporary files is writable.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _temporary_file() as sink:
@@ -63,11 +64,15 @@ def load_tensorflow() -> None:
 
 
 def _temporary_file() -> IO[bytes]:
-    """Return a file that vanishes when it is closed, or the null device if there is no folder for it."""
+    """Return a file that vanishes when it is closed.
+
+    Raises:
+        ConfigError: no folder for temporary files is writable. TensorFlow cannot be imported without one.
+    """
     try:
         return tempfile.TemporaryFile()
-    except OSError:
-        return open(os.devnull, "r+b")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.strerror}; set TMPDIR to a writable folder") from error
 
 
 def run_config(options: argparse.Namespace) -> StyleConfig:
@@ -230,13 +235,16 @@ def exit_code(error: Exception) -> int:
         if isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS:
             return FAILED
         cause = cause.__cause__ or cause.__context__
-    return WRONG_INPUT if isinstance(error, (InputError, OSError)) else FAILED
+    return WRONG_INPUT if isinstance(error, (InputError, OSError, UnicodeEncodeError)) else FAILED
 
 
 def describe(error: Exception) -> str:
-    """Return the message of an error, with the name of the file if the operating system raised the error."""
+    """Return the message of an error, with the name of the file that the error carries."""
     if isinstance(error, OSError):
-        return f"{error.filename or 'a file'}: {error.strerror or error}"
+        message = error.strerror or str(error)
+        return f"{error.filename}: {message}" if error.filename else message
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object}: the name of the file or folder is not valid UTF-8; rename it"
     return str(error)
 
 

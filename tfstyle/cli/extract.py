@@ -306,7 +306,8 @@ def _write_parquet(output: Path, styles: Sequence[ExtractedStyle], *, made_with:
     for layer in styles[0].levels[0] if styles[0].levels else ():  # [N, N], flattened row by row
         arrays[layer] = [style.levels[0][layer].ravel() for style in styles]
     columns: dict[str, Any] = {
-        "name": [style.name for style in styles],
+        # Parquet stores UTF-8. Other bytes of a file name become escapes.
+        "name": [style.name.encode("utf-8", "backslashreplace").decode() for style in styles],
         "size": [style.size for style in styles],
         **{name: [value.tolist() for value in values] for name, values in arrays.items()},
     }

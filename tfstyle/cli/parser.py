@@ -93,7 +93,7 @@ def _run(arguments: Sequence[str]) -> int:
         _log_to_stderr()
         code: int = options.command(options)
         return code
-    except (TfstyleError, OSError) as error:
+    except (TfstyleError, OSError, UnicodeEncodeError) as error:  # TensorFlow needs file names in UTF-8
         return complain(describe(error), exit_code(error))
     except KeyboardInterrupt as error:
         return complain("interrupted", error.code if isinstance(error, Interrupted) else INTERRUPTED)
