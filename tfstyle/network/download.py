@@ -51,6 +51,10 @@ def imagenet_cache(network: str = "vgg19") -> Path:
     return keras_home() / "models" / imagenet_source(network)[0]
 
 
+class _RecentFailure(Exception):
+    """A download failed less than `RETRY_HOURS` ago. The message is that of the failure."""
+
+
 def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
     """Return the path of the ImageNet weights file, which is downloaded first if it is not cached.
 
@@ -88,7 +92,7 @@ def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
         finally:
             socket.setdefaulttimeout(previous_timeout)
     except Exception as error:  # of urllib, ssl or socket, or Keras' bare Exception: the download failed
-        if not isinstance(error, RecentFailure):
+        if not isinstance(error, _RecentFailure):
             with contextlib.suppress(OSError):
                 failure.write_text(one_line(error), encoding="utf-8")
         raise WeightsError(
@@ -101,16 +105,12 @@ def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
     return Path(path)
 
 
-class RecentFailure(Exception):
-    """A download failed less than `RETRY_HOURS` ago. The message is that of the failure."""
-
-
 def _raise_recent(failure: Path) -> None:
     """Raise the failure of a download that is stored in a file, if it is recent."""
     with contextlib.suppress(OSError, UnicodeError):  # there is no such file, or it cannot be read
         age = time.time() - failure.stat().st_mtime
         if 0 <= age < RETRY_HOURS * 3600:
-            raise RecentFailure(failure.read_text(encoding="utf-8"))
+            raise _RecentFailure(failure.read_text(encoding="utf-8"))
 
 
 def _expect_answer(url: str, timeout: float) -> None:
