@@ -130,18 +130,18 @@ def test_a_text_that_the_stream_can_encode_is_unchanged():
     assert stream.buffer.getvalue().decode() == "Größe 画 \\udcff"
 
 
-@pytest.mark.parametrize("words", ["presets", "stylize --help-all"])
+@pytest.mark.parametrize("words", ["--version", "stylize --help-all"])
 def test_the_interpreter_does_not_complain_at_its_end(words):
     """Nothing is left in the buffer of standard output, which Python would flush, fail, and exit with 120."""
-    program = f"{shlex.quote(sys.executable)} -m tfstyle {words}"
-    full = subprocess.run(f"{program} >/dev/full", shell=True, capture_output=True, text=True)
+    program = [sys.executable, "-m", "tfstyle", *words.split()]
+    buffered = {**os.environ, "PYTHONUNBUFFERED": ""}
+    with open("/dev/full", "w") as stream:
+        full = subprocess.run(program, stdout=stream, stderr=subprocess.PIPE, text=True, env=buffered)
     assert full.returncode == 1
     assert full.stderr == ("tfstyle: error: standard output could not be written: No space left on device\n")
     read, write = os.pipe()
     os.close(read)
-    unread = subprocess.run(
-        [sys.executable, "-m", "tfstyle", *words.split()], stdout=write, stderr=subprocess.PIPE, text=True
-    )
+    unread = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, text=True, env=buffered)
     os.close(write)
     assert (unread.returncode, unread.stderr) == (1, "")
 
@@ -153,9 +153,22 @@ def test_wrong_options_keep_their_exit_code_if_nobody_reads_the_error(monkeypatc
     assert caught.value.code == 2
 
 
+def test_no_file_gets_the_descriptor_of_a_closed_stream(tmp_path):
+    """Libraries that write to standard error would write into that file."""
+    program = """if True:
+        import os, sys
+        from tfstyle.cli.terminal import safe_streams
+        with safe_streams(), open("file", "w") as file:
+            streams = [os.readlink(f"/proc/self/fd/{n}") for n in range(3)]
+            print(file.fileno() > 2, *streams, repr(sys.stdin.read()), file=file)
+    """
+    words = f"{shlex.quote(sys.executable)} -c {shlex.quote(program)} <&- >&- 2>&-"
+    subprocess.run(words, shell=True, cwd=tmp_path, check=True)
+    assert (tmp_path / "file").read_text() == "True /dev/null /dev/null /dev/null ''\n"
+
+
 @pytest.mark.slow
 def test_closed_streams_and_no_home_folder(files):
-    """No file gets the descriptor of a closed stream, into which libraries write. No folder ~ is created."""
     program = [
         sys.executable, "-m", "tfstyle", "stylize", "content.png", "style.png", "-o", "out.png",
         "--size", "32", "--compile", "eager", "--iterations", "2", "--weights", "auto",

@@ -8,6 +8,7 @@ standard output failed.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ class SafeStream:
     def __init__(self, stream: TextIO | None) -> None:
         self.failure: Exception | None = OSError("the stream is closed") if stream is None else None
         self.unreported: list[Path] = []
-        self._stream = open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: SIM115
+        self._stream = io.StringIO() if stream is None else stream
 
     def write(self, text: str) -> int:
         """Write a text."""
@@ -82,7 +83,7 @@ def safe_streams() -> Iterator[SafeStream]:
         except OSError:  # closed; open() uses the lowest free number, which is this one
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     if sys.stdin is None:
-        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     stdout, stderr = SafeStream(sys.stdout), SafeStream(sys.stderr)
     with contextlib.redirect_stdout(cast(TextIO, stdout)), contextlib.redirect_stderr(cast(TextIO, stderr)):
         try:
