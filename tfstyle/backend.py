@@ -13,7 +13,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfstyle.errors import BackendError
+from tfstyle.files import keras_home
 
+# Without a home folder, or if KERAS_HOME begins with "~", Keras creates a folder named "~".
+if "KERAS_HOME" in os.environ or os.path.expanduser("~") == "~":
+    os.environ["KERAS_HOME"] = str(keras_home())
 try:
     import keras
     import tensorflow as tf

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -153,6 +154,18 @@ def check_model_name(name: str) -> None:
         )
 
 
+def keras_home() -> Path:
+    """Return the folder in which Keras stores its files: ``$KERAS_HOME``, by default ``~/.keras``.
+
+    For a user without a home folder it is ``.keras`` in the folder for temporary files.
+    """
+    home = os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")
+    if home.startswith("~"):
+        with contextlib.suppress(FileNotFoundError):  # no folder is writable
+            home = os.path.join(tempfile.gettempdir(), ".keras")
+    return Path(home)
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder and its parents unless they exist.
 
@@ -164,7 +177,7 @@ def make_folder(path: Path) -> Path:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+    except OSError as error:  # the command line exits with 1 and not 2 if the disk is full
         raise OutputError(
             f"cannot create the folder {path}: {error.strerror or error}; choose another folder"
         ) from error

@@ -3,15 +3,20 @@
 import hashlib
 import http.server
 import inspect
+import os
+import pwd
 import re
 import socket
+import tempfile
 import threading
+import time
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from tfstyle import Encoder
+from tfstyle import Encoder, files
 from tfstyle.errors import WeightsError
 from tfstyle.network import download, weights
 
@@ -145,12 +150,97 @@ def test_a_download_that_stalls_is_given_up(cache, serve, monkeypatch):
     assert socket.getdefaulttimeout() is None
 
 
-def test_auto_falls_back_and_says_why(cache, monkeypatch, caplog):
+def test_auto_falls_back_and_says_why_in_a_short_line(cache, monkeypatch, caplog):
     monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
     chosen = weights.load_weights("auto")
     assert chosen.source == "embedded"
-    # What is used, why, and where the user can put the ImageNet weights.
-    for fragment in ("embedded weights", "refused", str(cache)):
+    # The weights that are used, the reason, and what to do.
+    for fragment in ("embedded weights", "(Connection refused)", "choose imagenet to try again"):
         assert fragment in chosen.note
     assert chosen.note in caplog.text
     assert "\n" not in chosen.note
+    assert len(chosen.note) < 140
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """The times at which the server was asked. It never answers."""
+    times = []
+
+    def ask(url, timeout):
+        times.append(time.time())
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(download, "_expect_answer", ask)
+    return times
+
+
+def test_auto_waits_for_a_silent_network_once_in_six_hours(cache, requests):
+    notes = {weights.load_weights("auto").note for _ in range(3)}
+    assert len(requests) == 1
+    (note,) = notes
+    assert "(no answer)" in note
+    (failure,) = cache.parent.iterdir()
+    for hours, count in ((5.9, 1), (6.1, 2)):
+        then = time.time() - 3600 * hours
+        os.utime(failure, (then, then))
+        assert weights.load_weights("auto").source == "embedded"
+        assert len(requests) == count
+    later = time.time() + 3600  # the clock was set back
+    os.utime(failure, (later, later))
+    weights.load_weights("auto")
+    assert len(requests) == 3
+
+
+def test_imagenet_always_tries_the_download(whole_network, tmp_path, cache, requests, serve, monkeypatch):
+    weights.load_weights("auto")
+    for count in (2, 3):
+        with pytest.raises(WeightsError, match="no answer"):
+            weights.load_weights("imagenet")
+        assert len(requests) == count
+    whole_network.save(tmp_path / "served.h5")
+    content = (tmp_path / "served.h5").read_bytes()
+    monkeypatch.setattr(download, "IMAGENET_MD5", hashlib.md5(content).hexdigest())
+    monkeypatch.setattr(download, "_expect_answer", lambda url, timeout: None)
+    serve(content)
+    assert weights.load_weights("auto").source == "embedded"  # not yet
+    assert weights.load_weights("imagenet").source == "imagenet"
+    assert list(cache.parent.iterdir()) == [cache]  # the failure is forgotten
+    assert weights.load_weights("auto").source == "imagenet"
+
+
+@pytest.mark.parametrize("home", ["/dev/null/keras", "/proc/keras"])
+def test_a_folder_that_cannot_be_written_costs_no_time(requests, monkeypatch, home):
+    monkeypatch.setenv("KERAS_HOME", home)
+    chosen = weights.load_weights("auto")
+    assert chosen.source == "embedded"
+    assert home in chosen.note
+    assert not requests
+    with pytest.raises(WeightsError, match=f"{home}.*store it as {home}"):
+        weights.load_weights("imagenet")
+
+
+def test_a_user_without_a_home_folder(tmp_path, requests, monkeypatch):
+    def unknown(_):
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("HOME", "KERAS_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert download.imagenet_cache().parent == tmp_path / ".keras" / "models"
+    assert weights.load_weights("auto").source == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("variable", "folder"),
+    [
+        (None, "/home/ada/.keras"), ("", "/home/ada/.keras"), ("~/k", "/home/ada/k"), ("/cache", "/cache"),
+    ],
+)  # fmt: skip
+def test_the_folder_of_keras(monkeypatch, variable, folder):
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("KERAS_HOME", variable)
+    assert files.keras_home() == Path(folder)

@@ -16,7 +16,7 @@ from tfstyle import Encoder, StyleExtractor, stylize
 from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.images import load
 from tfstyle.layers import NETWORKS, Layer
-from tfstyle.network import download, weights
+from tfstyle.network import weights
 
 
 def test_the_shapes_are_those_of_keras(whole_network):
@@ -200,18 +200,15 @@ def test_embedded_weights_are_small_and_whole():
     assert weights.EMBEDDED.stat().st_size <= 6_000_000
 
 
-def test_embedded_weights_log_once_what_they_are(tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+def test_embedded_weights_log_once_what_they_are(caplog):
     weights._warn_once.cache_clear()
     weights.load_weights("embedded")
     weights.load_weights("embedded")
     (record,) = caplog.records
     message = record.getMessage()
-    for fragment in (
-        "embedded weights", f"{weights.EMBEDDED_IMAGE_COUNT} photographs", "without labels",
-        "--weights imagenet", download.IMAGENET_URL, str(tmp_path / "models" / download.IMAGENET_FILE),
-    ):  # fmt: skip
+    for fragment in ("embedded weights", f"{weights.EMBEDDED_IMAGE_COUNT} photographs", "ImageNet weights"):
         assert fragment in message
+    assert len(message) <= 120
     assert "\n" not in message
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from tfstyle.cli.common import (
     DONE,
     FAILED,
-    INTERRUPTED,
     check_images_or_folders,
     complain,
     interruptible,
     load_tensorflow,
     run_config,
 )
+from tfstyle.cli.terminal import report
 from tfstyle.config import check_single_image_options
 from tfstyle.errors import ConfigError, OutputError, TfstyleError
 
@@ -60,7 +60,6 @@ def run_batch(options: argparse.Namespace) -> int:
                 print(f"{job.output}  {made} of {len(pending)}, {seconds:.0f} s", flush=True)
             except TfstyleError as error:
                 failures.append(f"{job.content} in the style of {', '.join(map(str, job.styles))}: {error}")
-        stopped = interrupted()
     for failure in failures:
         complain(failure, FAILED)
     sheets = contact_sheets(jobs) if any(job.output.is_file() for job in jobs) else []
@@ -68,7 +67,7 @@ def run_batch(options: argparse.Namespace) -> int:
         path = folder / f"contact-sheet{f'-{number}' if number > 1 else ''}.jpg"
         save(path, ImageArray(sheet), overwrite=True)
         print(path)
-    print(f"{folder}: {made} results written, {skipped} skipped, {len(failures)} failed")
-    if stopped:
-        return complain("interrupted; run the same command again to continue", INTERRUPTED)
+    report(f"{folder}: {made} results written, {skipped} skipped, {len(failures)} failed", saved=folder)
+    if interrupted():
+        return complain("interrupted; run the same command again to continue", interrupted.code)
     return FAILED if failures else DONE

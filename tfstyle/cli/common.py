@@ -8,22 +8,35 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tfstyle.config import StyleConfig, check_init, check_option_names
-from tfstyle.errors import ConfigError
+from tfstyle.errors import ConfigError, InputError
 from tfstyle.layers import find_layer
 from tfstyle.presets import PRESETS
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+#: Signals that interrupt a command: Ctrl-C, SIGTERM, and SIGHUP, which Windows lacks.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+#: Numbers of the operating system's errors that no other input avoids: a full disk, a device that fails, a
+#: file system that became read-only, too many open files.
+MACHINE_ERRORS = [
+    getattr(errno, name)
+    for name in (
+        "ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "ENXIO", "ENODEV", "ESTALE", "EMFILE", "ENFILE", "ENOMEM"
+    )
+    if hasattr(errno, name)
+]  # fmt: skip
 
 
 def load_tensorflow() -> None:
@@ -31,9 +44,10 @@ def load_tensorflow() -> None:
 
     Raises:
         BackendError: Keras is configured for another backend.
+        ConfigError: no folder for temporary files is writable.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with tempfile.TemporaryFile() as sink:
+    with _temporary_file() as sink:
         stderr = os.dup(2)
         os.dup2(sink.fileno(), 2)
         try:
@@ -41,11 +55,24 @@ def load_tensorflow() -> None:
                 import_module(name)
         except ImportError:
             sink.seek(0)
-            os.write(stderr, sink.read())
+            with contextlib.suppress(OSError):  # stderr cannot be written to
+                os.write(stderr, sink.read())
             raise
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def _temporary_file() -> IO[bytes]:
+    """Return a file that vanishes when it is closed.
+
+    Raises:
+        ConfigError: no folder for temporary files is writable. TensorFlow cannot be imported without one.
+    """
+    try:
+        return tempfile.TemporaryFile()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.strerror}; set TMPDIR to a writable folder") from error
 
 
 def run_config(options: argparse.Namespace) -> StyleConfig:
@@ -115,30 +142,113 @@ def check_images_or_folders(sources: Iterable[str]) -> None:
         check_image_or_folder(Path(source))
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Postpone the first Ctrl-C to the end of the iteration, so that the current image can be saved.
+class Interrupted(KeyboardInterrupt):
+    """The process received a signal that ends it.
 
-    TensorFlow can turn a KeyboardInterrupt that is raised inside it into another error. The second Ctrl-C
-    ends the process immediately.
-
-    Yields:
-        A function that returns whether Ctrl-C was pressed.
+    Attributes:
+        code: the exit code, 128 plus the number of the signal.
     """
-    received: list[int] = []
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.code = 128 + number
+
+
+class Interruption:
+    """Tells whether a command was interrupted, when it is called.
+
+    Attributes:
+        code: the exit code after an interruption, or 0.
+    """
+
+    code = 0
+
+    def __call__(self) -> bool:
+        """Return whether a signal was received."""
+        return self.code != 0
+
+
+@contextlib.contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Raise `Interrupted` when one of `SIGNALS` is received, as a context manager."""
 
     def handle(number: int, frame: object) -> None:
-        received.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise Interrupted(number)
 
-    previous_handler = signal.signal(signal.SIGINT, handle)
+    with _signals_handled(handle):
+        yield
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Postpone the first of `SIGNALS` to the end of the iteration, so that the current image can be saved.
+
+    TensorFlow can turn a KeyboardInterrupt that is raised inside it into another error. The second signal
+    ends the command immediately.
+
+    Yields:
+        An `Interruption`: a function that returns whether a signal was received.
+    """
+    interruption = Interruption()
+
+    def handle(number: int, frame: object) -> None:
+        if interruption():
+            raise Interrupted(number)
+        interruption.code = 128 + number
+
+    with _signals_handled(handle):
+        yield interruption
+
+
+@contextlib.contextmanager
+def _signals_handled(handle: Callable[[int, object], None]) -> Iterator[None]:
+    """Call a function when one of `SIGNALS` is received. Ignored signals stay ignored, as under ``nohup``.
+
+    SIGINT is handled even if it is ignored, because shells without job control ignore it for commands in the
+    background, and ``kill -INT`` shall interrupt those too.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in SIGNALS}
+    replaced = {
+        number: handler
+        for number, handler in previous.items()
+        if handler is not None and (number == signal.SIGINT or handler != signal.SIG_IGN)
+    }
+    for number in replaced:
+        signal.signal(number, handle)
     try:
-        yield lambda: bool(received)
+        yield
     finally:
-        signal.signal(signal.SIGINT, previous_handler)
+        for number, handler in replaced.items():
+            signal.signal(number, handler)
+
+
+def exit_code(error: Exception) -> int:
+    """Return the exit code for an error: 2 if the user can correct an input, otherwise 1.
+
+    An error that was raised from an error of the machine, such as a full disk, is not an error of the input.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in MACHINE_ERRORS:
+            return FAILED
+        cause = cause.__cause__ or cause.__context__
+    return WRONG_INPUT if isinstance(error, (InputError, OSError, UnicodeEncodeError)) else FAILED
+
+
+def describe(error: Exception) -> str:
+    """Return the message of an error, with the name of the file that the error carries."""
+    if isinstance(error, OSError):
+        message = error.strerror or str(error)
+        return f"{error.filename}: {message}" if error.filename else message
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.object}: the name of the file or folder is not valid UTF-8; rename it"
+    return str(error)
 
 
 def complain(message: object, code: int) -> int:
     """Print an error message on stderr and return the exit code."""
-    print(f"tfstyle: {'error: ' if code != INTERRUPTED else ''}{message}", file=sys.stderr, flush=True)
+    print(f"tfstyle: {'error: ' if code < 128 else ''}{message}", file=sys.stderr, flush=True)
     return code

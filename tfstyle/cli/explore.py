@@ -17,6 +17,7 @@ from typing import Any
 from tfstyle import papers
 from tfstyle.cli.arguments import HelpFormatter, Parser, value_settings
 from tfstyle.cli.common import DONE, check_images, check_weights, load_tensorflow
+from tfstyle.cli.terminal import report
 from tfstyle.config import StyleConfig
 from tfstyle.layers import find_layer
 from tfstyle.presets import preset
@@ -50,7 +51,7 @@ def run_explore(options: argparse.Namespace) -> int:
     study = recipe(*images, **given, progress=functools.partial(print, file=sys.stderr, flush=True))
     written = study.save(folder, overwrite=overwrite)
     print(study.caption)
-    print("\n".join(map(str, written)))
+    report("\n".join(map(str, written)), saved=folder)
     return DONE
 
 

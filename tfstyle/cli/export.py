@@ -8,6 +8,7 @@ import json
 
 from tfstyle.cli.common import DONE, load_tensorflow
 from tfstyle.cli.extract import check_extractor_options, make_extractor
+from tfstyle.cli.terminal import report
 
 
 def run_export(options: argparse.Namespace) -> int:
@@ -32,5 +33,5 @@ def run_export(options: argparse.Namespace) -> int:
     )
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     contract = json.loads((path / "assets.extra" / "tfstyle.json").read_text(encoding="utf-8"))
-    print(f"{path}: {', '.join(contract['signatures'])}; {size / 1e6:.1f} MB")
+    report(f"{path}: {', '.join(contract['signatures'])}; {size / 1e6:.1f} MB", saved=path)
     return DONE

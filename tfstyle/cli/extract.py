@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfstyle.cli.common import DONE, check_images_or_folders, check_weights, load_tensorflow
+from tfstyle.cli.terminal import report
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.layers import find_layer
@@ -109,7 +110,8 @@ def run_extract(options: argparse.Namespace) -> int:
     level_count = max(len(style.levels) for style in styles)
     grams = f", Gram matrices at {_count(level_count, 'size')}" if options.grams else ""
     numbers = _count(len(styles[0].embedding), "number")
-    print(f"{output}: {_count(len(styles), 'image')}, {skipped} skipped; embeddings of {numbers}{grams}")
+    summary = f"{_count(len(styles), 'image')}, {skipped} skipped; embeddings of {numbers}{grams}"
+    report(f"{output}: {summary}", saved=output)
     if with_pyramid and len(styles) == 1 and source.made_with.get("views") == "1":
         print(f"Use it in place of a style image: tfstyle stylize CONTENT {shlex.quote(str(output))} -o OUT")
     return DONE
@@ -304,7 +306,8 @@ def _write_parquet(output: Path, styles: Sequence[ExtractedStyle], *, made_with:
     for layer in styles[0].levels[0] if styles[0].levels else ():  # [N, N], flattened row by row
         arrays[layer] = [style.levels[0][layer].ravel() for style in styles]
     columns: dict[str, Any] = {
-        "name": [style.name for style in styles],
+        # Parquet stores UTF-8. Other bytes of a file name become escapes.
+        "name": [style.name.encode("utf-8", "backslashreplace").decode() for style in styles],
         "size": [style.size for style in styles],
         **{name: [value.tolist() for value in values] for name, values in arrays.items()},
     }

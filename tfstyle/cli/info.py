@@ -30,7 +30,7 @@ def run_info(options: argparse.Namespace) -> int:
     from tfstyle import addons
     from tfstyle.backend import check_backend
     from tfstyle.device import XLA_CACHE, choose_compile, choose_device, choose_precision, xla_cache
-    from tfstyle.network.download import imagenet_cache
+    from tfstyle.network.download import imagenet_cache, imagenet_source
 
     check_backend()
     device = choose_device()
@@ -50,8 +50,9 @@ def run_info(options: argparse.Namespace) -> int:
     lines |= {f"{key} auto": f"{choice.value} ({choice.why})" for key, choice in choices.items()}
     flag = f"none; set TF_XLA_FLAGS={XLA_CACHE}DIR to keep compiled programs"
     lines["xla cache"] = xla_cache() or flag
-    cached = "cached at" if imagenet_cache().is_file() else "not downloaded; they would be stored at"
-    lines["imagenet weights"] = f"{cached} {imagenet_cache()}"
+    cache, (_, url, _) = imagenet_cache(), imagenet_source()
+    missing = f"not downloaded; they would be stored at {cache}, from {url}"
+    lines["imagenet weights"] = f"cached at {cache}" if cache.is_file() else missing
     width = max(map(len, lines))
     print("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))
     return DONE

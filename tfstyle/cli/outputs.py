@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import tempfile
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfstyle.cli.terminal import report
 from tfstyle.errors import ConfigError, ImageError, RunError, TfstyleError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Outputs:
                 f", including {sum(run.first_calls.values()):.1f} s for the first calls, which XLA compiles"
             )
         count = f"{done} iteration" if done == 1 else f"{done} iterations"
-        print(f"{path}: {width} x {height} pixels, {count} in {seconds:.1f} s{compiling}", flush=True)
+        report(f"{path}: {width} x {height} pixels, {count} in {seconds:.1f} s{compiling}", saved=path)
         if self._history_path is not None:
             history_path = self._history_path
             _warn_on_failure(lambda: result.history.save(history_path, overwrite=replace))
@@ -152,5 +152,4 @@ def _warn_on_failure(write: Callable[[], None]) -> None:
     try:
         write()
     except (TfstyleError, OSError) as error:
-        with contextlib.suppress(OSError):
-            print(f"tfstyle: {error}; the run continues", file=sys.stderr, flush=True)
+        print(f"tfstyle: {error}; the run continues", file=sys.stderr, flush=True)

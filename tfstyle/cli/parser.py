@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,15 +24,24 @@ from tfstyle.cli.arguments import (
     word,
 )
 from tfstyle.cli.batch import run_batch
-from tfstyle.cli.common import DONE, FAILED, INTERRUPTED, WRONG_INPUT, complain
+from tfstyle.cli.common import (
+    DONE,
+    INTERRUPTED,
+    Interrupted,
+    complain,
+    describe,
+    exit_code,
+    signals_interrupt,
+)
 from tfstyle.cli.explore import SHORTCUTS, expand_shortcut, run_explore
 from tfstyle.cli.export import run_export
 from tfstyle.cli.extract import run_extract
 from tfstyle.cli.info import run_info, run_presets
 from tfstyle.cli.pretrain import run_pretrain
+from tfstyle.cli.terminal import check_reports, safe_streams
 from tfstyle.cli.transfer import run_demo, run_stylize
 from tfstyle.config import ADDONS, CHECKPOINT_SECONDS, OPTION_GROUPS, SINGLE_IMAGE_OPTIONS, StyleConfig
-from tfstyle.errors import InputError, RunError
+from tfstyle.errors import TfstyleError
 from tfstyle.papers import RECIPES
 from tfstyle.presets import PRESETS
 
@@ -59,28 +67,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after ``tfstyle``; ``sys.argv[1:]`` by default.
 
     Returns:
-        The exit code: 0 done, 1 the run failed, 2 wrong options or input, 130 interrupted.
+        The exit code: 0 done; 1 the run failed, or standard output could not be written; 2 wrong options or
+        input; 130, 143 or 129 interrupted by Ctrl-C, SIGTERM or SIGHUP.
+
+    Raises:
+        SystemExit: the options are wrong, or ask for the help, the version or a completion script.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = make_parser(show_all="--help-all" in arguments)
-    if not arguments:
-        parser.print_help()
-        return DONE
-    options = parser.parse_args(expand_shortcut(arguments))
-    _log_to_stderr()
+    with safe_streams() as stdout, signals_interrupt():
+        try:
+            code = _run(arguments)
+        except SystemExit as end:  # of argparse
+            raise SystemExit(check_reports(stdout, int(end.code or 0))) from None
+        return check_reports(stdout, code)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """Run a command and turn its errors into an exit code."""
     try:
-        return options.command(options)
-    except InputError as error:
-        return complain(error, WRONG_INPUT)
-    except RunError as error:
-        return complain(error, FAILED)
-    except KeyboardInterrupt:
-        return complain("interrupted before anything was written", INTERRUPTED)
-    except BrokenPipeError:  # the process that read the output has ended
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return FAILED
-    except OSError as error:
-        return complain(f"{error.filename or 'a file'}: {error.strerror or error}", WRONG_INPUT)
+        parser = make_parser(show_all="--help-all" in arguments)
+        if not arguments:
+            parser.print_help()
+            return DONE
+        options = parser.parse_args(expand_shortcut(arguments))
+        _log_to_stderr()
+        code: int = options.command(options)
+        return code
+    except (TfstyleError, OSError, UnicodeEncodeError) as error:  # TensorFlow needs file names in UTF-8
+        return complain(describe(error), exit_code(error))
+    except KeyboardInterrupt as error:
+        return complain("interrupted", error.code if isinstance(error, Interrupted) else INTERRUPTED)
 
 
 def make_parser(*, show_all: bool = False) -> argparse.ArgumentParser:

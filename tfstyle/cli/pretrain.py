@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from tfstyle.cli.common import DONE, check_images_or_folders, check_weights, load_tensorflow
+from tfstyle.cli.terminal import report
 
 
 def run_pretrain(options: argparse.Namespace) -> int:
@@ -37,8 +38,9 @@ def run_pretrain(options: argparse.Namespace) -> int:
         )
     learned.save(output, overwrite=options.overwrite, half=options.half)
     layers = [layer.keras_name for layer in learned.layers]
-    print(
+    report(
         f"{output}: {layers[0]} to {layers[-1]}, {learned.note}, in {time.perf_counter() - start:.0f} s\n"
-        f"Use it with --weights {shlex.quote(str(output))}"
+        f"Use it with --weights {shlex.quote(str(output))}",
+        saved=output,
     )
     return DONE

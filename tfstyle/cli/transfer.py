@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from tfstyle.cli.common import (
     DONE,
     FAILED,
-    INTERRUPTED,
     check_images,
     check_weights,
     complain,
@@ -23,6 +22,7 @@ from tfstyle.cli.common import (
     run_config,
 )
 from tfstyle.cli.outputs import Outputs
+from tfstyle.cli.terminal import report
 from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, check_mask_count, check_style_count
 from tfstyle.errors import ConfigError, RunError
 
@@ -89,7 +89,7 @@ def run_stylize(options: argparse.Namespace) -> int:
         return FAILED
     if interrupted():
         hint = "" if options.checkpoint is None else "; run the same command with --resume to continue"
-        return complain(f"interrupted{hint}", INTERRUPTED)
+        return complain(f"interrupted{hint}", interrupted.code)
     return DONE
 
 
@@ -179,8 +179,7 @@ def _run_interpolation(options: argparse.Namespace) -> int:
             dataclasses.replace(results[-1], image=image, alpha=None).save(
                 output, overwrite=options.overwrite
             )
-            print(f"{output}: {len(results)} results side by side")
-        stopped = interrupted()
+            report(f"{output}: {len(results)} results side by side", saved=output)
     if run_error is not None:
         return complain(run_error, FAILED)
-    return complain("interrupted", INTERRUPTED) if stopped else DONE
+    return complain("interrupted", interrupted.code) if interrupted() else DONE

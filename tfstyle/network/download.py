@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import re
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
@@ -14,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tfstyle.errors import WeightsError
+from tfstyle.files import keras_home
 
 # The file that keras.applications.VGG19(weights="imagenet", include_top=False) downloads, and its MD5.
 # It is requested here because Keras' call has no time limit.
@@ -25,6 +29,7 @@ VGG16_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGG16_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_FILE}"
 VGG16_MD5 = "6d6bbae143d832006294945121d1f1fc"
 ANSWER_TIMEOUT = 10.0  # seconds
+RETRY_HOURS = 6  # time for which `auto` does not repeat a download that failed
 
 
 def imagenet_source(network: str = "vgg19") -> tuple[str, str, str]:
@@ -38,36 +43,46 @@ def imagenet_source(network: str = "vgg19") -> tuple[str, str, str]:
 def imagenet_cache(network: str = "vgg19") -> Path:
     """Return the path at which Keras caches the ImageNet weights, whether or not the file exists.
 
-    The folder is ``$KERAS_HOME/models``, by default ``~/.keras/models``.
+    The folder is ``models`` in `tfstyle.files.keras_home`, by default ``~/.keras/models``.
 
     Args:
         network: ``vgg19`` or ``vgg16``.
     """
-    home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path.home() / ".keras") / "models" / imagenet_source(network)[0]
+    return keras_home() / "models" / imagenet_source(network)[0]
 
 
-def imagenet_file(network: str = "vgg19") -> Path:
+class _RecentFailure(Exception):
+    """A download failed less than `RETRY_HOURS` ago. The message is that of the failure."""
+
+
+def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
     """Return the path of the ImageNet weights file, which is downloaded first if it is not cached.
 
     Keras checks the file against its MD5.
 
     Args:
         network: ``vgg19`` or ``vgg16``.
+        retry: whether a download is tried that failed less than `RETRY_HOURS` ago. The failure is stored
+            beside the cached file, if the folder can be written to.
 
     Raises:
-        WeightsError: the file is not cached, and the download failed or the server did not answer within
-            ten seconds.
+        WeightsError: the file is not cached, and the download failed, or failed some hours ago, or the server
+            did not answer within ten seconds.
     """
     import keras
 
     name, url, md5 = imagenet_source(network)
     cache = imagenet_cache(network)
+    failure = cache.with_name(f"{name}.failed")
     try:
         if not cache.is_file():
-            _expect_answer(url, ANSWER_TIMEOUT)
             # If the folder does not exist, Keras stores the file in /tmp instead.
             cache.parent.mkdir(parents=True, exist_ok=True)
+            if not os.access(cache.parent, os.W_OK):  # do not wait for the network in vain
+                raise PermissionError(errno.EACCES, "no permission to write", str(cache.parent))
+            if not retry:
+                _raise_recent(failure)
+            _expect_answer(url, ANSWER_TIMEOUT)
         previous_timeout = socket.getdefaulttimeout()
         socket.setdefaulttimeout(ANSWER_TIMEOUT)  # Keras sets no timeout: a stalled download would never end
         try:
@@ -77,12 +92,25 @@ def imagenet_file(network: str = "vgg19") -> Path:
         finally:
             socket.setdefaulttimeout(previous_timeout)
     except Exception as error:  # of urllib, ssl or socket, or Keras' bare Exception: the download failed
+        if not isinstance(error, _RecentFailure):
+            with contextlib.suppress(OSError):
+                failure.write_text(one_line(error), encoding="utf-8")
         raise WeightsError(
             f"the ImageNet weights could not be downloaded ({one_line(error)}); download {url} on another "
             f"machine and store it as {cache}, or choose other weights: "
             f"{'embedded' if network == 'vgg19' else 'random'}, or a file"
         ) from error
+    with contextlib.suppress(OSError):
+        failure.unlink()
     return Path(path)
+
+
+def _raise_recent(failure: Path) -> None:
+    """Raise the failure of a download that is stored in a file, if it is recent."""
+    with contextlib.suppress(OSError, UnicodeError):  # there is no such file, or it cannot be read
+        age = time.time() - failure.stat().st_mtime
+        if 0 <= age < RETRY_HOURS * 3600:
+            raise _RecentFailure(failure.read_text(encoding="utf-8"))
 
 
 def _expect_answer(url: str, timeout: float) -> None:
@@ -112,8 +140,9 @@ def _expect_answer(url: str, timeout: float) -> None:
 def one_line(error: BaseException) -> str:
     """Return an error's message as one line of at most 200 characters.
 
-    The message of a `urllib.error.URLError` is that of its reason. For an error without a message, the
-    name of its class is returned, or "timed out" for a timeout.
+    The message of a `urllib.error.URLError` is that of its reason, and the message of the operating system is
+    returned without its number. For an error without a message, the name of its class is returned, or
+    "timed out" for a timeout.
 
     Args:
         error: the error to describe.
@@ -121,7 +150,10 @@ def one_line(error: BaseException) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, (TimeoutError, socket.timeout)) and not str(cause):
         return "timed out"
-    return " ".join(str(cause).split())[:200] or type(error).__name__
+    message: object = cause
+    if isinstance(cause, OSError) and cause.strerror:
+        message = f"{cause.filename}: {cause.strerror}" if cause.filename else cause.strerror
+    return " ".join(str(message).split())[:200] or type(error).__name__
 
 
 def read_h5(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ import hashlib
 import io
 import logging
 import os
+import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from tfstyle.config import CONTENT_LAYERS, EMBEDDED_STYLE_LAYERS, STYLE_LAYERS
 from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.files import check_weights_file, check_weights_output, write_atomically
 from tfstyle.layers import NETWORKS, Layer
-from tfstyle.network.download import IMAGENET_URL, imagenet_cache, imagenet_file, one_line, read_h5
+from tfstyle.network.download import imagenet_file, one_line, read_h5
 
 log = logging.getLogger(__name__)
 
@@ -193,22 +194,25 @@ def random_weights(seed: int = 0, network: str = "vgg19") -> Weights:
     return Weights(arrays, source="random", network=network)
 
 
-def imagenet_weights(network: str = "vgg19") -> Weights:
+def imagenet_weights(network: str = "vgg19", *, retry: bool = True) -> Weights:
     """Return the weights trained on ImageNet, which Keras downloads, verifies and caches.
+
+    Args:
+        network: ``vgg19`` or ``vgg16``.
+        retry: whether a download is tried that failed a few hours ago.
 
     Raises:
         WeightsError: the file is not cached, and the download failed or the server did not answer within
             ten seconds.
     """
-    return replace(read_weights(imagenet_file(network), network), source="imagenet")
+    return replace(read_weights(imagenet_file(network, retry=retry), network), source="imagenet")
 
 
 def embedded_weights() -> Weights:
     """Return the weights of blocks 1 to 3 in the package, which `tfstyle.pretrain` learned without labels."""
     _warn_once(
-        f"using the embedded weights, which were learned from {EMBEDDED_IMAGE_COUNT} photographs without "
-        "labels; the ImageNet weights give better results: --weights imagenet downloads them, or download "
-        f"{IMAGENET_URL} on another machine and store it as {imagenet_cache()}"
+        f"using the embedded weights, learned from {EMBEDDED_IMAGE_COUNT} photographs; the ImageNet weights "
+        "give better results"
     )
     return _read_embedded("")
 
@@ -216,18 +220,23 @@ def embedded_weights() -> Weights:
 def auto_weights(network: str = "vgg19") -> Weights:
     """Return the ImageNet weights or, if they are not available, the embedded weights.
 
-    `Weights.note`, which is also logged, names the weights and the reason.
+    A download that failed a few hours ago is not tried again. `Weights.note`, which is also logged, names the
+    weights and the reason.
 
     Raises:
         WeightsError: the ImageNet weights are not available, and the network is not VGG-19, for which the
             embedded weights are.
     """
     try:
-        chosen = replace(imagenet_weights(network), note="using the ImageNet weights")
+        chosen = replace(imagenet_weights(network, retry=False), note="using the ImageNet weights")
     except WeightsError as error:
         if network != "vgg19":
             raise
-        chosen = _read_embedded(f"using the embedded weights, which were learned from photographs: {error}")
+        reason = textwrap.shorten(one_line(error.__context__ or error), 60, placeholder="...")
+        chosen = _read_embedded(
+            f"using the embedded weights: the ImageNet weights could not be downloaded ({reason}); "
+            "choose imagenet to try again"
+        )
     log.warning("%s", chosen.note)
     return chosen
 
