@@ -87,7 +87,7 @@ def check_weights_output(path: Path, overwrite: bool = False) -> None:
 def _refuse_url(source: str | os.PathLike[str]) -> None:
     """Raise ImageError if a source is a URL. `Path` would make one slash of the two."""
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", str(source)):
-        raise ImageError(f"{str(source)[:200]} is a URL; download the image and give the path of the file")
+        raise ImageError(f"{str(source)[:200]} is a URL; download the file and give its path")
 
 
 def _exists(path: Path) -> bool:
@@ -120,6 +120,7 @@ def split_style_source(source: str) -> tuple[Path, str | None] | None:
         >>> split_style_source("starry_night.jpg") is None
         True
     """
+    _refuse_url(source)
     file, _, name = source.rpartition("#")
     if Path(file).suffix.lower() == ".npz":
         return Path(file), name

@@ -195,3 +195,20 @@ def test_control_on_the_command_line(files, small_file, capsys):
     content_image, output_image = (load(files / name).fitted(40).rgb for name in ("content.png", "out.png"))
     assert np.abs(content_image[:4, :4] - output_image[:4, :4]).max() < 0.01
     assert np.abs(content_image[8:, 8:] - output_image[8:, 8:]).mean() > 0.004
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stylize", "https://example.org//a.jpg", "style.png", "-o", "out.png"],
+        ["stylize", "content.png", "https://example.org//a.jpg", "-o", "out.png"],
+        ["stylize", "content.png", "https://example.org//a.npz#name", "-o", "out.png"],
+        ["batch", "https://example.org//a.jpg", "style.png", "-o", "out"],
+        ["extract", "https://example.org//a.jpg", "-o", "out.npz"],
+    ],
+    ids=str,
+)
+def test_urls_are_named_as_they_were_given(files, monkeypatch, capsys, arguments):
+    monkeypatch.chdir(files)
+    assert cli.main(arguments) == 2
+    assert re.search(r"https://example\.org//a\.\S+ is a URL; download the file", capsys.readouterr().err)

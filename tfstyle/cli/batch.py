@@ -29,7 +29,8 @@ def run_batch(options: argparse.Namespace) -> int:
 
     load_tensorflow()
     from tfstyle.files import make_folder
-    from tfstyle.images.loading import ImageArray, find_images
+    from tfstyle.images.array import ImageArray
+    from tfstyle.images.loading import find_images
     from tfstyle.images.saving import save
     from tfstyle.run.batch import contact_sheets, is_finished, plan_jobs, run_jobs
 

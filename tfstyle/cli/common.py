@@ -131,7 +131,7 @@ def check_images(sources: Iterable[str]) -> None:
 
     for source in sources:
         style = split_style_source(source)
-        check_image_file(Path(source) if style is None else style[0])
+        check_image_file(source if style is None else style[0])
 
 
 def check_images_or_folders(sources: Iterable[str]) -> None:
@@ -139,7 +139,7 @@ def check_images_or_folders(sources: Iterable[str]) -> None:
     from tfstyle.files import check_image_or_folder
 
     for source in sources:
-        check_image_or_folder(Path(source))
+        check_image_or_folder(source)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import logging
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -433,3 +434,4 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("tfstyle")
     logger.handlers = [handler]
     logger.propagate = False
+    warnings.filterwarnings("ignore", module="PIL")  # about metadata that tfstyle does not use
