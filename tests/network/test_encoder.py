@@ -48,6 +48,27 @@ def test_features_match_numpy(small_weights, pooling, padding, shape):
             assert reference.relative_error(features[layer][b], truth) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("pooling", "padding"),
+    [("avg", "reflect"), ("max", "zeros"), ("rescaled", "replicate"), ("avg", "circular")],
+)
+def test_features_can_be_differentiated_twice(small_weights, pooling, padding):
+    """Features F are piecewise linear in the image, so that <v, H v> = |J v|² for ½ Σ F²."""
+    encoder = Encoder(("conv2_1",), small_weights, pooling=pooling, padding=padding)
+    image = tf.constant(make_image(8, 12, 1)[None])
+    direction = tf.constant(np.random.default_rng(2).normal(size=image.shape), tf.float32)
+    with tf.GradientTape() as outer, tf.autodiff.ForwardAccumulator(image, direction) as forward:
+        outer.watch(image)
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            energy = tf.nn.l2_loss(encoder(image)["conv2_1"])
+        slope = tape.gradient(energy, image)
+    ahead, behind = (encoder(image + sign * 1e-4 * direction)["conv2_1"] for sign in (1, -1))
+    expected = float(tf.reduce_sum(((ahead - behind) / 2e-4) ** 2))
+    for product in outer.gradient(slope, image, output_gradients=direction), forward.jvp(slope):
+        assert float(tf.reduce_sum(product * direction)) == pytest.approx(expected, rel=1e-2)
+
+
 def test_input_is_not_clipped(small_encoder):
     image = make_image(8, 8)
     assert not np.allclose(small_encoder((image * 3)[None])["conv1_1"], small_encoder(image[None])["conv1_1"])

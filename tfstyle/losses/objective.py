@@ -82,6 +82,7 @@ class Objective:
     """The total loss ``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV`` as a function of an image and its targets.
 
     C_l is the content loss of layer l, E_l is its style loss, and TV is the total variation of the image.
+    The total can be differentiated twice, for example for Hessian-vector products.
 
     Args:
         encoder: function of images ``[batch, height, width, 3]`` in 0..1 that returns layer -> features, such
@@ -96,7 +97,8 @@ class Objective:
         variation: function of an image that returns TV. For evaluation in tiles it must be a
             `tfstyle.losses.Variation`.
         unit_gradients: whether to divide the gradient of the loss of each layer with respect to the features
-            of the layer by the sum of its absolute values, so that every layer has the same influence.
+            of the layer by the sum of its absolute values, so that every layer has the same influence. The
+            result is then not the gradient of a function, and it has no second derivatives.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7; unit gradients as in jcjohnson/neural-style.
     Differs from Gatys: the total variation term, and the factors of a balanced normalisation.

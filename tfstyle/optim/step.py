@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError
 from tfstyle.optim.base import Optimizer, Terms
+from tfstyle.optim.derivatives import only_first_derivatives
 
 #: (image, targets) -> terms. The entry ``total`` is the loss that is minimised.
 ObjectiveFunction = Callable[[tf.Tensor, Any], Terms]
@@ -36,7 +37,8 @@ def make_step(
 
     Returns:
         step(image, state, targets) -> (next image, next state, terms). The terms are evaluated at the image
-        before its update. They are scalars, or have shape ``[steps]`` if `steps` is more than 1.
+        before its update. They are scalars, or have shape ``[steps]`` if `steps` is more than 1. The results
+        must not be differentiated, see `value_and_gradient`.
 
     Raises:
         ConfigError: `steps` is more than 1 and the optimiser is not traceable, or `compile` is unknown.
@@ -105,6 +107,10 @@ def value_and_gradient(
     divided by it afterwards. The scaling is exact in float32 and bfloat16, and it prevents underflow in
     float16.
 
+    The gradient must not be differentiated again: the objective is evaluated inside
+    `only_first_derivatives`, so that the losses use their fast forms. For second derivatives, use a
+    `tf.GradientTape` around the objective itself.
+
     Args:
         objective: (image, targets) -> terms.
         image: float32 ``[1, height, width, 3]``, or a tensor of any shape that the objective takes.
@@ -116,7 +122,7 @@ def value_and_gradient(
     Raises:
         ConfigError: the total does not depend on the image.
     """
-    with tf.GradientTape() as tape:
+    with tf.GradientTape() as tape, only_first_derivatives():
         tape.watch(image)
         terms = objective(image, targets)
     total = terms["total"]

@@ -21,7 +21,7 @@ import tensorflow as tf
 from tfstyle.errors import ConfigError
 from tfstyle.losses import Band, ContentExtent, Objective, Region, Summaries, Targets, Tensors, restore_kept
 from tfstyle.network import Encoder
-from tfstyle.optim import loss_scale
+from tfstyle.optim import loss_scale, only_first_derivatives
 from tfstyle.tiling.geometry import Tile, layer_positions, receptive_field, tiles
 from tfstyle.tiling.host_step import BAND_PIXELS
 from tfstyle.tiling.tile_step import LayerSize, LossDerivatives, RegionSummaries, TilePlace, TileStep
@@ -152,7 +152,7 @@ class TiledObjective:
         image = np.asarray(restore_kept(np.asarray(image), targets))
         energies, summaries = self._first_pass(image, targets.weights, targets.content)
         tv, gradient = self._variation(image)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, only_first_derivatives():
             tape.watch(summaries)
             terms = {
                 f"style/{layer}": objective.style_weight

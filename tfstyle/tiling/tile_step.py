@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfstyle.losses import Objective, StyleLoss, Summaries, Summary, Tensors, content_loss
+from tfstyle.optim import only_first_derivatives
 
 #: For each region, layer -> the summary of each style loss.
 RegionSummaries = tuple[Summaries, ...]
@@ -167,7 +168,7 @@ class TileStep:
         shares: Sequence[Tensors],
         derivatives: LossDerivatives,
     ) -> tf.Tensor:
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, only_first_derivatives():
             tape.watch(crop)
             inside = self._inside(sizes, crop, begins)
             tile_summaries = self._summaries(sizes, inside, weights)
