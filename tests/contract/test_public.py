@@ -1,7 +1,9 @@
 """The public contract: names, signatures and defaults that other code depends on."""
 
 import dataclasses
+import importlib
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,16 @@ def test_every_public_name_exists_and_is_documented():
     for name in tfstyle.__all__:
         value = getattr(tfstyle, name)
         assert name == "__version__" or inspect.getdoc(value), name
-    assert set(dir(tfstyle)) == set(tfstyle.__all__)
+    assert set(dir(tfstyle)) == {*tfstyle.__all__, *tfstyle._SUBMODULES}
+
+
+def test_every_module_and_folder_is_an_attribute_after_import_tfstyle():
+    package = Path(tfstyle.__file__).parent
+    files = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert set(tfstyle._SUBMODULES) == files | folders
+    for name in files | folders:  # not getattr, because importing a module sets the attribute
+        assert tfstyle.__getattr__(name) is importlib.import_module(f"tfstyle.{name}")
 
 
 def test_an_unknown_name_is_an_attribute_error():

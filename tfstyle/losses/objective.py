@@ -9,9 +9,11 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfstyle.errors import ConfigError
+from tfstyle.layers import as_names
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
 from tfstyle.losses.style import GRAM, StyleLoss, Summary
 from tfstyle.losses.variation import total_variation
+from tfstyle.network import check_range
 
 #: Layer -> tensor, or name of a term of the loss -> scalar.
 Tensors = dict[str, tf.Tensor]
@@ -86,7 +88,7 @@ class Objective:
 
     Args:
         encoder: function of images ``[batch, height, width, 3]`` in 0..1 that returns layer -> features, such
-            as `Encoder.features`.
+            as `Encoder.features`. Of two layers of the same size, the deeper one comes later.
         content_layers: content layer -> its weight v_l.
         style_layers: style layer -> its weight w_l.
         content_weight: the weight α of the content loss.
@@ -99,6 +101,9 @@ class Objective:
         unit_gradients: whether to divide the gradient of the loss of each layer with respect to the features
             of the layer by the sum of its absolute values, so that every layer has the same influence. The
             result is then not the gradient of a function, and it has no second derivatives.
+
+    Raises:
+        ConfigError: `content_layers` or `style_layers` is not a mapping.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7; unit gradients as in jcjohnson/neural-style.
     Differs from Gatys: the total variation term, and the factors of a balanced normalisation.
@@ -131,6 +136,15 @@ class Objective:
     variation: Callable[..., tf.Tensor] = total_variation
     unit_gradients: bool = False
 
+    def __post_init__(self) -> None:
+        for option in ("content_layers", "style_layers"):
+            value = getattr(self, option)
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    f"{option} is {value!r}; give a mapping of layers to weights, such as {{'conv4_2': 1.0}} "
+                    "or tfstyle.losses.shares(layers, None)"
+                )
+
     def targets(
         self,
         content: tf.Tensor,
@@ -158,7 +172,9 @@ class Objective:
         Raises:
             ConfigError: there is no style, or the number of blend weights or of regions does not match the
                 number of styles.
+            ImageError: the content image is plainly not in 0..1, see `tfstyle.network.check_range`.
         """
+        check_range(content)
         features = self.encoder(content)
         content_features = {layer: features[layer] for layer in self.content_layers}
         deepest = self._style_layers_by_size(features)[-1] if self.style_layers else ""
@@ -227,7 +243,11 @@ class Objective:
 
         Returns:
             Style layer -> one summary for each style loss.
+
+        Raises:
+            ImageError: the image is plainly not in 0..1, see `tfstyle.network.check_range`.
         """
+        check_range(image)
         return self._summaries(self.encoder(image), weights or {})
 
     def _summaries(self, features: Mapping[str, tf.Tensor], weights: Mapping[str, tf.Tensor]) -> Summaries:
@@ -257,8 +277,9 @@ class Objective:
         return [features[name] for name in layers[index : index + deeper_layers + 1]]
 
     def _style_layers_by_size(self, features: Mapping[str, tf.Tensor]) -> list[str]:
-        """Return the style layers in descending order of the height of their feature maps."""
-        return sorted(self.style_layers, key=lambda name: -(features[name].shape[1] or 0))
+        """Return the style layers from shallow to deep: by decreasing height, then in the encoder's order."""
+        layers = [name for name in features if name in self.style_layers]
+        return sorted(layers, key=lambda name: -(features[name].shape[1] or 0))
 
     def _blend(
         self, styles: Sequence[Summaries], weights: Sequence[float], content: Summaries, deepest: str
@@ -411,11 +432,15 @@ def shares(layers: Sequence[str], given: Sequence[float] | None) -> dict[str, fl
     Returns:
         Layer -> its share of the loss.
 
+    Raises:
+        ConfigError: the layers are one string.
+
     Example:
         >>> from tfstyle.losses import shares
         >>> shares(["conv1_1", "conv2_1"], [1.0, 3.0])
         {'conv1_1': 0.25, 'conv2_1': 0.75}
     """
+    layers = as_names(layers)
     weights = given or [1.0] * len(layers)
     return {layer: weight / sum(weights) for layer, weight in zip(layers, weights, strict=True)}
 

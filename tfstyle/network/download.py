@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tfstyle.errors import WeightsError
+from tfstyle.layers import check_network
 
 # The file that keras.applications.VGG19(weights="imagenet", include_top=False) downloads, and its MD5.
 # It is requested here because Keras' call has no time limit.
@@ -28,7 +29,12 @@ ANSWER_TIMEOUT = 10.0  # seconds
 
 
 def imagenet_source(network: str = "vgg19") -> tuple[str, str, str]:
-    """Return the name, URL and MD5 of the file with the ImageNet weights of ``vgg19`` or ``vgg16``."""
+    """Return the name, URL and MD5 of the file with the ImageNet weights of ``vgg19`` or ``vgg16``.
+
+    Raises:
+        ConfigError: the network is unknown.
+    """
+    check_network(network)
     return {
         "vgg19": (IMAGENET_FILE, IMAGENET_URL, IMAGENET_MD5),
         "vgg16": (VGG16_FILE, VGG16_URL, VGG16_MD5),

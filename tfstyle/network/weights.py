@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 from tfstyle.config import CONTENT_LAYERS, EMBEDDED_STYLE_LAYERS, STYLE_LAYERS
-from tfstyle.errors import ConfigError, WeightsError
+from tfstyle.errors import WeightsError
 from tfstyle.files import check_weights_file, check_weights_output, write_atomically
-from tfstyle.layers import NETWORKS, Layer
+from tfstyle.layers import NETWORKS, Layer, check_network
 from tfstyle.network.download import IMAGENET_URL, imagenet_cache, imagenet_file, one_line, read_h5
 
 log = logging.getLogger(__name__)
@@ -141,8 +141,7 @@ def load_weights(
         >>> weights.layer_names[-1], weights.arrays["block1_conv1/kernel"].shape
         ('conv5_4', (3, 3, 3, 64))
     """
-    if network not in NETWORKS:
-        raise ConfigError(f"network is {network!r}; it can be {', '.join(NETWORKS)}")
+    check_network(network)
     if isinstance(source, Weights):
         name, source_network = source.source, source.network
     else:
@@ -179,9 +178,13 @@ def random_weights(seed: int = 0, network: str = "vgg19") -> Weights:
         seed: seed of the random generator.
         network: ``vgg19`` or ``vgg16``.
 
+    Raises:
+        ConfigError: the network is unknown.
+
     Reference: He et al. 2015, arXiv 1502.01852, section 2.2, for the standard deviation. Differs from He et
     al.: the filters sum to zero.
     """
+    check_network(network)
     generator = np.random.default_rng(seed)
     arrays = {}
     for layer in NETWORKS[network]:
@@ -197,6 +200,7 @@ def imagenet_weights(network: str = "vgg19") -> Weights:
     """Return the weights trained on ImageNet, which Keras downloads, verifies and caches.
 
     Raises:
+        ConfigError: the network is unknown.
         WeightsError: the file is not cached, and the download failed or the server did not answer within
             ten seconds.
     """
@@ -219,6 +223,7 @@ def auto_weights(network: str = "vgg19") -> Weights:
     `Weights.note`, which is also logged, names the weights and the reason.
 
     Raises:
+        ConfigError: the network is unknown.
         WeightsError: the ImageNet weights are not available, and the network is not VGG-19, for which the
             embedded weights are.
     """
@@ -250,9 +255,11 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
         network: network that the weights must be for.
 
     Raises:
+        ConfigError: the network is unknown.
         WeightsError: the file does not exist, is damaged or truncated, or does not hold the weights of the
             network's convolutions.
     """
+    check_network(network)
     readers: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
         ".h5": lambda file: read_h5(file, [layer.keras_name for layer in NETWORKS[network]]),
         ".npz": _read_npz,
@@ -260,7 +267,7 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
     }
     check_weights_file(path)
     try:
-        raw = readers[path.suffix](path)
+        raw = readers[path.suffix.lower()](path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except WeightsError:
         raise
