@@ -1,14 +1,17 @@
 """Gram matrices against NumPy loops and the gradient of the paper, and their laws."""
 
 import contextlib
+import gc
+import weakref
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tests import reference
-from tfstyle import gram_matrix
-from tfstyle.optim import first_derivatives_suffice, only_first_derivatives
+from tfstyle import adam, gram_matrix, make_step
+from tfstyle.losses import GRAM, wasserstein
+from tfstyle.optim import first_derivatives_suffice, only_first_derivatives, value_and_gradient
 
 
 @pytest.fixture(params=[(1, 5, 7, 4), (3, 6, 2, 9)], ids=str)
@@ -78,6 +81,42 @@ def test_second_derivative_is_that_of_a_product(features, compiled):
     expected = flat @ (upstream + upstream.swapaxes(1, 2)) / (height * width)
     for product in (tf.function(products) if compiled else products)(tf.constant(features)):
         assert reference.relative_error(product, expected.reshape(features.shape)) < 1e-6
+
+
+def float32_products(function):
+    """Return the number of float32 matrix products in the graph of a function of an image."""
+    graph = tf.function(function).get_concrete_function(tf.TensorSpec([1, 4, 4, 3])).graph
+    products = [op for op in graph.get_operations() if op.type.startswith("BatchMatMul")]
+    return sum(op.outputs[0].dtype == tf.float32 for op in products)
+
+
+def test_only_the_step_uses_the_fast_form():
+    """Automatic differentiation needs two float32 products besides that of the value, the fast form none."""
+
+    def energy(image, targets=None):
+        return {"total": tf.nn.l2_loss(gram_matrix(tf.cast(image, tf.bfloat16)))}
+
+    def gradient(image):
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            total = energy(image)["total"]
+        return tape.gradient(total, image)
+
+    assert float32_products(gradient) == 3
+    assert float32_products(lambda x: value_and_gradient(energy, x, targets=None)[1]) == 1
+
+
+@pytest.mark.parametrize("loss", [GRAM, wasserstein()], ids=["gram", "wasserstein"])
+def test_the_graph_of_a_step_is_freed(loss):
+    """A graph that TensorFlow or a context variable holds would make the memory of many runs grow."""
+    target = loss.summary(tf.ones([1, 4, 4, 3]), None)
+    step = make_step(lambda x, t: {"total": loss.distance(loss.summary(x, None), t)}, adam(), compile="graph")
+    image = tf.zeros([1, 8, 8, 3])
+    graph = weakref.ref(step.get_concrete_function(image, adam().init(image), target).graph)
+    assert graph() is not None
+    del step
+    gc.collect()
+    assert graph() is None
 
 
 def test_a_function_that_is_traced_in_a_step_can_be_differentiated_twice_outside(features):
