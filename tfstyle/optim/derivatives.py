@@ -24,6 +24,9 @@ def only_first_derivatives() -> Iterator[None]:
     Use it around an evaluation whose gradient is not differentiated again. `value_and_gradient`, and so the
     step, use it.
 
+    Yields:
+        None.
+
     Example:
         >>> import tensorflow as tf
         >>> from tfstyle import gram_matrix
