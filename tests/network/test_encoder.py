@@ -16,6 +16,7 @@ from tfstyle.layers import NETWORKS, Layer, layer_names
 from tfstyle.losses import shares
 from tfstyle.network import CUSTOM_MODEL, Weights, random_weights
 from tfstyle.network.vgg import _pad_border
+from tfstyle.optim import only_first_derivatives
 from tfstyle.papers.vgg_encoders import available_layers
 
 LAYERS = layer_names()
@@ -226,17 +227,19 @@ def test_images_of_eight_bits_and_of_other_number_types(small_encoder):
             evaluate(image for image in floats)
 
 
-def test_floats_that_are_plainly_not_in_0_1_are_refused_unless_they_are_traced(small_encoder):
+def test_floats_that_are_plainly_not_in_0_1_are_refused_except_in_graphs_and_steps(small_encoder):
     image = make_image(8, 12)[None]
     for images in (image * 255, tf.constant(image * 255), image * 2.5, np.full_like(image, np.nan)):
-        for evaluate in (small_encoder, small_encoder.normalized):
+        for evaluate in (small_encoder, small_encoder.features, small_encoder.normalized):
             with pytest.raises(ImageError, match=r"values up to .*outside 0\.\.1; divide.* 255.*uint8"):
                 evaluate(images)
     large = tf.constant(image * 3)
     expected = reference.features(large[0].numpy(), small_encoder.weights.arrays, 1, padding="reflect")[0]
     traced = tf.function(small_encoder)(large)["conv1_1"][0]
     dataset = tf.data.Dataset.from_tensors(large).map(small_encoder)
-    for features in (traced, next(iter(dataset))["conv1_1"][0], small_encoder.features(large)["conv1_1"][0]):
+    with only_first_derivatives():  # as in a step
+        in_step = small_encoder(large)["conv1_1"][0]
+    for features in (traced, next(iter(dataset))["conv1_1"][0], in_step):
         assert reference.relative_error(features, expected) < 1e-5
 
 

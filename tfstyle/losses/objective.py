@@ -13,7 +13,6 @@ from tfstyle.layers import as_names
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
 from tfstyle.losses.style import GRAM, StyleLoss, Summary
 from tfstyle.losses.variation import total_variation
-from tfstyle.network import check_range
 
 #: Layer -> tensor, or name of a term of the loss -> scalar.
 Tensors = dict[str, tf.Tensor]
@@ -172,9 +171,7 @@ class Objective:
         Raises:
             ConfigError: there is no style, or the number of blend weights or of regions does not match the
                 number of styles.
-            ImageError: the content image is plainly not in 0..1, see `tfstyle.network.check_range`.
         """
-        check_range(content)
         features = self.encoder(content)
         content_features = {layer: features[layer] for layer in self.content_layers}
         deepest = self._style_layers_by_size(features)[-1] if self.style_layers else ""
@@ -243,11 +240,7 @@ class Objective:
 
         Returns:
             Style layer -> one summary for each style loss.
-
-        Raises:
-            ImageError: the image is plainly not in 0..1, see `tfstyle.network.check_range`.
         """
-        check_range(image)
         return self._summaries(self.encoder(image), weights or {})
 
     def _summaries(self, features: Mapping[str, tf.Tensor], weights: Mapping[str, tf.Tensor]) -> Summaries:

@@ -23,6 +23,7 @@ from tfstyle.errors import ConfigError, ImageError, WeightsError
 from tfstyle.layers import NETWORKS, Layer, as_names, check_network, find_layer, layer_names
 from tfstyle.network.vgg import PADDINGS, POOLINGS, apply_model, build_vgg, fill_vgg, submodel
 from tfstyle.network.weights import Weights, load_weights
+from tfstyle.optim import first_derivatives_suffice
 
 # Mean colour of the ImageNet photographs, BGR in 0..255, that was subtracted when VGG was trained.
 IMAGENET_MEAN = (103.939, 116.779, 123.68)
@@ -188,13 +189,11 @@ class Encoder:
             down. With `from_model`, the features have the shape of the layer's output.
 
         Raises:
-            ImageError: the images are not numbers of these types, floats have a value above 2 (which is not
-                checked while a graph is traced), the images do not have four axes with three channels last,
-                or they are smaller than `minimum_size`. With `from_model`, also if the result of `preprocess`
-                does not fit the model.
+            ImageError: the images are not numbers of these types; floats have a value above 2, which is
+                checked neither in a graph nor in a step, whose image may leave 0..1; the images do not have
+                four axes with three channels last; or they are smaller than `minimum_size`. With
+                `from_model`, also if the result of `preprocess` does not fit the model.
         """
-        images = float_images(images)
-        check_range(images)
         features = self.features(images)
         return {name: tf.cast(features[name], tf.float32) for name in self.layers}
 
@@ -203,8 +202,7 @@ class Encoder:
     ) -> dict[str, tf.Tensor]:
         """Compute the features of images without converting bfloat16 features to float32.
 
-        `Objective` uses this method because it sums in float32 in any case, and because the image of an
-        optimiser may leave 0..1. The range of floats is not checked.
+        `Objective` uses this method because it sums in float32 in any case.
 
         Args:
             images: ``[batch, height, width, 3]``, sRGB, floats in 0..1 or uint8 in 0..255.
@@ -217,9 +215,11 @@ class Encoder:
             `feature_scale` is not 1.
 
         Raises:
-            ImageError: as for a call, except for the range of floats.
+            ImageError: as for a call.
         """
         images = float_images(images)
+        if not first_derivatives_suffice():
+            check_range(images)
         self._check_shape(images.shape)
         inputs = self._model_input(images)
         features = apply_model(self.model, inputs, variables=variables)
@@ -344,7 +344,7 @@ def float_images(images: Any) -> tf.Tensor:
     """
     try:
         tensor = tf.convert_to_tensor(images)
-    except Exception as error:  # TensorFlow, Keras and other frameworks raise many classes
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # of several frameworks
         raise ImageError(
             f"images are {type(images).__name__}; expected a batch of images, uint8 or floats in 0..1, as an "
             "array or a tensor"

@@ -2,7 +2,8 @@
 
 Some losses have two forms with the same value and the same gradient: one that can be differentiated twice,
 and a faster one whose second derivatives are wrong. The losses choose the fast form inside this context and
-the other form everywhere else.
+the other form everywhere else. The encoder does not check the range of an image here, because the image of
+an optimiser may leave 0..1.
 """
 
 from __future__ import annotations

@@ -130,7 +130,9 @@ class TileStep:
         self, sizes: Sequence[LayerSize], crop: tf.Tensor, begins: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """Return the features of a tile's inside."""
-        features, inside = self._objective.encoder(crop), {}
+        inside = {}
+        with only_first_derivatives():  # the image of an optimiser may leave 0..1
+            features = self._objective.encoder(crop)
         for layer, rows, columns, _ in sizes:
             maps = features[layer]
             if tuple(maps.shape[1:3]) != (rows, columns):
