@@ -202,7 +202,7 @@ def test_nothing_is_registered_for_good(name):
 
 @pytest.mark.parametrize("name", ["config", "errors", "layers", "presets", "papers", "cli"])
 def test_no_tensorflow_at_the_packages_edge(name):
-    code = f"import sys, tfstyle.{name}, tfstyle; tfstyle.StyleConfig; assert 'tensorflow' not in sys.modules"
+    code = f"import sys, tfstyle; tfstyle.{name}, tfstyle.StyleConfig; assert 'tensorflow' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

@@ -47,18 +47,25 @@ _HOMES = {
 #: Modules and subpackages that are loaded as attributes, such as ``tfstyle.images``.
 _SUBMODULES = (
     "addons",
+    "backend",
+    "cli",
+    "config",
+    "device",
+    "errors",
+    "files",
     "images",
     "layers",
     "losses",
     "network",
     "optim",
     "papers",
+    "presets",
     "run",
     "serving",
     "tiling",
 )
 #: Modules and subpackages that can be loaded without TensorFlow.
-_WITHOUT_TENSORFLOW = ("config", "errors", "layers", "papers", "presets")
+_WITHOUT_TENSORFLOW = ("cli", "config", "errors", "files", "layers", "papers", "presets")
 
 __all__ = [
     "Encoder",
@@ -121,4 +128,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, *_SUBMODULES])

@@ -79,7 +79,7 @@ def check_output(path: Path, *, overwrite: bool = False, shape: tuple[int, int] 
 
 def check_weights_output(path: Path, overwrite: bool = False) -> None:
     """Raise an InputError unless `tfstyle.Weights.save` can write to a path."""
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise WeightsError(f"cannot write {path}: the name of a weights file must end in .npz")
     check_writable(path, overwrite)
 
@@ -143,7 +143,7 @@ def check_weights_file(path: Path) -> None:
             f"no weights file {path}{suggest(path, NAMED_WEIGHTS)}; "
             f"give {', '.join(NAMED_WEIGHTS)} or a {suffixes} file"
         )
-    if path.suffix not in WEIGHTS_SUFFIXES:
+    if path.suffix.lower() not in WEIGHTS_SUFFIXES:
         raise WeightsError(f"{path}: the name of a weights file must end in {suffixes}")
 
 
@@ -265,9 +265,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def digest(value: Any) -> str:
-    """Return the SHA-256 digest of a value: an array, a plain value, or a mapping or list of such values.
+    """Return the SHA-256 digest of a value.
 
-    Two mappings with the same items have the same digest, whatever the order of their keys.
+    The digest is the same in every process. Two mappings with the same items have the same digest, whatever
+    the order of their keys.
+
+    Args:
+        value: an array or a tensor of numbers, booleans or strings; None, a boolean, a number, a string or
+            bytes; or a mapping, a list or a tuple of such values.
+
+    Raises:
+        TypeError: the value has or contains another type, whose text may contain an address in memory.
 
     Example:
         >>> digest({"size": 512, "seed": 0}) == digest({"seed": 0, "size": 512})
@@ -276,17 +284,25 @@ def digest(value: Any) -> str:
     running = hashlib.sha256()
 
     def add(item: Any) -> None:
-        if isinstance(item, np.ndarray):
-            running.update(f"array {item.dtype} {item.shape};".encode())
-            running.update(np.ascontiguousarray(item).reshape(-1).view(np.uint8).data)
+        if hasattr(item, "__array__"):  # an array, a scalar of NumPy, or a tensor
+            array = np.asarray(item)
+            if array.dtype.hasobject:
+                raise TypeError(f"an array of type {array.dtype} has no digest; use an array of numbers")
+            running.update(f"array {array.dtype} {array.shape};".encode())
+            running.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         elif isinstance(item, Mapping):
             add([[key, item[key]] for key in sorted(item)])
         elif isinstance(item, (list, tuple)):
             running.update(f"list {len(item)};".encode())
             for part in item:
                 add(part)
-        else:
+        elif item is None or isinstance(item, (bool, int, float, str, bytes)):
             running.update(f"{item!r};".encode())
+        else:
+            raise TypeError(
+                f"a value of type {type(item).__name__} has no digest; use numbers, strings, arrays, lists "
+                "or mappings"
+            )
 
     add(value)
     return running.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from tfstyle.errors import ConfigError, suggest
@@ -105,6 +105,37 @@ def layer_names(network: str = "vgg19") -> tuple[str, ...]:
         (16, 'conv5_3')
     """
     return tuple(layer.name for layer in NETWORKS.get(network, ()))
+
+
+def check_network(network: str) -> None:
+    """Raise ConfigError unless a network is a key of `NETWORKS`."""
+    if network not in NETWORKS:
+        raise ConfigError(
+            f"network is {network!r}{suggest(network, NETWORKS)}; it can be {', '.join(NETWORKS)}"
+        )
+
+
+def as_names(names: Iterable[str], option: str = "layers") -> tuple[str, ...]:
+    """Return the names of layers as a tuple.
+
+    Args:
+        names: the names. A string is refused, because its elements are letters.
+        option: name of the argument in the error message.
+
+    Raises:
+        ConfigError: the value is a string, or not a sequence of strings.
+
+    Example:
+        >>> as_names(["conv1_1", "conv2_1"])
+        ('conv1_1', 'conv2_1')
+    """
+    if isinstance(names, str):
+        raise ConfigError(f"{option} is the string {names!r}; give a list of layer names: [{names!r}]")
+    if isinstance(names, Iterable):
+        chosen = tuple(names)
+        if all(isinstance(name, str) for name in chosen):
+            return chosen
+    raise ConfigError(f"{option} is {names!r}; give a list of layer names, such as ['conv1_1', 'conv4_2']")
 
 
 def find_layer(name: str, network: str = "vgg19") -> Layer:

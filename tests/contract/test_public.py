@@ -1,9 +1,13 @@
 """The public contract: names, signatures and defaults that other code depends on."""
 
 import dataclasses
+import importlib
 import inspect
+import re
+from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 import tfstyle
 from tfstyle import errors
@@ -14,7 +18,28 @@ def test_every_public_name_exists_and_is_documented():
     for name in tfstyle.__all__:
         value = getattr(tfstyle, name)
         assert name == "__version__" or inspect.getdoc(value), name
-    assert set(dir(tfstyle)) == set(tfstyle.__all__)
+    assert set(dir(tfstyle)) == {*tfstyle.__all__, *tfstyle._SUBMODULES}
+
+
+def test_every_module_and_folder_is_an_attribute_after_import_tfstyle():
+    package = Path(tfstyle.__file__).parent
+    files = {path.stem for path in package.glob("*.py")} - {"__init__", "__main__"}
+    folders = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert set(tfstyle._SUBMODULES) == files | folders
+    for name in files | folders:  # not getattr, because importing a module sets the attribute
+        assert tfstyle.__getattr__(name) is importlib.import_module(f"tfstyle.{name}")
+
+
+def test_the_supported_versions_of_python_are_those_of_tensorflow():
+    """TensorFlow has no release for Python 3.14, only a release candidate."""
+    root = Path(tfstyle.__file__).parents[1]
+    (required,) = re.findall(r'requires-python = "(.*)"', (root / "pyproject.toml").read_text())
+    versions = SpecifierSet(required)
+    assert [minor for minor in range(30) if f"3.{minor}" in versions] == [10, 11, 12, 13]
+    assert "3.13.9" in versions
+    assert "3.14.0rc1" not in versions
+    for page in ("README.md", "docs/stacks.md"):
+        assert "Python 3.10 to 3.13 are supported" in (root / page).read_text()
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -8,7 +8,20 @@ from tests import reference
 from tests.conftest import make_image
 from tfstyle import Encoder, Objective, Weights, content_loss, gram_matrix, style_loss, total_variation
 from tfstyle.errors import ConfigError
-from tfstyle.losses import Region, balanced_normalization, paper_normalization
+from tfstyle.losses import (
+    GRAM,
+    MEAN_DEVIATION,
+    Region,
+    balanced_normalization,
+    cross_layer_gram,
+    nine_point_variation,
+    paper_normalization,
+    shifted_gram,
+    summed_squares,
+    wasserstein,
+    windowed_gram,
+)
+from tfstyle.optim import value_and_gradient
 
 rng = np.random.default_rng(0)
 
@@ -175,6 +188,33 @@ def test_several_styles_are_blended_on_their_gram_matrices(small_encoder):
     arrays = small_encoder.weights.arrays
     grams = [reference.gram(reference.features(s[0], arrays, 1, padding="reflect")[0]) for s in styles]
     assert reference.relative_error(blended[0], 0.25 * grams[0] + 0.75 * grams[1]) < 1e-5
+
+
+def test_the_objective_can_be_differentiated_twice():
+    """The step's gradients give the finite differences; the exact form gives the Hessian's product."""
+    smooth = [GRAM, shifted_gram(), MEAN_DEVIATION, wasserstein(), windowed_gram(2), cross_layer_gram()]
+    objective = Objective(
+        lambda image: {"conv1_1": image, "conv2_1": tf.nn.avg_pool2d(image, 2, 2, "VALID") ** 2},
+        {"conv2_1": 1.0},
+        style_layers={"conv1_1": 0.5, "conv2_1": 0.5},
+        style_losses=[(loss, 1.0) for loss in [*smooth, cross_layer_gram(blurred=True)]],
+        content_weight=1.0, style_weight=1.0, tv_weight=0.1,
+        variation=lambda image: total_variation(image) + summed_squares(image) + nine_point_variation(image),
+    )  # fmt: skip
+    content, style, image = (tf.constant(make_image(8, 12, seed)[None]) for seed in (1, 2, 3))
+    keep = tf.constant(make_image(8, 12, 4)[None, ..., :1])
+    targets = objective.targets(content, [objective.style_summary(style)], keep=keep)
+    direction = tf.constant(np.random.default_rng(5).normal(size=image.shape), tf.float32)
+    _, ahead = value_and_gradient(objective, image + 3e-3 * direction, targets=targets)
+    _, behind = value_and_gradient(objective, image - 3e-3 * direction, targets=targets)
+    with tf.GradientTape() as outer:
+        outer.watch(image)
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            total = objective(image, targets)["total"]
+        slope = tape.gradient(total, image)
+    product = outer.gradient(slope, image, output_gradients=direction)
+    assert reference.relative_error(product, (ahead - behind) / 6e-3) < 5e-3
 
 
 def identity(image):

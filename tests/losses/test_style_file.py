@@ -118,6 +118,29 @@ def test_a_style_of_other_weights_is_an_error(run, image, small_weights):
         run(other.style(image))
 
 
+def test_the_name_of_a_style_may_follow_the_path(waves, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    other = Style([{k: 2 * v for k, v in waves.levels[0].items()}], waves.made_with, name="b#1")
+    save_styles(tmp_path / "two.npz", [waves, other])
+    waves.save("a#1.npz")  # a name that contains the separator itself
+    assert Style.load("a#1.npz").name == "waves"
+    for path in ("two.npz#waves", tmp_path / "two.npz#waves"):
+        assert Style.load(path).name == "waves"
+    loaded = Style.load("two.npz", "b#1")
+    assert np.array_equal(loaded.levels[0]["conv1_1"], 2 * waves.levels[0]["conv1_1"])
+    with pytest.raises(ConfigError, match=r"append the name of one: two\.npz#waves"):
+        Style.load("two.npz")
+    with pytest.raises(ConfigError, match=r"two\.npz contains no style 'c'; choose from waves, b#1"):
+        Style.load("two.npz#c")
+    with pytest.raises(ImageError, match=r"no such style file: three\.npz; give"):
+        Style.load("three.npz#waves")
+
+
+def test_the_suffix_may_have_capitals(waves, tmp_path):
+    waves.save(tmp_path / "a.NPZ")
+    assert Style.load(tmp_path / "a.NPZ").name == "waves"
+
+
 def test_files_of_several_styles(waves, tmp_path, run):
     second = Style(
         [{k: 2 * v for k, v in level.items()} for level in waves.levels[:3]],

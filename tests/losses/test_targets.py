@@ -1,5 +1,6 @@
 """The targets of the objective and of the scales of a run, against slow NumPy features and Gram matrices."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,8 +8,10 @@ from PIL import Image
 
 from tests import reference
 from tests.conftest import make_image
-from tfstyle import Masks, Objective, Style, StyleConfig
+from tfstyle import Encoder, Masks, Objective, Style, StyleConfig
+from tfstyle.errors import ConfigError, ImageError
 from tfstyle.images import ImageArray
+from tfstyle.layers import find_layer
 from tfstyle.losses import (
     GRAM,
     MEAN_DEVIATION,
@@ -19,7 +22,9 @@ from tfstyle.losses import (
     shares,
     windowed_gram,
 )
+from tfstyle.network import network_input
 from tfstyle.run import Layout, ScaleTargets, make_setup, plan_scales, read_inputs
+from tfstyle.tiling import TiledObjective
 
 CONTENT_LAYER, STYLE_LAYERS = "conv2_2", ("conv1_1", "conv2_1")
 #: Layer -> its position in the list that `reference.features` returns.
@@ -193,6 +198,58 @@ def test_layer_features_are_those_of_the_layer_and_of_deeper_ones(small_encoder)
         )
         chosen = objective.layer_features(features, "a")
         assert [x.shape for x in chosen] == [features[layer].shape for layer in expected]
+
+
+@pytest.mark.parametrize("kind", ["whole", "tiled", "model"])
+@pytest.mark.parametrize("order", [("conv1_1", "conv1_2"), ("conv1_2", "conv1_1")])
+def test_of_two_layers_of_one_size_the_deeper_one_is_last(small_weights, slow_features, kind, order):
+    """In whatever order they are listed, the chain pairs conv1_1 with conv1_2, and conv1_2 with itself."""
+    encoder = Encoder((*order, CONTENT_LAYER), small_weights)
+    if kind == "model":
+        names = {name: encoder.model.get_layer(find_layer(name).keras_name).output for name in order}
+        model = keras.Model(encoder.model.input, names)
+        keras_names = [find_layer(name).keras_name for name in order]
+        encoder = Encoder.from_model(model, network_input, layers=keras_names)
+        assert encoder.layers == tuple(keras_names)
+        order = keras_names
+    objective = Objective(
+        encoder.features, {}, style_layers=dict.fromkeys(order, 0.5), content_weight=1.0, style_weight=1.0,
+        style_losses=[(cross_layer_gram(), 1.0)],
+    )  # fmt: skip
+    image = make_image(16, 24, 1)
+    maker = TiledObjective(objective, encoder, side=8, compile="eager") if kind == "tiled" else objective
+    summary = maker.style_summary(image[None])
+    first, second = (
+        slow_features(image)[x].reshape(-1, 64).astype(np.float64) for x in ("conv1_1", "conv1_2")
+    )
+    for layer, left in (("conv1_1", first), ("conv1_2", second)):
+        (gram,) = summary[find_layer(layer).keras_name if kind == "model" else layer][0]
+        assert reference.relative_error(gram, left.T @ second / len(left)) < 1e-5
+
+
+def test_images_that_are_plainly_not_in_0_1_are_refused(small_encoder):
+    objective = make_objective(small_encoder)
+    tiled = TiledObjective(objective, small_encoder, side=8)
+    image = make_image(16, 16, 1)[None] * 255
+    style = [objective.style_summary(image / 255)]
+    for evaluate in (
+        objective.style_summary,
+        tiled.style_summary,
+        lambda content: objective.targets(content, style),
+        lambda content: tiled.targets(content, style),
+    ):
+        with pytest.raises(ImageError, match=rf"up to {image.max():g}, outside 0\.\.1; divide them by 255"):
+            evaluate(image)
+
+
+@pytest.mark.parametrize("option", ["content_layers", "style_layers"])
+def test_layers_without_weights_are_refused(small_encoder, option):
+    layers = {"content_layers": {}, "style_layers": {}, option: ["conv1_1"]}
+    with pytest.raises(ConfigError, match=rf"{option} is \['conv1_1'\]; give a mapping.*shares"):
+        Objective(
+            small_encoder.features, layers["content_layers"], style_layers=layers["style_layers"],
+            content_weight=1.0, style_weight=1.0,
+        )  # fmt: skip
 
 
 def test_the_region_that_is_not_changed_gets_the_content_image():

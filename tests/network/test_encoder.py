@@ -9,12 +9,15 @@ import tensorflow as tf
 
 from tests import reference
 from tests.conftest import make_image
-from tfstyle import Encoder
+from tfstyle import Encoder, StyleExtractor
 from tfstyle.backend import KERAS_2, check_backend
 from tfstyle.errors import BackendError, ConfigError, ImageError, WeightsError
 from tfstyle.layers import NETWORKS, Layer, layer_names
+from tfstyle.losses import shares
 from tfstyle.network import CUSTOM_MODEL, Weights, random_weights
 from tfstyle.network.vgg import _pad_border
+from tfstyle.optim import only_first_derivatives
+from tfstyle.papers.vgg_encoders import available_layers
 
 LAYERS = layer_names()
 
@@ -48,12 +51,34 @@ def test_features_match_numpy(small_weights, pooling, padding, shape):
             assert reference.relative_error(features[layer][b], truth) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("pooling", "padding"),
+    [("avg", "reflect"), ("max", "zeros"), ("rescaled", "replicate"), ("avg", "circular")],
+)
+def test_features_can_be_differentiated_twice(small_weights, pooling, padding):
+    """Features F are piecewise linear in the image, so that <v, H v> = |J v|² for ½ Σ F²."""
+    encoder = Encoder(("conv2_1",), small_weights, pooling=pooling, padding=padding)
+    image = tf.constant(make_image(8, 12, 1)[None])
+    direction = tf.constant(np.random.default_rng(2).normal(size=image.shape), tf.float32)
+    with tf.GradientTape() as outer, tf.autodiff.ForwardAccumulator(image, direction) as forward:
+        outer.watch(image)
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            energy = tf.nn.l2_loss(encoder(image)["conv2_1"])
+        slope = tape.gradient(energy, image)
+    ahead, behind = (encoder(image + sign * 1e-4 * direction)["conv2_1"] for sign in (1, -1))
+    expected = float(tf.reduce_sum(((ahead - behind) / 2e-4) ** 2))
+    for product in outer.gradient(slope, image, output_gradients=direction), forward.jvp(slope):
+        assert float(tf.reduce_sum(product * direction)) == pytest.approx(expected, rel=1e-2)
+
+
 def test_input_is_not_clipped(small_encoder):
-    image = make_image(8, 8)
-    assert not np.allclose(small_encoder((image * 3)[None])["conv1_1"], small_encoder(image[None])["conv1_1"])
+    image = make_image(8, 8) * 2 - 0.5
+    clipped = small_encoder(image.clip(0, 1)[None])["conv1_1"]
+    assert not np.allclose(small_encoder(image[None])["conv1_1"], clipped)
     assert reference.relative_error(
-        small_encoder((image * 3)[None])["conv1_1"][0],
-        reference.features(image * 3, small_encoder.weights.arrays, 1, padding="reflect")[0],
+        small_encoder(image[None])["conv1_1"][0],
+        reference.features(image, small_encoder.weights.arrays, 1, padding="reflect")[0],
     ) < 1e-5  # fmt: skip
 
 
@@ -179,6 +204,43 @@ def test_smallest_image(layer, padding, minimum):
     if minimum > 1:
         with pytest.raises(ImageError, match=f"width {minimum - 1} .*{layer}.* {minimum} pixels"):
             encoder(np.zeros((1, minimum, minimum - 1, 3), np.float32))
+
+
+def test_images_of_eight_bits_and_of_other_number_types(small_encoder):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 12, 3), np.uint8)
+    pixels[0, 0, 0, 0] = 255
+    floats = pixels / np.float32(255)
+    expected = small_encoder(floats)["conv2_1"]
+    for images in (pixels, tf.constant(pixels), floats.astype(np.float64), floats.tolist()):
+        assert reference.relative_error(small_encoder(images)["conv2_1"], expected) < 1e-6
+        assert reference.relative_error(small_encoder.features(images)["conv2_1"], expected) < 1e-6
+    normalized = [small_encoder.normalized(images)(images)["conv2_1"] for images in (pixels, floats)]
+    assert reference.relative_error(*normalized) < 1e-6
+    for evaluate in (small_encoder, small_encoder.features, small_encoder.normalized):
+        with pytest.raises(ImageError, match=r"images are int32; expected uint8, or floats in 0\.\.1"):
+            evaluate(pixels.astype(np.int32))
+        with pytest.raises(ImageError, match=r"images are bool; expected uint8"):
+            evaluate(pixels > 9)
+        with pytest.raises(ImageError, match=r"images are NoneType; expected.*uint8 or floats in 0\.\.1"):
+            evaluate(None)
+        with pytest.raises(ImageError, match=r"images are generator; expected.*array"):
+            evaluate(image for image in floats)
+
+
+def test_floats_that_are_plainly_not_in_0_1_are_refused_except_in_graphs_and_steps(small_encoder):
+    image = make_image(8, 12)[None]
+    for images in (image * 255, tf.constant(image * 255), image * 2.5, np.full_like(image, np.nan)):
+        for evaluate in (small_encoder, small_encoder.features, small_encoder.normalized):
+            with pytest.raises(ImageError, match=r"values up to .*outside 0\.\.1; divide.* 255.*uint8"):
+                evaluate(images)
+    large = tf.constant(image * 3)
+    expected = reference.features(large[0].numpy(), small_encoder.weights.arrays, 1, padding="reflect")[0]
+    traced = tf.function(small_encoder)(large)["conv1_1"][0]
+    dataset = tf.data.Dataset.from_tensors(large).map(small_encoder)
+    with only_first_derivatives():  # as in a step
+        in_step = small_encoder(large)["conv1_1"][0]
+    for features in (traced, next(iter(dataset))["conv1_1"][0], in_step):
+        assert reference.relative_error(features, expected) < 1e-5
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 3), (1, 8, 8, 4), (1, 3, 8, 8)])
@@ -444,6 +506,25 @@ def test_values_can_replace_the_variables_of_a_model(tiny_model, part):
 def test_layers_that_a_model_lacks_are_refused(tiny_model, layers, message):
     with pytest.raises(ConfigError, match=message):
         Encoder.from_model(tiny_model, lambda images: images, layers=layers)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda value: Encoder(value, "random"),
+        lambda value: StyleExtractor(value, random_weights()),
+        lambda value: StyleExtractor(["conv1_1"], random_weights(), content_layers=value),
+        lambda value: Encoder.from_model(None, None, layers=value),
+        lambda value: shares(value, None),
+        lambda value: available_layers(random_weights(), value),
+    ],
+)
+def test_a_string_is_not_a_list_of_layers(make):
+    with pytest.raises(ConfigError, match=r"layers is the string 'conv1_1'; give a list.*\['conv1_1'\]"):
+        make("conv1_1")
+    for value in (5, [1, 2]):
+        with pytest.raises(ConfigError, match=rf"layers is {re.escape(str(value))}; give a list.*conv1_1"):
+            make(value)
 
 
 def test_unsuitable_models_are_refused(tiny_model):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -57,6 +58,32 @@ def test_npz_and_safetensors_with_the_lower_layers_only(small_weights, tmp_path,
         for key, array in loaded.arrays.items():
             assert array.dtype == np.float32
             assert np.array_equal(array, arrays[key].astype("f4"))
+
+
+def test_the_suffix_may_have_capitals(small_weights, tmp_path):
+    small_weights.save(tmp_path / "a.NPZ")
+    assert weights.load_weights(tmp_path / "a.NPZ").layers == small_weights.layers
+    with h5py.File(tmp_path / "a.H5", "w") as file:
+        for key, array in small_weights.arrays.items():
+            file[key] = array
+    assert weights.load_weights(tmp_path / "a.H5").layers == small_weights.layers
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda network: weights.random_weights(network=network),
+        weights.imagenet_weights,
+        weights.auto_weights,
+        lambda network: weights.read_weights(weights.EMBEDDED, network),
+        lambda network: weights.load_weights("random", network=network),
+        lambda network: Encoder(["conv1_1"], "random", network=network),
+        download.imagenet_cache,
+    ],
+)
+def test_an_unknown_network_is_named(function):
+    with pytest.raises(ConfigError, match=r"network is 'vgg11' \(did you mean .*it can be vgg19, vgg16"):
+        function("vgg11")
 
 
 def test_another_network_is_refused(tmp_path):

@@ -929,6 +929,17 @@ def test_digests_differ_with_values_types_and_shapes():
     assert len(set(digests)) == len(digests)
     assert digest(np.asfortranarray(zeros)) == digest(zeros)
     assert digest({"a": 1, "b": zeros}) == digest({"b": zeros.copy(), "a": 1})
+    assert digest(tf.constant(zeros)) == digest(zeros)
+    assert digest(np.float32(0.1)) == digest(np.array(0.1, np.float32))
+
+
+@pytest.mark.parametrize(
+    "value", [object(), len, {1, 2}, [lambda: 0], {"a": range(3)}, np.array([object()]), StyleConfig()]
+)
+def test_a_digest_of_an_address_is_refused(value):
+    """The text of these values has an address or an arbitrary order, so that it differs between processes."""
+    with pytest.raises(TypeError, match=r"type \w+ has no digest; use .*(numbers|arrays)"):
+        digest(value)
 
 
 def test_resuming_is_logged(options, content, style, tmp_path, caplog):

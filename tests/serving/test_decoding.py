@@ -60,11 +60,34 @@ def test_grey_images_and_palettes_give_the_colours_of_pillow(image, mode, kind):
     assert np.array_equal(decoded(code), decoded_by_pillow(code))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP"])
-def test_the_alpha_channel_is_dropped(image, kind):
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("PNG", {}), ("BMP", {}), webp("WEBP", {"lossless": True, "exact": True}), webp("WEBP", {})],
+    ids=str,
+)
+def test_the_alpha_channel_is_dropped(image, kind, options):
     transparent = image.convert("RGBA")
     transparent.putalpha(Image.fromarray(np.tile(np.arange(90, dtype=np.uint8), (61, 1))))
-    assert np.array_equal(decoded(encoded(transparent, kind)), np.asarray(image))
+    code = encoded(transparent, kind, **options)
+    assert np.array_equal(decoded(code), decoded_by_pillow(code))
+    if kind != "WEBP" or options:
+        assert np.array_equal(decoded(code), np.asarray(image))
+
+
+def test_cmyk_and_16_bits_are_reduced_to_8_bit_rgb(image):
+    code = encoded(image.convert("CMYK"), "JPEG")
+    assert np.array_equal(decoded(code), decoded_by_pillow(code))
+    grey = np.random.default_rng(0).integers(0, 65536, (20, 30), np.uint16)
+    expected = np.repeat(grey[..., None] / 257, 3, 2)
+    assert np.abs(decoded(encoded(Image.fromarray(grey), "PNG")) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_an_animated_webp_is_refused(image, mode):
+    frames = [image.convert(mode).rotate(30 * i) for i in range(3)]
+    code = encoded(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"WebP.*not be animated; save one frame"):
+        decoded(code)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P"])

@@ -72,6 +72,42 @@ def test_images_in_every_form(extractor, batch, tmp_path):
     assert reference.relative_error(several["conv2_2"][:1], expected["conv2_2"]) < 1e-6
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_it_can_be_mapped_over_a_dataset(small_weights, batch, dtype):
+    """A new extractor, whose functions are traced inside the dataset's graph and used outside afterwards."""
+    extractor = StyleExtractor(weights=small_weights, content_layers=("conv2_1",), size=40)
+    images = (batch[:4] * 255).round().astype(np.uint8)
+    images = images if dtype is np.uint8 else images / np.float32(255)
+    dataset = tf.data.Dataset.from_tensor_slices(images)
+    batches = list(dataset.batch(2).map(extractor))
+    single = list(dataset.map(extractor))
+    features = list(dataset.batch(4).map(extractor.content))
+    expected, content = extractor(images), extractor.content(images)
+    for name, numbers in expected.items():
+        for parts in (batches, single):
+            joined = tf.concat([part[name] for part in parts], 0)
+            assert reference.relative_error(joined, numbers) < 1e-5
+    assert reference.relative_error(features[0]["conv2_1"], content["conv2_1"]) < 1e-5
+
+
+def test_images_of_any_size_are_mapped(extractor):
+    """As by a call, larger images are shrunk, smaller ones are not, and too small ones are refused."""
+    images = [make_image(80, 60), make_image(40, 12), make_image(3, 9)]
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter(images), output_signature=tf.TensorSpec([None, None, None])
+    )
+    numbers = list(dataset.take(2).map(extractor))
+    for result, image in zip(numbers, images[:2], strict=True):
+        assert reference.relative_error(result["conv2_2"], extractor(image)["conv2_2"]) < 1e-3
+    with pytest.raises(tf.errors.InvalidArgumentError, match="too small; the layers need at least 4 pixels"):
+        list(dataset.skip(2).map(extractor))
+
+
+def test_values_slightly_outside_0_1_pass(extractor, batch):
+    stretched = batch[:2] * 1.5 - 0.25  # about -0.1 to 1.1
+    assert reference.relative_error(extractor(stretched)["conv1_1"], extractor(batch[:2])["conv1_1"]) > 1e-3
+
+
 def test_single_images_are_shrunk_and_batches_are_not(extractor):
     large = make_image(80, 60)
     assert extractor.content(large)["conv2_1"].shape == (1, 20, 15, 128)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfstyle.optim import first_derivatives_suffice
+
 
 def gram_matrix(features: tf.Tensor) -> tf.Tensor:
     """Return the Gram matrix of features: the correlations of the channels, averaged over all positions.
@@ -14,7 +16,8 @@ def gram_matrix(features: tf.Tensor) -> tf.Tensor:
         features: ``[batch, height, width, N]`` of any float type. The sums are computed in float32.
 
     Returns:
-        float32 ``[batch, N, N]``, symmetric and positive semi-definite. It can be differentiated once.
+        float32 ``[batch, N, N]``, symmetric and positive semi-definite. It can be differentiated any
+        number of times, or once inside `tfstyle.optim.only_first_derivatives`, as in the step.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 3.
     Differs from Gatys: the sum is divided by M, so that images of different sizes can be compared.
@@ -30,13 +33,17 @@ def gram_matrix(features: tf.Tensor) -> tf.Tensor:
     shape = tf.shape(features)
     flat = tf.reshape(features, [shape[0], shape[1] * shape[2], features.shape[-1]])
     positions = tf.cast(shape[1] * shape[2], tf.float32)
+    fast = first_derivatives_suffice()
     constant = tf.stop_gradient(flat)
-    float32 = tf.cast(constant, tf.float32)
+    float32 = tf.cast(constant if fast else flat, tf.float32)
     gram = tf.matmul(float32, float32, transpose_a=True) / positions
+    if not fast:
+        return gram
     # The gradient F (U + Uᵀ) / M needs one matrix product in the type of the features, whereas automatic
-    # differentiation of `gram` would need two in float32. At 512 x 512 on a CPU with AMX this saves a sixth
-    # of the time of a step. The gradient is attached to a matrix of zeros, because tf.custom_gradient never
-    # frees the graphs in which it is traced (TensorFlow issue 97697).
+    # differentiation of `gram` needs two in float32. At 512 x 512 on a CPU with AMX this saves a sixth of the
+    # time of a step. The gradient is attached to a matrix of zeros, because tf.custom_gradient never frees
+    # the graphs in which it is traced (TensorFlow issue 97697). The constant factor in the product has no
+    # derivative, so that second derivatives are wrong.
     # In float16 the sums of products would overflow, and subtracting the constant makes the products zero.
     variable = flat - constant if flat.dtype == tf.float16 else flat
     product = tf.cast(tf.matmul(constant, variable, transpose_a=True), tf.float32) / positions

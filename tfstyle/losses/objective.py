@@ -9,6 +9,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfstyle.errors import ConfigError
+from tfstyle.layers import as_names
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
 from tfstyle.losses.style import GRAM, StyleLoss, Summary
 from tfstyle.losses.variation import total_variation
@@ -82,10 +83,11 @@ class Objective:
     """The total loss ``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV`` as a function of an image and its targets.
 
     C_l is the content loss of layer l, E_l is its style loss, and TV is the total variation of the image.
+    The total can be differentiated twice, for example for Hessian-vector products.
 
     Args:
         encoder: function of images ``[batch, height, width, 3]`` in 0..1 that returns layer -> features, such
-            as `Encoder.features`.
+            as `Encoder.features`. Of two layers of the same size, the deeper one comes later.
         content_layers: content layer -> its weight v_l.
         style_layers: style layer -> its weight w_l.
         content_weight: the weight α of the content loss.
@@ -96,7 +98,11 @@ class Objective:
         variation: function of an image that returns TV. For evaluation in tiles it must be a
             `tfstyle.losses.Variation`.
         unit_gradients: whether to divide the gradient of the loss of each layer with respect to the features
-            of the layer by the sum of its absolute values, so that every layer has the same influence.
+            of the layer by the sum of its absolute values, so that every layer has the same influence. The
+            result is then not the gradient of a function, and it has no second derivatives.
+
+    Raises:
+        ConfigError: `content_layers` or `style_layers` is not a mapping.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7; unit gradients as in jcjohnson/neural-style.
     Differs from Gatys: the total variation term, and the factors of a balanced normalisation.
@@ -128,6 +134,15 @@ class Objective:
     style_losses: Sequence[tuple[StyleLoss, float]] = ((GRAM, 1.0),)
     variation: Callable[..., tf.Tensor] = total_variation
     unit_gradients: bool = False
+
+    def __post_init__(self) -> None:
+        for option in ("content_layers", "style_layers"):
+            value = getattr(self, option)
+            if not isinstance(value, Mapping):
+                raise ConfigError(
+                    f"{option} is {value!r}; give a mapping of layers to weights, such as {{'conv4_2': 1.0}} "
+                    "or tfstyle.losses.shares(layers, None)"
+                )
 
     def targets(
         self,
@@ -255,8 +270,9 @@ class Objective:
         return [features[name] for name in layers[index : index + deeper_layers + 1]]
 
     def _style_layers_by_size(self, features: Mapping[str, tf.Tensor]) -> list[str]:
-        """Return the style layers in descending order of the height of their feature maps."""
-        return sorted(self.style_layers, key=lambda name: -(features[name].shape[1] or 0))
+        """Return the style layers from shallow to deep: by decreasing height, then in the encoder's order."""
+        layers = [name for name in features if name in self.style_layers]
+        return sorted(layers, key=lambda name: -(features[name].shape[1] or 0))
 
     def _blend(
         self, styles: Sequence[Summaries], weights: Sequence[float], content: Summaries, deepest: str
@@ -409,11 +425,15 @@ def shares(layers: Sequence[str], given: Sequence[float] | None) -> dict[str, fl
     Returns:
         Layer -> its share of the loss.
 
+    Raises:
+        ConfigError: the layers are one string.
+
     Example:
         >>> from tfstyle.losses import shares
         >>> shares(["conv1_1", "conv2_1"], [1.0, 3.0])
         {'conv1_1': 0.25, 'conv2_1': 0.75}
     """
+    layers = as_names(layers)
     weights = given or [1.0] * len(layers)
     return {layer: weight / sum(weights) for layer, weight in zip(layers, weights, strict=True)}
 

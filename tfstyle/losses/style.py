@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfstyle.errors import ConfigError
 from tfstyle.losses.gram import gram_matrix
+from tfstyle.optim import first_derivatives_suffice
 
 #: Statistics of the features of an image in one layer, as a structure of tensors.
 Summary = Any
@@ -168,10 +169,10 @@ def _mean_and_covariance(features: tf.Tensor, weight: tf.Tensor | None) -> tuple
     single = tf.cast(features, tf.float32)
     mean = tf.reduce_mean(single if weight is None else single * weight, [1, 2])
     # The features are centred first. Second moments minus μμᵀ would lose small variances by rounding, and the
-    # result would not be positive semi-definite. At the mean, the derivative of the covariance with respect
-    # to μ is zero, so that μ needs no gradient here.
-    centred = single - tf.stop_gradient(mean)[:, tf.newaxis, tf.newaxis]
-    return mean, _guided_gram(centred, weight)
+    # result would not be positive semi-definite. At the mean, the first derivative of the covariance with
+    # respect to μ is zero, so that μ needs no gradient in a step.
+    centre = tf.stop_gradient(mean) if first_derivatives_suffice() else mean
+    return mean, _guided_gram(single - centre[:, tf.newaxis, tf.newaxis], weight)
 
 
 def _mixture_moments(summaries: Sequence[Summary], weights: Sequence[float]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -235,21 +236,39 @@ def wasserstein(ridge: float = 1e-4) -> StyleLoss:
 def _bures(c: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """Return ``tr(C + C' - 2 (C'^½ C C'^½)^½) / N`` of positive definite matrices ``[1, N, N]``.
 
-    The result is NaN if an entry of C or C' is not finite. It is differentiable with respect to C.
+    The result is NaN if an entry of C or C' is not finite. It can be differentiated twice with respect to
+    both matrices, or once with respect to C inside `tfstyle.optim.only_first_derivatives`.
     """
-    both, channels = tf.stop_gradient(tf.concat([c, target], 0)), tf.cast(tf.shape(c)[-1], tf.float32)
+    fast = first_derivatives_suffice()
+    both, channels = tf.concat([c, target], 0), tf.cast(tf.shape(c)[-1], tf.float32)
+    constant = tf.stop_gradient(both)
     # On a CPU the Cholesky factorisation raises an error if it fails, but a loss that is not finite must not
     # raise one, because a run can recover from it.
     finite = tf.reduce_all(tf.math.is_finite(both))
-    left, right = tf.split(tf.linalg.cholesky(tf.where(finite, both, tf.eye(tf.shape(c)[-1]))), 2)
+    usable = tf.where(finite, constant if fast else both, tf.eye(tf.shape(c)[-1]))
+    left, right = tf.split(tf.linalg.cholesky(usable), 2)
     unitary = _polar_factor(tf.matmul(left, right, transpose_a=True))
     difference = left - tf.matmul(right, unitary, transpose_b=True)
+    value = tf.stop_gradient(tf.reduce_sum(difference**2))
 
-    # The gradient is I - T, where T = R Uᵀ L⁻¹ = C'^½ (C'^½ C C'^½)^-½ C'^½ is the optimal transport map.
-    # It is attached to a sum of zeros, so that the Newton-Schulz iteration needs no backward pass.
-    gradient = tf.linalg.triangular_solve(left, tf.linalg.matrix_transpose(difference), adjoint=True)
-    value = (tf.reduce_sum(difference**2) + tf.reduce_sum(gradient * (c - tf.stop_gradient(c)))) / channels
-    return tf.where(finite, value, math.nan)
+    # The gradient with respect to C is I - T, where T = R Uᵀ L⁻¹ = C'^½ (C'^½ C C'^½)^-½ C'^½ is the optimal
+    # transport map. It is attached to a sum of zeros, so that the first derivative needs no backward pass
+    # through the Newton-Schulz iteration, which would amplify rounding errors.
+    gradient = _transport(left, difference)
+    if fast:
+        zeros = tf.reduce_sum(gradient * (c - tf.stop_gradient(c)))
+    else:
+        # The derivative of Σ g (C - const) is g, and its second derivative is twice that of the distance,
+        # because both g and the second factor depend on C. With a constant g, the latter is zero.
+        from_target = right - tf.matmul(left, unitary)
+        gradients = tf.concat([gradient, _transport(right, from_target)], 0)
+        zeros = tf.reduce_sum((gradients + tf.stop_gradient(gradients)) * (both - constant)) / 2.0
+    return tf.where(finite, (value + zeros) / channels, math.nan)
+
+
+def _transport(factor: tf.Tensor, difference: tf.Tensor) -> tf.Tensor:
+    """Return ``difference factor⁻¹`` for a lower triangular factor, transposed: ``I - T`` is symmetric."""
+    return tf.linalg.triangular_solve(factor, tf.linalg.matrix_transpose(difference), adjoint=True)
 
 
 def _polar_factor(matrix: tf.Tensor) -> tf.Tensor:

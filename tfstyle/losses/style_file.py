@@ -216,8 +216,8 @@ class Style:
         """Read a style from a file that `save` or ``tfstyle extract --grams`` wrote.
 
         Args:
-            path: path of the ``.npz`` file.
-            name: name of the style, which a file of several styles needs.
+            path: path of the ``.npz`` file. The name of a style may follow it, ``styles.npz#scream.jpg``.
+            name: name of the style, which a file of several styles needs if the path does not contain it.
 
         Returns:
             The style. From a file of arrays by layer that is not a style file, it is a style of one size.
@@ -228,6 +228,8 @@ class Style:
                 Gram matrices.
         """
         path = Path(path)
+        if name is None and not path.is_file():
+            path, name = split_style_source(str(path)) or (path, None)
         if not path.is_file():
             raise ImageError(f"no such style file: {path}; {_STYLE_FILES}")
         try:
@@ -337,7 +339,7 @@ def save_styles(
         >>> Style.load("styles.npz", "scream").name
         'scream'
     """
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise ConfigError(f"{path}: style files are written as .npz; choose a name that ends with .npz")
     check_writable(path, overwrite)
     arrays: dict[str, Any] = {}

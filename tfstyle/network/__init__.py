@@ -1,7 +1,14 @@
 """The encoder, a convolutional network from images to feature maps at chosen layers, and its weights."""
 
 from tfstyle.network.download import ANSWER_TIMEOUT, imagenet_cache, one_line
-from tfstyle.network.encoder import CUSTOM_MODEL, IMAGENET_MEAN, Encoder, network_input
+from tfstyle.network.encoder import (
+    CUSTOM_MODEL,
+    IMAGENET_MEAN,
+    Encoder,
+    check_range,
+    float_images,
+    network_input,
+)
 from tfstyle.network.pretraining import pretrain
 from tfstyle.network.weights import (
     EMBEDDED,
@@ -18,7 +25,9 @@ __all__ = [
     "IMAGENET_MEAN",
     "Encoder",
     "Weights",
+    "check_range",
     "default_layers",
+    "float_images",
     "imagenet_cache",
     "load_weights",
     "network_input",

@@ -17,7 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from tfstyle.errors import WeightsError
+<<<<<<< HEAD
 from tfstyle.files import keras_home
+=======
+from tfstyle.layers import check_network
+>>>>>>> work-core
 
 # The file that keras.applications.VGG19(weights="imagenet", include_top=False) downloads, and its MD5.
 # It is requested here because Keras' call has no time limit.
@@ -33,7 +37,12 @@ RETRY_HOURS = 6  # time for which `auto` does not repeat a download that failed
 
 
 def imagenet_source(network: str = "vgg19") -> tuple[str, str, str]:
-    """Return the name, URL and MD5 of the file with the ImageNet weights of ``vgg19`` or ``vgg16``."""
+    """Return the name, URL and MD5 of the file with the ImageNet weights of ``vgg19`` or ``vgg16``.
+
+    Raises:
+        ConfigError: the network is unknown.
+    """
+    check_network(network)
     return {
         "vgg19": (IMAGENET_FILE, IMAGENET_URL, IMAGENET_MD5),
         "vgg16": (VGG16_FILE, VGG16_URL, VGG16_MD5),

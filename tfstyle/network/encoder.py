@@ -11,6 +11,7 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,9 +20,10 @@ import tensorflow as tf
 from tfstyle.backend import check_backend
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS
 from tfstyle.errors import ConfigError, ImageError, WeightsError
-from tfstyle.layers import NETWORKS, Layer, find_layer, layer_names
+from tfstyle.layers import NETWORKS, Layer, as_names, check_network, find_layer, layer_names
 from tfstyle.network.vgg import PADDINGS, POOLINGS, apply_model, build_vgg, fill_vgg, submodel
 from tfstyle.network.weights import Weights, load_weights
+from tfstyle.optim import first_derivatives_suffice
 
 # Mean colour of the ImageNet photographs, BGR in 0..255, that was subtracted when VGG was trained.
 IMAGENET_MEAN = (103.939, 116.779, 123.68)
@@ -90,9 +92,10 @@ class Encoder:
         feature_scale: float = 1.0,
     ) -> None:
         check_backend()
-        self.network = _check_choice("network", network, NETWORKS)
-        chosen = sorted({find_layer(name, network) for name in layers})
-        self.layers = tuple(layer.name for layer in chosen)
+        check_network(network)
+        self.network = network
+        chosen = sorted({find_layer(name, network) for name in as_names(layers)})
+        self.layers = self._layers_by_depth = tuple(layer.name for layer in chosen)
         self.pooling = _check_choice("pooling", pooling, POOLINGS)
         self.padding = _check_choice("padding", padding, PADDINGS)
         self.dtype = _check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
@@ -160,10 +163,11 @@ class Encoder:
         """
         check_backend()
         encoder = cls.__new__(cls)
-        encoder.layers = tuple(dict.fromkeys(layers))
+        encoder.layers = tuple(dict.fromkeys(as_names(layers)))
         if not encoder.layers:
             raise ConfigError(f"layers is empty; give at least one layer of {model.name}")
         encoder.model = submodel(model, encoder.layers)
+        encoder._layers_by_depth = tuple(x.name for x in model.layers if x.name in encoder.layers)
         encoder.weights = Weights({}, model.name, network=CUSTOM_MODEL)
         encoder.network = encoder.pooling = encoder.padding = CUSTOM_MODEL
         encoder.dtype = tf.as_dtype(encoder.model.outputs[0].dtype).name
@@ -176,8 +180,8 @@ class Encoder:
         """Compute the features of images.
 
         Args:
-            images: float ``[batch, height, width, 3]``, sRGB in 0..1. Values outside this range are not
-                clipped.
+            images: ``[batch, height, width, 3]``, sRGB, floats in 0..1 or uint8 in 0..255. Floats slightly
+                outside 0..1 are not clipped.
 
         Returns:
             A dict from the layers' names to float32 features ``[batch, height / 2^p, width / 2^p, N]``, where
@@ -185,10 +189,13 @@ class Encoder:
             down. With `from_model`, the features have the shape of the layer's output.
 
         Raises:
-            ImageError: the images do not have four axes with three channels last, or they are smaller than
-                `minimum_size`. With `from_model`, also if the result of `preprocess` does not fit the model.
+            ImageError: the images are not numbers of these types; floats have a value above 2, which is
+                checked neither in a graph nor in a step, whose image may leave 0..1; the images do not have
+                four axes with three channels last; or they are smaller than `minimum_size`. With
+                `from_model`, also if the result of `preprocess` does not fit the model.
         """
-        return {name: tf.cast(features, tf.float32) for name, features in self.features(images).items()}
+        features = self.features(images)
+        return {name: tf.cast(features[name], tf.float32) for name in self.layers}
 
     def features(
         self, images: tf.Tensor, variables: Sequence[tf.Tensor] | None = None
@@ -198,25 +205,28 @@ class Encoder:
         `Objective` uses this method because it sums in float32 in any case.
 
         Args:
-            images: float ``[batch, height, width, 3]``, sRGB in 0..1.
+            images: ``[batch, height, width, 3]``, sRGB, floats in 0..1 or uint8 in 0..255.
             variables: float32 values that replace `model.variables`, in the same order. By default the
                 model's variables are used.
 
         Returns:
-            A dict from the layers' names to features with the shapes of a call. Their dtype is that of the
-            network, except that it is float32 for VGG in float16 and if `feature_scale` is not 1.
+            A dict from the layers' names, from the first layer to the deepest, to features with the shapes of
+            a call. Their dtype is that of the network, except that it is float32 for VGG in float16 and if
+            `feature_scale` is not 1.
 
         Raises:
             ImageError: as for a call.
         """
-        images = tf.convert_to_tensor(images, tf.float32)
+        images = float_images(images)
+        if not first_derivatives_suffice():
+            check_range(images)
         self._check_shape(images.shape)
         inputs = self._model_input(images)
         features = apply_model(self.model, inputs, variables=variables)
         factor = self._gain * self.feature_scale
         if factor == 1:
-            return {name: features[name] for name in self.layers}
-        return {name: tf.cast(features[name], tf.float32) * factor for name in self.layers}
+            return {name: features[name] for name in self._layers_by_depth}
+        return {name: tf.cast(features[name], tf.float32) * factor for name in self._layers_by_depth}
 
     def _model_input(self, images: tf.Tensor) -> tf.Tensor:
         """Compute the model's input from images, in the model's dtype for VGG."""
@@ -240,8 +250,8 @@ class Encoder:
         before the features are multiplied by `feature_scale`.
 
         Args:
-            images: float ``[batch, height, width, 3]``, sRGB in 0..1, or a list of such batches, whose sizes
-                may differ.
+            images: ``[batch, height, width, 3]``, sRGB, floats in 0..1 or uint8 in 0..255, or a list of such
+                batches, whose sizes may differ.
 
         Raises:
             ConfigError: the encoder was made by `from_model`.
@@ -312,6 +322,61 @@ class Encoder:
                     f"{name} {shape[axis]} is too small for {self.layers[-1]}: at least "
                     f"{self.minimum_size} pixels are needed"
                 )
+
+
+def float_images(images: Any) -> tf.Tensor:
+    """Return images as float32 in 0..1.
+
+    Args:
+        images: floats in 0..1, or uint8 in 0..255, as a tensor, an array or nested lists.
+
+    Returns:
+        A float32 tensor of the shape of the images.
+
+    Raises:
+        ImageError: the images cannot be converted to a tensor, or have another type.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.network import float_images
+        >>> float_images(np.full((1, 1, 1, 3), 51, np.uint8)).numpy().tolist()
+        [[[[0.20000000298023224, 0.20000000298023224, 0.20000000298023224]]]]
+    """
+    try:
+        tensor = tf.convert_to_tensor(images)
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # of several frameworks
+        raise ImageError(
+            f"images are {type(images).__name__}; expected a batch of images, uint8 or floats in 0..1, as an "
+            "array or a tensor"
+        ) from error
+    if tensor.dtype == tf.uint8:
+        return tf.cast(tensor, tf.float32) / 255.0
+    if not tensor.dtype.is_floating:
+        raise ImageError(f"images are {tensor.dtype.name}; expected uint8, or floats in 0..1")
+    return tf.cast(tensor, tf.float32)
+
+
+def check_range(images: tf.Tensor | np.ndarray) -> None:
+    """Raise ImageError if float images are plainly not in 0..1.
+
+    Values up to 2 pass, because resizing and optimisers overshoot. In a graph nothing is checked.
+
+    Args:
+        images: float images, a tensor or an array.
+
+    Raises:
+        ImageError: a value is above 2 or NaN.
+    """
+    if not tf.executing_eagerly():
+        return
+    if isinstance(images, np.ndarray):  # it may be as large as the memory of the host
+        largest = float(images.max(initial=-math.inf))
+    else:
+        largest = float(tf.reduce_max(images))
+    if not largest <= 2:  # also if it is NaN
+        raise ImageError(
+            f"images of floats have values up to {largest:g}, outside 0..1; divide them by 255, or give uint8"
+        )
 
 
 def network_input(images: tf.Tensor, pixel_range: float = 255.0) -> tf.Tensor:

@@ -22,10 +22,15 @@ from typing import Any
 import numpy as np
 
 from tfstyle.config import CONTENT_LAYERS, EMBEDDED_STYLE_LAYERS, STYLE_LAYERS
-from tfstyle.errors import ConfigError, WeightsError
+from tfstyle.errors import WeightsError
 from tfstyle.files import check_weights_file, check_weights_output, write_atomically
+<<<<<<< HEAD
 from tfstyle.layers import NETWORKS, Layer
 from tfstyle.network.download import imagenet_file, one_line, read_h5
+=======
+from tfstyle.layers import NETWORKS, Layer, check_network
+from tfstyle.network.download import IMAGENET_URL, imagenet_cache, imagenet_file, one_line, read_h5
+>>>>>>> work-core
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +147,7 @@ def load_weights(
         >>> weights.layer_names[-1], weights.arrays["block1_conv1/kernel"].shape
         ('conv5_4', (3, 3, 3, 64))
     """
-    if network not in NETWORKS:
-        raise ConfigError(f"network is {network!r}; it can be {', '.join(NETWORKS)}")
+    check_network(network)
     if isinstance(source, Weights):
         name, source_network = source.source, source.network
     else:
@@ -180,9 +184,13 @@ def random_weights(seed: int = 0, network: str = "vgg19") -> Weights:
         seed: seed of the random generator.
         network: ``vgg19`` or ``vgg16``.
 
+    Raises:
+        ConfigError: the network is unknown.
+
     Reference: He et al. 2015, arXiv 1502.01852, section 2.2, for the standard deviation. Differs from He et
     al.: the filters sum to zero.
     """
+    check_network(network)
     generator = np.random.default_rng(seed)
     arrays = {}
     for layer in NETWORKS[network]:
@@ -202,6 +210,7 @@ def imagenet_weights(network: str = "vgg19", *, retry: bool = True) -> Weights:
         retry: whether a download is tried that failed a few hours ago.
 
     Raises:
+        ConfigError: the network is unknown.
         WeightsError: the file is not cached, and the download failed or the server did not answer within
             ten seconds.
     """
@@ -224,6 +233,7 @@ def auto_weights(network: str = "vgg19") -> Weights:
     weights and the reason.
 
     Raises:
+        ConfigError: the network is unknown.
         WeightsError: the ImageNet weights are not available, and the network is not VGG-19, for which the
             embedded weights are.
     """
@@ -259,9 +269,11 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
         network: network that the weights must be for.
 
     Raises:
+        ConfigError: the network is unknown.
         WeightsError: the file does not exist, is damaged or truncated, or does not hold the weights of the
             network's convolutions.
     """
+    check_network(network)
     readers: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
         ".h5": lambda file: read_h5(file, [layer.keras_name for layer in NETWORKS[network]]),
         ".npz": _read_npz,
@@ -269,7 +281,7 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
     }
     check_weights_file(path)
     try:
-        raw = readers[path.suffix](path)
+        raw = readers[path.suffix.lower()](path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except WeightsError:
         raise

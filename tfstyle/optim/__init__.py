@@ -1,6 +1,7 @@
 """Image optimisers, each a set of functions, and the compiled optimisation step."""
 
 from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
+from tfstyle.optim.derivatives import first_derivatives_suffice, only_first_derivatives
 from tfstyle.optim.first_order import adam, averaged
 from tfstyle.optim.keras_adapter import from_keras
 from tfstyle.optim.quasi_newton import lbfgs, lbfgs_fixed_step
@@ -15,10 +16,12 @@ __all__ = [
     "Terms",
     "adam",
     "averaged",
+    "first_derivatives_suffice",
     "from_keras",
     "lbfgs",
     "lbfgs_fixed_step",
     "loss_scale",
     "make_step",
+    "only_first_derivatives",
     "value_and_gradient",
 ]

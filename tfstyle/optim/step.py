@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, suggest
 from tfstyle.optim.base import Evaluate, Optimizer, Terms
+from tfstyle.optim.derivatives import only_first_derivatives
 from tfstyle.optim.first_order import adam
 from tfstyle.optim.keras_adapter import from_keras
 from tfstyle.optim.quasi_newton import lbfgs, lbfgs_fixed_step
@@ -52,7 +53,8 @@ def make_step(
     Returns:
         step(image, state, targets) -> (next image, next state, terms). The terms are evaluated at the image
         before its update. They are scalars, or have shape ``[steps]`` if `steps` is more than 1. The first
-        state is None, or ``optimizer.init(image)``.
+        state is None, or ``optimizer.init(image)``. The results must not be differentiated, see
+        `value_and_gradient`.
 
     Raises:
         ConfigError: `steps` is more than 1 and the optimiser is not traceable, or `compile` or the name of
@@ -140,6 +142,10 @@ def value_and_gradient(
     divided by it afterwards. The scaling is exact in float32 and bfloat16, and it prevents underflow in
     float16.
 
+    The gradient must not be differentiated again: the objective is evaluated inside
+    `only_first_derivatives`, so that the losses use their fast forms. For second derivatives, use a
+    `tf.GradientTape` around the objective itself.
+
     Args:
         objective: (image, targets) -> terms.
         image: float32 ``[1, height, width, 3]``, or a tensor of any shape that the objective takes.
@@ -152,7 +158,7 @@ def value_and_gradient(
         ConfigError: the objective does not return a dict with a scalar ``total``, or the total does not
             depend on the image.
     """
-    with tf.GradientTape() as tape:
+    with tf.GradientTape() as tape, only_first_derivatives():
         tape.watch(image)
         terms = objective(image, targets)
     total = _check_terms(terms)["total"]

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfstyle.device import choose_device, choose_precision
 from tfstyle.errors import ConfigError
-from tfstyle.layers import layer_names
+from tfstyle.layers import as_names, layer_names
 from tfstyle.network import Encoder, Weights
 
 #: Pooling of every experiment that has no option for it: average pooling, as in the papers.
@@ -55,8 +55,10 @@ def available_layers(vgg_weights: Weights, layers: Sequence[str]) -> tuple[tuple
         sentence is empty if the weights reach all layers.
 
     Raises:
-        ConfigError: the network has no such layer, or the weights reach none of the layers.
+        ConfigError: the network has no such layer, or the weights reach none of the layers, or the
+            layers are one string.
     """
+    layers = as_names(layers)
     network_layers, reached = layer_names(vgg_weights.network), vgg_weights.layer_names
     if unknown := [layer for layer in layers if layer not in network_layers]:
         raise ConfigError(

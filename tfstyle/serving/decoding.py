@@ -54,7 +54,8 @@ def decode_image(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], t
 
     The check comes first because a small file can declare an image that would fill the memory. A GIF gives
     its first frame, which must cover the whole logical screen. A BMP file must have 24 or 32 bits per pixel.
-    WebP needs a TensorFlow whose `tf.io.decode_image` reads it.
+    A WebP file must not be animated, and needs a TensorFlow whose `tf.io.decode_image` reads WebP. Values of
+    16 bits are reduced to 8.
 
     Args:
         code: scalar string, the bytes of the file.
@@ -79,18 +80,28 @@ def decode_image(code: tf.Tensor, check_size: Callable[[tf.Tensor, tf.Tensor], t
         return tf.reduce_all(start[offset : offset + len(text)] == list(text))
 
     jpeg, gif = starts(b"\xff\xd8\xff"), starts(b"GIF8")
+    webp = starts(b"RIFF") & starts(b"WEBP", 8)
     size, known = _declared_size(start, starts)
     size = tf.cond(jpeg, lambda: tf.image.extract_jpeg_shape(code)[:2], lambda: size)
     known = assert_in_graph(known | jpeg, "images: a file is not a JPEG, PNG, BMP, GIF or WebP file")
-    with tf.control_dependencies([known]):
+    animated = starts(b"VP8X", 12) & ((start[20] & 0x02) > 0)
+    still = assert_in_graph(~(webp & animated), "images: a WebP file must not be animated; save one frame")
+    with tf.control_dependencies([known, still]):
         allowed = check_size(size[0], size[1])
     with tf.control_dependencies([allowed]):
         # Pillow uses the accurate cosine transform as well. The fast one differs by up to 12 grey levels.
         pixels = tf.cond(
             jpeg,
             lambda: tf.io.decode_jpeg(code, 3, dct_method="INTEGER_ACCURATE"),
-            lambda: tf.io.decode_image(
-                tf.cond(gif, lambda: _first_frame(code, check_size), lambda: code), 3, expand_animations=False
+            lambda: tf.cond(
+                webp,
+                # The decoder of WebP cannot leave out an alpha channel.
+                lambda: tf.io.decode_image(code, expand_animations=False)[:, :, :3],
+                lambda: tf.io.decode_image(
+                    tf.cond(gif, lambda: _first_frame(code, check_size), lambda: code),
+                    3,
+                    expand_animations=False,
+                ),
             ),
         )
     return tf.ensure_shape(pixels, [None, None, 3])

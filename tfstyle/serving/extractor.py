@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import tensorflow as tf
 from tfstyle.config import CONTENT_LAYERS
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.images import load
-from tfstyle.layers import layer_names
+from tfstyle.layers import as_names, layer_names
 from tfstyle.losses import Style, StyleNumbers, describe_encoder, image_pyramid
-from tfstyle.network import Encoder, Weights, default_layers, load_weights
+from tfstyle.network import Encoder, Weights, check_range, default_layers, float_images, load_weights
+from tfstyle.serving.decoding import assert_in_graph, resize_in_graph
 from tfstyle.serving.numbers import style_numbers
 from tfstyle.serving.saved_model import write_saved_model
 from tfstyle.serving.signatures import Limits, Signatures, minimum_size
@@ -64,13 +65,13 @@ class StyleExtractor:
 
     def __init__(
         self,
-        layers: Sequence[str] | None = None,
+        layers: Iterable[str] | None = None,
         weights: str | os.PathLike[str] | Weights = "imagenet",
         *,
         pooling: str = "avg",
         padding: str = "reflect",
         dtype: str = "float32",
-        content_layers: Sequence[str] | None = None,
+        content_layers: Iterable[str] | None = None,
         views: int = 1,
         embedding_size: int | None = 1024,
         size: int = 512,
@@ -80,16 +81,14 @@ class StyleExtractor:
         for name, number in {"embedding_size": embedding_size, "size": size}.items():
             if not (isinstance(number, int) and number >= 1) and (number, name) != (None, "embedding_size"):
                 raise ConfigError(f"{name} is {number!r}; it must be a whole number from 1")
-        for name, names in {"layers": layers, "content_layers": content_layers}.items():
-            if isinstance(names, str):
-                raise ConfigError(f"{name} is the string {names!r}; give a list of layer names")
         loaded = load_weights(weights)
         content, style = default_layers(loaded)
         if content_layers is None:
             content_layers = content if content == CONTENT_LAYERS else ()
-        if layers is not None and not layers:
+        content_layers = as_names(content_layers, "content_layers")
+        style = style if layers is None else as_names(layers)
+        if not style:
             raise ConfigError("layers is empty; give at least one style layer")
-        style = style if layers is None else tuple(layers)
         self.encoder = Encoder(
             (*style, *content_layers), loaded, pooling=pooling, padding=padding, dtype=dtype
         )
@@ -105,7 +104,8 @@ class StyleExtractor:
             images: a batch ``[batch, height, width, 3]`` of uint8, or of floats in 0..1. A batch is not
                 resized. Or one image as in `tfstyle.stylize` (a path, a PIL image, or an array without the
                 batch axis), or a list of such images, which may differ in size. These are shrunk to `size`
-                if they are larger.
+                if they are larger. In `tf.data.Dataset.map` and `tf.function`, a tensor of a batch or of one
+                image.
 
         Returns:
             layer -> Gram matrix, float32 ``[batch, N, N]``; ``embedding`` -> float32
@@ -113,10 +113,21 @@ class StyleExtractor:
             image can stand for a style image in `tfstyle.stylize`.
 
         Raises:
-            ImageError: an image cannot be read or is too small, or there is no image.
+            ImageError: an image cannot be read or is too small, or there is no image. In a graph, a tensor
+                whose size is not known until it runs fails with an InvalidArgumentError.
+
+        Example:
+            >>> import numpy as np
+            >>> import tensorflow as tf
+            >>> extractor = StyleExtractor(("conv1_1", "conv2_1"), weights="embedded")
+            >>> images = np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), np.uint8)
+            >>> dataset = tf.data.Dataset.from_tensor_slices(images).batch(2)
+            >>> [tuple(numbers["embedding"].shape) for numbers in dataset.map(extractor)]
+            [(2, 1024), (2, 1024)]
         """
         numbers = _stacked([self._style_numbers(batch) for batch in self._batches(images)])
-        return StyleNumbers(numbers, self.describe())
+        # Tensors of a graph are returned in a plain dict, which TensorFlow can rebuild.
+        return StyleNumbers(numbers, self.describe()) if tf.executing_eagerly() else numbers
 
     def content(self, images: Any) -> dict[str, tf.Tensor]:
         """Compute the features of the content layers.
@@ -264,11 +275,16 @@ class StyleExtractor:
 
     @functools.cached_property
     def _style_numbers(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-        return tf.function(self._compute_style, autograph=False).get_concrete_function(IMAGES)
+        return self._traced(self._compute_style)
 
     @functools.cached_property
     def _content_features(self) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-        return tf.function(self._compute_content, autograph=False).get_concrete_function(IMAGES)
+        return self._traced(self._compute_content)
+
+    @staticmethod
+    def _traced(compute: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Callable[..., dict[str, tf.Tensor]]:
+        with tf.init_scope():  # the first call may be in a graph, and the function outlives that graph
+            return tf.function(compute, autograph=False).get_concrete_function(IMAGES)
 
     def _compute_style(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         return style_numbers(
@@ -284,9 +300,13 @@ class StyleExtractor:
         return {layer: features[layer] for layer in self.content_layers}
 
     def _batches(self, images: Any) -> Iterator[tf.Tensor]:
+        if tf.is_tensor(images) and not hasattr(images, "numpy"):
+            yield self._graph_batch(images)
+            return
         if getattr(images, "ndim", None) == 4:
-            pixels = tf.convert_to_tensor(images)
-            yield self._checked(_zero_to_one(pixels))
+            batch = float_images(images)
+            check_range(batch)
+            yield self._checked(batch)
             return
         sources = images if isinstance(images, (list, tuple)) else [images]
         if not sources:
@@ -294,27 +314,37 @@ class StyleExtractor:
         for source in sources:
             yield self._checked(tf.constant(load(source).fitted(self.size).on_white()[None]))
 
+    def _graph_batch(self, images: tf.Tensor) -> tf.Tensor:
+        """Return a batch for a tensor of a graph, a batch itself or one image, with a check of its size."""
+        pixels = float_images(images)
+        if pixels.shape.rank == 3:
+            pixels = pixels[tf.newaxis]
+            shape = tf.cast(tf.shape(pixels)[1:3], tf.float32)
+            factor = tf.minimum(1.0, self.size / tf.reduce_max(shape))
+            pixels = resize_in_graph(pixels, tf.cast(tf.maximum(tf.round(shape * factor), 1.0), tf.int32))
+        pixels = self._checked(pixels)
+        smallest = tf.reduce_min(tf.shape(pixels)[1:3])
+        enough = assert_in_graph(
+            smallest >= self.minimum_size,
+            f"an image is too small; the layers need at least {self.minimum_size} pixels a side",
+            smallest,
+        )
+        with tf.control_dependencies([enough]):
+            return tf.identity(pixels)
+
     def _checked(self, images: tf.Tensor) -> tf.Tensor:
-        batch, height, width, channels = images.shape
-        if channels != 3 or batch == 0:
+        """Return a batch after a check of its shape, as far as the shape is known."""
+        if not images.shape.is_compatible_with(IMAGES.shape) or images.shape[:1] == [0]:
             raise ImageError(
                 f"images have shape {images.shape}; expected [batch, height, width, 3] with a batch from 1"
             )
-        if min(height, width) < self.minimum_size:
+        images = tf.ensure_shape(images, IMAGES.shape)
+        _, height, width, _ = images.shape
+        if any(side is not None and side < self.minimum_size for side in (height, width)):
             raise ImageError(
                 f"an image is {width} x {height} pixels; the layers need at least {self.minimum_size} a side"
             )
         return images
-
-
-def _zero_to_one(pixels: tf.Tensor) -> tf.Tensor:
-    if pixels.dtype == tf.uint8:
-        return tf.cast(pixels, tf.float32) / 255.0
-    if not pixels.dtype.is_floating:
-        raise ImageError(f"images are {pixels.dtype.name}; expected uint8, or floats in 0..1")
-    if not bool(tf.reduce_all((pixels >= 0) & (pixels <= 1))):  # also False if a pixel is NaN
-        raise ImageError("images of floats have values outside 0..1; divide them by 255 or clip them")
-    return tf.cast(pixels, tf.float32)
 
 
 def _stacked(parts: Sequence[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:

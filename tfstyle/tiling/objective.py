@@ -20,8 +20,8 @@ import tensorflow as tf
 
 from tfstyle.errors import ConfigError
 from tfstyle.losses import Band, ContentExtent, Objective, Region, Summaries, Targets, Tensors, restore_kept
-from tfstyle.network import Encoder
-from tfstyle.optim import loss_scale
+from tfstyle.network import Encoder, check_range
+from tfstyle.optim import loss_scale, only_first_derivatives
 from tfstyle.tiling.geometry import Tile, layer_positions, receptive_field, tiles
 from tfstyle.tiling.host_step import BAND_PIXELS
 from tfstyle.tiling.tile_step import LayerSize, LossDerivatives, RegionSummaries, TilePlace, TileStep
@@ -79,8 +79,7 @@ class TiledObjective:
                 "local_by_content and blurred, need the whole image at once; use tile=off, or gram, "
                 "mean_deviation, wasserstein, shift, chain or across"
             )
-        strides = self.receptive_field.strides
-        layers_by_size = sorted(objective.style_layers, key=lambda layer: strides[layer])
+        layers_by_size = [name for name in self.receptive_field.strides if name in objective.style_layers]
         self.tile_step = TileStep(objective, layers_by_size, compile=compile)
         self._compiled_band_variation = tf.function(self._band_variation, autograph=False)
 
@@ -93,7 +92,11 @@ class TiledObjective:
 
         Returns:
             Layer -> the summary of each style loss.
+
+        Raises:
+            ImageError: the image is plainly not in 0..1, see `tfstyle.network.check_range`.
         """
+        check_range(image)
         regions = [{k: np.asarray(w) for k, w in weights.items()}] if weights else []
         _, summaries = self._first_pass(np.asarray(image), regions, {})
         return summaries[0]
@@ -118,9 +121,11 @@ class TiledObjective:
             Targets whose content features, weights and masks are NumPy arrays.
 
         Raises:
-            ConfigError: as for `Objective.targets`, or the image cannot be divided into tiles (see `tiles`).
+            ConfigError, ImageError: as for `Objective.targets`, or the image cannot be divided into tiles
+                (see `tiles`).
         """
         objective, content = self._objective, np.asarray(content)
+        check_range(content)
         # The image is arbitrary: only the order and the number of channels of the layers matter.
         side = 4 * self.receptive_field.alignment
         any_features = objective.encoder(tf.zeros([1, side, side, 3]))
@@ -152,7 +157,7 @@ class TiledObjective:
         image = np.asarray(restore_kept(np.asarray(image), targets))
         energies, summaries = self._first_pass(image, targets.weights, targets.content)
         tv, gradient = self._variation(image)
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, only_first_derivatives():
             tape.watch(summaries)
             terms = {
                 f"style/{layer}": objective.style_weight

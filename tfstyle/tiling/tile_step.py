@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfstyle.losses import Objective, StyleLoss, Summaries, Summary, Tensors, content_loss
+from tfstyle.optim import only_first_derivatives
 
 #: For each region, layer -> the summary of each style loss.
 RegionSummaries = tuple[Summaries, ...]
@@ -129,7 +130,9 @@ class TileStep:
         self, sizes: Sequence[LayerSize], crop: tf.Tensor, begins: Mapping[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """Return the features of a tile's inside."""
-        features, inside = self._objective.encoder(crop), {}
+        inside = {}
+        with only_first_derivatives():  # the image of an optimiser may leave 0..1
+            features = self._objective.encoder(crop)
         for layer, rows, columns, _ in sizes:
             maps = features[layer]
             if tuple(maps.shape[1:3]) != (rows, columns):
@@ -167,7 +170,7 @@ class TileStep:
         shares: Sequence[Tensors],
         derivatives: LossDerivatives,
     ) -> tf.Tensor:
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, only_first_derivatives():
             tape.watch(crop)
             inside = self._inside(sizes, crop, begins)
             tile_summaries = self._summaries(sizes, inside, weights)
