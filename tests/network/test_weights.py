@@ -17,7 +17,7 @@ from tfstyle import Encoder, StyleExtractor, stylize
 from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.images import load
 from tfstyle.layers import NETWORKS, Layer
-from tfstyle.network import weights
+from tfstyle.network import download, weights
 
 
 def test_the_shapes_are_those_of_keras(whole_network):

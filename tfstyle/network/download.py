@@ -17,11 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from tfstyle.errors import WeightsError
-<<<<<<< HEAD
 from tfstyle.files import keras_home
-=======
 from tfstyle.layers import check_network
->>>>>>> work-core
 
 # The file that keras.applications.VGG19(weights="imagenet", include_top=False) downloads, and its MD5.
 # It is requested here because Keras' call has no time limit.

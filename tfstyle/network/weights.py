@@ -24,13 +24,8 @@ import numpy as np
 from tfstyle.config import CONTENT_LAYERS, EMBEDDED_STYLE_LAYERS, STYLE_LAYERS
 from tfstyle.errors import WeightsError
 from tfstyle.files import check_weights_file, check_weights_output, write_atomically
-<<<<<<< HEAD
-from tfstyle.layers import NETWORKS, Layer
-from tfstyle.network.download import imagenet_file, one_line, read_h5
-=======
 from tfstyle.layers import NETWORKS, Layer, check_network
-from tfstyle.network.download import IMAGENET_URL, imagenet_cache, imagenet_file, one_line, read_h5
->>>>>>> work-core
+from tfstyle.network.download import imagenet_file, one_line, read_h5
 
 log = logging.getLogger(__name__)
 
