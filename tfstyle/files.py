@@ -174,8 +174,10 @@ def make_folder(path: Path) -> Path:
         The path.
 
     Raises:
-        OutputError: the folder cannot be created.
+        OutputError: the folder cannot be created, or its path begins with ``~``, which only shells replace.
     """
+    if path.parts[:1] == ("~",) and not Path("~").exists():
+        raise OutputError(f"cannot create the folder {path}: ~ is not replaced here; give the whole path")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # the command line exits with 1 and not 2 if the disk is full

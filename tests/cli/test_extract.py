@@ -1,5 +1,6 @@
 """The commands extract and export."""
 
+import os
 import re
 import sys
 
@@ -104,6 +105,14 @@ def test_parquet(images, small_file, tmp_path):
         assert np.array_equal(np.array(table["embedding"].to_pylist(), np.float32), expected["embedding"])
         grams = np.array(table["conv2_1"].to_pylist(), np.float32).reshape(-1, 128, 128)
         assert np.array_equal(grams, expected["conv2_1"])
+
+
+def test_a_name_that_is_not_utf_8_has_escapes_in_parquet(images, small_file, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet", exc_type=ImportError)
+    image, out = tmp_path / os.fsdecode(b"caf\xe9.png"), tmp_path / "styles.parquet"
+    image.write_bytes((images / "0.png").read_bytes())
+    assert extract(image, "-o", out, "--weights", small_file, *ENCODER) == 0
+    assert parquet.read_table(out)["name"].to_pylist() == [r"caf\udce9.png"]
 
 
 def test_parquet_without_pyarrow_is_one_line(images, tmp_path, monkeypatch, capsys):

@@ -331,6 +331,13 @@ def test_a_folder_on_a_full_disk_is_exit_code_1(tmp_path, capsys, monkeypatch):
     assert "No space left on device" in capsys.readouterr().err
 
 
+def test_no_folder_with_the_name_of_a_home_that_the_shell_did_not_find(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["demo", "-o", "~/demo"]) == 2
+    assert "~/demo: " in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_no_folder_for_temporary_files_is_one_line(command, capsys, monkeypatch):
     def fail(*_, **__):
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
