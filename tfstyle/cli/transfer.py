@@ -170,15 +170,17 @@ def _run_interpolation(options: argparse.Namespace) -> int:
     from tfstyle.run.transfer import interpolate
 
     content, *styles = load_standard_input([content, *styles], config.max_pixels)
-    content = load(content, max_pixels=config.max_pixels)
-    height, width = fit_to_size(content, config).rgb.shape[:2]
+    content_image = load(content, max_pixels=config.max_pixels)
+    height, width = fit_to_size(content_image, config).rgb.shape[:2]
     check_output(output, overwrite=options.overwrite, shape=(height, strip_width(width, options.interpolate)))
     results: list[Result] = []
     run_error: RunError | None = None
     start = time.perf_counter()
     with interruptible() as interrupted:
         try:
-            for result in interpolate(content, styles, config, count=options.interpolate, stop=interrupted):
+            for result in interpolate(
+                content_image, styles, config, count=options.interpolate, stop=interrupted
+            ):
                 results.append(result)
                 seconds = time.perf_counter() - start
                 print(
