@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import re
 import socket
@@ -93,8 +94,22 @@ def _refuse_url(source: str | os.PathLike[str]) -> None:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # the name is too long, or contains a null character
-        return False
+    except (OSError, ValueError) as error:  # the name is too long, or contains a null character
+        raise ImageError(f"no such image: {path} ({getattr(error, 'strerror', None) or error})") from None
+
+
+def numbered_paths(path: Path) -> Iterator[Path]:
+    """Yield a path and then the paths with ``_2``, ``_3`` and so on before the suffix, without end.
+
+    Example:
+        >>> from itertools import islice
+        >>> from pathlib import Path
+        >>> [path.name for path in islice(numbered_paths(Path("cat_waves.png")), 3)]
+        ['cat_waves.png', 'cat_waves_2.png', 'cat_waves_3.png']
+    """
+    yield path
+    for number in itertools.count(2):
+        yield path.with_stem(f"{path.stem}_{number}")
 
 
 def check_image_file(source: str | os.PathLike[str]) -> None:

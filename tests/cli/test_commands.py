@@ -12,9 +12,11 @@ import tfstyle
 from tests.conftest import make_image
 from tfstyle import cli
 from tfstyle.cli import transfer
+from tfstyle.errors import RunError
 from tfstyle.images import load, read_settings, sheets
 from tfstyle.network import download, weights
 from tfstyle.presets import PRESETS
+from tfstyle.run import run as runs
 
 
 @pytest.fixture
@@ -109,8 +111,43 @@ def test_demo_uses_the_images_of_the_package(tmp_path, capsys, monkeypatch, smal
     assert program == "tfstyle"
     assert cli.main(command) == 0
     assert np.array_equal(load(result).rgb, before)
-    assert cli.main(["demo", "-o", str(folder)]) == 2
-    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_demo_runs_again_and_replaces_nothing(tmp_path, capsys, monkeypatch, small_file):
+    def write(options):
+        Image.new("RGB", (3, 3)).save(options.output)
+        return 0
+
+    monkeypatch.setattr(transfer, "run_stylize", write)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "a demo"
+    demo = ["demo", "-o", folder.name, "--weights", str(small_file)]
+    assert cli.main(demo) == 0
+    first = (folder / "result.png").read_bytes()
+    assert cli.main(demo) == 0
+    assert "The result is 'a demo/result_2.png'" in capsys.readouterr().out
+    assert (folder / "result.png").read_bytes() == first
+    (folder / "style.jpg").write_bytes(b"precious")
+    assert cli.main(demo) == 2
+    assert re.search("a demo/style.jpg exists.*--overwrite", capsys.readouterr().err)
+    assert (folder / "style.jpg").read_bytes() == b"precious"
+    assert cli.main([*demo, "--overwrite"]) == 0
+    assert "The result is 'a demo/result.png'" in capsys.readouterr().out
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "content.jpg", "result.png", "result_2.png", "style.jpg"
+    ]  # fmt: skip
+
+
+def test_demo_that_fails_claims_no_result(tmp_path, capsys, monkeypatch, small_file):
+    def fail(self):
+        raise RunError("out of memory")
+        yield
+
+    monkeypatch.setattr(runs.Run, "__iter__", fail)
+    assert cli.main(["demo", "-o", str(tmp_path / "demo"), "--weights", str(small_file)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "out of memory" in said.err
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tfstyle import cli
+from tfstyle.cli.explore import SHORTCUTS
 from tfstyle.cli.parser import SHELLS, make_parser
 from tfstyle.config import OPTION_GROUPS, StyleConfig
 
@@ -52,6 +53,17 @@ def test_help_lists_the_usual_options_and_help_all_every_one(capsys, command):
     hidden = {"masks", "style_masks", "content_mask"} if command == "batch" else set()
     fields = {field.name for field in dataclasses.fields(StyleConfig)} - hidden
     assert {f"--{name.replace('_', '-')}" for name in fields} <= every
+
+
+@pytest.mark.parametrize("name", SHORTCUTS)
+def test_the_shortcuts_of_experiments_are_commands_of_their_own(capsys, name):
+    assert help_of(capsys, name, "--help").startswith(f"usage: tfstyle {name} [-h]")
+    for wrong in ([], ["content.png", "--bla"]):
+        with pytest.raises(SystemExit):
+            cli.main([name, *wrong])
+        said = capsys.readouterr().err
+        assert said.startswith(f"tfstyle {name}: error: ")
+        assert said.endswith(f"; see tfstyle {name} --help\n")
 
 
 def test_help_all_has_a_group_for_every_option(capsys):

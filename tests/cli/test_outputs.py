@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tfstyle import cli, files
+from tfstyle.cli.outputs import default_output
 from tfstyle.images import load
 from tfstyle.run import run as runs
 
@@ -272,3 +273,52 @@ def test_temporary_files_of_dead_processes_here_are_removed(tmp_path):
         (tmp_path / name).write_text("")
     files.remove_left(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(names.values()) - {names["dead"]}
+
+
+# Without --output.
+
+
+@pytest.mark.parametrize(
+    ("content", "styles", "name"),
+    [
+        ("photos/cat.jpg", ["waves.png"], "cat_waves.png"),
+        ("cat.v2.jpg", ["waves.png", "../night.webp"], "cat.v2_waves_night.png"),
+        ("-", ["waves.png"], "stdin_waves.png"),
+        ("cat.jpg", ["-"], "cat_stdin.png"),
+        ("cat.jpg", ["styles.npz"], "cat_styles.png"),
+        ("cat.jpg", ["styles.npz#a/scream.jpg"], "cat_scream.png"),
+        ("cat.jpg", ["w" * 200 + ".jpg"], "cat_" + "w" * 56 + ".png"),
+    ],
+)
+def test_the_name_of_an_output_consists_of_those_of_its_images(content, styles, name):
+    assert default_output(content, styles) == Path(name)
+
+
+def test_an_output_without_a_name_is_numbered_and_resumed(command, files, expected, after, here, monkeypatch):
+    command = [*command[:3], *command[5:]]
+    run = ["--checkpoint", str(files / "run"), "--resume"]
+    (here / "content_style.png").write_text("precious")
+    with monkeypatch.context():
+        after(4, interrupt)
+        assert cli.main([*command, *run]) == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    partial = load(here / "content_style_2.png").rgb
+    assert cli.main([*command, *run]) == 0  # replaces the image of the interrupted run
+    assert not np.array_equal(partial, expected)
+    assert np.array_equal(load(here / "content_style_2.png").rgb, expected)
+    assert cli.main(command) == 0  # another run
+    assert (here / "content_style.png").read_text() == "precious"
+    assert cli.main([*command, "--overwrite"]) == 0
+    for name in ("content_style.png", "content_style_3.png"):
+        assert np.array_equal(load(here / name).rgb, expected)
+    assert len(list(here.iterdir())) == 3
+
+
+def test_interpolation_without_a_name(command, files, here):
+    style = str(files / "content.png")
+    for _ in range(2):
+        assert cli.main([*command[:3], style, *command[5:], "--interpolate", "2"]) == 0
+    assert {path.name for path in here.iterdir()} == {
+        "content_style_content.png", "content_style_content_2.png"
+    }  # fmt: skip

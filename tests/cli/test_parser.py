@@ -83,7 +83,7 @@ REJECTED = [
     (["--verison"], "--verison.*did you mean '--version'"),
     (["stylize", "--hepl"], "--hepl.*did you mean '--help'"),
     ([*STYLIZE, "--init", "nois"], "'nois'.*did you mean 'noise'"),
-    (["stylize"], "CONTENT, STYLE, -o/--output"),
+    (["stylize"], "CONTENT, STYLE;"),
     ([*STYLIZE, "--size", "big"], "--size.*'big'.*integer"),
     ([*STYLIZE, "--size", "0"], "size is 0.*from 1 to 100000"),
     ([*STYLIZE, "--tv-weight", "much"], "--tv-weight.*'much'.*number"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -300,3 +301,40 @@ def test_contact_sheets_show_content_images_styles_and_missing_results(folders, 
     assert (sheet[cell:, :cell] != 1).any()  # content images
     monkeypatch.setattr(batches, "ROWS", 2)
     assert [len(page) for page in contact_sheets(planned)] == [cell * 3 + GAP, cell * 2 + GAP]
+
+
+def test_a_contact_sheet_replaces_only_a_contact_sheet(folders, config, small_file):
+    flags = ["--weights", small_file, "--size", "32", "--iterations", "1", "--compile", "eager"]
+    out = folders / "out"
+    out.mkdir()
+    Image.new("RGB", (3, 3)).save(out / "contact-sheet.jpg")  # the user's
+    users = (out / "contact-sheet.jpg").read_bytes()
+    for _ in range(2):  # the second time, the sheet of the first is replaced
+        assert batch(folders, *flags) == 0
+        assert [p.name for p in files(out) if "sheet" in p.name] == [
+            "contact-sheet.jpg",
+            "contact-sheet_2.jpg",
+        ]
+        assert (out / "contact-sheet.jpg").read_bytes() == users
+    assert batch(folders, *flags, "--overwrite") == 0
+    assert Image.open(out / "contact-sheet.jpg").size == Image.open(out / "contact-sheet_2.jpg").size
+
+
+def test_a_folder_with_files_that_are_no_images(folders, small_file, capsys):
+    flags = ["--weights", small_file, "--size", "32", "--iterations", "1", "--compile", "eager"]
+    contents = folders / "contents"
+    (contents / ".hidden").mkdir()
+    for name in ("._0.JPG", "b.pdf", "c.h5", ".hidden/d.png", "notes.txt"):
+        (contents / name).write_bytes(b"no image")
+    assert batch(folders, *flags) == 0
+    assert re.search(r": 3 results written, 0 skipped, 0 failed", capsys.readouterr().out)
+
+
+def test_heic_files_in_a_folder_are_named_with_what_to_install(folders, small_file, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    flags = ["--weights", small_file, "--size", "32", "--iterations", "1", "--compile", "eager"]
+    (folders / "contents" / "4.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert batch(folders, *flags) == 1
+    said = capsys.readouterr()
+    assert re.search(r": 3 results written, 0 skipped, 1 failed", said.out)
+    assert re.search(r"4\.HEIC.*pip install 'tfstyle\[heic\]'", said.err)

@@ -29,10 +29,8 @@ def run_batch(options: argparse.Namespace) -> int:
 
     load_tensorflow()
     from tfstyle.files import make_folder
-    from tfstyle.images.array import ImageArray
     from tfstyle.images.loading import find_images
-    from tfstyle.images.saving import save
-    from tfstyle.run.batch import contact_sheets, is_finished, plan_jobs, run_jobs
+    from tfstyle.run.batch import is_finished, plan_jobs, run_jobs, save_contact_sheets
 
     contents, styles = find_images([Path(options.contents)]), find_images(map(Path, options.styles))
     contents = [path for path in contents if folder.resolve() not in path.resolve().parents]
@@ -63,11 +61,9 @@ def run_batch(options: argparse.Namespace) -> int:
                 failures.append(f"{job.content} in the style of {', '.join(map(str, job.styles))}: {error}")
     for failure in failures:
         complain(failure, FAILED)
-    sheets = contact_sheets(jobs) if any(job.output.is_file() for job in jobs) else []
-    for number, sheet in enumerate(sheets, 1):
-        path = folder / f"contact-sheet{f'-{number}' if number > 1 else ''}.jpg"
-        save(path, ImageArray(sheet), overwrite=True)
-        print(path)
+    if any(job.output.is_file() for job in jobs):
+        for path in save_contact_sheets(jobs, folder, overwrite=options.overwrite):
+            print(path)
     report(f"{folder}: {made} results written, {skipped} skipped, {len(failures)} failed", saved=folder)
     if interrupted():
         return complain("interrupted; run the same command again to continue", interrupted.code)

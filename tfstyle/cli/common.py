@@ -18,10 +18,11 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
+from tfstyle.cli.standard_input import STANDARD_INPUT
 from tfstyle.config import StyleConfig, check_init, check_option_names
-from tfstyle.errors import ConfigError, InputError
+from tfstyle.errors import ConfigError, ImageError, InputError
 from tfstyle.layers import find_layer
 from tfstyle.presets import PRESETS
 
@@ -125,11 +126,13 @@ def check_weights(source: str) -> None:
         check_weights_file(Path(source))
 
 
-def check_images(sources: Iterable[str]) -> None:
+def check_images(sources: Iterable[str | BinaryIO]) -> None:
     """Raise ImageError if an image file, or the file of an extracted style, does not exist."""
     from tfstyle.files import check_image_file, split_style_source
 
     for source in sources:
+        if not isinstance(source, str):  # standard input
+            continue
         style = split_style_source(source)
         check_image_file(source if style is None else style[0])
 
@@ -139,6 +142,8 @@ def check_images_or_folders(sources: Iterable[str]) -> None:
     from tfstyle.files import check_image_or_folder
 
     for source in sources:
+        if source == STANDARD_INPUT:
+            raise ImageError("this command does not read standard input (-); give image files or folders")
         check_image_or_folder(source)
 
 

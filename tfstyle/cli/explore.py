@@ -17,6 +17,7 @@ from typing import Any
 from tfstyle import papers
 from tfstyle.cli.arguments import HelpFormatter, Parser, value_settings
 from tfstyle.cli.common import DONE, check_images, check_weights, load_tensorflow
+from tfstyle.cli.standard_input import load_standard_input, read_standard_input
 from tfstyle.cli.terminal import report
 from tfstyle.config import StyleConfig
 from tfstyle.layers import find_layer
@@ -40,6 +41,7 @@ def run_explore(options: argparse.Namespace) -> int:
     given = vars(_parser(options.name, declaration).parse_args(options.recipe_arguments))
     folder, overwrite = Path(given.pop("output")), given.pop("overwrite")
     images = [given.pop(name) for name, p in _parameters(declaration).items() if p.kind != p.KEYWORD_ONLY]
+    images = read_standard_input(images)
     check_images(images)
     _check_options(given)
 
@@ -48,7 +50,9 @@ def run_explore(options: argparse.Namespace) -> int:
 
     recipe = papers.recipe(options.name)
     check_folder(folder, overwrite=overwrite)
-    study = recipe(*images, **given, progress=functools.partial(print, file=sys.stderr, flush=True))
+    study = recipe(
+        *load_standard_input(images), **given, progress=functools.partial(print, file=sys.stderr, flush=True)
+    )
     written = study.save(folder, overwrite=overwrite)
     print(study.caption)
     report("\n".join(map(str, written)), saved=folder)

@@ -6,16 +6,21 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfstyle.cli.standard_input import STANDARD_INPUT
 from tfstyle.cli.terminal import report
 from tfstyle.errors import ConfigError, ImageError, RunError, TfstyleError
 
 if TYPE_CHECKING:
     from tfstyle.run.results import Result
     from tfstyle.run.run import Run
+
+#: Largest number of characters in the name of an output image without ``--output``. File systems allow 255
+#: bytes, and one character has up to 4.
+LONGEST_NAME = 60
 
 
 class Outputs:
@@ -34,11 +39,14 @@ class Outputs:
     def __init__(self, options: argparse.Namespace) -> None:
         from tfstyle.files import check_output, check_writable, remove_left
 
-        self._image_path, self.preview_every = Path(options.output), options.save_every or 0
+        self._given_path = None if options.output is None else Path(options.output)
+        self._image_path = self._given_path or default_output(options.content, options.styles)
+        self.preview_every = options.save_every or 0
         self._history_path = None if options.history is None else Path(options.history)
         self._overwrite, self._resume = options.overwrite, options.resume
         replace = self._overwrite or self._resume
-        check_output(self._image_path, overwrite=replace)
+        # A name that was not given is numbered in `check`, where it is known which files may be replaced.
+        check_output(self._image_path, overwrite=replace or self._given_path is None)
         for source in (options.content, *options.styles):
             if self._image_path.resolve() == Path(source).resolve():
                 raise ConfigError(f"--output is the input image {source}; choose another file")
@@ -54,8 +62,14 @@ class Outputs:
         Raises:
             OutputError: a file exists and may not be replaced, or the image is too large for its format.
         """
-        from tfstyle.files import check_output, check_writable
+        from tfstyle.files import check_output, check_writable, numbered_paths
 
+        if self._given_path is None:
+            self._image_path = next(
+                path
+                for path in numbered_paths(self._image_path)
+                if not path.exists() or self._may_replace(path, run.result)
+            )
         replace = self._may_replace(self._image_path, run.result)
         check_output(self._image_path, overwrite=replace, shape=run.scales[-1].shape)
         if self._history_path is not None:
@@ -116,6 +130,26 @@ class Outputs:
         except ImageError:
             return False
         return settings.get("facts", {}).get("run", "") == result().facts["run"]
+
+
+def default_output(content: str, styles: Sequence[str]) -> Path:
+    """Return the path of an output image without ``--output``: ``CONTENT_STYLE.png`` in the current folder.
+
+    Args:
+        content, styles: the arguments for the images. ``-``, standard input, becomes ``stdin``.
+    """
+    name = "_".join(map(_short_name, (content, *styles)))
+    return Path(f"{name[:LONGEST_NAME]}.png")
+
+
+def _short_name(source: str) -> str:
+    """Return the name of an image file without its suffix, or the name of a style in an ``.npz`` file."""
+    from tfstyle.files import split_style_source
+
+    if source == STANDARD_INPUT:
+        return "stdin"
+    file, name = split_style_source(source) or (Path(source), None)
+    return Path(name or file).stem
 
 
 def _save_where_possible(result: Result, output: Path, replace: bool) -> tuple[Path, str]:

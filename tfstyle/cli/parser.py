@@ -275,9 +275,11 @@ def _add_extractor_options(command: argparse.ArgumentParser) -> None:
 
 def _add_stylize(command: argparse.ArgumentParser, show_all: bool) -> None:
     command.set_defaults(command=run_stylize)
-    command.usage = "tfstyle stylize CONTENT STYLE [STYLE ...] -o FILE [options]"
+    command.usage = "tfstyle stylize CONTENT STYLE [STYLE ...] [-o FILE] [options]"
     command.add_argument("--help-all", action="help", help="show every option and exit")
-    command.add_argument("content", metavar="CONTENT", help="content image")
+    command.add_argument(
+        "content", metavar="CONTENT", help="content image; - reads it from standard input, also as a STYLE"
+    )
     command.add_argument(
         "styles",
         metavar="STYLE",
@@ -286,7 +288,11 @@ def _add_stylize(command: argparse.ArgumentParser, show_all: bool) -> None:
         "its images, can stand for a style image",
     )
     command.add_argument(
-        "-o", "--output", metavar="FILE", required=True, help="output image: .png, .jpg, .webp or .tif"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="output image: .png, .jpg, .webp or .tif [CONTENT_STYLE.png in the current folder; a number is "
+        "added if it exists]",
     )
     command.add_argument("--overwrite", action="store_true", help="replace existing files")
     groups = _add_run_options(command, show_all)

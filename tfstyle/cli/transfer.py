@@ -21,7 +21,8 @@ from tfstyle.cli.common import (
     load_tensorflow,
     run_config,
 )
-from tfstyle.cli.outputs import Outputs
+from tfstyle.cli.outputs import Outputs, default_output
+from tfstyle.cli.standard_input import load_standard_input, read_standard_input
 from tfstyle.cli.terminal import report
 from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, check_mask_count, check_style_count
 from tfstyle.errors import ConfigError, RunError
@@ -41,11 +42,12 @@ def run_stylize(options: argparse.Namespace) -> int:
         return _run_interpolation(options)
     outputs = Outputs(options)
     _check_checkpoint_options(options)
-    check_images([options.content, *options.styles])
+    content, *styles = read_standard_input([options.content, *options.styles])
+    check_images([content, *styles])
     config = run_config(options)
-    check_style_count(config, len(options.styles))
+    check_style_count(config, len(styles))
     for name in ("masks", "style_masks"):
-        check_mask_count(name, len(getattr(config, name) or ()), styles=len(options.styles))
+        check_mask_count(name, len(getattr(config, name) or ()), styles=len(styles))
     check_images(_mask_files(config))
 
     load_tensorflow()
@@ -59,8 +61,9 @@ def run_stylize(options: argparse.Namespace) -> int:
     checkpoints = open_checkpoints(
         options.checkpoint, every=seconds, resume=options.resume, overwrite=options.overwrite
     )
-    styles = apply_fine_style(options.styles, config, checkpoints=checkpoints)
-    run = Run(options.content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
+    content, *styles = load_standard_input([content, *styles], config.max_pixels)
+    styles = apply_fine_style(styles, config, checkpoints=checkpoints)
+    run = Run(content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
     outputs.check(run)
     layout = describe_layout(run.setup, run.scales[-1].shape, layout=run.layouts[-1])
     print(f"tfstyle: {layout}", file=sys.stderr, flush=True)
@@ -106,16 +109,20 @@ def _mask_files(config: StyleConfig) -> list[str]:
 
 def run_demo(options: argparse.Namespace) -> int:
     """Run ``tfstyle demo``: copy the images of the package to a folder and call `run_stylize` with them."""
-    from tfstyle.files import check_writable, make_folder, write_atomically
+    from tfstyle.files import check_writable, make_folder, numbered_paths, write_atomically
 
     given = {name: getattr(options, name) for name in ("weights",) if hasattr(options, name)}
     check_weights(given.get("weights", "auto"))
     folder = make_folder(Path(options.output))
     content, style, output = (folder / name for name in ("content.jpg", "style.jpg", "result.png"))
-    for path in (content, style, output):
-        check_writable(path, overwrite=options.overwrite)
-    for source, path in ((DEMO_CONTENT, content), (DEMO_STYLE, style)):
-        write_atomically(path, (DATA / source).read_bytes())
+    if not options.overwrite:
+        output = next(path for path in numbered_paths(output) if not path.exists())
+    inputs = {content: (DATA / DEMO_CONTENT).read_bytes(), style: (DATA / DEMO_STYLE).read_bytes()}
+    for path, image in inputs.items():
+        is_unchanged = path.is_file() and path.read_bytes() == image
+        check_writable(path, overwrite=options.overwrite or is_unchanged)
+    for path, image in inputs.items():
+        write_atomically(path, image)
     code = run_stylize(
         argparse.Namespace(
             content=str(content), styles=[str(style)], output=str(output), overwrite=options.overwrite,
@@ -123,6 +130,8 @@ def run_demo(options: argparse.Namespace) -> int:
             checkpoint=None, checkpoint_every=None, resume=False, **given,
         )
     )  # fmt: skip
+    if code != DONE:
+        return code
     flags = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items())
     paths = [shlex.quote(str(path)) for path in (content, style, output)]
     print(
@@ -134,9 +143,11 @@ def run_demo(options: argparse.Namespace) -> int:
 
 def _run_interpolation(options: argparse.Namespace) -> int:
     """Run ``tfstyle stylize --interpolate N``: one image with N results between two styles side by side."""
-    from tfstyle.files import check_output
+    from tfstyle.files import check_output, numbered_paths
 
-    output = Path(options.output)
+    output = Path(options.output or default_output(options.content, options.styles))
+    if options.output is None and not options.overwrite:
+        output = next(path for path in numbered_paths(output) if not path.exists())
     check_output(output, overwrite=options.overwrite)
     for name in SINGLE_RUN_OPTIONS:
         if getattr(options, name) not in (None, False):
@@ -145,7 +156,8 @@ def _run_interpolation(options: argparse.Namespace) -> int:
             )
     if len(options.styles) != 2:
         raise ConfigError(f"--interpolate needs two style images, not {len(options.styles)}")
-    check_images([options.content, *options.styles])
+    content, *styles = read_standard_input([options.content, *options.styles])
+    check_images([content, *styles])
     config = run_config(options)
     if config.masks is not None:
         raise ConfigError("--masks cannot be combined with --interpolate; leave one of them out")
@@ -157,7 +169,9 @@ def _run_interpolation(options: argparse.Namespace) -> int:
     from tfstyle.run.inputs import fit_to_size
     from tfstyle.run.transfer import interpolate
 
-    height, width = fit_to_size(load(options.content, max_pixels=config.max_pixels), config).rgb.shape[:2]
+    content, *styles = load_standard_input([content, *styles], config.max_pixels)
+    content_image = load(content, max_pixels=config.max_pixels)
+    height, width = fit_to_size(content_image, config).rgb.shape[:2]
     check_output(output, overwrite=options.overwrite, shape=(height, strip_width(width, options.interpolate)))
     results: list[Result] = []
     run_error: RunError | None = None
@@ -165,7 +179,7 @@ def _run_interpolation(options: argparse.Namespace) -> int:
     with interruptible() as interrupted:
         try:
             for result in interpolate(
-                options.content, options.styles, config, count=options.interpolate, stop=interrupted
+                content_image, styles, config, count=options.interpolate, stop=interrupted
             ):
                 results.append(result)
                 seconds = time.perf_counter() - start

@@ -1,6 +1,6 @@
 """Style transfer runs: inputs, scales, the optimisation from coarse to fine, checkpoints and results."""
 
-from tfstyle.run.batch import Job, contact_sheets, is_finished, plan_jobs, run_jobs
+from tfstyle.run.batch import Job, contact_sheets, is_finished, plan_jobs, run_jobs, save_contact_sheets
 from tfstyle.run.checkpoints import (
     Checkpoint,
     CheckpointFolder,
@@ -60,6 +60,7 @@ __all__ = [
     "read_checkpoint",
     "read_inputs",
     "run_jobs",
+    "save_contact_sheets",
     "scale_shapes",
     "stylize",
 ]

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from tfstyle import __version__
 from tfstyle.config import StyleConfig, check_single_image_options, check_style_count
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
-from tfstyle.images import ImageArray, contact_sheet, load, read_settings
+from tfstyle.files import numbered_paths
+from tfstyle.images import ImageArray, contact_sheet, load, read_settings, save
 from tfstyle.run.inputs import fit_to_size
 from tfstyle.run.results import Result
 from tfstyle.run.run import Run
@@ -271,3 +273,43 @@ def contact_sheets(jobs: Sequence[Job]) -> list[np.ndarray]:
     head = [None, *(thumbnail(group[0]) for group in groups)]
     rows = [[thumbnail(c), *(thumbnail(outputs.get((c, g))) for g in groups)] for c in contents]
     return [contact_sheet([head, *rows[k : k + ROWS]], side=THUMBNAIL) for k in range(0, len(rows), ROWS)]
+
+
+def save_contact_sheets(jobs: Sequence[Job], folder: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write the contact sheets of a batch as ``contact-sheet.jpg``, ``contact-sheet-2.jpg`` and so on.
+
+    A contact sheet of an earlier batch is replaced. If another file has the name, the sheet is written beside
+    it with a number, such as ``contact-sheet_2.jpg``.
+
+    Args:
+        jobs: jobs that `plan_jobs` returned.
+        folder: folder of the contact sheets.
+        overwrite: whether other files with these names are replaced too.
+
+    Returns:
+        The paths of the contact sheets.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+        RunError: writing failed, for example because the disk is full.
+    """
+    written = []
+    for number, sheet in enumerate(contact_sheets(jobs), 1):
+        name = f"contact-sheet{f'-{number}' if number > 1 else ''}.jpg"
+        path = next(
+            path
+            for path in numbered_paths(folder / name)
+            if overwrite or not path.exists() or _is_contact_sheet(path)
+        )
+        settings = {"tfstyle": __version__, "options": {}, "facts": {"contact_sheet": number}}
+        save(path, ImageArray(sheet), settings=settings, overwrite=True)
+        written.append(path)
+    return written
+
+
+def _is_contact_sheet(path: Path) -> bool:
+    """Return whether a file is a contact sheet that `save_contact_sheets` wrote."""
+    try:
+        return "contact_sheet" in read_settings(path).get("facts", {})
+    except (TfstyleError, OSError):
+        return False

@@ -189,9 +189,8 @@ class CheckpointFolder:
                 paths[number], checkpoint.about["done"], checkpoint.about["scale"],
             )  # fmt: skip
             return checkpoint
-        log.warning(
-            "no %scheckpoint in the folder %s; a new run starts", "readable " if paths else "", self.folder
-        )
+        reason = "none of its checkpoints can be read" if paths else "it has no checkpoint yet"
+        log.warning("a new run starts in the folder %s: %s", self.folder, reason)
         return None
 
 
