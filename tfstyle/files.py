@@ -167,7 +167,7 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise OutputError(
             f"cannot create the folder {path}: {error.strerror or error}; choose another folder"
-        ) from error
+        ) from None
     return path
 
 

@@ -59,7 +59,7 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
     try:
         check_option_names(stored)
     except ConfigError as error:
-        raise ConfigError(f"{options.config}: {error}") from error
+        raise ConfigError(f"{options.config}: {error}") from None
     given = {name: value for name, value in vars(options).items() if name in names}
     preset = PRESETS[options.preset].options
     config = StyleConfig().replace({"weights": "auto", **preset, **stored, **given})
@@ -87,7 +87,7 @@ def _stored_options(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return dict(content.get("options", content))
     except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path}: expected a JSON object with options ({error})") from error
+        raise ConfigError(f"{path}: expected a JSON object with options ({error})") from None
 
 
 def check_weights(source: str) -> None:

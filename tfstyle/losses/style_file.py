@@ -250,8 +250,8 @@ class Style:
                 return cls(levels, made_with, name=name, size=size, original_size=original_size)
         except ConfigError:
             raise
-        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ImageError(f"{path} is not a style file; {_STYLE_FILES}") from error
+        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):
+            raise ImageError(f"{path} is not a style file; {_STYLE_FILES}") from None
 
 
 def require_images(styles: Sequence[ImageArray | Style], option: str) -> list[ImageArray]:

@@ -77,11 +77,11 @@ def imagenet_file(network: str = "vgg19") -> Path:
         finally:
             socket.setdefaulttimeout(previous_timeout)
     except Exception as error:  # of urllib, ssl or socket, or Keras' bare Exception: the download failed
+        choices = 'weights="embedded" or weights="auto"' if network == "vgg19" else 'weights="random"'
         raise WeightsError(
-            f"the ImageNet weights could not be downloaded ({one_line(error)}); download {url} on another "
-            f"machine and store it as {cache}, or choose other weights: "
-            f"{'embedded' if network == 'vgg19' else 'random'}, or a file"
-        ) from error
+            f"the ImageNet weights could not be downloaded ({one_line(error)}); give {choices}, or download "
+            f"{url} on another machine and store it as {cache}"
+        ) from None
     return Path(path)
 
 

@@ -222,8 +222,8 @@ def _file_names(titles: Sequence[str]) -> list[str]:
 def _matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(NO_MATPLOTLIB) from error
+    except ImportError:
+        raise ConfigError(NO_MATPLOTLIB) from None
     return Figure
 
 

@@ -231,8 +231,8 @@ def is_finished(job: Job) -> bool:
         return False
     try:
         settings = read_settings(job.output)
-    except TfstyleError as error:
-        raise OutputError(f"{job.output} exists and was not made by tfstyle; {REPLACE_HINT}") from error
+    except TfstyleError:
+        raise OutputError(f"{job.output} exists and was not made by tfstyle; {REPLACE_HINT}") from None
     if settings.get("facts", {}).get("sources") != job.sources():
         raise OutputError(f"{job.output} exists and was made from other images; {REPLACE_HINT}")
     options = {
