@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfstyle import cli, files
 from tfstyle.images import load
@@ -117,17 +118,43 @@ def test_previews_and_a_history_that_cannot_be_written_are_warnings(command, fil
 
     def vanish():
         shutil.rmtree(files / "log")
-        (out / "out-0004.png").mkdir()
+        (out / "out-0002.png").mkdir()
 
     after(3, vanish)
     history = files / "log" / "h.json"
     assert cli.main([*command, "--save-every", "2", "--history", str(history)]) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if "the run continues" in line]
     assert len(warnings) == 2
-    assert f"cannot write {out / 'out-0004.png'}: it is a folder" in warnings[0]
+    assert f"cannot write {out / 'out-0002.png'}: it is a folder" in warnings[0]
     assert f"cannot write {history}: there is no folder" in warnings[1]
-    assert load(out / "out-0002.png").rgb.shape == (12, 16, 3)
+    assert load(out / "out-0001.png").rgb.shape == (23, 32, 3)
     assert np.array_equal(load(out / "out.png").rgb, expected)
+
+
+def test_previews_of_all_scales_join_into_a_film(files, small_file):
+    """They have the size, the alpha channel and the unchanged region of the final image, and no gaps."""
+    content = np.array(Image.open(files / "content.png").convert("RGBA"))
+    content[:8, :, 3], keep = 128, np.zeros(content.shape[:2], np.uint8)
+    keep[:, 30:] = 255
+    Image.fromarray(content).save(files / "content.png")
+    Image.fromarray(keep).save(files / "keep.png")
+    words = [
+        "stylize", str(files / "content.png"), str(files / "style.png"), "-o", str(files / "film.png"),
+        "--content-mask", str(files / "keep.png"), "--weights", str(small_file), "--size", "48",
+        "--scales", "3", "--min-scale", "16", "--compile", "eager", "--iterations", "4", "--save-every", "2",
+    ]  # fmt: skip
+    assert cli.main(words) == 0
+    previews = sorted(files.glob("film-*"))
+    assert [path.name for path in previews] == [f"film-000{k}.png" for k in range(1, 6)]
+    final, unchanged = load(files / "film.png"), load(files / "content.png").resized((34, 48)).rgb
+    changes = []
+    for path in previews:
+        preview = load(path)
+        assert preview.rgb.shape == final.rgb.shape == (34, 48, 3)
+        assert np.array_equal(preview.alpha, final.alpha)
+        assert np.abs(preview.rgb - unchanged)[:, 30:].max() < 0.005  # rounded to 8 bits
+        changes.append(np.abs(preview.rgb - final.rgb)[:, :20].mean())
+    assert 0 < changes[-1] < changes[0]
 
 
 def limited(command, size, **options):
@@ -215,7 +242,7 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
     assert cli.main([*command, *flags]) == 130
     monkeypatch.undo()
     (files / "h.json").write_text("precious")
-    shutil.copy(other, files / "out" / "out-0002.png")
+    shutil.copy(other, files / "out" / "out-0001.png")
     before = other.read_bytes()
     for changed in (
         [*command[:4], str(other), *command[5:]],

@@ -295,7 +295,7 @@ def _add_stylize(command: argparse.ArgumentParser, show_all: bool) -> None:
     )  # fmt: skip
     long_runs.add_argument(
         "--save-every", metavar="N", type=integer(1),
-        help=_shown(show_all, "write a preview image every N iterations"),
+        help=_shown(show_all, "write a preview image, of the size of the final image, every N iterations"),
     )  # fmt: skip
     long_runs.add_argument(
         "--history", metavar="FILE.json",

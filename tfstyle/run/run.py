@@ -149,9 +149,15 @@ class Run:
             with one_line_errors(scale.shape), self._checkpoints.write_if_interrupted():
                 yield from self._run_scale(scale, began)
 
-    def result(self) -> Result:
-        """Return the result with the current image, which is the final image after the last iteration."""
-        image = self.inputs.finish(self._current_image())
+    def result(self, *, shape: Shape | None = None) -> Result:
+        """Return the result with the current image, which is the final image after the last iteration.
+
+        Args:
+            shape: height and width in pixels to which the image is resized before it is recoloured and masked;
+                by default it has the size of the current scale.
+        """
+        iterate = self._current_image()
+        image = self.inputs.finish(iterate if shape is None else resize(iterate, shape))
         alpha = self.inputs.alpha_at((image.shape[0], image.shape[1]))
         return Result(
             image, self.history, self.config, facts=self.facts, alpha=alpha, bits=self.inputs.original.bits
