@@ -54,7 +54,7 @@ def check_writable(path: Path, overwrite: bool = False) -> None:
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; replace it with overwrite (--overwrite) or choose another name")
+        raise OutputError(f"{path} exists; replace it with overwrite=True or choose another name")
 
 
 def check_output(path: Path, *, overwrite: bool = False, shape: tuple[int, int] | None = None) -> None:

@@ -251,7 +251,7 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
     ):
         capsys.readouterr()
         assert cli.main([*changed, *flags, "--resume"]) == 2
-        assert "exists; replace it with overwrite" in capsys.readouterr().err
+        assert "exists; replace it with --overwrite or choose" in capsys.readouterr().err
     assert other.read_bytes() == before
     assert (files / "h.json").read_text() == "precious"
     assert cli.main([*command[:4], str(other), *command[5:], *flags, "--resume", "--overwrite"]) == 0
@@ -279,7 +279,7 @@ def test_another_runs_checkpoints_are_one_line_and_exit_code_2(command, files, c
     assert cli.main([*command, *flags]) == 0
     capsys.readouterr()
     assert cli.main([*command, *flags, "--overwrite", "--resume", "--style-weight", "2"]) == 2
-    assert f"{files / 'run'} holds another run: style_weight was 1.0, is 2.0;" in capsys.readouterr().err
+    assert f"{files / 'run'} holds another run: --style-weight was 1.0, is 2.0;" in capsys.readouterr().err
     assert cli.main([*command, *flags, "-o", str(files / "b.png")]) == 2
     assert "holds the checkpoints of a run" in capsys.readouterr().err
     assert cli.main([*command, *flags, "--overwrite", "--style-weight", "2"]) == 0

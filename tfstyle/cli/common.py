@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from tfstyle.cli.wording import in_options
 from tfstyle.config import StyleConfig, check_init, check_option_names
 from tfstyle.errors import ConfigError
 from tfstyle.layers import find_layer
@@ -140,5 +141,9 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 def complain(message: object, code: int) -> int:
     """Print an error message on stderr and return the exit code."""
-    print(f"tfstyle: {'error: ' if code != INTERRUPTED else ''}{message}", file=sys.stderr, flush=True)
+    print(
+        f"tfstyle: {'error: ' if code != INTERRUPTED else ''}{in_options(message)}",
+        file=sys.stderr,
+        flush=True,
+    )
     return code

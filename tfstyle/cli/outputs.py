@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfstyle.cli.wording import in_options
 from tfstyle.errors import ConfigError, ImageError, RunError, TfstyleError
 
 if TYPE_CHECKING:
@@ -160,4 +161,4 @@ def _warn_on_failure(write: Callable[[], None]) -> None:
         write()
     except (TfstyleError, OSError) as error:
         with contextlib.suppress(OSError):
-            print(f"tfstyle: {error}; the run continues", file=sys.stderr, flush=True)
+            print(f"tfstyle: {in_options(error)}; the run continues", file=sys.stderr, flush=True)

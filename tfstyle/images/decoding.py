@@ -102,7 +102,7 @@ def _check_size(width: int, height: int, name: str, pillow_limit: int, max_pixel
     if width * height > limit:
         raise ImageError(
             f"{name}: {width} x {height} pixels are more than the limit of {limit}; "
-            "raise it with max_pixels (--max-pixels) if you trust the file"
+            "raise it with max_pixels if you trust the file"
         )
 
 

@@ -30,7 +30,7 @@ UNCOMPARED_OPTIONS = ("memory", "tile")
 #: XLA takes minutes to compile a shape. With XLA the sides of images are padded to multiples of this number
 #: of pixels, so that images of similar shapes are compiled once.
 XLA_MULTIPLE = 64
-REPLACE_HINT = "use --overwrite to replace it, or choose another folder"
+REPLACE_HINT = "replace it with overwrite=True, or choose another folder"
 
 
 @dataclasses.dataclass(frozen=True)

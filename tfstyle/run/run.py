@@ -365,7 +365,7 @@ class Run:
     def _fail(self, what: str) -> NoReturn:
         """Restore the last good image, and raise NotFiniteError."""
         self._image, self._state = self._last_good
-        advice = "lower the weights or the learning rate, or use precision=float32"
+        advice = 'lower the weights or the learning rate, or use precision="float32"'
         raise NotFiniteError(f"{what}; {advice}", self.result())
 
     def _solution(self) -> tf.Tensor:
