@@ -172,7 +172,7 @@ def test_what_is_wrong_is_said_in_one_line(capsys, arguments, words):
 
 def test_an_experiments_own_complaint_is_one_line_too(tmp_path, capsys):
     assert main(["explore", "starts", "a.jpg", "b.jpg", "--size", "13", "-o", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "tfstyle: error: size is 13; it must be lucky\n"
+    assert capsys.readouterr().err == "tfstyle: error: --size is 13; it must be lucky\n"
 
 
 def test_it_says_what_it_does_and_what_it_has_written(tmp_path, capsys):

@@ -69,7 +69,7 @@ def test_errors_and_warnings_of_a_command_name_options(files, small_file, capsys
     Path("options.json").write_text(json.dumps({"stile_weight": 1}))
     assert cli.main([*STYLIZE, "--config", "options.json"]) == 2
     said = capsys.readouterr().err
-    assert "no option 'stile_weight' (did you mean 'style_weight'?)" in said
+    assert "no option 'stile_weight' (did you mean 'style_weight'" in said
     assert "--" not in said
     Path("out.png").touch()
     assert cli.main(STYLIZE) == 2

@@ -1,7 +1,7 @@
 """Messages of the library on the command line: names of arguments become options of the command.
 
-The library names arguments as in Python: ``size is 0``, ``give weights="embedded"``, ``overwrite=True``. On the
-command line these are ``--size is 0``, ``give --weights embedded`` and ``--overwrite``.
+The library names arguments as in Python: ``size is 0``, ``give weights="embedded"``, ``overwrite=True``. On
+the command line these are ``--size is 0``, ``give --weights embedded`` and ``--overwrite``.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class Run:
         """Return the result with the current image, which is the final image after the last iteration.
 
         Args:
-            shape: height and width in pixels to which the image is resized before it is recoloured and masked;
+            shape: height and width to which the image is resized before it is recoloured and masked;
                 by default it has the size of the current scale.
         """
         iterate = self._current_image()
