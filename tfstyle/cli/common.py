@@ -38,8 +38,9 @@ def load_tensorflow() -> None:
         stderr = os.dup(2)
         os.dup2(sink.fileno(), 2)
         try:
-            for name in ("tfstyle.backend", "tensorflow"):  # tfstyle.backend has the clearer error message
-                import_module(name)
+            with _loading_display(stderr):
+                for name in ("tfstyle.backend", "tensorflow"):  # the first has the clearer error message
+                    import_module(name)
         except ImportError:
             sink.seek(0)
             os.write(stderr, sink.read())
@@ -47,6 +48,18 @@ def load_tensorflow() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+@contextlib.contextmanager
+def _loading_display(descriptor: int) -> Iterator[None]:
+    """Display on a terminal that TensorFlow is loading; the import of the display itself takes time as well."""
+    if "tensorflow" in sys.modules or not os.isatty(descriptor):
+        yield
+        return
+    from tfstyle.cli.progress import waiting_display
+
+    with open(descriptor, "w", closefd=False) as stream, waiting_display("loading TensorFlow", stream):
+        yield
 
 
 def run_config(options: argparse.Namespace) -> StyleConfig:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
-import functools
 import inspect
 import re
 import sys
@@ -43,11 +42,13 @@ def run_explore(options: argparse.Namespace) -> int:
     _check_options(given)
 
     load_tensorflow()
-    from tfstyle.papers.study import check_folder
+    from tfstyle.cli.progress import experiment_display
+    from tfstyle.papers.study import check_folder, iterations_shown
 
     recipe = papers.recipe(options.name)
     check_folder(folder, overwrite=overwrite)
-    study = recipe(*images, **given, progress=functools.partial(print, file=sys.stderr, flush=True))
+    with experiment_display(sys.stderr) as (report, show), iterations_shown(show):
+        study = recipe(*images, **given, progress=report)
     written = study.save(folder, overwrite=overwrite)
     print(study.caption)
     print("\n".join(map(str, written)))

@@ -32,7 +32,7 @@ from tfstyle.cli.extract import run_extract
 from tfstyle.cli.info import run_info, run_presets
 from tfstyle.cli.pretrain import run_pretrain
 from tfstyle.cli.transfer import run_demo, run_stylize
-from tfstyle.cli.wording import LogFormatter
+from tfstyle.cli.wording import LogHandler
 from tfstyle.config import ADDONS, CHECKPOINT_SECONDS, OPTION_GROUPS, SINGLE_IMAGE_OPTIONS, StyleConfig
 from tfstyle.errors import InputError, RunError
 from tfstyle.papers import RECIPES
@@ -413,8 +413,6 @@ def _shown(show_all: bool, text: str) -> str:
 
 
 def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(LogFormatter())
     logger = logging.getLogger("tfstyle")
-    logger.handlers = [handler]
+    logger.handlers = [LogHandler()]
     logger.propagate = False

@@ -10,6 +10,7 @@ import argparse
 import logging
 import re
 import shlex
+import sys
 
 #: Argument -> option of the command that runs.
 _options: dict[str, str] = {}
@@ -64,9 +65,12 @@ def in_options(message: object) -> str:
     return _MENTIONED.sub(underscored, _SUBJECT.sub(mentioned, text))
 
 
-class LogFormatter(logging.Formatter):
-    """A formatter that begins messages with the name of the program and names options."""
+class LogHandler(logging.Handler):
+    """A handler that prints messages, in which it names options, on the present ``sys.stderr``.
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
-        return f"tfstyle: {in_options(super().format(record))}"
+    A progress display replaces ``sys.stderr`` by a stream that prints above the display.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message of a record."""
+        print(f"tfstyle: {in_options(self.format(record))}", file=sys.stderr, flush=True)

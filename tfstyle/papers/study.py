@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import io
 import json
 import math
 import os
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,6 +152,33 @@ class Study:
             link = f" ({file})" if file else ""
             lines.append(f"- **{panel.title}**{link}: {panel.caption}".rstrip(": ").replace("\n", "; "))
         return "\n".join([*lines, "", *markdown_table(self.table)]) + "\n"
+
+
+#: Function that `report_iteration` calls, for the progress display of the command line.
+_show_iteration: contextvars.ContextVar[Callable[[int, int], None] | None] = contextvars.ContextVar(
+    "show_iteration", default=None
+)
+
+
+@contextlib.contextmanager
+def iterations_shown(show: Callable[[int, int], None]) -> Iterator[None]:
+    """Call a function after each iteration of the experiments that run in the block.
+
+    Args:
+        show: function of the number of iterations done and their total, in a part of an experiment.
+    """
+    token = _show_iteration.set(show)
+    try:
+        yield
+    finally:
+        _show_iteration.reset(token)
+
+
+def report_iteration(done: int, total: int) -> None:
+    """Report an iteration of a part of an experiment to the function of `iterations_shown`, if there is one."""
+    show = _show_iteration.get()
+    if show is not None:
+        show(done, total)
 
 
 def report_progress(progress: Progress | None, title: str, *, text: str) -> None:
