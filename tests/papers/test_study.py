@@ -6,11 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfstyle.errors import ConfigError, OutputError
 from tfstyle.papers import study as module
-from tfstyle.papers.study import Curves, Panel, Study, check_folder, markdown_table
+from tfstyle.papers.descent import descend
+from tfstyle.papers.study import Curves, Panel, Study, check_folder, iterations_shown, markdown_table
 
 
 def constant_image(height, width, value):

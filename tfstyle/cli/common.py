@@ -52,7 +52,7 @@ def load_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _loading_display(descriptor: int) -> Iterator[None]:
-    """Display on a terminal that TensorFlow is loading; the import of the display itself takes time as well."""
+    """Display on a terminal that TensorFlow is loading."""
     if "tensorflow" in sys.modules or not os.isatty(descriptor):
         yield
         return

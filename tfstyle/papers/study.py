@@ -175,7 +175,7 @@ def iterations_shown(show: Callable[[int, int], None]) -> Iterator[None]:
 
 
 def report_iteration(done: int, total: int) -> None:
-    """Report an iteration of a part of an experiment to the function of `iterations_shown`, if there is one."""
+    """Call the function of `iterations_shown`, if there is one, after an iteration of an experiment."""
     show = _show_iteration.get()
     if show is not None:
         show(done, total)
