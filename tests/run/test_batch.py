@@ -267,12 +267,12 @@ def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, con
     ((_, result),) = run_jobs([job])
     result.save(job.output)
     assert is_finished(job)
-    with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*--overwrite"):
+    with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*overwrite=True"):
         is_finished(dataclasses.replace(job, config=config.replace({"size": 40})))
-    with pytest.raises(OutputError, match=rf"{job.output.name}.*other images.*--overwrite"):
+    with pytest.raises(OutputError, match=rf"{job.output.name}.*other images.*overwrite=True"):
         is_finished(dataclasses.replace(job, content=contents[1]))
     Image.new("RGB", (3, 3)).save(job.output)
-    with pytest.raises(OutputError, match=rf"{job.output.name}.*not made by tfstyle.*--overwrite"):
+    with pytest.raises(OutputError, match=rf"{job.output.name}.*not made by tfstyle.*overwrite=True"):
         is_finished(job)
 
 

@@ -210,7 +210,7 @@ def open_checkpoints(
     """
     if folder is None:
         if resume:
-            raise ConfigError("resume needs a folder of checkpoints; give checkpoint")
+            raise ConfigError('resume needs a folder of checkpoints; give checkpoint="DIR"')
         return None
     return CheckpointFolder(folder, every=every, resume=resume, overwrite=overwrite)
 
