@@ -251,7 +251,7 @@ def test_wrong_command_lines_are_refused(folders, capsys):
     assert cli.main(["batch", str(folders / "none"), "a.png", "-o", str(folders / "out")]) == 2
     assert str(folders / "none") in capsys.readouterr().err
     for wrong, pattern in (
-        (["--weights", "random", "--content-mask", "a.png"], r"content_mask\b.*content image.*batch"),
+        (["--weights", "random", "--content-mask", "a.png"], r"--content-mask\b.*content image.*batch"),
         (["--weights", "none.npz"], r"none\.npz"),
         (["--weights", "random", "--device", "gpu:5"], r"gpu:5.*cpu"),
     ):
