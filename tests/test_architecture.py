@@ -192,6 +192,17 @@ def test_the_library_does_not_print(name):
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
+def test_errors_of_the_input_have_no_chained_tracebacks(name):
+    """The message of an `InputError` says everything; errors of the machine keep their cause."""
+    handlers = [node for node in ast.walk(FILES[name]) if isinstance(node, ast.ExceptHandler)]
+    raised = [node for handler in handlers for node in ast.walk(handler) if isinstance(node, ast.Raise)]
+    for node in raised:
+        error, cause = ast.unparse(node.exc or ast.Constant("")), ast.unparse(node.cause or ast.Constant(""))
+        if "Error" in error and not error.startswith(("RunError", "BackendError", "ValueError(words)")):
+            assert cause == "None", f"line {node.lineno}: raise {error.partition('(')[0]} without 'from None'"
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
 def test_nothing_is_registered_for_good(name):
     """TensorFlow never releases a custom gradient nor the graph in which it was traced (its issue 97697)."""
     nodes = list(ast.walk(FILES[name]))

@@ -72,7 +72,7 @@ def test_a_single_value_is_a_tuple_of_one():
         ({"seed": -1}, r"^seed .*-1.* 0 to 4294967295"),
         ({"tolerance": 2.0}, r"^tolerance .*2\.0.* 0 to 1"),
         ({"iterations": None}, r"^iterations .*None.* int"),
-        ({"widht": 3}, r"'widht'.* size, "),
+        ({"widht": 3}, r"'widht'.* 'size', "),
     ],
 )
 def test_errors_name_the_option_the_value_and_what_is_allowed(changes, message):

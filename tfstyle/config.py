@@ -597,7 +597,7 @@ class StyleConfig:
                 "style_scale and style_size both set the size of the style images; give one of them"
             )
         if self.warm_start and self.optimizer != "adam":
-            raise ConfigError(f"warm_start needs optimizer adam; optimizer is {self.optimizer}")
+            raise ConfigError(f'warm_start needs optimizer="adam"; optimizer is {self.optimizer!r}')
         if not re.fullmatch(r"auto|cpu|gpu:\d+", self.device):
             raise ConfigError(f"device is {self.device!r}; it can be auto, cpu, gpu:0, gpu:1, ...")
         if not re.fullmatch(r"auto|off|0*[1-9]\d{0,5}", str(self.tile)):
@@ -642,7 +642,7 @@ def check_option_names(names: Iterable[str]) -> None:
     known = {field.name for field in dataclasses.fields(StyleConfig)}
     if unknown := sorted(set(names) - known):
         hint = suggest(unknown[0], known)
-        raise ConfigError(f"no option {unknown[0]!r}{hint}; there are {', '.join(sorted(known))}")
+        raise ConfigError(f"no option {unknown[0]!r}{hint}; there are {', '.join(map(repr, sorted(known)))}")
 
 
 def check_init(config: StyleConfig) -> None:

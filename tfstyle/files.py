@@ -56,7 +56,7 @@ def check_writable(path: Path, overwrite: bool = False) -> None:
     if path.is_dir():
         raise OutputError(f"cannot write {path}: it is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise OutputError(f"{path} exists; replace it with overwrite (--overwrite) or choose another name")
+        raise OutputError(f"{path} exists; replace it with overwrite=True or choose another name")
 
 
 def check_output(path: Path, *, overwrite: bool = False, shape: tuple[int, int] | None = None) -> None:
@@ -198,7 +198,7 @@ def make_folder(path: Path) -> Path:
     except OSError as error:  # the command line exits with 1 and not 2 if the disk is full
         raise OutputError(
             f"cannot create the folder {path}: {error.strerror or error}; choose another folder"
-        ) from error
+        ) from None
     return path
 
 

@@ -1,9 +1,11 @@
 """``tfstyle explore``: a function's arguments as a command's options."""
 
 import inspect
+import io
 import json
 import re
 import sys
+import time
 import typing
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from tfstyle import papers
-from tfstyle.cli import explore
+from tfstyle.cli import explore, progress
 from tfstyle.cli.parser import main
 from tfstyle.errors import ConfigError
 from tfstyle.papers import RECIPES, recipe
@@ -172,7 +174,7 @@ def test_what_is_wrong_is_said_in_one_line(capsys, arguments, words):
 
 def test_an_experiments_own_complaint_is_one_line_too(tmp_path, capsys):
     assert main(["explore", "starts", "a.jpg", "b.jpg", "--size", "13", "-o", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == "tfstyle: error: size is 13; it must be lucky\n"
+    assert capsys.readouterr().err == "tfstyle: error: --size is 13; it must be lucky\n"
 
 
 def test_it_says_what_it_does_and_what_it_has_written(tmp_path, capsys):
@@ -266,3 +268,26 @@ def test_every_option_of_an_experiment_is_described(name, monkeypatch, capsys):
     for i in starts:
         text = " ".join(options[i : i + 2]).split()
         assert len(text) > 2, options[i]
+
+
+def test_an_experiment_has_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(progress, "LINE_INTERVAL", 0.0)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "120")
+        with progress.experiment_display(stream) as (report, show):
+            for done in (1, 2, 3):
+                show(done, 4)
+                time.sleep(0.15)  # the display is drawn ten times a second
+            report("conv1_1: [done]")
+        text = stream.getvalue()
+        assert "conv1_1: [done]" in text
+        if stream.isatty():
+            assert "━" in text
+            assert "3/4 iterations" in text
+        else:
+            assert text.splitlines() == [*(f"iteration {k}/4" for k in (1, 2, 3)), "conv1_1: [done]"]

@@ -181,6 +181,6 @@ def test_export_prints_what_it_wrote(small_file, tmp_path, capsys):
     assert f"{tmp_path / 'mine' / '4'}: serving_default, encoded; " in said.out
     assert sum("left out the signatures content and stylize" in line for line in said.err.splitlines()) == 1
     assert cli.main(command) == 2
-    assert "exists; replace it with overwrite" in capsys.readouterr().err
+    assert "exists; replace it with --overwrite or choose" in capsys.readouterr().err
     assert cli.main([*command, "--overwrite", "--content-layers", "conv2_2"]) == 0
     assert "serving_default, encoded, content, stylize" in capsys.readouterr().out

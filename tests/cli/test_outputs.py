@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfstyle import cli, files
 from tfstyle.cli.outputs import default_output
@@ -118,17 +119,43 @@ def test_previews_and_a_history_that_cannot_be_written_are_warnings(command, fil
 
     def vanish():
         shutil.rmtree(files / "log")
-        (out / "out-0004.png").mkdir()
+        (out / "out-0002.png").mkdir()
 
     after(3, vanish)
     history = files / "log" / "h.json"
     assert cli.main([*command, "--save-every", "2", "--history", str(history)]) == 0
     warnings = [line for line in capsys.readouterr().err.splitlines() if "the run continues" in line]
     assert len(warnings) == 2
-    assert f"cannot write {out / 'out-0004.png'}: it is a folder" in warnings[0]
+    assert f"cannot write {out / 'out-0002.png'}: it is a folder" in warnings[0]
     assert f"cannot write {history}: there is no folder" in warnings[1]
-    assert load(out / "out-0002.png").rgb.shape == (12, 16, 3)
+    assert load(out / "out-0001.png").rgb.shape == (23, 32, 3)
     assert np.array_equal(load(out / "out.png").rgb, expected)
+
+
+def test_previews_of_all_scales_join_into_a_film(files, small_file):
+    """They have the size, the alpha channel and the unchanged region of the final image, and no gaps."""
+    content = np.array(Image.open(files / "content.png").convert("RGBA"))
+    content[:8, :, 3], keep = 128, np.zeros(content.shape[:2], np.uint8)
+    keep[:, 30:] = 255
+    Image.fromarray(content).save(files / "content.png")
+    Image.fromarray(keep).save(files / "keep.png")
+    words = [
+        "stylize", str(files / "content.png"), str(files / "style.png"), "-o", str(files / "film.png"),
+        "--content-mask", str(files / "keep.png"), "--weights", str(small_file), "--size", "48",
+        "--scales", "3", "--min-scale", "16", "--compile", "eager", "--iterations", "4", "--save-every", "2",
+    ]  # fmt: skip
+    assert cli.main(words) == 0
+    previews = sorted(files.glob("film-*"))
+    assert [path.name for path in previews] == [f"film-000{k}.png" for k in range(1, 6)]
+    final, unchanged = load(files / "film.png"), load(files / "content.png").resized((34, 48)).rgb
+    changes = []
+    for path in previews:
+        preview = load(path)
+        assert preview.rgb.shape == final.rgb.shape == (34, 48, 3)
+        assert np.array_equal(preview.alpha, final.alpha)
+        assert np.abs(preview.rgb - unchanged)[:, 30:].max() < 0.005  # rounded to 8 bits
+        changes.append(np.abs(preview.rgb - final.rgb)[:, :20].mean())
+    assert 0 < changes[-1] < changes[0]
 
 
 def limited(command, size, **options):
@@ -216,7 +243,7 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
     assert cli.main([*command, *flags]) == 130
     monkeypatch.undo()
     (files / "h.json").write_text("precious")
-    shutil.copy(other, files / "out" / "out-0002.png")
+    shutil.copy(other, files / "out" / "out-0001.png")
     before = other.read_bytes()
     for changed in (
         [*command[:4], str(other), *command[5:]],
@@ -225,7 +252,7 @@ def test_a_run_that_goes_on_replaces_no_other_files(command, files, after, capsy
     ):
         capsys.readouterr()
         assert cli.main([*changed, *flags, "--resume"]) == 2
-        assert "exists; replace it with overwrite" in capsys.readouterr().err
+        assert "exists; replace it with --overwrite or choose" in capsys.readouterr().err
     assert other.read_bytes() == before
     assert (files / "h.json").read_text() == "precious"
     assert cli.main([*command[:4], str(other), *command[5:], *flags, "--resume", "--overwrite"]) == 0
@@ -253,7 +280,7 @@ def test_another_runs_checkpoints_are_one_line_and_exit_code_2(command, files, c
     assert cli.main([*command, *flags]) == 0
     capsys.readouterr()
     assert cli.main([*command, *flags, "--overwrite", "--resume", "--style-weight", "2"]) == 2
-    assert f"{files / 'run'} holds another run: style_weight was 1.0, is 2.0;" in capsys.readouterr().err
+    assert f"{files / 'run'} holds another run: --style-weight was 1.0, is 2.0;" in capsys.readouterr().err
     assert cli.main([*command, *flags, "-o", str(files / "b.png")]) == 2
     assert "holds the checkpoints of a run" in capsys.readouterr().err
     assert cli.main([*command, *flags, "--overwrite", "--style-weight", "2"]) == 0

@@ -185,7 +185,7 @@ def bomb(side):
 
 def test_decompression_bombs_are_refused_and_the_limit_can_be_raised(tmp_path, pixels):
     (tmp_path / "bomb.png").write_bytes(bomb(20000))
-    with pytest.raises(ImageError, match=r"bomb\.png: 20000 x 20000 .*--max-pixels"):
+    with pytest.raises(ImageError, match=r"bomb\.png: 20000 x 20000 .*max_pixels"):
         load(tmp_path / "bomb.png")
     with pytest.raises(ImageError, match=r"bomb\.png: damaged"):  # there are no pixels
         load(tmp_path / "bomb.png", max_pixels=400_000_000)

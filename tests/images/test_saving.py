@@ -90,7 +90,7 @@ def test_existing_files_are_replaced_only_when_told(tmp_path, image):
     path = tmp_path / "a.png"
     save(path, image)
     before = path.read_bytes()
-    with pytest.raises(OutputError, match=r"a\.png exists.*--overwrite"):
+    with pytest.raises(OutputError, match=r"a\.png exists.*overwrite=True"):
         save(path, ImageArray(1 - image.rgb))
     assert path.read_bytes() == before
     save(path, ImageArray(1 - image.rgb), overwrite=True)

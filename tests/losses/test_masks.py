@@ -79,7 +79,7 @@ def test_soft_edges_are_squared(shapes):
 def test_a_region_without_positions_is_an_error(mask):
     thin = np.zeros(SHAPE, np.float32)
     thin[5, 5] = 1
-    with pytest.raises(ConfigError, match=r"mask 2.*conv2_2 \(26 x 18\).*larger.*guidance average"):
+    with pytest.raises(ConfigError, match=r"mask 2.*conv2_2 \(26 x 18\).*larger.*guidance=.average"):
         position_weights(thin, {"conv2_2": (18, 26)}, guidance="erode", name="mask 2")
     position_weights(thin, {"conv2_2": (18, 26)}, guidance="average", name="mask 2")
 

@@ -10,6 +10,7 @@ import socket
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import keras
@@ -123,15 +124,18 @@ def test_a_download_with_the_wrong_hash_is_refused(cache, serve):
     with pytest.raises(WeightsError, match="hash") as caught:
         weights.load_weights("imagenet")
     assert str(cache) in str(caught.value)
-    assert "other weights: embedded, or a file" in str(caught.value)
+    assert 'give weights="embedded" or weights="auto", or download ' in str(caught.value)
 
 
 def test_no_network_is_an_error_that_says_what_to_do(cache, monkeypatch):
     monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/w.h5")
     with pytest.raises(WeightsError, match="refused") as caught:
         weights.load_weights("imagenet")
-    for fragment in (download.IMAGENET_URL, str(cache), "other weights: embedded, or a file"):
-        assert fragment in str(caught.value)
+    message = str(caught.value)
+    remedies = ('weights="embedded"', 'weights="auto"', download.IMAGENET_URL, str(cache))
+    places = [message.index(remedy) for remedy in remedies]
+    assert places == sorted(places)
+    assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1  # no chained tracebacks
 
 
 def test_a_silent_server_is_given_up(cache, serve, monkeypatch):

@@ -145,7 +145,17 @@ def test_networks_are_compared_by_one_measure(small_file, content, style):
         progress=progress.append, **SMALL,
     )  # fmt: skip
     assert [panel.title for panel in study.panels] == ["content", "style", *names]
-    assert [line.split(":")[0] for line in progress] == list(names)
+    sources = ("small.npz", "random", "random")
+    named = [f"{name} with {source} weights" for name, source in zip(names, sources, strict=True)]
+    assert [line.split(":")[0] for line in progress] == named
+    assert study.facts["network_weights"] == dict(zip(names, sources, strict=True))
+    reason = ", because its ImageNet weights were not available"
+    assert (
+        "vgg19 has small.npz weights; vgg16 has random weights; mobilenet_v3_small has random weights"
+        f"{reason}." in study.caption
+    )
+    assert [line["weights"] for line in study.table[:-1]] == list(sources)
+    assert [panel.caption.splitlines()[-1] for panel in study.panels[2:]] == [f"{s} weights" for s in sources]
     lines = {line["network"]: line for line in study.table}
     content_line = lines["content image"]
     # VGG-19 minimises the losses of the measure, so that its image has the smallest distance.
@@ -172,7 +182,6 @@ def test_networks_are_compared_by_one_measure(small_file, content, style):
         "Our reading",
         "average pooling",
         "end at conv2_2: conv3_1, conv4_1, conv5_1, conv4_2",
-        "ImageNet weights were not available: vgg16, mobilenet_v3_small.",
     ):
         assert fragment in study.caption
 

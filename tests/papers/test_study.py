@@ -6,11 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tfstyle.errors import ConfigError, OutputError
 from tfstyle.papers import study as module
-from tfstyle.papers.study import Curves, Panel, Study, check_folder, markdown_table
+from tfstyle.papers.descent import descend
+from tfstyle.papers.study import Curves, Panel, Study, check_folder, iterations_shown, markdown_table
 
 
 def constant_image(height, width, value):
@@ -200,3 +202,13 @@ def test_axes_are_logarithmic_if_positive_values_span_a_factor_of_ten(render):
     ):
         figure, _ = render(Study("t", ((Curves({"a": ([1, 2], y)}, "c", "x", "y", log),),), caption="c"))
         assert figure.axes[0].get_yscale() == scale
+
+
+def test_iterations_are_shown_in_a_block_only():
+    calls = []
+    square = lambda image, targets: {"total": tf.reduce_sum(image**2)}  # noqa: E731
+    start = np.full((4, 4, 3), 0.5, np.float32)
+    with iterations_shown(lambda done, total: calls.append((done, total))):
+        descend(square, start, iterations=3)
+    descend(square, start, iterations=3)
+    assert calls == [(1, 3), (2, 3), (3, 3)]

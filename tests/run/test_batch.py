@@ -252,7 +252,7 @@ def test_wrong_command_lines_are_refused(folders, capsys):
     assert cli.main(["batch", str(folders / "none"), "a.png", "-o", str(folders / "out")]) == 2
     assert str(folders / "none") in capsys.readouterr().err
     for wrong, pattern in (
-        (["--weights", "random", "--content-mask", "a.png"], r"content_mask\b.*content image.*batch"),
+        (["--weights", "random", "--content-mask", "a.png"], r"--content-mask\b.*content image.*batch"),
         (["--weights", "none.npz"], r"none\.npz"),
         (["--weights", "random", "--device", "gpu:5"], r"gpu:5.*cpu"),
     ):
@@ -268,12 +268,12 @@ def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, con
     ((_, result),) = run_jobs([job])
     result.save(job.output)
     assert is_finished(job)
-    with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*--overwrite"):
+    with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*overwrite=True"):
         is_finished(dataclasses.replace(job, config=config.replace({"size": 40})))
-    with pytest.raises(OutputError, match=rf"{job.output.name}.*other images.*--overwrite"):
+    with pytest.raises(OutputError, match=rf"{job.output.name}.*other images.*overwrite=True"):
         is_finished(dataclasses.replace(job, content=contents[1]))
     Image.new("RGB", (3, 3)).save(job.output)
-    with pytest.raises(OutputError, match=rf"{job.output.name}.*not made by tfstyle.*--overwrite"):
+    with pytest.raises(OutputError, match=rf"{job.output.name}.*not made by tfstyle.*overwrite=True"):
         is_finished(job)
 
 

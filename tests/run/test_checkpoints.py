@@ -402,7 +402,7 @@ def test_another_run_is_refused_with_the_differences(name, options, content, tmp
         stylize(**given, checkpoint=tmp_path, resume=True)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path))
-    assert "--resume" in str(caught.value)
+    assert "leave out resume=True" in str(caught.value)
     assert "another folder" in str(caught.value)
     assert [path.read_bytes() for path in files_of(tmp_path)] == before
 
@@ -486,7 +486,7 @@ def test_image_files_are_compared_by_their_contents(options, files, tmp_path):
 
 def test_folders_that_cannot_be_used_are_refused(options, content, style, tmp_path, caplog):
     settings = {**options, "checkpoint": tmp_path / "run"}
-    with pytest.raises(ConfigError, match=r"resume\b.*--checkpoint"):
+    with pytest.raises(ConfigError, match=r"resume\b.*checkpoint=.DIR"):
         stylize(content, style, **options, resume=True)
     for every in (-1, math.nan, math.inf):
         with pytest.raises(ConfigError, match=rf"checkpoint_every is {every}.*at least 0"):
@@ -494,7 +494,9 @@ def test_folders_that_cannot_be_used_are_refused(options, content, style, tmp_pa
     whole = stylize(content, style, **settings, resume=True)
     assert "a new run starts" in caplog.text
     before = [path.read_bytes() for path in files_of(tmp_path / "run")]
-    with pytest.raises(OutputError, match=r"/run\b.*checkpoints.*--resume.*--overwrite.*another folder"):
+    with pytest.raises(
+        OutputError, match=r"/run\b.*checkpoints.*resume=True.*overwrite=True.*another folder"
+    ):
         stylize(content, style, **settings)
     assert [path.read_bytes() for path in files_of(tmp_path / "run")] == before
     (tmp_path / "file").write_text("")
@@ -624,7 +626,7 @@ def test_another_number_of_iterations_per_call_is_refused(tmp_path):
     CheckpointFolder(tmp_path).write(Checkpoint({"scale": 1, "done": 1, **about}, {}))
     resumed = CheckpointFolder(tmp_path, resume=True)
     check_same_run(resumed, about)
-    with pytest.raises(ConfigError, match=r"10 iterations.*--save-every.*another folder"):
+    with pytest.raises(ConfigError, match=r"10 iterations.*save_every.*another folder"):
         check_same_run(resumed, {**about, "chosen": {"steps_per_call": 4}})
 
 

@@ -94,13 +94,13 @@ def test_a_layer_has_as_many_positions_in_all_tiles_as_in_the_image():
 
 
 def test_circular_padding_needs_sides_that_are_multiples_of_the_stride():
-    with pytest.raises(ConfigError, match=r"98 pixels.*circular.*multiple of 4\b.*size.*tile=off"):
+    with pytest.raises(ConfigError, match=r"98 pixels.*circular.*multiple of 4\b.*size.*tile=.off"):
         tiles((96, 98), 16, receptive_field=FIELD._replace(circular=True, margin=8))
 
 
 def test_the_margin_of_a_custom_model_is_not_known(whole_network):
     encoder = Encoder.from_model(whole_network, lambda x: x, layers=["block1_conv1"])
-    with pytest.raises(ConfigError, match=rf"{whole_network.name}.*tile=off.*vgg19.*vgg16"):
+    with pytest.raises(ConfigError, match=rf"{whole_network.name}.*tile=.off.*vgg19.*vgg16"):
         receptive_field(encoder)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 from tfstyle.cli.common import WRONG_INPUT
+from tfstyle.cli.wording import name_options
 from tfstyle.errors import suggest
 
 
@@ -33,6 +34,7 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Reject unknown arguments here. argparse leaves those of a command to the main parser."""
         words = sys.argv[1:] if args is None else list(args)
+        name_options(self)  # of the command, whose parser is called last
         self._check_options(words)
         parsed, unknown = super().parse_known_args(words, namespace)
         if unknown:

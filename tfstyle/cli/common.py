@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from tfstyle.cli.standard_input import STANDARD_INPUT
+from tfstyle.cli.wording import in_options
 from tfstyle.config import StyleConfig, check_init, check_option_names
 from tfstyle.errors import ConfigError, ImageError, InputError
 from tfstyle.layers import find_layer
@@ -52,8 +53,9 @@ def load_tensorflow() -> None:
         stderr = os.dup(2)
         os.dup2(sink.fileno(), 2)
         try:
-            for name in ("tfstyle.backend", "tensorflow"):  # tfstyle.backend has the clearer error message
-                import_module(name)
+            with _loading_display(stderr):
+                for name in ("tfstyle.backend", "tensorflow"):  # the first has the clearer error message
+                    import_module(name)
         except ImportError:
             sink.seek(0)
             with contextlib.suppress(OSError):  # stderr cannot be written to
@@ -76,6 +78,18 @@ def _temporary_file() -> IO[bytes]:
         raise ConfigError(f"{error.strerror}; set TMPDIR to a writable folder") from error
 
 
+@contextlib.contextmanager
+def _loading_display(descriptor: int) -> Iterator[None]:
+    """Display on a terminal that TensorFlow is loading."""
+    if "tensorflow" in sys.modules or not os.isatty(descriptor):
+        yield
+        return
+    from tfstyle.cli.progress import waiting_display
+
+    with open(descriptor, "w", closefd=False) as stream, waiting_display("loading TensorFlow", stream):
+        yield
+
+
 def run_config(options: argparse.Namespace) -> StyleConfig:
     """Return the options of a run. Flags take precedence over --config, and --config over --preset.
 
@@ -87,7 +101,7 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
     try:
         check_option_names(stored)
     except ConfigError as error:
-        raise ConfigError(f"{options.config}: {error}") from error
+        raise ConfigError(f"{options.config}: {error}") from None
     given = {name: value for name, value in vars(options).items() if name in names}
     preset = PRESETS[options.preset].options
     config = StyleConfig().replace({"weights": "auto", **preset, **stored, **given})
@@ -115,7 +129,7 @@ def _stored_options(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         return dict(content.get("options", content))
     except (ValueError, AttributeError, TypeError) as error:
-        raise ConfigError(f"{path}: expected a JSON object with options ({error})") from error
+        raise ConfigError(f"{path}: expected a JSON object with options ({error})") from None
 
 
 def check_weights(source: str) -> None:
@@ -255,5 +269,6 @@ def describe(error: Exception) -> str:
 
 def complain(message: object, code: int) -> int:
     """Print an error message on stderr and return the exit code."""
-    print(f"tfstyle: {'error: ' if code < 128 else ''}{message}", file=sys.stderr, flush=True)
+    prefix = "error: " if code < 128 else ""
+    print(f"tfstyle: {prefix}{in_options(message)}", file=sys.stderr, flush=True)
     return code

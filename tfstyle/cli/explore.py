@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
-import functools
 import inspect
 import re
 import sys
@@ -46,13 +45,13 @@ def run_explore(options: argparse.Namespace) -> int:
     _check_options(given)
 
     load_tensorflow()
-    from tfstyle.papers.study import check_folder
+    from tfstyle.cli.progress import experiment_display
+    from tfstyle.papers.study import check_folder, iterations_shown
 
     recipe = papers.recipe(options.name)
     check_folder(folder, overwrite=overwrite)
-    study = recipe(
-        *load_standard_input(images), **given, progress=functools.partial(print, file=sys.stderr, flush=True)
-    )
+    with experiment_display(sys.stderr) as (progress, show), iterations_shown(show):
+        study = recipe(*load_standard_input(images), **given, progress=progress)
     written = study.save(folder, overwrite=overwrite)
     print(study.caption)
     report("\n".join(map(str, written)), saved=folder)

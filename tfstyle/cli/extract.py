@@ -208,7 +208,7 @@ def _read_contract(folder: Path) -> dict[str, Any]:
             contract[key]
         contract["signatures"]["serving_default"]["outputs"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _not_exported(folder, error) from error
+        raise _not_exported(folder, error) from None
     return contract
 
 
@@ -224,7 +224,7 @@ def _model_source(folder: Path, options: argparse.Namespace) -> StyleSource:
         model = tf.saved_model.load(str(folder))
         signature = model.signatures["serving_default"]
     except (OSError, ValueError, KeyError, TypeError, tf.errors.OpError) as error:
-        raise _not_exported(folder, error) from error
+        raise _not_exported(folder, error) from None
 
     def compute(pixels: np.ndarray, _alive: Any = model) -> Mapping[str, Any]:
         return signature(images=tf.constant(pixels))
@@ -263,7 +263,7 @@ def _extract_style(
         try:
             numbers = source.compute(pixels)
         except tf.errors.InvalidArgumentError as error:
-            raise ImageError(f"{path}: the model rejects it: {_assertion(error)}") from error
+            raise ImageError(f"{path}: the model rejects it: {_assertion(error)}") from None
         levels.append({key: np.asarray(value)[0] for key, value in numbers.items()})
     gram_levels = [{layer: level[layer] for layer in source.layers} for level in levels] if grams else []
     return ExtractedStyle(
@@ -327,5 +327,5 @@ def _import_pyarrow() -> tuple[Any, Any]:
     except ImportError as error:
         raise ConfigError(
             f"writing .parquet needs pyarrow ({error}); install it with pip install 'tfstyle[parquet]'"
-        ) from error
+        ) from None
     return pyarrow, pyarrow.parquet

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tfstyle.cli.standard_input import STANDARD_INPUT
 from tfstyle.cli.terminal import report
+from tfstyle.cli.wording import in_options
 from tfstyle.errors import ConfigError, ImageError, RunError, TfstyleError
 
 if TYPE_CHECKING:
@@ -74,18 +75,21 @@ class Outputs:
         check_output(self._image_path, overwrite=replace, shape=run.scales[-1].shape)
         if self._history_path is not None:
             check_writable(self._history_path, overwrite=replace)
-        for iteration in (
-            range(self.preview_every, run.total_iterations, self.preview_every) if self.preview_every else ()
-        ):
-            preview_path = self._preview_path(iteration)
-            check_writable(preview_path, overwrite=self._may_replace(preview_path, run.result))
+        if self.preview_every:
+            for number in range(1, self._preview_count(run) + 1):
+                preview_path = self._preview_path(number, run)
+                check_writable(preview_path, overwrite=self._may_replace(preview_path, run.result))
 
     def write_preview(self, run: Run) -> None:
-        """Write a preview if one is due. If that fails, print a warning and continue."""
+        """Write a preview if one is due. If that fails, print a warning and continue.
+
+        The previews of all scales have the size of the final image, so that they can be joined into a film.
+        """
         done = len(run.history.iteration)
         if self.preview_every and done % self.preview_every == 0 and done < run.total_iterations:
-            path = self._preview_path(done)
-            _warn_on_failure(lambda: run.result().save(path, overwrite=self._may_replace(path, run.result)))
+            path = self._preview_path(done // self.preview_every, run)
+            replace, shape = self._may_replace(path, run.result), run.scales[-1].shape
+            _warn_on_failure(lambda: run.result(shape=shape).save(path, overwrite=replace))
 
     def save(self, run: Run) -> str:
         """Write the current image and the history, and print what was written.
@@ -115,9 +119,13 @@ class Outputs:
             _warn_on_failure(lambda: result.history.save(history_path, overwrite=replace))
         return failure
 
-    def _preview_path(self, iteration: int) -> Path:
-        """Return the path of a preview, such as out-0050.png. Iterations are counted over all scales."""
-        return self._image_path.with_stem(f"{self._image_path.stem}-{iteration:04d}")
+    def _preview_count(self, run: Run) -> int:
+        return (run.total_iterations - 1) // self.preview_every
+
+    def _preview_path(self, number: int, run: Run) -> Path:
+        """Return the path of a preview. The first is out-0001.png, and the names are in order."""
+        digits = max(4, len(str(self._preview_count(run))))
+        return self._image_path.with_stem(f"{self._image_path.stem}-{number:0{digits}}")
 
     def _may_replace(self, path: Path, result: Callable[[], Result]) -> bool:
         """Return whether a file may be replaced: with --overwrite, or if the resumed run wrote it."""
@@ -186,4 +194,4 @@ def _warn_on_failure(write: Callable[[], None]) -> None:
     try:
         write()
     except (TfstyleError, OSError) as error:
-        print(f"tfstyle: {error}; the run continues", file=sys.stderr, flush=True)
+        print(f"tfstyle: {in_options(error)}; the run continues", file=sys.stderr, flush=True)

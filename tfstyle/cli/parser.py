@@ -41,6 +41,7 @@ from tfstyle.cli.info import run_info, run_presets
 from tfstyle.cli.pretrain import run_pretrain
 from tfstyle.cli.terminal import check_reports, safe_streams
 from tfstyle.cli.transfer import run_demo, run_stylize
+from tfstyle.cli.wording import LogHandler
 from tfstyle.config import ADDONS, CHECKPOINT_SECONDS, OPTION_GROUPS, SINGLE_IMAGE_OPTIONS, StyleConfig
 from tfstyle.errors import TfstyleError
 from tfstyle.papers import RECIPES
@@ -318,7 +319,7 @@ def _add_stylize(command: argparse.ArgumentParser, show_all: bool) -> None:
     )  # fmt: skip
     long_runs.add_argument(
         "--save-every", metavar="N", type=integer(1),
-        help=_shown(show_all, "write a preview image every N iterations"),
+        help=_shown(show_all, "write a preview image, of the size of the final image, every N iterations"),
     )  # fmt: skip
     long_runs.add_argument(
         "--history", metavar="FILE.json",
@@ -435,9 +436,7 @@ def _shown(show_all: bool, text: str) -> str:
 
 
 def _log_to_stderr() -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("tfstyle: %(message)s"))
     logger = logging.getLogger("tfstyle")
-    logger.handlers = [handler]
+    logger.handlers = [LogHandler()]
     logger.propagate = False
     warnings.filterwarnings("ignore", module="PIL")  # about metadata that tfstyle does not use

@@ -3,18 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
-from tfstyle.run.results import Iteration
-from tfstyle.run.setup import Scale
+if TYPE_CHECKING:  # these modules import TensorFlow
+    from tfstyle.run.results import Iteration
+    from tfstyle.run.setup import Scale
 
 LINE_INTERVAL = 10.0  # seconds between two lines if the stream is not a terminal
-Show = Callable[[Iteration], None]
+Show = Callable[["Iteration"], None]
+
+
+def _terminal_bar(stream: TextIO, *columns: ProgressColumn) -> Progress:
+    """Return a display with a spinner, the elapsed time and a bar, which moves while the total is unknown."""
+    redirect = stream is sys.stderr  # what is printed then appears above the display
+    text = TextColumn("{task.description}")
+    return Progress(
+        SpinnerColumn(), text, TimeElapsedColumn(), BarColumn(), *columns,
+        console=Console(file=stream), transient=True, redirect_stdout=redirect, redirect_stderr=redirect,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def waiting_display(doing: str, stream: TextIO) -> Iterator[None]:
+    """Display a moving bar and the elapsed time on a terminal, during work whose duration is unknown.
+
+    Args:
+        doing: description of the work.
+        stream: the stream that the display is written to.
+    """
+    if not stream.isatty():
+        yield
+        return
+    with _terminal_bar(stream) as bar:
+        bar.add_task(doing, total=None)
+        yield
 
 
 @contextlib.contextmanager
@@ -38,24 +74,18 @@ def progress_display(scales: Sequence[Scale], stream: TextIO) -> Iterator[Show]:
     if not stream.isatty():
         yield _line_display(total_work, work_done, stream)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("loss {task.fields[loss]:.4g}  {task.fields[speed]:.1f} it/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(file=stream), transient=True) as bar:
-        task = bar.add_task("starting", total=total_work, loss=float("nan"), speed=0.0)
+    with _terminal_bar(stream, TextColumn("{task.fields[status]}"), TimeRemainingColumn()) as bar:
+        task = bar.add_task("preparing the first iteration", total=None, status="")
         meter = _SpeedMeter()
 
         def show(step: Iteration) -> None:
             height, width = step.shape
             bar.update(
                 task,
+                total=total_work,
                 completed=work_done(step),
                 description=f"{width} x {height} ({step.scale}/{step.scales})",
-                loss=step.losses["total"],
-                speed=meter.update(step),
+                status=f"loss {step.losses['total']:.4g}  {meter.update(step):.1f} it/s",
             )
 
         yield show
@@ -76,14 +106,48 @@ def count_display(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
 
         yield print_when_done
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} images"),
-    )
-    with Progress(*columns, console=Console(file=stream), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda doing, done, total: bar.update(task, description=doing, completed=done, total=total)
+    with _terminal_bar(stream, TextColumn("{task.fields[status]}")) as bar:
+        task = bar.add_task("starting", total=None, status="")
+        yield lambda doing, done, total: bar.update(
+            task, description=doing, completed=done, total=total, status=f"{done}/{total} images"
+        )
+
+
+@contextlib.contextmanager
+def experiment_display(stream: TextIO) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
+    """Display the progress of an experiment.
+
+    Its parts are lines. The iterations of a part are a bar on a terminal, otherwise a line from time to time.
+
+    Yields:
+        A function to call with a line of text when a part is done, and one to call with the number of
+        iterations done and their total.
+    """
+    if not stream.isatty():
+        last_line = time.monotonic()
+
+        def show_line(done: int, total: int) -> None:
+            nonlocal last_line
+            if time.monotonic() - last_line >= LINE_INTERVAL:
+                last_line = time.monotonic()
+                print(f"iteration {done}/{total}", file=stream, flush=True)
+
+        yield lambda line: print(line, file=stream, flush=True), show_line
+        return
+    with _terminal_bar(stream, TextColumn("{task.fields[status]}")) as bar:
+        task = bar.add_task("preparing", total=None, status="")
+
+        def show(done: int, total: int) -> None:
+            ended = done >= total
+            bar.update(
+                task,
+                description="measuring" if ended else "optimising",
+                completed=done,
+                total=None if ended else total,
+                status="" if ended else f"{done}/{total} iterations",
+            )
+
+        yield lambda line: bar.console.print(line, markup=False, highlight=False), show
 
 
 def _line_display(total_work: int, work_done: Callable[[Iteration], float], stream: TextIO) -> Show:

@@ -51,7 +51,7 @@ def run_stylize(options: argparse.Namespace) -> int:
     check_images(_mask_files(config))
 
     load_tensorflow()
-    from tfstyle.cli.progress import progress_display
+    from tfstyle.cli.progress import progress_display, waiting_display
     from tfstyle.run.checkpoints import open_checkpoints
     from tfstyle.run.layout import describe_layout
     from tfstyle.run.run import Run
@@ -61,9 +61,10 @@ def run_stylize(options: argparse.Namespace) -> int:
     checkpoints = open_checkpoints(
         options.checkpoint, every=seconds, resume=options.resume, overwrite=options.overwrite
     )
-    content, *styles = load_standard_input([content, *styles], config.max_pixels)
-    styles = apply_fine_style(styles, config, checkpoints=checkpoints)
-    run = Run(content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
+    with waiting_display("reading images and weights", sys.stderr):
+        content, *styles = load_standard_input([content, *styles], config.max_pixels)
+        styles = apply_fine_style(styles, config, checkpoints=checkpoints)
+        run = Run(content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
     outputs.check(run)
     layout = describe_layout(run.setup, run.scales[-1].shape, layout=run.layouts[-1])
     print(f"tfstyle: {layout}", file=sys.stderr, flush=True)

@@ -59,11 +59,11 @@ def decode(data: bytes, *, name: str, max_pixels: int | None = None) -> ImageArr
         return _decode(data, name, max_pixels)
     except TfstyleError as error:
         message = str(error)
-        raise error if message.startswith(f"{name}: ") else ImageError(f"{name}: {message}") from error
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{name}: not an image that can be read (no known format)") from error
+        raise error if message.startswith(f"{name}: ") else ImageError(f"{name}: {message}") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name}: not an image that can be read (no known format)") from None
     except Exception as error:  # each decoder has exceptions of its own
-        raise ImageError(f"{name}: damaged or truncated ({first_line(error)})") from error
+        raise ImageError(f"{name}: damaged or truncated ({first_line(error)})") from None
 
 
 def _decode(data: bytes, name: str, max_pixels: int | None) -> ImageArray:
@@ -102,7 +102,7 @@ def _check_size(width: int, height: int, name: str, pillow_limit: int, max_pixel
     if width * height > limit:
         raise ImageError(
             f"{name}: {width} x {height} pixels are more than the limit of {limit}; "
-            "raise it with max_pixels (--max-pixels) if you trust the file"
+            "raise it with max_pixels if you trust the file"
         )
 
 
@@ -128,10 +128,10 @@ def _pillow_limit() -> int:
 def _open_heic(data: bytes, name: str) -> tuple[Image.Image, int]:
     try:
         import pillow_heif
-    except ImportError as error:
+    except ImportError:
         raise ImageError(
             f"{name}: HEIC images need another decoder; pip install 'tfstyle[heic]', or convert it to JPEG"
-        ) from error
+        ) from None
     pillow_heif.register_heif_opener()
     return open_image(io.BytesIO(data))
 

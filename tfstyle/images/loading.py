@@ -129,8 +129,8 @@ def load(source: Any, max_pixels: int | None = None) -> ImageArray:
 def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
-    except PermissionError as error:
-        raise ImageError(f"{path}: no permission to read this file") from error
+    except PermissionError:
+        raise ImageError(f"{path}: no permission to read this file") from None
     except OSError as error:
         raise RunError(f"{path} could not be read: {error.strerror or error}") from error
 
@@ -146,7 +146,7 @@ def _as_array(source: Any) -> np.ndarray:
         raise ImageError(
             f"an image of type {type(source).__name__} cannot be converted to an array "
             f"({first_line(error)}); {expected}"
-        ) from error
+        ) from None
     if array.dtype == object:
         raise ImageError(f"an image is of type {type(source).__name__}; {expected}")
     return array

@@ -97,7 +97,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise ImageError(
             f"{path}: not an image that can be read ({first_line(error, path)}); "
             "give an image that tfstyle wrote"
-        ) from error
+        ) from None
     try:
         settings = json.loads(text)
     except ValueError:
@@ -130,7 +130,7 @@ def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
         raise ImageError(
             f"{kind} cannot hold this image of {array.shape[1]} x {array.shape[0]} pixels "
             f"({first_line(error)}); choose another format"
-        ) from error
+        ) from None
     return buffer.getvalue()
 
 

@@ -94,7 +94,7 @@ def _decoded(page: tifffile.TiffPage, name: str) -> np.ndarray:
             depth = f"{page.bitspersample} bits and compression {getattr(page.compression, 'name', '?')}"
             raise NotDecodedError(
                 f"{name}: TIFF with {depth} needs another decoder; pip install 'tfstyle[tiff]'"
-            ) from error
+            ) from None
         raise
     planes, depth, height, width, interleaved = array.shape
     if depth != 1:

@@ -174,7 +174,7 @@ def position_weights(
         if not squares.mean() > 1e-8:
             raise ConfigError(
                 f"{name}: no position of {layer} ({shape[1]} x {shape[0]}) is inside the region; use a "
-                "larger region or size, shallower style layers, or guidance average"
+                'larger region or size, shallower style layers, or guidance="average"'
             )
         weights[layer] = tf.constant((squares / squares.mean()).astype(np.float32)[None, :, :, None])
     return weights

@@ -246,14 +246,16 @@ class Style:
                     if layers and _array_key(layers[0], level) in file.files
                 ]
                 if not levels:
-                    raise ConfigError(f"{path} contains no Gram matrices; extract it again with --grams")
+                    raise ConfigError(
+                        f"{path} contains no Gram matrices; extract it again with tfstyle extract --grams"
+                    )
                 size, original_size = (int(n) for n in sizes[index])
                 name = name or names[index]
                 return cls(levels, made_with, name=name, size=size, original_size=original_size)
         except ConfigError:
             raise
-        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise ImageError(f"{path} is not a style file; {_STYLE_FILES}") from error
+        except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):
+            raise ImageError(f"{path} is not a style file; {_STYLE_FILES}") from None
 
 
 def require_images(styles: Sequence[ImageArray | Style], option: str) -> list[ImageArray]:

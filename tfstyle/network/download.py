@@ -101,11 +101,11 @@ def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
         if not isinstance(error, _RecentFailure):
             with contextlib.suppress(OSError):
                 failure.write_text(one_line(error), encoding="utf-8")
+        choices = 'weights="embedded" or weights="auto"' if network == "vgg19" else 'weights="random"'
         raise WeightsError(
-            f"the ImageNet weights could not be downloaded ({one_line(error)}); download {url} on another "
-            f"machine and store it as {cache}, or choose other weights: "
-            f"{'embedded' if network == 'vgg19' else 'random'}, or a file"
-        ) from error
+            f"the ImageNet weights could not be downloaded ({one_line(error)}); give {choices}, or download "
+            f"{url} on another machine and store it as {cache}"
+        ) from None
     with contextlib.suppress(OSError):
         failure.unlink()
     return Path(path)

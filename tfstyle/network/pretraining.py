@@ -289,5 +289,5 @@ def _spherical_kmeans(points: np.ndarray, count: int, seed: int) -> np.ndarray:
 def _check_scikit_learn() -> None:
     try:
         import sklearn.cluster  # noqa: F401
-    except ImportError as error:
-        raise ConfigError("learning filters needs scikit-learn; pip install 'tfstyle[pretrain]'") from error
+    except ImportError:
+        raise ConfigError("learning filters needs scikit-learn; pip install 'tfstyle[pretrain]'") from None

@@ -167,12 +167,12 @@ def submodel(model: keras.Model, layers: Sequence[str]) -> keras.Model:
             )
     try:
         return functional(model.inputs, outputs)
-    except ValueError as error:
+    except ValueError:
         names = ", ".join(layers)
         raise ConfigError(
             f"layers {names} cannot be computed from the input of {model.name} alone; choose layers that "
             "need no other input"
-        ) from error
+        ) from None
 
 
 def apply_model(

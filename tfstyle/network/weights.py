@@ -283,7 +283,7 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
     except Exception as error:  # zlib, h5py, NumPy and safetensors raise many classes for damaged files
         raise WeightsError(
             f"{path}: not a readable {path.suffix} file ({one_line(error)}); save or download it again"
-        ) from error
+        ) from None
     return Weights(_check_arrays(raw, path, network), path.name, note="", sha256=digest, network=network)
 
 
@@ -334,8 +334,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     try:
         from safetensors.numpy import load_file
-    except ImportError as error:
-        raise WeightsError(f"{path}: this format needs safetensors; pip install safetensors") from error
+    except ImportError:
+        raise WeightsError(f"{path}: this format needs safetensors; pip install safetensors") from None
     return load_file(path)
 
 

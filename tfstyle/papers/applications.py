@@ -160,9 +160,9 @@ def _pretrained_model(application: Application) -> keras.Model:
         return application.make(include_top=False, weights="imagenet", input_shape=(None, None, 3))
     except Exception as error:  # a failed download raises errors of urllib, ssl, socket, or a bare Exception
         raise WeightsError(
-            f"Keras' ImageNet weights could not be downloaded ({one_line(error)}); set keras_weights to "
-            "random"
-        ) from error
+            f"Keras' ImageNet weights could not be downloaded ({one_line(error)}); give "
+            'keras_weights="random"'
+        ) from None
     finally:
         socket.setdefaulttimeout(default_timeout)
 

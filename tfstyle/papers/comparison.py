@@ -98,11 +98,9 @@ def compare(
         base.replace({"optimizer": optimizer, "compile": compiler, "precision": precision})
         for optimizer, compiler, precision in product(optimizers, compilers, precisions)
     ]
-    if not configs:
-        raise ConfigError(
-            "optimizers, compilers and precisions need at least one value each, and are "
-            f"{optimizers}, {compilers}, {precisions}"
-        )
+    values = {"optimizers": optimizers, "compilers": compilers, "precisions": precisions}
+    if empty := [name for name, given in values.items() if not given]:
+        raise ConfigError(f"{empty[0]} is empty; give at least one value")
     with tf.device(choose_device().value):
         image_loss = make_image_loss(base, vgg_weights, images=images)
         start = image_loss(images[0])

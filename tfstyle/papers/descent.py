@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfstyle.errors import ConfigError, RunError
 from tfstyle.optim import Optimizer, lbfgs, make_step
+from tfstyle.papers.study import report_iteration
 
 #: Curvature pairs of L-BFGS from white noise. They are more than `tfstyle.stylize` uses, because a descent
 #: from white noise takes more iterations.
@@ -103,12 +104,13 @@ def descend(
     image = tf.constant(start[np.newaxis], tf.float32)
     state, losses = optimizer.init(image), []
     lowest, best_image = np.inf, image
-    for _ in range(iterations):
+    for iteration in range(1, iterations + 1):
         evaluated = image
         image, state, terms = step(image, state, targets)
         losses.append(float(terms["total"]))
         if losses[-1] < lowest:
             lowest, best_image = losses[-1], evaluated
+        report_iteration(iteration, iterations)
     if not np.isfinite(lowest):
         raise RunError(
             f"the loss was not finite in any of the {iterations} iterations; give another image or other "

@@ -48,6 +48,6 @@ def _apply_color_map(share: np.ndarray) -> np.ndarray:
 def _color_maps() -> Any:
     try:
         from matplotlib import colormaps
-    except ImportError as error:
-        raise ConfigError(NO_MATPLOTLIB) from error
+    except ImportError:
+        raise ConfigError(NO_MATPLOTLIB) from None
     return colormaps

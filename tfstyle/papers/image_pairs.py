@@ -14,7 +14,7 @@ from tfstyle.losses import require_images
 from tfstyle.network import Encoder, Weights, default_layers, load_weights
 from tfstyle.papers.descent import lowest_so_far
 from tfstyle.papers.distances import DistanceMeasure, Distances, describe_distances
-from tfstyle.papers.study import Panel
+from tfstyle.papers.study import Panel, report_iteration
 from tfstyle.papers.vgg_encoders import available_layers, describe_network, network_facts, vgg_encoder
 from tfstyle.run import Result, Run, read_inputs, stylize
 
@@ -149,7 +149,10 @@ class ImagePair:
         ).replace(changes)
         layers = (*(config.content_layers or ()), *(config.style_layers or ()))
         encoder = vgg_encoder(self.vgg_weights, layers, precision=config.precision)
-        result = stylize(self.content, self.style, config, encoder=encoder)
+        result = stylize(
+            self.content, self.style, config, encoder=encoder,
+            callback=lambda step: report_iteration(step.iteration, step.iterations),
+        )  # fmt: skip
         return MeasuredTransfer(result, self.measure(result.image))
 
     def timed_transfer(
@@ -180,8 +183,8 @@ class ImagePair:
             "scales": 1,
         }
         run = Run(self.content, self.style, config.replace(changes), encoder=encoder)
-        for _ in run:
-            pass
+        for step in run:
+            report_iteration(step.iteration, step.iterations)
         seconds, total = run.history.seconds, run.history.total
         mean_seconds = (seconds[-1] - seconds[0]) / max(len(seconds) - 1, 1)
         image = run.result().image

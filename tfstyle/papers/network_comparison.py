@@ -96,15 +96,14 @@ def networks(
         table.append(_network_line(name, network, transfer))
         numbers = f"{transfer.distances}; {transfer.seconds:.1f} s"
         panels.append(Panel(transfer.image, name, f"{numbers}\n{network.weights_source} weights"))
-        report_progress(progress, name, text=numbers)
+        report_progress(progress, f"{name} with {network.weights_source} weights", text=numbers)
     table.append(_distance_columns("content image", pair.measure(pair.content)))
-    fell_back = "auto" in (vgg16_weights, keras_weights)
     caption = [
         "Our reading of Nikulin & Novak (2016): the same losses are minimised in several networks, on layers "
         "of the same strides, in float32 from the content image. All images are measured by VGG-19, which "
         f"favours the image of VGG-19: {describe_distances(content_layers, style_layers)}.",
         describe_network(vgg_weights.source),
-        _describe_random_networks(compared, fell_back),
+        _describe_weights(compared, sources, keras_weights),
         available_layers(vgg_weights, (*STYLE_LAYERS, *CONTENT_LAYERS))[1],
     ]
     return Study(
@@ -113,7 +112,11 @@ def networks(
         caption=" ".join(filter(None, caption)),
         table=tuple(table),
         facts=network_facts(
-            vgg_weights.source, size=size, iterations=iterations, content_weight=content_weight
+            vgg_weights.source,
+            size=size,
+            iterations=iterations,
+            content_weight=content_weight,
+            network_weights={name: network.weights_source for name, network in compared.items()},
         ),
     )
 
@@ -134,14 +137,16 @@ def _network_line(name: str, network: ComparedNetwork, transfer: TimedTransfer) 
     }
 
 
-def _describe_random_networks(compared: Mapping[str, ComparedNetwork], fell_back: bool) -> str:
-    """Return a sentence for a caption that names the networks with random weights, or an empty string.
-
-    ``fell_back`` adds the reason that the ImageNet weights were not available.
-    """
-    names = [name for name, network in compared.items() if network.weights_source == "random"]
-    reason = ", because ImageNet weights were not available" if fell_back else ""
-    return f"These networks have random weights{reason}: {', '.join(names)}." if names else ""
+def _describe_weights(
+    compared: Mapping[str, ComparedNetwork], sources: Mapping[str, str | Weights], keras_weights: str
+) -> str:
+    """Return a sentence for a caption with the weights of each network, and why they are random."""
+    networks = []
+    for name, network in compared.items():
+        fell_back = network.weights_source == "random" and sources.get(name, keras_weights) == "auto"
+        reason = ", because its ImageNet weights were not available" if fell_back else ""
+        networks.append(f"{name} has {network.weights_source} weights{reason}")
+    return f"{'; '.join(networks)}."
 
 
 def partition(

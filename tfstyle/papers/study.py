@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import io
 import json
 import math
 import os
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -152,6 +154,33 @@ class Study:
         return "\n".join([*lines, "", *markdown_table(self.table)]) + "\n"
 
 
+#: Function that `report_iteration` calls, for the progress display of the command line.
+_show_iteration: contextvars.ContextVar[Callable[[int, int], None] | None] = contextvars.ContextVar(
+    "show_iteration", default=None
+)
+
+
+@contextlib.contextmanager
+def iterations_shown(show: Callable[[int, int], None]) -> Iterator[None]:
+    """Call a function after each iteration of the experiments that run in the block.
+
+    Args:
+        show: function of the number of iterations done and their total, in a part of an experiment.
+    """
+    token = _show_iteration.set(show)
+    try:
+        yield
+    finally:
+        _show_iteration.reset(token)
+
+
+def report_iteration(done: int, total: int) -> None:
+    """Call the function of `iterations_shown`, if there is one, after an iteration of an experiment."""
+    show = _show_iteration.get()
+    if show is not None:
+        show(done, total)
+
+
 def report_progress(progress: Progress | None, title: str, *, text: str) -> None:
     """Call ``progress``, if it is given, with the title and the text of a finished part in one line."""
     if progress is not None:
@@ -222,8 +251,8 @@ def _file_names(titles: Sequence[str]) -> list[str]:
 def _matplotlib() -> Any:
     try:
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(NO_MATPLOTLIB) from error
+    except ImportError:
+        raise ConfigError(NO_MATPLOTLIB) from None
     return Figure
 
 

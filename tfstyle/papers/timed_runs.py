@@ -13,6 +13,7 @@ from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device, choose_precision
 from tfstyle.errors import NotFiniteError
 from tfstyle.network import Encoder, Weights, default_layers
+from tfstyle.papers.study import report_iteration
 from tfstyle.run import Run, TransferSetup, call_as_graph, iterations_per_scale, make_setup
 
 #: Optimiser -> factor by which its objective is multiplied. The first step and the stopping rule of
@@ -131,6 +132,7 @@ def run_optimizer(
         terms = image_loss(output_image)
         seconds.append(clock)
         losses.append(terms["total"])
+        report_iteration(len(losses), max(iterations, len(losses)))
     return TimedRun(output_image, terms, seconds, losses, first_evaluation)
 
 

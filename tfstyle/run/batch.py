@@ -32,7 +32,7 @@ UNCOMPARED_OPTIONS = ("memory", "tile")
 #: XLA takes minutes to compile a shape. With XLA the sides of images are padded to multiples of this number
 #: of pixels, so that images of similar shapes are compiled once.
 XLA_MULTIPLE = 64
-REPLACE_HINT = "use --overwrite to replace it, or choose another folder"
+REPLACE_HINT = "replace it with overwrite=True, or choose another folder"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,8 +233,8 @@ def is_finished(job: Job) -> bool:
         return False
     try:
         settings = read_settings(job.output)
-    except TfstyleError as error:
-        raise OutputError(f"{job.output} exists and was not made by tfstyle; {REPLACE_HINT}") from error
+    except TfstyleError:
+        raise OutputError(f"{job.output} exists and was not made by tfstyle; {REPLACE_HINT}") from None
     if settings.get("facts", {}).get("sources") != job.sources():
         raise OutputError(f"{job.output} exists and was made from other images; {REPLACE_HINT}")
     options = {

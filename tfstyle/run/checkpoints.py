@@ -40,7 +40,7 @@ CHECKPOINTS_KEPT = 2
 #: Options that do not change the result, and options that name files, whose contents are compared instead.
 NOT_COMPARED = ("weights", "max_pixels", "memory", "fine_style", "masks", "style_masks", "content_mask")
 ENCODER_ATTRIBUTES = ("network", "pooling", "padding", "pixel_range", "feature_scale", "dtype", "layers")
-HINT = "to begin a new run, leave out --resume (resume=True) and choose another folder"
+HINT = "to begin a new run, leave out resume=True and choose another folder"
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +109,8 @@ class CheckpointFolder:
         self.latest: Checkpoint | None = None
         if paths and not resume and not overwrite:
             raise OutputError(
-                f"{self.folder} holds the checkpoints of a run; resume it with --resume (resume=True), "
-                "replace it with --overwrite, or choose another folder"
+                f"{self.folder} holds the checkpoints of a run; resume it with resume=True, "
+                "replace it with overwrite=True, or choose another folder"
             )
         remove_left(self.folder)
         if resume:
@@ -209,7 +209,7 @@ def open_checkpoints(
     """
     if folder is None:
         if resume:
-            raise ConfigError("resume needs a folder of checkpoints; give checkpoint (--checkpoint DIR)")
+            raise ConfigError('resume needs a folder of checkpoints; give checkpoint="DIR"')
         return None
     return CheckpointFolder(folder, every=every, resume=resume, overwrite=overwrite)
 
@@ -460,7 +460,7 @@ def check_same_run(checkpoints: CheckpointFolder, about: Mapping[str, Any]) -> N
     if not different and stored["chosen"]["steps_per_call"] != about["chosen"]["steps_per_call"]:
         steps = stored["chosen"]["steps_per_call"]
         different = [
-            f"a call of its step has {steps} iterations, and --save-every is not a multiple of {steps}"
+            f"a call of its step has {steps} iterations, and save_every is not a multiple of {steps}"
         ]
     if different:
         raise ConfigError(f"{checkpoints.folder} holds another run: {'; '.join(different)}; {HINT}")

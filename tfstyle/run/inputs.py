@@ -113,7 +113,7 @@ class TransferInputs:
             if min(height, width) < minimum:
                 raise ImageError(
                     f"{name} is {width} x {height} pixels at this size, and each side needs at least "
-                    f"{minimum} pixels; choose a larger size, with enlarge if the image itself is smaller"
+                    f"{minimum} pixels; choose a larger size, and enlarge=True if the image is smaller"
                 )
 
     def content_at(self, shape: Shape) -> np.ndarray:

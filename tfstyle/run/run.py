@@ -161,9 +161,15 @@ class Run:
         """
         self._stopped = True
 
-    def result(self) -> Result:
-        """Return the result with the current image, which is the final image after the last iteration."""
-        image = self.inputs.finish(self._current_image())
+    def result(self, *, shape: Shape | None = None) -> Result:
+        """Return the result with the current image, which is the final image after the last iteration.
+
+        Args:
+            shape: height and width to which the image is resized before it is recoloured and masked;
+                by default it has the size of the current scale.
+        """
+        iterate = self._current_image()
+        image = self.inputs.finish(iterate if shape is None else resize(iterate, shape))
         alpha = self.inputs.alpha_at((image.shape[0], image.shape[1]))
         return Result(
             image, self.history, self.config, facts=self.facts, alpha=alpha, bits=self.inputs.original.bits
@@ -373,7 +379,7 @@ class Run:
     def _fail(self, what: str) -> NoReturn:
         """Restore the last good image, and raise NotFiniteError."""
         self._image, self._state = self._last_good
-        advice = "lower the weights or the learning rate, or use precision=float32"
+        advice = 'lower the weights or the learning rate, or use precision="float32"'
         raise NotFiniteError(f"{what}; {advice}", self.result())
 
     def _solution(self) -> tf.Tensor:

@@ -267,8 +267,8 @@ class StyleExtractor:
         )
         if not self.content_layers:
             log.warning(
-                "left out the signatures content and stylize, which need content layers: give content_layers "
-                "(--content-layers); the default is %s if the weights include it, and these are %s",
+                "left out the signatures content and stylize, which need content layers: give "
+                "content_layers; the default is %s if the weights include it, and these are %s",
                 CONTENT_LAYERS[0], self.encoder.weights.source,
             )  # fmt: skip
         return written

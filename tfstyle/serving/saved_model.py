@@ -70,9 +70,7 @@ def write_saved_model(
         version = max((int(p.name) for p in folder.iterdir() if p.name.isdigit()), default=0) + 1
     target = folder / str(version)
     if target.exists() and not overwrite:
-        raise OutputError(
-            f"{target} exists; replace it with overwrite (--overwrite) or choose another version"
-        )
+        raise OutputError(f"{target} exists; replace it with overwrite=True or choose another version")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {target}: no permission to write in {folder}")
     # TensorFlow Serving reads only folders whose name is a number, and so never an incomplete model.

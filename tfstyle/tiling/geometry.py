@@ -60,7 +60,7 @@ def receptive_field(encoder: Encoder) -> ReceptiveField:
     if encoder.network == CUSTOM_MODEL:
         raise ConfigError(
             f"the receptive fields of the custom model {encoder.weights.source!r} are not known; "
-            "use tile=off, or one of tfstyle's networks vgg19 and vgg16"
+            'use tile="off", or one of the networks vgg19 and vgg16'
         )
     layers = [Layer.parse(name) for name in encoder.layers]
     margin = sum(layer.stride for layer in NETWORKS[encoder.network] if layer <= layers[-1])
@@ -161,7 +161,7 @@ def _spans(length: int, side: int, receptive_field: ReceptiveField) -> list[Span
         if length % alignment:
             raise ConfigError(
                 f"a side of the image is {length} pixels, and tiles with circular padding need a multiple of "
-                f"{alignment}; use another size or tile=off"
+                f'{alignment}; use another size or tile="off"'
             )
         return [
             Span(begin, end, begin - margin, begin - margin + crop)

@@ -71,12 +71,12 @@ class TiledObjective:
         self._objective = objective
         if objective.unit_gradients:
             raise ConfigError(
-                "normalize_gradients needs the whole image at once; turn it off or use tile=off"
+                'normalize_gradients needs the whole image at once; turn it off or use tile="off"'
             )
         if any(loss.contribution is None for loss, _ in objective.style_losses):
             raise ConfigError(
                 "style_losses that are not sums over positions, such as histogram, sliced, local, "
-                "local_by_content and blurred, need the whole image at once; use tile=off, or gram, "
+                'local_by_content and blurred, need the whole image at once; use tile="off", or gram, '
                 "mean_deviation, wasserstein, shift, chain or across"
             )
         layers_by_size = [name for name in self.receptive_field.strides if name in objective.style_layers]
