@@ -267,7 +267,7 @@ class NeedsGradients:
         ("x" * 5000, "cannot be a path|no such image"),
         ("a\0b", "no such image"),
     ],
-    ids=str,
+    ids=lambda value: None if isinstance(value, str) else type(value).__name__,
 )
 def test_other_sources_are_named(source, message):
     with pytest.raises(ImageError, match=message):

@@ -6,7 +6,7 @@ import pytest
 import tfstyle
 from tests.conftest import make_image
 from tfstyle import Masks, StyleConfig, iterate, stylize
-from tfstyle.errors import ImageError
+from tfstyle.errors import ImageError, RunError
 from tfstyle.run import Run, read_inputs
 
 
@@ -67,6 +67,24 @@ def test_every_way_to_stop_gives_the_result_so_far(options, content, style):
         assert np.array_equal(result.image, expected)
 
 
+def test_later_iterations_change_neither_a_result_nor_an_image(options, content, style):
+    for changes in ({"optimizer": "lbfgs"}, {"optimizer": "adam"}, {"optimizer": "adam", "tile": "16"}):
+        run = iterate(content, style, **{**options, **changes})
+        step = next(run)
+        done = step.iteration
+        first, image = run.result(), step.image
+        kept = first.image.copy()
+        next(run)
+        assert len(first.history.total) == first.settings()["iterations"] == done
+        assert np.array_equal(first.image, kept)
+        assert np.array_equal(image, kept)
+        if changes == {"optimizer": "adam", "tile": "16"}:  # its image is updated in place
+            with pytest.raises(RunError, match=r"image of iteration 1 was updated in place.*before the next"):
+                _ = step.image
+        else:
+            assert np.array_equal(step.image, kept)
+
+
 @pytest.mark.parametrize("answer", [None, False, 0, 1, "yes", np.bool_(False)])
 def test_other_answers_of_a_callback_do_not_stop(options, content, style, answer):
     result = stylize(content, style, **options, callback=lambda step: answer)
@@ -120,7 +138,7 @@ def test_a_mask_need_not_be_in_a_list(content, style, tmp_path):
     assert len(styled.style_regions) == 1
 
 
-@pytest.mark.parametrize("source", [None, 3, (image for image in ()), {"a"}], ids=str)
+@pytest.mark.parametrize("source", [None, 3, (image for image in ()), {"a"}], ids=lambda s: type(s).__name__)
 def test_wrong_types_of_images_are_named(options, content, style, source):
     expected = rf"of type {type(source).__name__}; expected a path"
     with pytest.raises(ImageError, match=expected):

@@ -109,8 +109,7 @@ class Iteration:
     shape: tuple[int, int]
     losses: dict[str, float]
     seconds: float
-    _solution: tf.Tensor
-    _finish: Callable[[tf.Tensor], np.ndarray]
+    _read_image: Callable[[], np.ndarray]
     _stop: Callable[[], None]
 
     @property
@@ -119,8 +118,11 @@ class Iteration:
 
         It is copied from the device at each access. If Adam runs in tiles, it updates its image in place:
         read this property before the next iteration.
+
+        Raises:
+            RunError: a later iteration has updated the image in place.
         """
-        return self._finish(self._solution)
+        return self._read_image()
 
     def stop(self) -> None:
         """End the run after this iteration. The result so far is the result of the run."""

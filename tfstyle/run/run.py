@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import time
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device, is_out_of_memory, one_line_errors
-from tfstyle.errors import ConfigError, NotFiniteError
+from tfstyle.errors import ConfigError, NotFiniteError, RunError
 from tfstyle.files import digest
 from tfstyle.images import resize
 from tfstyle.losses import Masks
@@ -146,7 +147,7 @@ class Run:
     def __iter__(self) -> Generator[Iteration, None, None]:
         began = time.perf_counter() - (self.history.seconds or [0.0])[-1]
         for scale in self.scales:
-            if scale.number < self._resumed.scale + self._resumed.ended:
+            if self._stopped or scale.number < self._resumed.scale + self._resumed.ended:
                 continue
             with one_line_errors(scale.shape), self._checkpoints.write_if_interrupted():
                 yield from self._run_scale(scale, began)
@@ -162,7 +163,7 @@ class Run:
         self._stopped = True
 
     def result(self, *, shape: Shape | None = None) -> Result:
-        """Return the result with the current image, which is the final image after the last iteration.
+        """Return the result of the iterations that were done. Later iterations do not change it.
 
         Args:
             shape: height and width to which the image is resized before it is recoloured and masked;
@@ -172,7 +173,12 @@ class Run:
         image = self.inputs.finish(iterate if shape is None else resize(iterate, shape))
         alpha = self.inputs.alpha_at((image.shape[0], image.shape[1]))
         return Result(
-            image, self.history, self.config, facts=self.facts, alpha=alpha, bits=self.inputs.original.bits
+            image,
+            copy.deepcopy(self.history),
+            self.config,
+            facts=dict(self.facts),
+            alpha=alpha,
+            bits=self.inputs.original.bits,
         )
 
     def _make_setup(
@@ -280,8 +286,7 @@ class Run:
                 shape=scale.shape,
                 losses=values,
                 seconds=seconds,
-                _solution=self._solution(),
-                _finish=self._finish,
+                _read_image=self._image_reader(),
                 _stop=self.stop,
             )
             if self._stopped:
@@ -388,8 +393,20 @@ class Run:
     def _current_image(self) -> np.ndarray:
         return np.asarray(self._solution()[0])
 
-    def _finish(self, image: tf.Tensor) -> np.ndarray:
-        return self.inputs.finish(np.asarray(image[0]))
+    def _image_reader(self) -> Callable[[], np.ndarray]:
+        """Return a function that returns the result image of the current iteration, also at a later time."""
+        solution, number = self._solution(), len(self.history.iteration)
+
+        def read() -> np.ndarray:
+            overwritten = solution is self._image and number != len(self.history.iteration)
+            if overwritten and isinstance(solution, np.ndarray):
+                raise RunError(
+                    f"the image of iteration {number} was updated in place, because Adam runs in tiles; "
+                    "read it before the next iteration"
+                )
+            return self.inputs.finish(np.asarray(solution[0]))
+
+        return read
 
 
 def _last_not_finite(losses: Sequence[float]) -> int:
