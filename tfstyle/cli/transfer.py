@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -134,12 +135,28 @@ def run_demo(options: argparse.Namespace) -> int:
     if code != DONE:
         return code
     flags = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items())
-    paths = [shlex.quote(str(path)) for path in (content, style, output)]
+    paths = [_quoted_path(path) for path in (content, style, output)]
     print(
         f"The result is {paths[2]}. This command creates it; try it with your own images:\n"
-        f"tfstyle stylize {paths[0]} {paths[1]} -o {paths[2]} --size {DEMO_SIZE}{flags} --overwrite"
+        f"{_program()} stylize {paths[0]} {paths[1]} -o {paths[2]} --size {DEMO_SIZE}{flags} --overwrite"
     )
     return code
+
+
+def _quoted_path(path: Path) -> str:
+    """Return a path for a command that is pasted into a shell, in which no argument begins with a hyphen."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
+
+
+def _program() -> str:
+    """Return the words that call this program as it was called, for a command that is pasted into a shell."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py" and called.parent.name == "tfstyle":
+        return f"{shlex.quote(sys.executable)} -m tfstyle"
+    installed = shutil.which("tfstyle")
+    if called.stem != "tfstyle" or (installed is not None and Path(installed).resolve() == called.resolve()):
+        return "tfstyle"
+    return shlex.quote(sys.argv[0])  # the script of an environment that is not activated
 
 
 def _run_interpolation(options: argparse.Namespace) -> int:
