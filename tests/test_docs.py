@@ -41,7 +41,7 @@ def small_runs(monkeypatch):
         small = {"size": min(config.size, 96), "scales": 1, "iterations": 2, "first_iterations": None}
         start(self, content, style, config.replace(small, tile="auto", compile="eager"), **options)
 
-    monkeypatch.setattr(weights, "imagenet_weights", lambda network: random_weights(network=network))
+    monkeypatch.setattr(weights, "imagenet_weights", lambda network, **_: random_weights(network=network))
     monkeypatch.setattr(runs.Run, "__init__", start_small)
 
 
