@@ -422,4 +422,4 @@ def test_optimizers_on_the_command_line(files, small_file, capsys):
     )
     if not AVAILABLE:
         line = capsys.readouterr().err.strip().splitlines()[-1]
-        assert re.search(r"addons:swa .*tfstyle\[addons\].* ema_decay$", line)
+        assert re.search(r"addons:swa .*tfstyle\[addons\].* --ema-decay$", line)

@@ -217,7 +217,7 @@ def test_control_on_the_command_line(files, small_file, capsys):
     }  # fmt: skip
     words = [word for pair in flags.items() for word in pair]
     assert cli.main(["stylize", content, style, style, "-o", out, *words]) == 2
-    assert "outside content_mask" in capsys.readouterr().err  # masked is what is to stay
+    assert "outside --content-mask" in capsys.readouterr().err  # masked is what is to stay
     words[words.index("--content-mask") + 1] = str(files / "corner.png")
     corner = np.zeros((10, 10), np.uint8)
     corner[:2, :2] = 255

@@ -202,6 +202,14 @@ def signal_after(monkeypatch):
     return send
 
 
+@pytest.fixture(autouse=True)
+def default_sighup():
+    """The tests may run under ``nohup``, which ignores SIGHUP."""
+    previous = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, previous)
+
+
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 

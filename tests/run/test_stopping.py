@@ -129,7 +129,14 @@ def test_a_mask_need_not_be_in_a_list(content, style, tmp_path):
     config = StyleConfig(size=32)
     expected = read_inputs(content, style, config, masks=[mask])
     tfstyle.images.save(tmp_path / "mask.png", tfstyle.images.ImageArray(np.repeat(mask[..., None], 3, -1)))
-    for masks in (mask, Masks(mask), str(tmp_path / "mask.png"), tmp_path / "mask.png", Masks((mask,))):
+    for masks in (
+        mask,
+        Masks(mask),
+        mask[None],
+        str(tmp_path / "mask.png"),
+        tmp_path / "mask.png",
+        Masks((mask,)),
+    ):
         inputs = read_inputs(content, style, config, masks=masks)
         assert np.array_equal(inputs.regions[0], expected.regions[0])
     named = read_inputs(content, style, config.replace(masks=str(tmp_path / "mask.png")))

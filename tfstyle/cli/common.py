@@ -75,7 +75,7 @@ def _temporary_file() -> IO[bytes]:
     try:
         return tempfile.TemporaryFile()
     except FileNotFoundError as error:
-        raise ConfigError(f"{error.strerror}; set TMPDIR to a writable folder") from error
+        raise ConfigError(f"{error.strerror}; set TMPDIR to a writable folder") from None
 
 
 @contextlib.contextmanager

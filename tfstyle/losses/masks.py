@@ -53,9 +53,15 @@ class Masks:
 
     def __post_init__(self) -> None:
         for name in ("content", "styles"):
-            masks = getattr(self, name)
-            several = masks if isinstance(masks, (list, tuple)) else (masks,)
-            object.__setattr__(self, name, () if masks is None else tuple(several))
+            object.__setattr__(self, name, _as_list(getattr(self, name)))
+
+
+def _as_list(masks: Any) -> tuple[Any, ...]:
+    """Return a single mask, a list of masks or an array ``[number, height, width]`` of masks as a tuple."""
+    if masks is None:
+        return ()
+    stacked = isinstance(masks, np.ndarray) and masks.ndim == 3 and masks.shape[-1] > 4
+    return tuple(masks) if stacked or isinstance(masks, (list, tuple)) else (masks,)
 
 
 def load_mask(source: Any, name: str) -> np.ndarray:

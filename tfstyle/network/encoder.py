@@ -344,11 +344,11 @@ def float_images(images: Any) -> tf.Tensor:
     """
     try:
         tensor = tf.convert_to_tensor(images)
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:  # of several frameworks
+    except (AttributeError, RuntimeError, TypeError, ValueError):  # of several frameworks
         raise ImageError(
             f"images are {type(images).__name__}; expected a batch of images, uint8 or floats in 0..1, as an "
             "array or a tensor"
-        ) from error
+        ) from None
     if tensor.dtype == tf.uint8:
         return tf.cast(tensor, tf.float32) / 255.0
     if not tensor.dtype.is_floating:

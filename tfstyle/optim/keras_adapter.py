@@ -69,7 +69,7 @@ def from_keras(
         raise ConfigError(
             f"the optimiser {name} cannot be copied ({error}); let its get_config return all arguments of "
             "its __init__"
-        ) from error
+        ) from None
 
     def init(x: tf.Tensor) -> KerasState:
         return KerasState(*start_optimizer(copy_optimizer(original), x), None)
