@@ -46,6 +46,7 @@ def test_pretrain_writes_what_stylize_uses(photos, files, capsys):
     assert read_settings(files / "out.png")["facts"]["weights"] == "mine.npz"
 
 
+@pytest.mark.slow
 def test_pretrain_upon_a_base_in_half_precision(photos, files, small_file):
     out = files / "more.npz"
     flags = ["--base", str(small_file), "--patches", "3000", "--half", "--seed", "3"]

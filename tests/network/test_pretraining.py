@@ -144,6 +144,7 @@ def test_a_layer_reads_a_limited_number_of_images(images, monkeypatch):
     assert sizes == [2000, 2000]
 
 
+@pytest.mark.slow
 def test_a_base_is_kept_and_extended(images, small_weights):
     extended = tfstyle.pretrain(images, blocks=3, base=small_weights, patches=4000)
     assert extended.layers == NETWORKS["vgg19"][:8]

@@ -137,6 +137,7 @@ def test_a_run_resumed_at_any_iteration_gives_the_same_result(name, options, con
         assert_same(resumed.result(), whole.result())
 
 
+@pytest.mark.slow
 def test_a_tolerance_compares_with_losses_before_the_interruption(options, content, style, tmp_path):
     config = StyleConfig().replace({**options, "iterations": 60, "tolerance": 0.5, "optimizer": "adam"})
     whole = Run(content, style, config)

@@ -161,7 +161,7 @@ def test_any_total_variation_in_bands(small_weights, tv, monkeypatch):
     assert_same(expected, tiled)
 
 
-@pytest.mark.parametrize("compile", ["graph", "xla"])
+@pytest.mark.parametrize("compile", ["graph", pytest.param("xla", marks=pytest.mark.slow)])
 def test_any_compiler_and_few_compilations(small_weights, compile):
     """Along each side the crops and insides of any number of tiles have at most three pairs of sizes."""
     made = make_objective(small_weights)
@@ -290,6 +290,7 @@ def test_a_run_in_tiles_is_the_same_run(options, content, style, optimizer):
     assert np.abs(tiled.image - whole.image).mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_tiles_with_many_options_at_once(options, content, style):
     """Masks, two styles, two scales, a warm start of Adam, EMA and initialisation with noise."""
     mask = np.zeros((40, 56))
@@ -405,6 +406,7 @@ def test_without_auto_a_run_that_is_out_of_memory_fails(options, content, style,
         list(run)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_uses_the_tiles_that_auto_chose(options, content, style, monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "MIN_TILE_SIDE", 8)
     options |= {"optimizer": "adam", "scales": 1}

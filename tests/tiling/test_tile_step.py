@@ -261,7 +261,7 @@ def test_the_tiles_gradients_add_up_to_the_gradient_of_the_image(
         assert reference.relative_error(ours, truth) < 1e-5
 
 
-@pytest.mark.parametrize("compile", ["eager", "graph", "xla"])
+@pytest.mark.parametrize("compile", ["eager", "graph", pytest.param("xla", marks=pytest.mark.slow)])
 def test_the_gradient_is_the_slope_of_the_slow_loss(image, content_target, all_tiles, compile):
     """The expected slopes are central differences of a float64 NumPy loss along three directions."""
     encoder, objective, step = make_tile_step(compile=compile)
