@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, WeightsError, suggest
+from tfstyle.errors import ConfigError, ImageError, InputError, OutputError, RunError, WeightsError, suggest
 
 #: Prefix of the names of temporary files, which `replacing` renames when they are complete.
 PARTIAL = ".tfstyle-"
@@ -85,10 +85,15 @@ def check_weights_output(path: Path, overwrite: bool = False) -> None:
     check_writable(path, overwrite)
 
 
-def _refuse_url(source: str | os.PathLike[str]) -> None:
-    """Raise ImageError if a source is a URL. `Path` would make one slash of the two."""
+def refuse_url(source: str | os.PathLike[str], error: type[InputError] = ImageError) -> None:
+    """Raise an InputError if a source is a URL. `Path` would merge its two slashes, so this comes first.
+
+    Args:
+        source: the path, as it was given.
+        error: class of the exception.
+    """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", str(source)):
-        raise ImageError(f"{str(source)[:200]} is a URL; download the file and give its path")
+        raise error(f"{str(source)[:200]} is a URL; download the file and give its path")
 
 
 def _exists(path: Path) -> bool:
@@ -115,7 +120,7 @@ def numbered_paths(path: Path) -> Iterator[Path]:
 def check_image_file(source: str | os.PathLike[str]) -> None:
     """Raise ImageError unless a path is that of an existing file."""
     path = Path(source)
-    _refuse_url(source)
+    refuse_url(source)
     if not _exists(path):
         raise ImageError(f"no such image: {path}")
     if path.is_dir():
@@ -135,7 +140,7 @@ def split_style_source(source: str) -> tuple[Path, str | None] | None:
         >>> split_style_source("starry_night.jpg") is None
         True
     """
-    _refuse_url(source)
+    refuse_url(source)
     file, _, name = source.rpartition("#")
     if Path(file).suffix.lower() == ".npz":
         return Path(file), name
@@ -145,13 +150,15 @@ def split_style_source(source: str) -> tuple[Path, str | None] | None:
 def check_image_or_folder(source: str | os.PathLike[str]) -> None:
     """Raise ImageError unless a path is that of an existing file or folder."""
     path = Path(source)
-    _refuse_url(source)
+    refuse_url(source)
     if not _exists(path):
         raise ImageError(f"no such image or folder: {path}")
 
 
-def check_weights_file(path: Path) -> None:
+def check_weights_file(source: str | os.PathLike[str]) -> None:
     """Raise WeightsError unless a path is that of an existing file with one of `WEIGHTS_SUFFIXES`."""
+    refuse_url(source, WeightsError)
+    path = Path(source)
     suffixes = ", ".join(WEIGHTS_SUFFIXES)
     if not path.is_file():
         raise WeightsError(

@@ -97,7 +97,7 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
         InputError: an option has an invalid value, the network has no such layer, or a file does not exist.
     """
     names = {field.name for field in dataclasses.fields(StyleConfig)}
-    stored = {} if options.config is None else _stored_options(Path(options.config))
+    stored = {} if options.config is None else _stored_options(options.config)
     try:
         check_option_names(stored)
     except ConfigError as error:
@@ -114,10 +114,12 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
     return config
 
 
-def _stored_options(path: Path) -> dict[str, Any]:
+def _stored_options(source: str) -> dict[str, Any]:
     """Return the options from an image's metadata, or from a JSON object or its key ``options``."""
-    from tfstyle.files import IMAGE_FORMATS
+    from tfstyle.files import IMAGE_FORMATS, refuse_url
 
+    refuse_url(source, ConfigError)
+    path = Path(source)
     if not path.is_file():
         raise ConfigError(f"no such file: {path}")
     if path.suffix.lower() in IMAGE_FORMATS:
@@ -137,7 +139,7 @@ def check_weights(source: str) -> None:
     from tfstyle.files import NAMED_WEIGHTS, check_weights_file
 
     if source not in NAMED_WEIGHTS:
-        check_weights_file(Path(source))
+        check_weights_file(source)
 
 
 def check_images(sources: Iterable[str | BinaryIO]) -> None:

@@ -161,7 +161,7 @@ def load_weights(
         "random": lambda: random_weights(seed, network),
         "auto": lambda: auto_weights(network),
     }
-    return by_name[name]() if name in by_name else read_weights(Path(name), network)
+    return by_name[name]() if name in by_name else read_weights(name, network)
 
 
 def _network_title(network: str) -> str:
@@ -255,7 +255,7 @@ def _warn_once(line: str) -> None:
     log.warning("%s", line)
 
 
-def read_weights(path: Path, network: str = "vgg19") -> Weights:
+def read_weights(path: str | os.PathLike[str], network: str = "vgg19") -> Weights:
     """Return the weights in a file, after checking them.
 
     Args:
@@ -275,6 +275,7 @@ def read_weights(path: Path, network: str = "vgg19") -> Weights:
         ".safetensors": _read_safetensors,
     }
     check_weights_file(path)
+    path = Path(path)
     try:
         raw = readers[path.suffix.lower()](path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
