@@ -282,6 +282,22 @@ def test_integers_of_32_bits_from_pillow_are_refused():
         load(image)
 
 
+@pytest.mark.parametrize("name", ["grey16_miniswhite", "grey12", "grey32_unsigned"])
+def test_images_that_the_caller_opened_are_right_or_refused(data, name):
+    """Pillow does not invert zero-is-white of 16 bits, and does not scale 12 and 32 bits."""
+    with (
+        Image.open(data / "inputs" / f"{name}.tif") as image,
+        pytest.raises(ImageError, match=r"(wrongly; give the path|mode I.*uint8 or uint16)"),
+    ):
+        load(image)
+
+
+def test_damaged_files_that_the_caller_opened_are_refused():
+    for data in (cut(encoded("PNG")), cut(encoded("JPEG"), 0.8)):
+        with Image.open(io.BytesIO(data)) as image, pytest.raises(ImageError, match="the image: damaged"):
+            load(image)
+
+
 def test_the_limit_is_read_while_pillow_has_none(pixels):
     """Other threads that open images set Pillow's limit to None for a moment."""
     data, outcomes = encoded("PNG"), []

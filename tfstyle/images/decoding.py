@@ -36,8 +36,9 @@ TIFF_STARTS = (b"II", b"MM")
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 #: Modes of Pillow for grey with 16 bits.
 GREY_16_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+BITS_PER_SAMPLE, PHOTOMETRIC, ZERO_IS_WHITE = 258, 262, 0  # TIFF tags, and a value of the second
 #: Formats in which Pillow's mode "I" has 16 bits; in others its range is not known.
-MODE_I_HAS_16_BITS = ("PNG", "PPM", "TIFF")
+MODE_I_HAS_16_BITS = ("PNG", "PPM")
 _pillow_limit_lock = threading.Lock()
 _stderr_lock = threading.Lock()
 
@@ -55,8 +56,30 @@ def decode(data: bytes, *, name: str, max_pixels: int | None = None) -> ImageArr
     """
     if not data:
         raise ImageError(f"{name}: not an image that can be read (it is empty)")
-    try:
+    with _errors_named(name):
         return _decode(data, name, max_pixels)
+
+
+def from_pillow(image: Image.Image, *, name: str) -> ImageArray:
+    """Return a Pillow image as an `ImageArray`, upright and in sRGB.
+
+    Args:
+        image: the image. Its pixels need not be loaded yet.
+        name: name of the image for messages.
+
+    Raises:
+        ImageError: the file that Pillow opened is damaged; the mode is ``I``, whose range is not known, or
+            ``F`` with values outside 0..1; or the file is a TIFF file that Pillow reads wrongly.
+    """
+    with _errors_named(name):
+        return _from_pillow(image, name)
+
+
+@contextlib.contextmanager
+def _errors_named(name: str) -> Iterator[None]:
+    """Turn every exception of a decoder into an ImageError that begins with the name of the image."""
+    try:
+        yield
     except TfstyleError as error:
         message = str(error)
         raise error if message.startswith(f"{name}: ") else ImageError(f"{name}: {message}") from None
@@ -88,13 +111,13 @@ def _decode(data: bytes, name: str, max_pixels: int | None) -> ImageArray:
         try:
             with _decoders_silenced(data):
                 image.load()
-            return from_pillow(image, name=name)
+            return _from_pillow(image, name)
         except OSError:
             completed = cut_jpeg.completed(data) if image.format == "JPEG" else None
             if completed is None:
                 raise
     log.warning("%s: the last bytes of the file are missing; pixels at its bottom may be grey", name)
-    return from_pillow(open_image(io.BytesIO(completed))[0], name=name)
+    return _from_pillow(open_image(io.BytesIO(completed))[0], name)
 
 
 def _check_size(width: int, height: int, name: str, pillow_limit: int, max_pixels: int | None) -> None:
@@ -169,7 +192,7 @@ def _from_tiff_or_pillow(page: tifffile.TiffPage, image: Image.Image, data: byte
             log.warning("%s: read with 8 bits per channel (%s)", name, error)
     with _decoders_silenced(data):
         image.load()
-    return from_pillow(image, name=name)
+    return _from_pillow(image, name)
 
 
 def _from_png(data: bytes, image: Image.Image, name: str) -> ImageArray:
@@ -180,7 +203,7 @@ def _from_png(data: bytes, image: Image.Image, name: str) -> ImageArray:
             isinstance(key, int) and key < 2**depth < 256
         ):  # Pillow scaled the pixels to 8 bits, but not the key
             image.info["transparency"] = key * 255 // (2**depth - 1)
-        return from_pillow(image, name=name)
+        return _from_pillow(image, name)
     array = tf.io.decode_png(data, dtype=tf.uint16).numpy()
     if key is not None:
         opaque = (array != np.array(key, np.uint16)).any(-1, keepdims=True)
@@ -197,18 +220,14 @@ def _from_16_bits(array: np.ndarray, image: Image.Image, name: str) -> ImageArra
     return _upright(from_values(values, 16), exif_tag(image, ORIENTATION))
 
 
-def from_pillow(image: Image.Image, *, name: str) -> ImageArray:
-    """Return the image that Pillow decodes, upright and in sRGB.
-
-    Args:
-        image: the image. Its pixels need not be loaded yet.
-        name: name of the image for messages.
-
-    Raises:
-        ImageError: the mode is ``I``, whose range is not known, or ``F`` with values outside 0..1.
-        Exception: those of Pillow's decoders, if the file is damaged.
-    """
+def _from_pillow(image: Image.Image, name: str) -> ImageArray:
     image.load()
+    if image.mode in GREY_16_BITS and image.format == "TIFF":
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        if tags.get(PHOTOMETRIC) == ZERO_IS_WHITE or tags.get(BITS_PER_SAMPLE) == (12,):
+            raise ImageError(
+                f"{name} is a TIFF file whose tones Pillow reads wrongly; give the path of the file"
+            )
     if image.mode == "F":
         return _upright(from_array(np.asarray(image)), exif_tag(image, ORIENTATION))
     if image.mode == "I" and image.format not in MODE_I_HAS_16_BITS:
