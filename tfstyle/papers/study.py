@@ -166,6 +166,9 @@ def iterations_shown(show: Callable[[int, int], None]) -> Iterator[None]:
 
     Args:
         show: function of the number of iterations done and their total, in a part of an experiment.
+
+    Yields:
+        None.
     """
     token = _show_iteration.set(show)
     try:
