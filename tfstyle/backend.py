@@ -57,10 +57,10 @@ def check_backend() -> None:
 
 
 def copy_optimizer(optimizer: Any) -> Any:
-    """Return a new optimiser with the class, the configuration and the other attributes of an optimiser.
+    """Return a new optimiser with the class, the configuration and the public attributes of an optimiser.
 
-    Public attributes that the class or the user added, and numbers and texts that the user changed, are set
-    on the copy. Its variables are new: it has not made a step.
+    Public attributes that the class or the user added, and numbers and strings that the user changed, are
+    set on the copy. The copy has new variables and has made no step.
 
     Args:
         optimizer: an instance of one of `OPTIMIZERS`.

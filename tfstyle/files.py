@@ -86,7 +86,7 @@ def check_weights_output(path: Path, overwrite: bool = False) -> None:
 
 
 def refuse_url(source: str | os.PathLike[str], error: type[InputError] = ImageError) -> None:
-    """Raise an InputError if a source is a URL. `Path` would merge its two slashes, so this comes first.
+    """Raise an InputError if a source is a URL. Check it first: `Path` replaces its two slashes by one.
 
     Args:
         source: the path, as it was given.
@@ -104,7 +104,7 @@ def _exists(path: Path) -> bool:
 
 
 def numbered_paths(path: Path) -> Iterator[Path]:
-    """Yield a path and then the paths with ``_2``, ``_3`` and so on before the suffix, without end.
+    """Yield a path and then, endlessly, the same path with ``_2``, ``_3`` and so on before the suffix.
 
     Example:
         >>> from itertools import islice
@@ -180,7 +180,7 @@ def check_model_name(name: str) -> None:
 def keras_home() -> Path:
     """Return the folder in which Keras stores its files: ``$KERAS_HOME``, by default ``~/.keras``.
 
-    For a user without a home folder it is ``.keras`` in the folder for temporary files.
+    If the user has no home folder, it is ``.keras`` in the folder for temporary files.
     """
     home = os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")
     if home.startswith("~"):
@@ -196,10 +196,12 @@ def make_folder(path: Path) -> Path:
         The path.
 
     Raises:
-        OutputError: the folder cannot be created, or its path begins with ``~``, which only shells replace.
+        OutputError: the folder cannot be created, or its path begins with ``~``, which only shells expand.
     """
     if path.parts[:1] == ("~",) and not Path("~").exists():
-        raise OutputError(f"cannot create the folder {path}: ~ is not replaced here; give the whole path")
+        raise OutputError(
+            f"cannot create the folder {path}: ~ is expanded by shells only; give the full path"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:  # the command line exits with 1 and not 2 if the disk is full
@@ -299,7 +301,7 @@ def digest(value: Any) -> str:
             bytes; or a mapping, a list or a tuple of such values.
 
     Raises:
-        TypeError: the value has or contains another type, whose text may contain an address in memory.
+        TypeError: the value has or contains another type, whose ``repr`` may contain a memory address.
 
     Example:
         >>> digest({"size": 512, "seed": 0}) == digest({"seed": 0, "size": 512})

@@ -119,11 +119,11 @@ def as_names(names: Iterable[str], option: str = "layers") -> tuple[str, ...]:
     """Return the names of layers as a tuple.
 
     Args:
-        names: the names. A string is refused, because its elements are letters.
-        option: name of the argument in the error message.
+        names: the names. A single string is refused, because iterating over it would give letters.
+        option: name of the argument for the error message.
 
     Raises:
-        ConfigError: the value is a string, or not a sequence of strings.
+        ConfigError: the value is a string, or not an iterable of strings.
 
     Example:
         >>> as_names(["conv1_1", "conv2_1"])

@@ -290,7 +290,7 @@ def test_tiff_files_that_are_refused():
         (tiff(grey * 2, MINISBLACK, "float"), r"values from .* to .*expected 0\.\.1"),
         (tiff(grey, 32803, "16"), "photometric interpretation CFA is not supported; save it as RGB"),
         (tiff(rgb, CMYK, "16"), "3 channels of photometric interpretation SEPARATED.*RGB"),
-        (tiff(grey, MINISBLACK, "16", tags=[(50706, "B", [1, 4, 0, 0])]), "camera raw.*develop"),
+        (tiff(grey, MINISBLACK, "16", tags=[(50706, "B", [1, 4, 0, 0])]), "camera raw.*convert"),
         (tiff(samples_of("CMYK")[0], CMYK, "16", tags=[(332, "H", [2])]), "SEPARATED is not supported.*RGB"),
         (tiff(rgb, RGB, "16")[:-300], "damaged or truncated"),
         (directory_first(rgb.astype(np.uint16))[:-300], "damaged or truncated.*ends after"),

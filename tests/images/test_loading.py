@@ -220,7 +220,7 @@ def test_bytes_and_open_files_are_read(tmp_path, pixels):
     with open(tmp_path / "a.png", "rb") as file:
         for source in (*sources, file):
             assert np.array_equal((load(source).rgb * 255).round(), pixels)
-        with pytest.raises(ImageError, match=r"a\.png: nothing is left to read; .*present position"):
+        with pytest.raises(ImageError, match=r"a\.png: nothing is left to read; .*current position"):
             load(file)
     with (
         open(tmp_path / "a.png", encoding="latin-1") as file,

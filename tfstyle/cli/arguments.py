@@ -34,7 +34,7 @@ class Parser(argparse.ArgumentParser):
     ) -> tuple[argparse.Namespace, list[str]]:
         """Reject unknown arguments here. argparse leaves those of a command to the main parser."""
         words = sys.argv[1:] if args is None else list(args)
-        name_options(self)  # of the command, whose parser is called last
+        name_options(self)  # the parser of the command is called last
         self._check_options(words)
         parsed, unknown = super().parse_known_args(words, namespace)
         if unknown:

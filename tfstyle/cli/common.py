@@ -30,8 +30,8 @@ from tfstyle.presets import PRESETS
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 #: Signals that interrupt a command: Ctrl-C, SIGTERM, and SIGHUP, which Windows lacks.
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-#: Numbers of the operating system's errors that no other input avoids: a full disk, a device that fails, a
-#: file system that became read-only, too many open files.
+#: Error numbers of the operating system that the user cannot avoid with another input: a full disk, a failed
+#: device, a file system that became read-only, too many open files.
 MACHINE_ERRORS = [
     getattr(errno, name)
     for name in (
@@ -67,7 +67,7 @@ def load_tensorflow() -> None:
 
 
 def _temporary_file() -> IO[bytes]:
-    """Return a file that vanishes when it is closed.
+    """Return a temporary file, which is deleted when it is closed.
 
     Raises:
         ConfigError: no folder for temporary files is writable. TensorFlow cannot be imported without one.
@@ -80,7 +80,11 @@ def _temporary_file() -> IO[bytes]:
 
 @contextlib.contextmanager
 def _loading_display(descriptor: int) -> Iterator[None]:
-    """Display on a terminal that TensorFlow is loading."""
+    """Display that TensorFlow is loading, if stderr is a terminal.
+
+    Args:
+        descriptor: file descriptor of stderr.
+    """
     if "tensorflow" in sys.modules or not os.isatty(descriptor):
         yield
         return
@@ -167,7 +171,7 @@ class Interrupted(KeyboardInterrupt):
     """The process received a signal that ends it.
 
     Attributes:
-        code: the exit code, 128 plus the number of the signal.
+        code: the exit code, which is 128 plus the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -176,10 +180,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Tells whether a command was interrupted, when it is called.
+    """Function without arguments that returns whether a command was interrupted.
 
     Attributes:
-        code: the exit code after an interruption, or 0.
+        code: the exit code, which is 128 plus the number of the signal, or 0 if there was no signal.
     """
 
     code = 0
@@ -202,13 +206,13 @@ def signals_interrupt() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[Interruption]:
-    """Postpone the first of `SIGNALS` to the end of the iteration, so that the current image can be saved.
+    """Let a command handle the first of `SIGNALS` after the iteration, so that it can save the current image.
 
-    TensorFlow can turn a KeyboardInterrupt that is raised inside it into another error. The second signal
-    ends the command immediately.
+    An exception is not raised for the first signal, because TensorFlow can turn a KeyboardInterrupt that is
+    raised inside it into another error. The second signal ends the command immediately.
 
     Yields:
-        An `Interruption`: a function that returns whether a signal was received.
+        An `Interruption`, which the command calls after each iteration.
     """
     interruption = Interruption()
 
@@ -226,7 +230,7 @@ def _signals_handled(handle: Callable[[int, object], None]) -> Iterator[None]:
     """Call a function when one of `SIGNALS` is received. Ignored signals stay ignored, as under ``nohup``.
 
     SIGINT is handled even if it is ignored, because shells without job control ignore it for commands in the
-    background, and ``kill -INT`` shall interrupt those too.
+    background, and ``kill -INT`` must interrupt those too.
     """
     if threading.current_thread() is not threading.main_thread():  # only the main thread can handle signals
         yield
@@ -249,7 +253,7 @@ def _signals_handled(handle: Callable[[int, object], None]) -> Iterator[None]:
 def exit_code(error: Exception) -> int:
     """Return the exit code for an error: 2 if the user can correct an input, otherwise 1.
 
-    An error that was raised from an error of the machine, such as a full disk, is not an error of the input.
+    The exit code is also 1 if the cause of the error is one of `MACHINE_ERRORS`, such as a full disk.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -260,7 +264,7 @@ def exit_code(error: Exception) -> int:
 
 
 def describe(error: Exception) -> str:
-    """Return the message of an error, with the name of the file that the error carries."""
+    """Return the message of an error. For an OSError, it begins with the name of the file."""
     if isinstance(error, OSError):
         message = error.strerror or str(error)
         return f"{error.filename}: {message}" if error.filename else message

@@ -51,7 +51,7 @@ def run_info(options: argparse.Namespace) -> int:
     flag = f"none; set TF_XLA_FLAGS={XLA_CACHE}DIR to keep compiled programs"
     lines["xla cache"] = xla_cache() or flag
     cache, (_, url, _) = imagenet_cache(), imagenet_source()
-    missing = f"not downloaded; they would be stored at {cache}, from {url}"
+    missing = f"not downloaded; they would be stored at {cache} and downloaded from {url}"
     lines["imagenet weights"] = f"cached at {cache}" if cache.is_file() else missing
     width = max(map(len, lines))
     print("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))

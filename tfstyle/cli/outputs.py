@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from tfstyle.run.results import Result
     from tfstyle.run.run import Run
 
-#: Largest number of characters in the name of an output image without ``--output``. File systems allow 255
-#: bytes, and one character has up to 4.
+#: Largest number of characters of a default file name, without its suffix. File systems allow 255 bytes, and
+#: a character has up to 4.
 LONGEST_NAME = 60
 
 
@@ -46,7 +46,7 @@ class Outputs:
         self._history_path = None if options.history is None else Path(options.history)
         self._overwrite, self._resume = options.overwrite, options.resume
         replace = self._overwrite or self._resume
-        # A name that was not given is numbered in `check`, where it is known which files may be replaced.
+        # A default name is numbered in `check`, when it is known which files may be replaced.
         check_output(self._image_path, overwrite=replace or self._given_path is None)
         for source in (options.content, *options.styles):
             if self._image_path.resolve() == Path(source).resolve():
@@ -83,7 +83,7 @@ class Outputs:
     def write_preview(self, run: Run) -> None:
         """Write a preview if one is due. If that fails, print a warning and continue.
 
-        The previews of all scales have the size of the final image, so that they can be joined into a film.
+        The previews of all scales have the size of the final image, so that they can be joined into a video.
         """
         done = len(run.history.iteration)
         if self.preview_every and done % self.preview_every == 0 and done < run.total_iterations:
@@ -123,7 +123,7 @@ class Outputs:
         return (run.total_iterations - 1) // self.preview_every
 
     def _preview_path(self, number: int, run: Run) -> Path:
-        """Return the path of a preview. The first is out-0001.png, and the names are in order."""
+        """Return the path of a preview, such as out-0001.png. Sorted by name, previews are in order."""
         digits = max(4, len(str(self._preview_count(run))))
         return self._image_path.with_stem(f"{self._image_path.stem}-{number:0{digits}}")
 
@@ -144,7 +144,7 @@ def default_output(content: str, styles: Sequence[str]) -> Path:
     """Return the path of an output image without ``--output``: ``CONTENT_STYLE.png`` in the current folder.
 
     Args:
-        content, styles: the arguments for the images. ``-``, standard input, becomes ``stdin``.
+        content, styles: the arguments for the images. ``-`` (standard input) becomes ``stdin``.
     """
     name = "_".join(map(_short_name, (content, *styles)))
     return Path(f"{name[:LONGEST_NAME]}.png")

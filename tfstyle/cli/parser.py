@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with safe_streams() as stdout, signals_interrupt():
         try:
             code = _run(arguments)
-        except SystemExit as end:  # of argparse
+        except SystemExit as end:  # raised by argparse
             raise SystemExit(check_reports(stdout, int(end.code or 0))) from None
         return check_reports(stdout, code)
 
@@ -279,7 +279,9 @@ def _add_stylize(command: argparse.ArgumentParser, show_all: bool) -> None:
     command.usage = "tfstyle stylize CONTENT STYLE [STYLE ...] [-o FILE] [options]"
     command.add_argument("--help-all", action="help", help="show every option and exit")
     command.add_argument(
-        "content", metavar="CONTENT", help="content image; - reads it from standard input, also as a STYLE"
+        "content",
+        metavar="CONTENT",
+        help="content image; - is standard input, and can also be given as a STYLE",
     )
     command.add_argument(
         "styles",
@@ -319,7 +321,7 @@ def _add_stylize(command: argparse.ArgumentParser, show_all: bool) -> None:
     )  # fmt: skip
     long_runs.add_argument(
         "--save-every", metavar="N", type=integer(1),
-        help=_shown(show_all, "write a preview image, of the size of the final image, every N iterations"),
+        help=_shown(show_all, "write a preview image in the size of the final image every N iterations"),
     )  # fmt: skip
     long_runs.add_argument(
         "--history", metavar="FILE.json",
@@ -439,4 +441,4 @@ def _log_to_stderr() -> None:
     logger = logging.getLogger("tfstyle")
     logger.handlers = [LogHandler()]
     logger.propagate = False
-    warnings.filterwarnings("ignore", module="PIL")  # about metadata that tfstyle does not use
+    warnings.filterwarnings("ignore", module="PIL")  # they concern metadata that tfstyle does not use

@@ -29,7 +29,7 @@ Show = Callable[["Iteration"], None]
 
 def _terminal_bar(stream: TextIO, *columns: ProgressColumn) -> Progress:
     """Return a display with a spinner, the elapsed time and a bar, which moves while the total is unknown."""
-    redirect = stream is sys.stderr  # what is printed then appears above the display
+    redirect = stream is sys.stderr  # so that other output appears above the display
     text = TextColumn("{task.description}")
     return Progress(
         SpinnerColumn(), text, TimeElapsedColumn(), BarColumn(), *columns,
@@ -117,10 +117,11 @@ def count_display(stream: TextIO) -> Iterator[Callable[[str, int, int], None]]:
 def experiment_display(stream: TextIO) -> Iterator[tuple[Callable[[str], None], Callable[[int, int], None]]]:
     """Display the progress of an experiment.
 
-    Its parts are lines. The iterations of a part are a bar on a terminal, otherwise a line from time to time.
+    A line is printed for each finished part. The iterations of a part are shown as a bar on a terminal, and
+    otherwise as a line every `LINE_INTERVAL` seconds.
 
     Yields:
-        A function to call with a line of text when a part is done, and one to call with the number of
+        A function to call with a line of text when a part is done, and a function to call with the number of
         iterations done and their total.
     """
     if not stream.isatty():

@@ -16,10 +16,10 @@ def read_standard_input(arguments: Sequence[str]) -> list[str | BinaryIO]:
     """Return the image arguments of a command, with ``-`` replaced by the content of standard input.
 
     Args:
-        arguments: the arguments for images.
+        arguments: paths of images, or ``-``.
 
     Returns:
-        The arguments. In place of ``-`` there is a file in memory, whose name is ``standard input``.
+        The arguments, with a file in memory named ``standard input`` in place of ``-``.
 
     Raises:
         ImageError: several arguments are ``-``, or standard input is a terminal, closed or empty.
@@ -32,13 +32,16 @@ def read_standard_input(arguments: Sequence[str]) -> list[str | BinaryIO]:
 
 
 def load_standard_input(images: Sequence[str | BinaryIO], max_pixels: int | None = None) -> list[Any]:
-    """Return what `read_standard_input` returned, with standard input decoded to an `ImageArray`.
+    """Decode the file that `read_standard_input` put in place of ``-`` to an `ImageArray`.
 
-    A file in memory can be read once, and a run may load an image several times.
+    The file can be read only once, but a run may load an image several times.
 
     Args:
         images: the result of `read_standard_input`.
         max_pixels: as for `tfstyle.images.load`.
+
+    Returns:
+        The images, with an `ImageArray` in place of the file.
 
     Raises:
         ImageError: standard input is not an image, is damaged or is too large.

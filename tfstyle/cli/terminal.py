@@ -1,8 +1,8 @@
 """Standard output and standard error of the command line: streams that never stop a command.
 
-A stream may be closed, a pipe that nobody reads, a file on a full disk, or not encoded as UTF-8. The commands
-print and log as usual. They announce saved files with `report`, so that `main` can name those files if
-standard output failed.
+A stream may be closed, a pipe whose reader has ended, a file on a full disk, or not encoded as UTF-8. The
+commands print and log as usual. They announce saved files with `report`, so that `main` can name those files
+on stderr if standard output fails.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SafeStream:
         self._stream = io.StringIO() if stream is None else stream
 
     def write(self, text: str) -> int:
-        """Write a text."""
+        """Write a string and return its length."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         encodable = text.encode(encoding, "backslashreplace").decode(encoding)
         self._try(lambda: self._stream.write(encodable))
@@ -59,7 +59,7 @@ class SafeStream:
 
 
 def _discard(stream: TextIO) -> None:
-    """Connect a standard stream to the null device, to which the interpreter can write what is buffered."""
+    """Redirect a standard stream to the null device, so that flushing its buffer at exit raises no error."""
     with contextlib.suppress(OSError, ValueError):  # the stream has no descriptor, or is closed
         if stream.fileno() in (1, 2):
             null = os.open(os.devnull, os.O_WRONLY)
@@ -71,8 +71,8 @@ def _discard(stream: TextIO) -> None:
 def safe_streams() -> Iterator[SafeStream]:
     """Replace ``sys.stdout`` and ``sys.stderr`` by safe streams, as a context manager.
 
-    Closed descriptors of standard streams are opened on the null device first. Otherwise the next file that
-    is opened would get such a descriptor, and messages of libraries would be written into it.
+    Closed file descriptors of standard streams are connected to the null device first. Otherwise the next
+    opened file would get such a descriptor, and libraries would write their messages into that file.
 
     Yields:
         The stream that replaces ``sys.stdout``.
@@ -100,7 +100,7 @@ def report(text: str, *, saved: Path) -> None:
 
 
 def check_reports(stdout: SafeStream, code: int) -> int:
-    """Name the reason if standard output could not be written, and the saved files that it does not name.
+    """Print an error if standard output could not be written to, and name the saved files not reported there.
 
     Args:
         stdout: the stream of the command.
@@ -113,7 +113,7 @@ def check_reports(stdout: SafeStream, code: int) -> int:
     if stdout.failure is None:
         return code
     saved = ", ".join(map(str, dict.fromkeys(stdout.unreported)))
-    if saved or not isinstance(stdout.failure, BrokenPipeError):  # `tfstyle presets | head` is no error
+    if saved or not isinstance(stdout.failure, BrokenPipeError):  # `tfstyle presets | head` is not an error
         reason = getattr(stdout.failure, "strerror", None) or stdout.failure
         print(
             f"tfstyle: error: standard output could not be written: {reason}"

@@ -144,12 +144,12 @@ def run_demo(options: argparse.Namespace) -> int:
 
 
 def _quoted_path(path: Path) -> str:
-    """Return a path for a command that is pasted into a shell, in which no argument begins with a hyphen."""
+    """Return a path, quoted for a shell. A path that begins with a hyphen is prefixed with ``./``."""
     return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def _program() -> str:
-    """Return the words that call this program as it was called, for a command that is pasted into a shell."""
+    """Return the beginning of a shell command that calls this program as it was called."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py" and called.parent.name == "tfstyle":
         return f"{shlex.quote(sys.executable)} -m tfstyle"

@@ -1,4 +1,4 @@
-"""Messages of the library on the command line: names of arguments become options of the command.
+"""Messages of the library on the command line: names of arguments are replaced by options of the command.
 
 The library names arguments as in Python: ``size is 0``, ``give weights="embedded"``, ``overwrite=True``. On
 the command line these are ``--size is 0``, ``give --weights embedded`` and ``--overwrite``.
@@ -15,7 +15,7 @@ import sys
 #: Argument -> option of the command that runs.
 _options: dict[str, str] = {}
 
-# A name inside of a path, of quotes or of a longer word is not that of an argument.
+# A name inside a path, quotes or a longer word is not the name of an argument.
 _NAME = r"(?<![\w./\\#'\"=-])([a-z][a-z0-9_]*)"
 _END = r"(?![\w/\\'\"=-]|\.\w)"
 _WITH_VALUE = re.compile(rf"{_NAME}=(\"[^\"]*\"|[\w+-]+(?:\.\d+)?){_END}")
@@ -25,7 +25,7 @@ _MENTIONED = re.compile(rf"{_NAME}{_END}")
 
 
 def name_options(parser: argparse.ArgumentParser) -> None:
-    """Take the options of a command's parser as those that messages name."""
+    """Store the options of a command's parser for `in_options`."""
     _options.clear()
     for action in parser._actions:
         if flag := next((flag for flag in action.option_strings if flag.startswith("--")), None):
@@ -36,7 +36,7 @@ def in_options(message: object) -> str:
     """Return a message in which the names of arguments are replaced by the options of the command.
 
     Args:
-        message: the message, or the error that has it.
+        message: the message, or an exception with the message.
 
     Example:
         >>> from tfstyle.cli.parser import make_parser
@@ -66,9 +66,10 @@ def in_options(message: object) -> str:
 
 
 class LogHandler(logging.Handler):
-    """A handler that prints messages, in which it names options, on the present ``sys.stderr``.
+    """A logging handler that prints messages with the names of options on the current ``sys.stderr``.
 
-    A progress display replaces ``sys.stderr`` by a stream that prints above the display.
+    It does not store the stream, because a progress display replaces ``sys.stderr`` by a stream that prints
+    above the display.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -67,7 +67,7 @@ class ImageArray:
         """Return the image reduced by a factor.
 
         Args:
-            factor: ratio of the new size to the present one, in 0..1.
+            factor: ratio of the new size to the current size, in 0..1.
             minimum: smallest length of a side in pixels. A larger factor is used if a side would get shorter,
                 and an image whose shortest side is below the minimum keeps its size.
         """

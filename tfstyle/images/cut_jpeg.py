@@ -1,4 +1,4 @@
-"""JPEG files whose last bytes are missing, for instance because a download ended too early."""
+"""Truncated JPEG files, whose last bytes are missing, for instance because a download ended too early."""
 
 from __future__ import annotations
 
@@ -10,23 +10,25 @@ from PIL import Image
 
 START_OF_SCAN, PROGRESSIVE_FRAME = 0xDA, 0xC2
 END = b"\xff\xd9"
-LAST_ROWS = (
-    17  # height of a block, at most 16 pixels, and the row above, into which its colours are interpolated
-)
-MISSING_SHARE = 0.1  # largest share of the rows that may be missing
-LAST_COEFFICIENT = 63
+#: Largest number of rows that may be missing: the height of a block, at most 16 pixels, and the row above it,
+#: into which the colours of the block are interpolated.
+LAST_ROWS = 17
+#: Largest share of the rows that may be missing.
+MISSING_SHARE = 0.1
+LAST_COEFFICIENT = 63  # index of the last DCT coefficient of a block
 
 
 def completed(data: bytes) -> bytes | None:
-    """Return a cut JPEG file with an end marker, if no more than its last row of blocks is missing.
+    """Return a truncated JPEG file with an end marker, if no more than its last row of blocks is missing.
 
-    Two different endings are tried. The images agree up to the place where the data end.
+    The file is decoded with two different endings. The two images agree up to the position at which the data
+    end.
 
     Args:
-        data: content of the file, which has a complete header.
+        data: content of the file, which must have a complete header.
 
     Returns:
-        The completed content. None if more is missing, such as all later scans of a progressive file.
+        The completed content, or None if more is missing, such as a later scan of a progressive file.
     """
     data = data.removesuffix(b"\xff")
     if not _has_all_scans(data):
@@ -54,7 +56,7 @@ def _has_all_scans(data: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield the marker and the content of each segment. The coefficients between them are skipped."""
+    """Yield the marker and the content of each segment. The entropy-coded data between them are skipped."""
     position = 2
     while 0 <= position < len(data) - 4:
         marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")

@@ -1,7 +1,7 @@
 """Decoding of image files.
 
 tifffile decodes TIFF, TensorFlow decodes PNG with 16 bits per channel, and Pillow decodes everything else.
-Whatever exception a decoder raises for a damaged file, the caller gets an `ImageError`.
+If a decoder raises an exception for a damaged file, whatever its class, the caller gets an `ImageError`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ ORIENTATION = 0x0112  # EXIF and TIFF tag of the orientation
 TIFF_STARTS = (b"II", b"MM")
 #: Major brands of HEIC files, which are at bytes 8 to 12. Those of AVIF files differ.
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-#: Modes of Pillow for grey with 16 bits.
+#: Pillow's modes of grey images with 16 bits.
 GREY_16_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 BITS_PER_SAMPLE, PHOTOMETRIC, ZERO_IS_WHITE = 258, 262, 0  # TIFF tags, and a value of the second
-#: Formats in which Pillow's mode "I" has 16 bits; in others its range is not known.
+#: Formats in which Pillow's mode "I" holds values of 16 bits. In other formats its range is not known.
 MODE_I_HAS_16_BITS = ("PNG", "PPM")
 _pillow_limit_lock = threading.Lock()
 _stderr_lock = threading.Lock()
@@ -52,10 +52,11 @@ def decode(data: bytes, *, name: str, max_pixels: int | None = None) -> ImageArr
         max_pixels: largest number of pixels; None for Pillow's limit for decompression bombs.
 
     Raises:
-        ImageError: the data are no image, damaged or too large, or the format is not supported.
+        ImageError: the data are not an image, are damaged or too large, or have a format that is not
+            supported.
     """
     if not data:
-        raise ImageError(f"{name}: not an image that can be read (it is empty)")
+        raise ImageError(f"{name}: not an image that can be read (the file is empty)")
     with _errors_named(name):
         return _decode(data, name, max_pixels)
 
@@ -84,7 +85,7 @@ def _errors_named(name: str) -> Iterator[None]:
         message = str(error)
         raise error if message.startswith(f"{name}: ") else ImageError(f"{name}: {message}") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{name}: not an image that can be read (no known format)") from None
+        raise ImageError(f"{name}: not an image that can be read (its format is unknown)") from None
     except Exception as error:  # each decoder has exceptions of its own
         raise ImageError(f"{name}: damaged or truncated ({first_line(error)})") from None
 
@@ -153,7 +154,8 @@ def _open_heic(data: bytes, name: str) -> tuple[Image.Image, int]:
         import pillow_heif
     except ImportError:
         raise ImageError(
-            f"{name}: HEIC images need another decoder; pip install 'tfstyle[heic]', or convert it to JPEG"
+            f"{name}: HEIC needs the package pillow-heif; pip install 'tfstyle[heic]', or convert the file "
+            "to JPEG"
         ) from None
     pillow_heif.register_heif_opener()
     return open_image(io.BytesIO(data))
@@ -199,9 +201,8 @@ def _from_png(data: bytes, image: Image.Image, name: str) -> ImageArray:
     """Return the image of a PNG file, decoded by TensorFlow if it has 16 bits per channel."""
     depth, key = data[24], image.info.get("transparency")
     if depth < 16:
-        if (
-            isinstance(key, int) and key < 2**depth < 256
-        ):  # Pillow scaled the pixels to 8 bits, but not the key
+        # Pillow scales the pixels to 8 bits, but not the transparent value.
+        if isinstance(key, int) and key < 2**depth < 256:
             image.info["transparency"] = key * 255 // (2**depth - 1)
         return _from_pillow(image, name)
     array = tf.io.decode_png(data, dtype=tf.uint16).numpy()
@@ -232,7 +233,7 @@ def _from_pillow(image: Image.Image, name: str) -> ImageArray:
         return _upright(from_array(np.asarray(image)), exif_tag(image, ORIENTATION))
     if image.mode == "I" and image.format not in MODE_I_HAS_16_BITS:
         raise ImageError(
-            f"{name} has mode I, whose largest value is not known; give an array of uint8 or uint16"
+            f"{name} has mode I, whose largest value is unknown; give an array of uint8 or uint16"
         )
     if image.mode == "I" or image.mode in GREY_16_BITS:
         array = np.asarray(image).clip(0, 65535).astype(np.uint16)
@@ -248,7 +249,7 @@ def _decoders_silenced(data: bytes) -> Iterator[None]:
     """Discard what the decoders of TIFF, AVIF and HEIC write to the process's stderr about damaged files.
 
     Args:
-        data: content of the file. Other formats are not silenced, because their decoders write nothing.
+        data: content of the file. For other formats nothing is done, because their decoders write nothing.
     """
     if data[:2] not in TIFF_STARTS and data[4:8] != b"ftyp":
         yield

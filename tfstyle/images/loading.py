@@ -15,25 +15,11 @@ from tfstyle.files import check_image_file, check_image_or_folder
 from tfstyle.images.array import ImageArray, from_array
 from tfstyle.images.decoding import decode, first_line, from_pillow
 
-#: Suffixes of the files that are taken from a folder. A file that is named itself may have any suffix.
-FOLDER_SUFFIXES = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".apng",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".avif",
-    }
-    | {".bmp", ".dib", ".gif", ".tga", ".qoi", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
+#: Suffixes of the files that are taken from a folder. A file that is given by its path may have any suffix.
+FOLDER_SUFFIXES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".tif", ".tiff", ".heic", ".heif", ".hif",
+    ".avif", ".bmp", ".dib", ".gif", ".tga", ".qoi", ".jp2", ".j2k", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm",
+})  # fmt: skip
 
 
 def find_images(places: Iterable[Path]) -> list[Path]:
@@ -78,7 +64,7 @@ def load(source: Any, max_pixels: int | None = None) -> ImageArray:
         source: a path, the content of an image file as bytes, a file that is open in binary mode, a
             `PIL.Image.Image`, an `ImageArray`, or an array ``[height, width]`` or ``[height, width,
             channels]`` of uint8, uint16, or floats in 0..1. The channels are grey (1), grey and alpha (2),
-            RGB (3) or RGB and alpha (4). Tensors are arrays.
+            RGB (3) or RGB and alpha (4). Tensors are accepted like arrays.
         max_pixels: largest number of pixels of a file. By default it is Pillow's limit for decompression
             bombs, about 179 million.
 
@@ -87,7 +73,7 @@ def load(source: Any, max_pixels: int | None = None) -> ImageArray:
 
     Raises:
         ImageError: the file does not exist, is not an image, is damaged or is too large; the array has
-            another shape or type, or values outside 0..1; or the source is something else, such as a URL.
+            another shape or type, or values outside 0..1; or the source has another type or is a URL.
         RunError: the disk or the network drive failed while the file was read.
 
     Example:
@@ -120,7 +106,7 @@ def load(source: Any, max_pixels: int | None = None) -> ImageArray:
             raise ImageError(f"{name}: the file is open in text mode; open it in binary mode, 'rb'")
         if not content:
             raise ImageError(
-                f"{name}: nothing is left to read; an open file is read from its present position"
+                f"{name}: nothing is left to read; an open file is read from its current position"
             )
         return decode(content, name=name, max_pixels=max_pixels)
     return from_array(_as_array(source))
@@ -136,7 +122,7 @@ def _content(path: Path) -> bytes:
 
 
 def _as_array(source: Any) -> np.ndarray:
-    """Return an array, or a tensor of any library, as a NumPy array."""
+    """Return an array, or a tensor of any library, as a NumPy array, or raise ImageError."""
     expected = "expected a path, bytes, an open file, a PIL image or an array"
     if source is None or isinstance(source, (Iterator, Mapping, set, bool, int, float, complex)):
         raise ImageError(f"an image is of type {type(source).__name__}; {expected}")

@@ -18,11 +18,11 @@ GREY_MODES = ("1", "L", "LA", "La")
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> Image.Image:
-    """Return an image in mode RGB, converted to sRGB from an ICC profile if it is valid and fits the image.
+    """Return an image in mode RGB, converted to sRGB if it has a valid ICC profile for its mode.
 
     Args:
         image: the image, with 8 bits per channel. Its alpha channel is ignored.
-        profile: the embedded profile, or None if there is none, so that the colours are sRGB already.
+        profile: the embedded profile, or None if the image has none and its colours are sRGB.
         name: name of the image for the warning about an invalid profile.
     """
     base = image if image.mode in ("L", "CMYK") else image.convert("L" if image.mode in GREY_MODES else "RGB")
@@ -37,7 +37,7 @@ def _conversion(mode: str, profile: bytes, name: str) -> Callable[[Image.Image],
         space = embedded.profile.xcolor_space.strip()
         profile_mode = PROFILE_MODES.get(space)
         if profile_mode is None or (mode, profile_mode) not in (*zip(MODES, MODES), ("L", "RGB")):
-            raise ValueError(f"it converts {space} colours, and the image has mode {mode}")
+            raise ValueError(f"it is for {space} colours, and the image has mode {mode}")
         transform = ImageCms.buildTransform(embedded, ImageCms.createProfile("sRGB"), profile_mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         problem = str(error).split("\n")[0]
@@ -55,9 +55,9 @@ def _conversion(mode: str, profile: bytes, name: str) -> Callable[[Image.Image],
 def values_to_srgb(values: np.ndarray, profile: bytes | None, *, name: str) -> np.ndarray:
     """Return floating-point colours converted from an ICC profile to sRGB.
 
-    Pillow converts colours of 8 bits only. The conversion f of the next smaller 8-bit colour b is continued
-    linearly with the slopes between neighbouring 8-bit colours: f(b) + Σ_c t_c (f(b + e_c) - f(b)), where
-    t_c is the rest of channel c in 0..1 and e_c is one step of it.
+    Pillow converts 8-bit colours only. Its conversion f is therefore interpolated linearly between
+    neighbouring 8-bit colours: f(b) + Σ_c t_c (f(b + e_c) - f(b)), where b is the colour rounded down to 8
+    bits, t_c in 0..1 is the remainder of channel c, and e_c is one 8-bit step of this channel.
 
     Args:
         values: float32 ``[height, width, channels]`` in 0..1 with 1 (grey) or 3 (RGB) channels.

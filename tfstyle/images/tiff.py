@@ -1,8 +1,8 @@
 """TIFF files, decoded by tifffile.
 
-tifffile decodes uncompressed, Deflate and PackBits data by itself, and the other compressions and depths with
-the package imagecodecs, which the extra ``tfstyle[tiff]`` installs. Pillow decodes TIFF files as well, but it
-reads planes that are stored separately, zero-is-white, premultiplied alpha and 16 bits wrongly in many cases.
+tifffile decodes uncompressed, Deflate and PackBits data by itself, and other compressions and depths with the
+package imagecodecs, which the extra ``tfstyle[tiff]`` installs. Pillow decodes TIFF files as well, but its
+results are often wrong for separate planes, WhiteIsZero, premultiplied alpha and 16 bits.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class NotDecodedError(ImageError):
 
 
 def first_page(data: bytes) -> tifffile.TiffPage:
-    """Return the description of the first image of a TIFF file, which is not decoded yet."""
+    """Return the first page of a TIFF file. Its pixels are not decoded yet."""
     return tifffile.TiffFile(io.BytesIO(data)).pages[0]
 
 
 def pillow_reads(page: tifffile.TiffPage, mode: str) -> bool:
-    """Return whether Pillow reads a file that tifffile does not decode, at least with 8 bits per channel.
+    """Return whether Pillow correctly reads a file that tifffile does not decode, with 8 or more bits.
 
     Args:
         page: the page of the file.
@@ -50,7 +50,7 @@ def pillow_reads(page: tifffile.TiffPage, mode: str) -> bool:
 def read_page(page: tifffile.TiffPage, name: str) -> ImageArray:
     """Return the image of a TIFF page in sRGB. Its orientation is not applied.
 
-    Unsigned integers of n bits are divided by 2ⁿ - 1. Premultiplied alpha is divided out, zero-is-white is
+    Unsigned integers of n bits are divided by 2ⁿ - 1. Premultiplied alpha is divided out, WhiteIsZero grey is
     inverted, palettes are applied, and extra channels other than alpha are dropped.
 
     Args:
@@ -65,7 +65,7 @@ def read_page(page: tifffile.TiffPage, name: str) -> ImageArray:
     samples, ink_set = page.samplesperpixel, page.tags.valueof("InkSet", CMYK)
     count = COLOUR_CHANNELS.get(photometric, 0)
     if "DNGVersion" in page.tags:
-        raise ImageError(f"{name}: camera raw files are not supported; develop it to a TIFF or PNG file")
+        raise ImageError(f"{name}: camera raw files are not supported; convert it to a TIFF or PNG file")
     if photometric in PILLOW_ONLY:
         raise NotDecodedError(f"{name}: TIFF with {photometric} colours is not supported; save it as RGB")
     if not 0 < count <= samples <= MAX_SAMPLES or (photometric == "SEPARATED" and ink_set != CMYK):
@@ -93,12 +93,14 @@ def _decoded(page: tifffile.TiffPage, name: str) -> np.ndarray:
         if "imagecodecs" in str(error) or isinstance(error, NotImplementedError):
             depth = f"{page.bitspersample} bits and compression {getattr(page.compression, 'name', '?')}"
             raise NotDecodedError(
-                f"{name}: TIFF with {depth} needs another decoder; pip install 'tfstyle[tiff]'"
+                f"{name}: TIFF with {depth} needs the package imagecodecs; pip install 'tfstyle[tiff]'"
             ) from None
         raise
     planes, depth, height, width, interleaved = array.shape
     if depth != 1:
-        raise ImageError(f"{name}: TIFF with volumes ({depth} layers) is not supported; save one layer")
+        raise ImageError(
+            f"{name}: volumetric TIFF ({depth} slices) is not supported; save one slice as an image"
+        )
     return np.moveaxis(array[:, 0], 0, -2).reshape(height, width, planes * interleaved)
 
 
@@ -139,7 +141,6 @@ def _scaled(array: np.ndarray, page: tifffile.TiffPage, name: str) -> np.ndarray
         return (wide / (2**page.bitspersample - 1)).astype(np.float32)
     if array.size and not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
         raise ImageError(
-            f"{name}: floating-point TIFF with values from {array.min()} to {array.max()}; expected 0..1; "
-            "scale the values"
+            f"{name}: floating-point TIFF has values from {array.min()} to {array.max()}; expected 0..1"
         )
     return array.astype(np.float32)

@@ -17,7 +17,7 @@ def gram_matrix(features: tf.Tensor) -> tf.Tensor:
 
     Returns:
         float32 ``[batch, N, N]``, symmetric and positive semi-definite. It can be differentiated any
-        number of times, or once inside `tfstyle.optim.only_first_derivatives`, as in the step.
+        number of times, but only once inside `tfstyle.optim.only_first_derivatives`, as in the step.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 3.
     Differs from Gatys: the sum is divided by M, so that images of different sizes can be compared.
@@ -42,8 +42,8 @@ def gram_matrix(features: tf.Tensor) -> tf.Tensor:
     # The gradient F (U + Uᵀ) / M needs one matrix product in the type of the features, whereas automatic
     # differentiation of `gram` needs two in float32. At 512 x 512 on a CPU with AMX this saves a sixth of the
     # time of a step. The gradient is attached to a matrix of zeros, because tf.custom_gradient never frees
-    # the graphs in which it is traced (TensorFlow issue 97697). The constant factor in the product has no
-    # derivative, so that second derivatives are wrong.
+    # the graphs in which it is traced (TensorFlow issue 97697). One factor of the product is
+    # constant, so that second derivatives are wrong.
     # In float16 the sums of products would overflow, and subtracting the constant makes the products zero.
     variable = flat - constant if flat.dtype == tf.float16 else flat
     product = tf.cast(tf.matmul(constant, variable, transpose_a=True), tf.float32) / positions

@@ -25,10 +25,10 @@ class Masks:
     is a path, a PIL image or an array. It may have any size, because it is resized to the size of its image.
 
     Attributes:
-        content: for each style, the mask of the region of the content image that gets this style, as a list.
-            If it is empty, every style applies to the whole image. A single mask need not be in a list.
-        styles: for each style, the mask of the part of the style image that is used, as a list or a single
-            mask. If it is empty, the whole style images are used.
+        content: a list with the mask of the region of the content image that gets each style, or a single
+            mask. If it is empty, every style applies to the whole image.
+        styles: a list with the mask of the part of each style image that is used, or a single mask. If it is
+            empty, the whole style images are used.
         keep: mask of the region in which the content image is not changed, or None.
 
     Example:

@@ -87,7 +87,7 @@ class Objective:
 
     Args:
         encoder: function of images ``[batch, height, width, 3]`` in 0..1 that returns layer -> features, such
-            as `Encoder.features`. Of two layers of the same size, the deeper one comes later.
+            as `Encoder.features`. Layers of the same size must be in the order of their depth.
         content_layers: content layer -> its weight v_l.
         style_layers: style layer -> its weight w_l.
         content_weight: the weight α of the content loss.
@@ -99,7 +99,7 @@ class Objective:
             `tfstyle.losses.Variation`.
         unit_gradients: whether to divide the gradient of the loss of each layer with respect to the features
             of the layer by the sum of its absolute values, so that every layer has the same influence. The
-            result is then not the gradient of a function, and it has no second derivatives.
+            result is then not the gradient of a function, and has no second derivatives.
 
     Raises:
         ConfigError: `content_layers` or `style_layers` is not a mapping.
@@ -270,7 +270,7 @@ class Objective:
         return [features[name] for name in layers[index : index + deeper_layers + 1]]
 
     def _style_layers_by_size(self, features: Mapping[str, tf.Tensor]) -> list[str]:
-        """Return the style layers from shallow to deep: by decreasing height, then in the encoder's order."""
+        """Return the style layers from shallow to deep: by descending height, then in the encoder's order."""
         layers = [name for name in features if name in self.style_layers]
         return sorted(layers, key=lambda name: -(features[name].shape[1] or 0))
 
@@ -426,7 +426,7 @@ def shares(layers: Sequence[str], given: Sequence[float] | None) -> dict[str, fl
         Layer -> its share of the loss.
 
     Raises:
-        ConfigError: the layers are one string.
+        ConfigError: `layers` is a string, or not an iterable of strings.
 
     Example:
         >>> from tfstyle.losses import shares

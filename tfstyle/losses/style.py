@@ -237,7 +237,7 @@ def _bures(c: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """Return ``tr(C + C' - 2 (C'^½ C C'^½)^½) / N`` of positive definite matrices ``[1, N, N]``.
 
     The result is NaN if an entry of C or C' is not finite. It can be differentiated twice with respect to
-    both matrices, or once with respect to C inside `tfstyle.optim.only_first_derivatives`.
+    both matrices, but only once and with respect to C inside `tfstyle.optim.only_first_derivatives`.
     """
     fast = first_derivatives_suffice()
     both, channels = tf.concat([c, target], 0), tf.cast(tf.shape(c)[-1], tf.float32)

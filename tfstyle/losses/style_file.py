@@ -216,8 +216,9 @@ class Style:
         """Read a style from a file that `save` or ``tfstyle extract --grams`` wrote.
 
         Args:
-            path: path of the ``.npz`` file. The name of a style may follow it, ``styles.npz#scream.jpg``.
-            name: name of the style, which a file of several styles needs if the path does not contain it.
+            path: path of the ``.npz`` file, or the path and the name of a style: ``styles.npz#scream.jpg``.
+            name: name of the style, which is needed for a file of several styles if the path does not contain
+                it.
 
         Returns:
             The style. From a file of arrays by layer that is not a style file, it is a style of one size.

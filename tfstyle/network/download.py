@@ -30,7 +30,7 @@ VGG16_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGG16_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_FILE}"
 VGG16_MD5 = "6d6bbae143d832006294945121d1f1fc"
 ANSWER_TIMEOUT = 10.0  # seconds
-RETRY_HOURS = 6  # time for which `auto` does not repeat a download that failed
+RETRY_HOURS = 6  # time after a failed download during which `auto` does not try again
 
 
 def imagenet_source(network: str = "vgg19") -> tuple[str, str, str]:
@@ -58,7 +58,7 @@ def imagenet_cache(network: str = "vgg19") -> Path:
 
 
 class _RecentFailure(Exception):
-    """A download failed less than `RETRY_HOURS` ago. The message is that of the failure."""
+    """A download failed less than `RETRY_HOURS` hours ago. The message is that of the failure."""
 
 
 def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
@@ -68,12 +68,12 @@ def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
 
     Args:
         network: ``vgg19`` or ``vgg16``.
-        retry: whether a download is tried that failed less than `RETRY_HOURS` ago. The failure is stored
-            beside the cached file, if the folder can be written to.
+        retry: whether to try again if a download failed less than `RETRY_HOURS` hours ago. The message of a
+            failure is stored beside the cached file, if the folder can be written to.
 
     Raises:
-        WeightsError: the file is not cached, and the download failed, or failed some hours ago, or the server
-            did not answer within ten seconds.
+        WeightsError: the file is not cached, and the download failed, the server did not answer within ten
+            seconds, or an earlier download failed and `retry` is False.
     """
     import keras
 
@@ -112,7 +112,7 @@ def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
 
 
 def _raise_recent(failure: Path) -> None:
-    """Raise the failure of a download that is stored in a file, if it is recent."""
+    """Raise `_RecentFailure` with the message in a file, if the file exists and is recent."""
     with contextlib.suppress(OSError, UnicodeError):  # there is no such file, or it cannot be read
         age = time.time() - failure.stat().st_mtime
         if 0 <= age < RETRY_HOURS * 3600:

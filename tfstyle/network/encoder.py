@@ -189,10 +189,9 @@ class Encoder:
             down. With `from_model`, the features have the shape of the layer's output.
 
         Raises:
-            ImageError: the images are not numbers of these types; floats have a value above 2, which is
-                checked neither in a graph nor in a step, whose image may leave 0..1; the images do not have
-                four axes with three channels last; or they are smaller than `minimum_size`. With
-                `from_model`, also if the result of `preprocess` does not fit the model.
+            ImageError: the images have another type, do not have four axes with three channels last, or are
+                smaller than `minimum_size`; or floats have a value above 2, which is not checked in graphs
+                and in steps. With `from_model`, also if the result of `preprocess` does not fit the model.
         """
         features = self.features(images)
         return {name: tf.cast(features[name], tf.float32) for name in self.layers}
@@ -346,8 +345,7 @@ def float_images(images: Any) -> tf.Tensor:
         tensor = tf.convert_to_tensor(images)
     except (AttributeError, RuntimeError, TypeError, ValueError):  # of several frameworks
         raise ImageError(
-            f"images are {type(images).__name__}; expected a batch of images, uint8 or floats in 0..1, as an "
-            "array or a tensor"
+            f"images are {type(images).__name__}; expected an array or a tensor of uint8 or floats in 0..1"
         ) from None
     if tensor.dtype == tf.uint8:
         return tf.cast(tensor, tf.float32) / 255.0
@@ -357,9 +355,9 @@ def float_images(images: Any) -> tf.Tensor:
 
 
 def check_range(images: tf.Tensor | np.ndarray) -> None:
-    """Raise ImageError if float images are plainly not in 0..1.
+    """Raise ImageError if float images have values above 2, which shows that they are not in 0..1.
 
-    Values up to 2 pass, because resizing and optimisers overshoot. In a graph nothing is checked.
+    Values up to 2 are accepted, because resizing and optimisers overshoot. In a graph nothing is checked.
 
     Args:
         images: float images, a tensor or an array.
@@ -375,7 +373,8 @@ def check_range(images: tf.Tensor | np.ndarray) -> None:
         largest = float(tf.reduce_max(images))
     if not largest <= 2:  # also if it is NaN
         raise ImageError(
-            f"images of floats have values up to {largest:g}, outside 0..1; divide them by 255, or give uint8"
+            f"floating-point images have values up to {largest:g}, outside 0..1; divide them by 255, or "
+            "give uint8"
         )
 
 

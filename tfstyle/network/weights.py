@@ -202,12 +202,11 @@ def imagenet_weights(network: str = "vgg19", *, retry: bool = True) -> Weights:
 
     Args:
         network: ``vgg19`` or ``vgg16``.
-        retry: whether a download is tried that failed a few hours ago.
+        retry: whether to try again if a download failed in the last six hours.
 
     Raises:
         ConfigError: the network is unknown.
-        WeightsError: the file is not cached, and the download failed or the server did not answer within
-            ten seconds.
+        WeightsError: as for `imagenet_file`.
     """
     return replace(read_weights(imagenet_file(network, retry=retry), network), source="imagenet")
 
@@ -224,8 +223,8 @@ def embedded_weights() -> Weights:
 def auto_weights(network: str = "vgg19") -> Weights:
     """Return the ImageNet weights or, if they are not available, the embedded weights.
 
-    A download that failed a few hours ago is not tried again. `Weights.note`, which is also logged, names the
-    weights and the reason.
+    If a download failed in the last six hours, it is not tried again. `Weights.note`, which is also logged,
+    names the weights and the reason.
 
     Raises:
         ConfigError: the network is unknown.

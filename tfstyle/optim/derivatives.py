@@ -1,9 +1,9 @@
-"""The context in which an objective is evaluated for the step, which takes its first derivatives only.
+"""The context of evaluations for the optimisation step, which needs first derivatives only.
 
 Some losses have two forms with the same value and the same gradient: one that can be differentiated twice,
-and a faster one whose second derivatives are wrong. The losses choose the fast form inside this context and
-the other form everywhere else. The encoder does not check the range of an image here, because the image of
-an optimiser may leave 0..1.
+and a faster one whose second derivatives are wrong. The losses use the fast form inside this context and the
+other form everywhere else. Inside the context the encoder does not check the range of an image, because the
+image of an optimiser may leave 0..1.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _STEP_GRAPH: ContextVar[Any] = ContextVar("tfstyle_step_graph", default=None)
 
 @contextlib.contextmanager
 def only_first_derivatives() -> Iterator[None]:
-    """Let losses choose their fast forms, of which only the first derivatives are right, in a ``with`` block.
+    """Make losses use their fast forms, whose second derivatives are wrong, inside a ``with`` block.
 
-    Use it around an evaluation whose gradient is not differentiated again. `value_and_gradient`, and so the
-    step, use it.
+    Use it around an evaluation whose gradient is not differentiated again, as `value_and_gradient` does for
+    the step.
 
     Yields:
         None.
@@ -49,7 +49,7 @@ def only_first_derivatives() -> Iterator[None]:
 def first_derivatives_suffice() -> bool:
     """Return whether the caller is inside `only_first_derivatives`, in the same graph.
 
-    A `tf.function` that is called inside the context has a graph of its own, which TensorFlow reuses for
-    calls outside the context. The result for such a function is therefore False.
+    Inside a `tf.function` that is called in the context, the result is False, because TensorFlow reuses its
+    graph for calls outside the context.
     """
     return _STEP_GRAPH.get() is tf.compat.v1.get_default_graph()

@@ -39,7 +39,7 @@ def from_keras(
     Args:
         optimizer: a Keras or tensorflow-addons optimiser. It is not changed: every call of
             `Optimizer.init` makes a copy with its class, its configuration (``get_config``) and its public
-            attributes, and with new variables. Attributes that begin with an underscore are not copied.
+            attributes, but with new variables.
         low, high: bounds that x is clipped to after every step.
         per_pixel: whether to multiply the gradient by the number of pixels, so that an ε or a threshold of
             the optimiser has the same effect at every image size.
@@ -48,8 +48,8 @@ def from_keras(
         An `Optimizer` that is not traceable.
 
     Raises:
-        ConfigError: the argument is not a Keras optimiser, or it cannot be copied because its class cannot be
-            created from its configuration.
+        ConfigError: the argument is not a Keras optimiser, or it cannot be created again from its
+            configuration.
 
     Example:
         >>> import keras

@@ -43,8 +43,8 @@ def make_step(
         objective: (image, targets) -> dict of float32 scalars with the entry ``total``, such as
             `tfstyle.Objective` or a user-defined function. ``targets`` is any structure of tensors; the step
             passes it to the objective.
-        optimizer: an `Optimizer`, such as `tfstyle.adam` or `tfstyle.lbfgs` returns, a Keras optimiser, or a
-            key of `NAMED_OPTIMIZERS`.
+        optimizer: an `Optimizer`, such as `tfstyle.adam` or `tfstyle.lbfgs` returns; a Keras optimiser; or
+            ``adam``, ``lbfgs`` or ``lbfgs_fixed_step``.
         compile: ``xla`` (`jit_compile=True`), ``graph`` (`tf.function`), ``eager``, or ``auto``, which means
             ``xla`` on a GPU and ``graph`` on a CPU.
         steps: number of iterations in one call, at least 1. With more than one, an accelerator does not
@@ -52,14 +52,14 @@ def make_step(
 
     Returns:
         step(image, state, targets) -> (next image, next state, terms). The terms are evaluated at the image
-        before its update. They are scalars, or have shape ``[steps]`` if `steps` is more than 1. The first
-        state is None, or ``optimizer.init(image)``. The results must not be differentiated, see
-        `value_and_gradient`.
+        before its update. They are scalars, or have shape ``[steps]`` if `steps` is more than 1. For
+        the first call, state is None or ``optimizer.init(image)``. Do not differentiate the results (see
+        `value_and_gradient`).
 
     Raises:
         ConfigError: `steps` is more than 1 and the optimiser is not traceable, or `compile` or the name of
-            the optimiser is unknown. The step raises it if the objective does not return a dict with a scalar
-            ``total`` that depends on the image.
+            the optimiser is unknown. The step raises ConfigError if the objective does not return a dict with
+            a scalar ``total`` that depends on the image.
 
     Example:
         >>> import tensorflow as tf
@@ -142,9 +142,8 @@ def value_and_gradient(
     divided by it afterwards. The scaling is exact in float32 and bfloat16, and it prevents underflow in
     float16.
 
-    The gradient must not be differentiated again: the objective is evaluated inside
-    `only_first_derivatives`, so that the losses use their fast forms. For second derivatives, use a
-    `tf.GradientTape` around the objective itself.
+    Do not differentiate the gradient again: the objective is evaluated inside `only_first_derivatives`, and
+    second derivatives would be wrong. To compute them, use a `tf.GradientTape` around the objective itself.
 
     Args:
         objective: (image, targets) -> terms.

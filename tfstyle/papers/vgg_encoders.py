@@ -55,8 +55,8 @@ def available_layers(vgg_weights: Weights, layers: Sequence[str]) -> tuple[tuple
         sentence is empty if the weights reach all layers.
 
     Raises:
-        ConfigError: the network has no such layer, or the weights reach none of the layers, or the
-            layers are one string.
+        ConfigError: `layers` is a string, the network has no such layer, or the weights reach none of the
+            layers.
     """
     layers = as_names(layers)
     network_layers, reached = layer_names(vgg_weights.network), vgg_weights.layer_names

@@ -278,8 +278,8 @@ def contact_sheets(jobs: Sequence[Job]) -> list[np.ndarray]:
 def save_contact_sheets(jobs: Sequence[Job], folder: Path, *, overwrite: bool = False) -> list[Path]:
     """Write the contact sheets of a batch as ``contact-sheet.jpg``, ``contact-sheet-2.jpg`` and so on.
 
-    A contact sheet of an earlier batch is replaced. If another file has the name, the sheet is written beside
-    it with a number, such as ``contact-sheet_2.jpg``.
+    A contact sheet of an earlier batch is replaced. If another file has the name, a number is added, such as
+    ``contact-sheet_2.jpg``.
 
     Args:
         jobs: jobs that `plan_jobs` returned.

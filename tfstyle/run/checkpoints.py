@@ -189,8 +189,8 @@ class CheckpointFolder:
                 paths[number], checkpoint.about["done"], checkpoint.about["scale"],
             )  # fmt: skip
             return checkpoint
-        reason = "none of its checkpoints can be read" if paths else "it has no checkpoint yet"
-        log.warning("a new run starts in the folder %s: %s", self.folder, reason)
+        reason = "no checkpoint can be read" if paths else "there is no checkpoint yet"
+        log.warning("%s: %s, so a new run starts", self.folder, reason)
         return None
 
 
@@ -356,7 +356,7 @@ class CheckpointWriter:
             raise
 
     def write(self) -> None:
-        """Write the last position that was reached, unless it was written already."""
+        """Write a checkpoint of the last position, unless it is written already or there is no folder."""
         if self._checkpoints is None or self._newest is None:
             return
         position, count = self._newest
@@ -460,7 +460,7 @@ def check_same_run(checkpoints: CheckpointFolder, about: Mapping[str, Any]) -> N
     if not different and stored["chosen"]["steps_per_call"] != about["chosen"]["steps_per_call"]:
         steps = stored["chosen"]["steps_per_call"]
         different = [
-            f"a call of its step has {steps} iterations, and save_every is not a multiple of {steps}"
+            f"a call of its step performs {steps} iterations, and save_every is not a multiple of {steps}"
         ]
     if different:
         raise ConfigError(f"{checkpoints.folder} holds another run: {'; '.join(different)}; {HINT}")

@@ -113,7 +113,7 @@ class TransferInputs:
             if min(height, width) < minimum:
                 raise ImageError(
                     f"{name} is {width} x {height} pixels at this size, and each side needs at least "
-                    f"{minimum} pixels; choose a larger size, and enlarge=True if the image is smaller"
+                    f"{minimum} pixels; choose a larger size, and enlarge=True if the image is too small"
                 )
 
     def content_at(self, shape: Shape) -> np.ndarray:
@@ -309,7 +309,8 @@ def fit_to_size(image: ImageArray, config: StyleConfig, *, size: float | None = 
     Args:
         image: the image as it was read.
         config: the options. ``size_of`` says which side is measured. Unless ``enlarge`` is set, an image that
-            is smaller keeps its size. So does an image whose area has the size rounded up or down.
+            is smaller keeps its size. With ``size_of="area"``, so does an image whose measured size differs
+            from `size` by less than one pixel.
         size: size of the measured side in pixels; by default the config's ``size``.
 
     Returns:
@@ -318,7 +319,9 @@ def fit_to_size(image: ImageArray, config: StyleConfig, *, size: float | None = 
     shape = image.rgb.shape[:2]
     wanted = config.size if size is None else size
     measured = measured_side(shape, config)
-    if config.size_of == "area" and abs(wanted - measured) < 1:  # the root of an area is not a whole number
+    if (
+        config.size_of == "area" and abs(wanted - measured) < 1
+    ):  # the square root of an area is rarely a whole number
         return image
     longest = round(wanted * max(shape) / measured)
     return image.fitted(longest, enlarge=config.enlarge)

@@ -89,7 +89,8 @@ class History:
 class Iteration:
     """One iteration of a run, that is, one evaluation of the loss and one update of the image.
 
-    If a call of the step has several iterations (`StyleConfig.steps_per_call`), the last of them is reported.
+    If a call of the step performs several iterations (`StyleConfig.steps_per_call`), only the last of them is
+    yielded.
 
     Attributes:
         iteration: number of the iteration within its scale, from 1.
@@ -125,7 +126,7 @@ class Iteration:
         return self._read_image()
 
     def stop(self) -> None:
-        """End the run after this iteration. The result so far is the result of the run."""
+        """End the run after this iteration. The result of the run is the result so far."""
         self._stop()
 
 

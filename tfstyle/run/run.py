@@ -63,8 +63,8 @@ class _Progress(NamedTuple):
 class Run:
     """A style transfer, as an iterable of its iterations.
 
-    Iterate over it once. `result` can be called at any time. If a call of the step has several iterations,
-    the last of them is yielded, so that image, history and number of iterations agree at any time.
+    Iterate over it once. `result` can be called at any time. If a call of the step performs several
+    iterations, only the last of them is yielded, so that image, history and number of iterations agree.
 
     Args:
         content, style, config, encoder, optimizer, masks: as for `tfstyle.stylize`.
@@ -156,18 +156,18 @@ class Run:
                 break
 
     def stop(self) -> None:
-        """End the run after the current call of the step, as if its iterations were done.
+        """End the run after the current call of the step.
 
-        A checkpoint is written if the run has a folder for them, so that the run can be resumed.
+        If the run has a folder for checkpoints, one is written, so that the run can be resumed.
         """
         self._stopped = True
 
     def result(self, *, shape: Shape | None = None) -> Result:
-        """Return the result of the iterations that were done. Later iterations do not change it.
+        """Return the result so far. Later iterations do not change it.
 
         Args:
-            shape: height and width to which the image is resized before it is recoloured and masked;
-                by default it has the size of the current scale.
+            shape: height and width to which the image is resized before it is recoloured and masked; by
+                default those of the current scale.
         """
         iterate = self._current_image()
         image = self.inputs.finish(iterate if shape is None else resize(iterate, shape))
@@ -394,7 +394,7 @@ class Run:
         return np.asarray(self._solution()[0])
 
     def _image_reader(self) -> Callable[[], np.ndarray]:
-        """Return a function that returns the result image of the current iteration, also at a later time."""
+        """Return a function that returns the result image of the current iteration, even if called later."""
         solution, number = self._solution(), len(self.history.iteration)
 
         def read() -> np.ndarray:

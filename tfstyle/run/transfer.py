@@ -49,8 +49,8 @@ def stylize(
         config: the options; by default `StyleConfig()`.
         encoder: an encoder to use in place of the config's weights, network, pooling and padding.
         optimizer: a value of `StyleConfig.optimizer`, a `tfstyle.optim.Optimizer`, or a Keras optimiser.
-        callback: function that is called with each `Iteration`. If it returns True, the run ends, and
-            `stylize` returns the result so far.
+        callback: function that is called with each `Iteration`. If it returns True, the run ends and the
+            result so far is returned.
         masks: the regions of the styles, and the region in which the content image is not changed; by default
             the masks that the config names.
         checkpoint: folder for the checkpoints of the run, of which the last two are kept.
@@ -114,7 +114,7 @@ class Iterations(Iterator[Iteration]):
         self._run.stop()
 
     def close(self) -> None:
-        """End the run at once, and write a checkpoint if there is a folder for them."""
+        """End the run at once, and write a checkpoint if the run has a folder for checkpoints."""
         self._iterations.close()
 
 
@@ -131,10 +131,10 @@ def iterate(
     resume: bool = False,
     **options: Unpack[TransferOptions],
 ) -> Iterations:
-    """Return an iterator over a style transfer, for progress, previews and early stopping.
+    """Return an iterator over the iterations of a style transfer, for progress, previews and early stopping.
 
     `stylize` runs the same iterations. The run ends when the caller leaves the loop or calls
-    `Iteration.stop`. If a call of the step has several iterations, as on a GPU, the last of each call is
+    `Iteration.stop`. If a call of the step performs several iterations, as on a GPU, only the last of them is
     yielded.
 
     Args:
@@ -142,7 +142,7 @@ def iterate(
             for `stylize`.
 
     Returns:
-        An iterator over the iterations, in order, whose method ``result`` returns the result so far.
+        The iterations, in order. The iterator's method ``result`` returns the result so far.
 
     Raises:
         InputError, NotFiniteError, RunError: as for `stylize`.

@@ -101,11 +101,11 @@ class StyleExtractor:
         """Compute the Gram matrices and the embedding of each image.
 
         Args:
-            images: a batch ``[batch, height, width, 3]`` of uint8, or of floats in 0..1. A batch is not
-                resized. Or one image as in `tfstyle.stylize` (a path, a PIL image, or an array without the
+            images: a batch ``[batch, height, width, 3]`` of uint8, or of floats in 0..1, which is not
+                resized; or one image as in `tfstyle.stylize` (a path, a PIL image, or an array without the
                 batch axis), or a list of such images, which may differ in size. These are shrunk to `size`
-                if they are larger. In `tf.data.Dataset.map` and `tf.function`, a tensor of a batch or of one
-                image.
+                if they are larger. In `tf.data.Dataset.map` and `tf.function` it must be a tensor, of a batch
+                or of one image.
 
         Returns:
             layer -> Gram matrix, float32 ``[batch, N, N]``; ``embedding`` -> float32
@@ -113,8 +113,9 @@ class StyleExtractor:
             image can stand for a style image in `tfstyle.stylize`.
 
         Raises:
-            ImageError: an image cannot be read or is too small, or there is no image. In a graph, a tensor
-                whose size is not known until it runs fails with an InvalidArgumentError.
+            ImageError: an image cannot be read or is too small, or there is no image. In a graph in which the
+                size of an image is not known, an image that is too small raises
+                `tf.errors.InvalidArgumentError` when the graph runs.
 
         Example:
             >>> import numpy as np
@@ -315,7 +316,7 @@ class StyleExtractor:
             yield self._checked(tf.constant(load(source).fitted(self.size).on_white()[None]))
 
     def _graph_batch(self, images: tf.Tensor) -> tf.Tensor:
-        """Return a batch for a tensor of a graph, a batch itself or one image, with a check of its size."""
+        """Return a batch from a tensor of a graph, which is a batch or one image, and check its size."""
         pixels = float_images(images)
         if pixels.shape.rank == 3:
             pixels = pixels[tf.newaxis]
@@ -333,7 +334,7 @@ class StyleExtractor:
             return tf.identity(pixels)
 
     def _checked(self, images: tf.Tensor) -> tf.Tensor:
-        """Return a batch after a check of its shape, as far as the shape is known."""
+        """Return a batch after a check of its shape, as far as the shape is known when it is traced."""
         if not images.shape.is_compatible_with(IMAGES.shape) or images.shape[:1] == [0]:
             raise ImageError(
                 f"images have shape {images.shape}; expected [batch, height, width, 3] with a batch from 1"

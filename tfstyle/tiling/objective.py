@@ -94,7 +94,7 @@ class TiledObjective:
             Layer -> the summary of each style loss.
 
         Raises:
-            ImageError: the image is plainly not in 0..1, see `tfstyle.network.check_range`.
+            ImageError: the image has values above 2 (see `tfstyle.network.check_range`).
         """
         check_range(image)
         regions = [{k: np.asarray(w) for k, w in weights.items()}] if weights else []
