@@ -566,7 +566,7 @@ def test_networks_of_keras_can_be_encoders(name):
     with tf.GradientTape() as tape:
         features = tf.function(encoder.features)(image)
         loss = sum(tf.reduce_mean(tf.square(maps)) for maps in features.values())
-    assert list(features) == chosen
+    assert list(features) == chosen[::-1]  # from the first layer to the deepest
     for layer in chosen:
         truth = keras.Model(model.input, model.get_layer(layer).output)(
             prepare(image.value()), training=False
