@@ -314,7 +314,8 @@ def test_temporary_files_of_dead_processes_here_are_removed(tmp_path):
         ("cat.jpg", ["-"], "cat_stdin.png"),
         ("cat.jpg", ["styles.npz"], "cat_styles.png"),
         ("cat.jpg", ["styles.npz#a/scream.jpg"], "cat_scream.png"),
-        ("cat.jpg", ["w" * 200 + ".jpg"], "cat_" + "w" * 56 + ".png"),
+        ("cat.jpg", ["w" * 200 + ".jpg"], "cat_" + "w" * 30 + ".png"),
+        ("c" * 60 + ".jpg", ["waves.jpg", "night.jpg"], "c" * 20 + "_waves_night.png"),
     ],
 )
 def test_the_name_of_an_output_consists_of_those_of_its_images(content, styles, name):

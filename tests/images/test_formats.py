@@ -281,6 +281,16 @@ def directory_first(array):
     return buffer.getvalue()
 
 
+def taller(samples, **options):
+    """Return a TIFF file that states twice the height of its data."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, samples.astype(np.uint8), photometric="rgb", **options)
+    buffer.seek(0)
+    with tifffile.TiffFile(buffer, mode="r+") as file:
+        file.pages[0].tags["ImageLength"].overwrite(2 * HEIGHT)
+    return buffer.getvalue()
+
+
 def test_tiff_files_that_are_refused():
     grey, _, _ = samples_of("grey")
     rgb, _, _ = samples_of("RGB")
@@ -294,6 +304,9 @@ def test_tiff_files_that_are_refused():
         (tiff(samples_of("CMYK")[0], CMYK, "16", tags=[(332, "H", [2])]), "SEPARATED is not supported.*RGB"),
         (tiff(rgb, RGB, "16")[:-300], "damaged or truncated"),
         (directory_first(rgb.astype(np.uint16))[:-300], "damaged or truncated.*ends after"),
+        (taller(rgb, rowsperstrip=7), "damaged or truncated.*rows are missing"),
+        (taller(rgb, rowsperstrip=7, compression="zlib"), "damaged or truncated.*rows are missing"),
+        (taller(rgb, tile=(16, 16), compression="zlib"), "damaged or truncated.*rows are missing"),
     ):
         with pytest.raises(ImageError, match=message) as caught:
             load(io.BytesIO(data))

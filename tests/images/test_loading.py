@@ -94,6 +94,13 @@ def test_modes(tmp_path, mode, pixels):
     assert np.allclose(image.rgb, expected, atol=1e-6)
 
 
+def test_premultiplied_grey_of_pillow():
+    image = load(Image.merge("LA", [Image.new("L", (4, 2), 200), Image.new("L", (4, 2), 128)]).convert("La"))
+    assert np.allclose(image.rgb * 255, 200, atol=1)
+    assert np.allclose(image.alpha * 255, 128)
+
+
+@pytest.mark.filterwarnings("error")
 def test_palette_transparency_becomes_alpha(tmp_path):
     palette_image = Image.new("P", (4, 2))
     palette_image.putpalette([10, 20, 30, 200, 100, 0])
@@ -229,6 +236,13 @@ def test_bytes_and_open_files_are_read(tmp_path, pixels):
         load(file)
     with pytest.raises(ImageError, match="the image: not an image that can be read"):
         load(b"GIF8")
+    with pytest.raises(ImageError, match=r"a\.png: cannot be read .*closed.*mode 'rb'"):
+        load(file)
+    with (
+        open(tmp_path / "b.png", "wb") as file,
+        pytest.raises(ImageError, match=r"b\.png: cannot be read.*'rb'"),
+    ):
+        load(file)
     with pytest.raises(ImageError, match=r"17 x 11 .* limit of 10;"):
         load(content, max_pixels=10)
 
@@ -240,6 +254,7 @@ def test_big_endian_arrays_are_read(pixels_16_bit):
     floats = make_image(5, 7)
     assert np.array_equal(load(floats.astype(">f4")).rgb, floats)
     assert np.allclose(load(floats.astype(np.float64)).rgb, floats)
+    assert np.allclose(load(tf.cast(floats, tf.bfloat16)).rgb, floats, atol=2**-8)
 
 
 class NeedsGradients:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests import reference
-from tfstyle import adam, gram_matrix, make_step
+from tfstyle import Objective, adam, gram_matrix, make_step
 from tfstyle.losses import GRAM, wasserstein
 from tfstyle.optim import first_derivatives_suffice, only_first_derivatives, value_and_gradient
 
@@ -102,8 +102,13 @@ def test_only_the_step_uses_the_fast_form():
             total = energy(image)["total"]
         return tape.gradient(total, image)
 
-    assert float32_products(gradient) == 3
-    assert float32_products(lambda x: value_and_gradient(energy, x, targets=None)[1]) == 1
+    def step_gradient(image):
+        return value_and_gradient(energy, image, targets=None)[1]
+
+    assert float32_products(gradient) == float32_products(step_gradient) == 3
+    energy.first_derivatives_only = True
+    assert float32_products(step_gradient) == 1
+    assert Objective.first_derivatives_only
 
 
 @pytest.mark.parametrize("loss", [GRAM, wasserstein()], ids=["gram", "wasserstein"])

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tests import reference
 from tests.conftest import make_image
-from tfstyle import Encoder, Objective, adam, lbfgs, make_step
+from tfstyle import Encoder, Objective, adam, gram_matrix, lbfgs, make_step
 from tfstyle.errors import ConfigError
 from tfstyle.losses import balanced_normalization, paper_normalization
 from tfstyle.optim import from_keras, lbfgs_fixed_step, value_and_gradient
@@ -205,6 +205,8 @@ def test_other_optimisers_are_refused(optimizer, message):
         (lambda image, _: None, "returned a NoneType; return a dict .*'total'"),
         (lambda image, _: {"loss": tf.reduce_sum(image)}, "a dict with loss; return a dict .*'total'"),
         (lambda image, _: {}, "a dict with no entry; return a dict .*'total'"),
+        (lambda image, _: {"total": None}, "total is a NoneType; return a dict of scalars"),
+        (lambda image, _: {"total": 1.0}, "total does not depend on the image"),
         (lambda image, _: {"total": image}, r"total has shape \(1, 12, 16, 3\); return a dict of scalars"),
         (lambda image, _: {"total": tf.constant(1.0)}, "total does not depend on the image"),
     ],
@@ -213,6 +215,33 @@ def test_objectives_that_return_something_else_are_told_what_is_expected(start, 
     step = make_step(objective, "adam", compile=compile)
     with pytest.raises(ConfigError, match=message):
         step(start, None, ())
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.float64])
+def test_terms_of_other_types_become_float32(start, dtype):
+    def objective(image, target):
+        return {"total": tf.reduce_mean(tf.cast(image, dtype) ** 2), "number": 2, "half": 0.5}
+
+    for compile, steps in (("eager", 1), ("graph", 3)):
+        _, _, terms = make_step(objective, "adam", compile=compile, steps=steps)(start, None, ())
+        assert {name: term.dtype for name, term in terms.items()} == dict.fromkeys(terms, tf.float32)
+        assert np.all(terms["number"] == 2)
+
+
+def test_an_objective_that_computes_gradients_itself_is_differentiated_rightly(start):
+    """Half the squared norm of the gradient of a Gram energy, against differences of its values."""
+
+    def penalty(image, _):
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            energy = tf.nn.l2_loss(gram_matrix(image))
+        return {"total": tf.nn.l2_loss(tape.gradient(energy, image))}
+
+    _, gradient = value_and_gradient(penalty, start, targets=None)
+    direction = tf.constant(np.random.default_rng(0).normal(size=start.shape).astype(np.float32))
+    ahead, behind = (float(penalty(start + s * direction, None)["total"]) for s in (1e-2, -1e-2))
+    slope = float(tf.reduce_sum(gradient * direction))
+    assert slope == pytest.approx((ahead - behind) / 2e-2, rel=1e-3)
 
 
 class Recorded(keras.optimizers.SGD):

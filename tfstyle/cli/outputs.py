@@ -49,7 +49,7 @@ class Outputs:
         # A default name is numbered in `check`, when it is known which files may be replaced.
         check_output(self._image_path, overwrite=replace or self._given_path is None)
         for source in (options.content, *options.styles):
-            if self._image_path.resolve() == Path(source).resolve():
+            if self._given_path is not None and self._given_path.resolve() == Path(source).resolve():
                 raise ConfigError(f"--output is the input image {source}; choose another file")
         if self._history_path is not None:
             if self._history_path.resolve() == self._image_path.resolve():
@@ -146,8 +146,9 @@ def default_output(content: str, styles: Sequence[str]) -> Path:
     Args:
         content, styles: the arguments for the images. ``-`` (standard input) becomes ``stdin``.
     """
-    name = "_".join(map(_short_name, (content, *styles)))
-    return Path(f"{name[:LONGEST_NAME]}.png")
+    names = [_short_name(source) for source in (content, *styles)]
+    longest = max(LONGEST_NAME // len(names), 4)
+    return Path("_".join(name[:longest] for name in names) + ".png")
 
 
 def _short_name(source: str) -> str:

@@ -124,6 +124,8 @@ def from_array(array: np.ndarray) -> ImageArray:
     """
     if array.ndim == 2:
         array = array[..., None]
+    if array.dtype.name == "bfloat16":
+        array = array.astype(np.float32)
     if array.dtype.kind not in "uf" or (array.dtype.kind == "u" and array.dtype.itemsize > 2):
         raise ImageError(f"an image array has type {array.dtype}; expected uint8, uint16, or floats in 0..1")
     if array.ndim != 3 or array.shape[-1] not in (1, 2, 3, 4) or 0 in array.shape:

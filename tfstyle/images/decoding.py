@@ -238,7 +238,14 @@ def _from_pillow(image: Image.Image, name: str) -> ImageArray:
     if image.mode == "I" or image.mode in GREY_16_BITS:
         array = np.asarray(image).clip(0, 65535).astype(np.uint16)
         return _from_16_bits(array[..., None], image, name)
-    alpha = image.convert("RGBA").getchannel("A") if image.has_transparency_data else None
+    if image.mode == "La":  # Pillow converts it to no mode but LA
+        image = image.convert("LA")
+    alpha = None
+    if image.has_transparency_data:
+        with_alpha = image.convert("RGBA")
+        alpha = with_alpha.getchannel("A")
+        if image.mode == "P":  # Pillow warns if it drops the transparency of a palette
+            image = with_alpha
     colour = to_srgb(image, image.info.get("icc_profile"), name=name)
     planes = [np.asarray(colour)] + ([np.asarray(alpha)[..., None]] if alpha is not None else [])
     return _upright(from_array(np.concatenate(planes, -1)), exif_tag(image, ORIENTATION))

@@ -101,7 +101,10 @@ def load(source: Any, max_pixels: int | None = None) -> ImageArray:
         return decode(bytes(source), name="the image", max_pixels=max_pixels)
     if hasattr(source, "read"):
         name = str(getattr(source, "name", "the image"))
-        content = source.read()
+        try:
+            content = source.read()
+        except (OSError, ValueError) as error:  # it is closed, or open for writing
+            raise ImageError(f"{name}: cannot be read ({first_line(error)}); open it in mode 'rb'") from None
         if not isinstance(content, bytes):
             raise ImageError(f"{name}: the file is open in text mode; open it in binary mode, 'rb'")
         if not content:

@@ -8,6 +8,7 @@ results are often wrong for separate planes, WhiteIsZero, premultiplied alpha an
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 import tifffile
@@ -22,6 +23,7 @@ COLOUR_CHANNELS = {"MINISWHITE": 1, "MINISBLACK": 1, "RGB": 3, "PALETTE": 1, "SE
 #: Photometric interpretations that only Pillow converts to RGB.
 PILLOW_ONLY = ("YCBCR", "CIELAB")
 PREMULTIPLIED, STRAIGHT = 1, 2  # values of the TIFF tag ExtraSamples
+UNCOMPRESSED = 1  # value of the TIFF tag Compression
 CMYK = 1  # value of the TIFF tag InkSet
 SAMPLE_FORMATS = (1, 3)  # unsigned integers and floats: values of the TIFF tag SampleFormat
 MAX_SAMPLES = 64
@@ -83,10 +85,15 @@ def read_page(page: tifffile.TiffPage, name: str) -> ImageArray:
 
 def _decoded(page: tifffile.TiffPage, name: str) -> np.ndarray:
     """Return the samples ``[height, width, samples]``."""
-    size = page.parent.filehandle.size
-    for offset, length in zip(page.dataoffsets, page.databytecounts):
-        if length == 0 or offset + length > size:
-            raise ImageError(f"{name}: damaged or truncated (the file ends after {size} bytes)")
+    size, lengths = page.parent.filehandle.size, page.databytecounts
+    if any(length == 0 or offset + length > size for offset, length in zip(page.dataoffsets, lengths)):
+        raise ImageError(f"{name}: damaged or truncated (the file ends after {size} bytes)")
+    bits = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample
+    too_short = page.compression == UNCOMPRESSED and 8 * sum(lengths) < bits
+    if too_short or len(page.dataoffsets) < math.prod(
+        page.chunked
+    ):  # tifffile would fill the rest with zeros
+        raise ImageError(f"{name}: damaged or truncated (the data of some rows are missing)")
     try:
         array = page.asarray(squeeze=False, maxworkers=1)
     except Exception as error:  # each decoder has exceptions of its own

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import tensorflow as tf
 
@@ -134,6 +134,8 @@ class Objective:
     style_losses: Sequence[tuple[StyleLoss, float]] = ((GRAM, 1.0),)
     variation: Callable[..., tf.Tensor] = total_variation
     unit_gradients: bool = False
+    #: The step evaluates it inside `tfstyle.optim.only_first_derivatives`, where the losses are faster.
+    first_derivatives_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for option in ("content_layers", "style_layers"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -101,6 +102,8 @@ class Iterations(Iterator[Iteration]):
 
     def __init__(self, run: Run) -> None:
         self._run, self._iterations = run, iter(run)
+        # A loop that is left writes its checkpoint when this object is freed, or when Python exits.
+        weakref.finalize(self, self._iterations.close)
 
     def __next__(self) -> Iteration:
         return next(self._iterations)
