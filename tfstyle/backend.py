@@ -56,6 +56,12 @@ def check_backend() -> None:
         )
 
 
+def is_symbolic(value: Any) -> bool:
+    """Return whether a value is a symbolic tensor of Keras, such as `keras.Input` returns."""
+    # Keras 2.15: keras.backend.is_keras_tensor raises an error for arrays, and the class is not public.
+    return any(kind.__name__ == "KerasTensor" for kind in type(value).__mro__)
+
+
 def copy_optimizer(optimizer: Any) -> Any:
     """Return a new optimiser with the class, the configuration and the public attributes of an optimiser.
 

@@ -577,3 +577,21 @@ def test_networks_of_keras_can_be_encoders(name):
     assert np.linalg.norm(gradient) > 0
     replaced = encoder.features(image, [tf.convert_to_tensor(v) for v in encoder.model.variables])
     assert all(reference.relative_error(replaced[layer], features[layer]) < 1e-5 for layer in chosen)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_symbolic_images_give_symbolic_features(small_encoder, dtype):
+    inputs = keras.Input((None, None, 3), dtype=dtype)
+    model = keras.Model(inputs, small_encoder(inputs))
+    images = (
+        np.stack([make_image(12, 16, seed) for seed in (1, 2)]) * (255 if dtype == "uint8" else 1)
+    ).astype(dtype)
+    expected, features = small_encoder(images), model(images)
+    assert list(expected) == ["conv1_1", "conv2_1", "conv2_2"]
+    for layer, maps in expected.items():
+        assert np.array_equal(features[layer], maps)
+
+
+def test_an_empty_batch_is_refused(small_encoder):
+    with pytest.raises(ImageError, match=r"\(0, 8, 8, 3\); give at least one image"):
+        small_encoder(np.zeros((0, 8, 8, 3), np.float32))

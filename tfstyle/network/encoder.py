@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.backend import check_backend
+from tfstyle.backend import check_backend, is_symbolic
 from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS
 from tfstyle.errors import ConfigError, ImageError, WeightsError
 from tfstyle.layers import NETWORKS, Layer, as_names, check_network, find_layer, layer_names
@@ -181,7 +181,7 @@ class Encoder:
 
         Args:
             images: ``[batch, height, width, 3]``, sRGB, floats in 0..1 or uint8 in 0..255. Floats slightly
-                outside 0..1 are not clipped.
+                outside 0..1 are not clipped. A `keras.Input` gives symbolic features for a `keras.Model`.
 
         Returns:
             A dict from the layers' names to float32 features ``[batch, height / 2^p, width / 2^p, N]``, where
@@ -193,6 +193,8 @@ class Encoder:
                 smaller than `minimum_size`; or floats have a value above 2, which is not checked in graphs
                 and in steps. With `from_model`, also if the result of `preprocess` does not fit the model.
         """
+        if is_symbolic(images):
+            return _EncoderLayer(self)(images)
         features = self.features(images)
         return {name: tf.cast(features[name], tf.float32) for name in self.layers}
 
@@ -315,12 +317,26 @@ class Encoder:
         if shape.rank != 4 or shape[-1] not in (3, None):
             hint = "; channels come last" if shape.rank == 4 and shape[1] == 3 else ""
             raise ImageError(f"images have shape {shape}; expected [batch, height, width, 3]{hint}")
+        if shape[0] == 0:
+            raise ImageError(f"images have shape {shape}; give at least one image")
         for axis, name in ((1, "height"), (2, "width")):
             if shape[axis] is not None and shape[axis] < self.minimum_size:
                 raise ImageError(
                     f"{name} {shape[axis]} is too small for {self.layers[-1]}: at least "
                     f"{self.minimum_size} pixels are needed"
                 )
+
+
+class _EncoderLayer(keras.layers.Layer):
+    """A layer that computes the features of an encoder, for symbolic images."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(trainable=False, autocast=False)
+        self._encoder = encoder
+
+    def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the features of images."""
+        return self._encoder(images)
 
 
 def float_images(images: Any) -> tf.Tensor:
