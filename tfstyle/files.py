@@ -10,7 +10,7 @@ import re
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -103,18 +103,23 @@ def _exists(path: Path) -> bool:
         raise ImageError(f"no such image: {path} ({getattr(error, 'strerror', None) or error})") from None
 
 
-def numbered_paths(path: Path) -> Iterator[Path]:
-    """Yield a path and then, endlessly, the same path with ``_2``, ``_3`` and so on before the suffix.
+def free_path(path: Path, *, may_replace: Callable[[Path], bool] = lambda path: False) -> Path:
+    """Return a path, with ``_2``, ``_3`` and so on before its suffix if a file with the name exists.
+
+    Args:
+        path: the path without a number.
+        may_replace: function that returns whether an existing file may be replaced, so that its path is free.
 
     Example:
-        >>> from itertools import islice
         >>> from pathlib import Path
-        >>> [path.name for path in islice(numbered_paths(Path("cat_waves.png")), 3)]
-        ['cat_waves.png', 'cat_waves_2.png', 'cat_waves_3.png']
+        >>> free_path(Path("cat_waves.png")).name
+        'cat_waves.png'
+        >>> Path("cat_waves.png").touch()
+        >>> free_path(Path("cat_waves.png")).name
+        'cat_waves_2.png'
     """
-    yield path
-    for number in itertools.count(2):
-        yield path.with_stem(f"{path.stem}_{number}")
+    numbered = (path.with_stem(f"{path.stem}_{number}") for number in itertools.count(2))
+    return next(free for free in itertools.chain([path], numbered) if not free.exists() or may_replace(free))
 
 
 def check_image_file(source: str | os.PathLike[str]) -> None:

@@ -21,12 +21,9 @@ from tfstyle.images import load, read_settings
 
 
 @pytest.fixture
-def command(files, small_file):
+def command(short_command):
     """The arguments of a short run that works; its folder is `files`."""
-    return [
-        "stylize", str(files / "content.png"), str(files / "style.png"), "-o", str(files / "out.png"),
-        "--weights", str(small_file), "--size", "32", "--compile", "eager", "--iterations", "3",
-    ]  # fmt: skip
+    return short_command(3)
 
 
 def python(*arguments, **options):

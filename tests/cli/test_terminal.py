@@ -22,11 +22,8 @@ FAILURES = {"closed": "closed", "full": "No space left on device", "unread": "Br
 
 
 @pytest.fixture
-def command(files, small_file):
-    return [
-        "stylize", str(files / "content.png"), str(files / "style.png"), "-o", str(files / "out.png"),
-        "--weights", str(small_file), "--size", "32", "--compile", "eager", "--iterations", "4",
-    ]  # fmt: skip
+def command(short_command):
+    return short_command(4)
 
 
 @pytest.fixture

@@ -63,13 +63,11 @@ class Outputs:
         Raises:
             OutputError: a file exists and may not be replaced, or the image is too large for its format.
         """
-        from tfstyle.files import check_output, check_writable, numbered_paths
+        from tfstyle.files import check_output, check_writable, free_path
 
         if self._given_path is None:
-            self._image_path = next(
-                path
-                for path in numbered_paths(self._image_path)
-                if not path.exists() or self._may_replace(path, run.result)
+            self._image_path = free_path(
+                self._image_path, may_replace=lambda path: self._may_replace(path, run.result)
             )
         replace = self._may_replace(self._image_path, run.result)
         check_output(self._image_path, overwrite=replace, shape=run.scales[-1].shape)

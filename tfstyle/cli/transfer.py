@@ -111,14 +111,14 @@ def _mask_files(config: StyleConfig) -> list[str]:
 
 def run_demo(options: argparse.Namespace) -> int:
     """Run ``tfstyle demo``: copy the images of the package to a folder and call `run_stylize` with them."""
-    from tfstyle.files import check_writable, make_folder, numbered_paths, write_atomically
+    from tfstyle.files import check_writable, free_path, make_folder, write_atomically
 
     given = {name: getattr(options, name) for name in ("weights",) if hasattr(options, name)}
     check_weights(given.get("weights", "auto"))
     folder = make_folder(Path(options.output))
     content, style, output = (folder / name for name in ("content.jpg", "style.jpg", "result.png"))
     if not options.overwrite:
-        output = next(path for path in numbered_paths(output) if not path.exists())
+        output = free_path(output)
     inputs = {content: (DATA / DEMO_CONTENT).read_bytes(), style: (DATA / DEMO_STYLE).read_bytes()}
     for path, image in inputs.items():
         is_unchanged = path.is_file() and path.read_bytes() == image
@@ -161,11 +161,11 @@ def _program() -> str:
 
 def _run_interpolation(options: argparse.Namespace) -> int:
     """Run ``tfstyle stylize --interpolate N``: one image with N results between two styles side by side."""
-    from tfstyle.files import check_output, numbered_paths
+    from tfstyle.files import check_output, free_path
 
     output = Path(options.output or default_output(options.content, options.styles))
     if options.output is None and not options.overwrite:
-        output = next(path for path in numbered_paths(output) if not path.exists())
+        output = free_path(output)
     check_output(output, overwrite=options.overwrite)
     for name in SINGLE_RUN_OPTIONS:
         if getattr(options, name) not in (None, False):

@@ -94,17 +94,17 @@ def _decode(data: bytes, name: str, max_pixels: int | None) -> ImageArray:
     page = tiff.first_page(data) if data[:2] in TIFF_STARTS else None
     try:
         with _decoders_silenced(data):
-            image, limit = open_image(io.BytesIO(data))
+            image = open_image(io.BytesIO(data))
     except UnidentifiedImageError:
         if page is not None:
-            _check_size(page.imagewidth, page.imagelength, name, _pillow_limit(), max_pixels)
+            _check_size(page.imagewidth, page.imagelength, name, max_pixels)
             return _from_tiff(page, name)
         if data[4:8] != b"ftyp" or data[8:12] not in HEIC_BRANDS:
             raise
         with _decoders_silenced(data):
-            image, limit = _open_heic(data, name)
+            image = _open_heic(data, name)
     with image:
-        _check_size(image.width, image.height, name, limit, max_pixels)
+        _check_size(image.width, image.height, name, max_pixels)
         if page is not None:
             return _from_tiff_or_pillow(page, image, data, name)
         if image.format == "PNG":
@@ -118,11 +118,11 @@ def _decode(data: bytes, name: str, max_pixels: int | None) -> ImageArray:
             if completed is None:
                 raise
     log.warning("%s: the last bytes of the file are missing; pixels at its bottom may be grey", name)
-    return _from_pillow(open_image(io.BytesIO(completed))[0], name)
+    return _from_pillow(open_image(io.BytesIO(completed)), name)
 
 
-def _check_size(width: int, height: int, name: str, pillow_limit: int, max_pixels: int | None) -> None:
-    limit = pillow_limit if max_pixels is None else max_pixels
+def _check_size(width: int, height: int, name: str, max_pixels: int | None) -> None:
+    limit = _pillow_limit() if max_pixels is None else max_pixels
     if width * height > limit:
         raise ImageError(
             f"{name}: {width} x {height} pixels are more than the limit of {limit}; "
@@ -130,8 +130,8 @@ def _check_size(width: int, height: int, name: str, pillow_limit: int, max_pixel
         )
 
 
-def open_image(file: Path | BinaryIO) -> tuple[Image.Image, int]:
-    """Return an image opened by Pillow without its limit on the number of pixels, and that limit.
+def open_image(file: Path | BinaryIO) -> Image.Image:
+    """Return an image opened by Pillow without its limit on the number of pixels.
 
     Args:
         file: path of the file, or the open file. The caller checks the size before it reads the pixels.
@@ -139,17 +139,18 @@ def open_image(file: Path | BinaryIO) -> tuple[Image.Image, int]:
     with _pillow_limit_lock:
         previous_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(file), 2 * (previous_limit or 2**40)
+            return Image.open(file)
         finally:
             Image.MAX_IMAGE_PIXELS = previous_limit
 
 
 def _pillow_limit() -> int:
+    """Return the number of pixels above which Pillow refuses an image, which `open_image` suspends."""
     with _pillow_limit_lock:
         return 2 * (Image.MAX_IMAGE_PIXELS or 2**40)
 
 
-def _open_heic(data: bytes, name: str) -> tuple[Image.Image, int]:
+def _open_heic(data: bytes, name: str) -> Image.Image:
     try:
         import pillow_heif
     except ImportError:

@@ -91,7 +91,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         {'options': {'size': 48}}
     """
     try:
-        with open_image(path)[0] as image:
+        with open_image(path) as image:
             text = image.info.get("tfstyle") or exif_tag(image, DESCRIPTION) or ""
     except Exception as error:  # each decoder has exceptions of its own
         raise ImageError(

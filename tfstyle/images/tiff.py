@@ -90,13 +90,13 @@ def _decoded(page: tifffile.TiffPage, name: str) -> np.ndarray:
         raise ImageError(f"{name}: damaged or truncated (the file ends after {size} bytes)")
     bits = page.imagewidth * page.imagelength * page.samplesperpixel * page.bitspersample
     too_short = page.compression == UNCOMPRESSED and 8 * sum(lengths) < bits
-    if too_short or len(page.dataoffsets) < math.prod(
-        page.chunked
-    ):  # tifffile would fill the rest with zeros
+    too_few = len(page.dataoffsets) < math.prod(page.chunked)
+    if too_short or too_few:  # tifffile would fill the rest with zeros
         raise ImageError(f"{name}: damaged or truncated (the data of some rows are missing)")
     try:
         array = page.asarray(squeeze=False, maxworkers=1)
     except Exception as error:  # each decoder has exceptions of its own
+        # Where imagecodecs is missing, some of tifffile's own decoders raise NotImplementedError.
         if "imagecodecs" in str(error) or isinstance(error, NotImplementedError):
             depth = f"{page.bitspersample} bits and compression {getattr(page.compression, 'name', '?')}"
             raise NotDecodedError(

@@ -178,7 +178,7 @@ def iterations_shown(show: Callable[[int, int], None]) -> Iterator[None]:
 
 
 def report_iteration(done: int, total: int) -> None:
-    """Call the function of `iterations_shown`, if there is one, after an iteration of an experiment."""
+    """Call the function that was given to `iterations_shown`, if any, after an iteration of an experiment."""
     show = _show_iteration.get()
     if show is not None:
         show(done, total)

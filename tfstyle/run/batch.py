@@ -16,7 +16,7 @@ from tfstyle import __version__
 from tfstyle.config import StyleConfig, check_single_image_options, check_style_count
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
-from tfstyle.files import numbered_paths
+from tfstyle.files import free_path
 from tfstyle.images import ImageArray, contact_sheet, load, read_settings, save
 from tfstyle.run.inputs import fit_to_size
 from tfstyle.run.results import Result
@@ -296,11 +296,7 @@ def save_contact_sheets(jobs: Sequence[Job], folder: Path, *, overwrite: bool = 
     written = []
     for number, sheet in enumerate(contact_sheets(jobs), 1):
         name = f"contact-sheet{f'-{number}' if number > 1 else ''}.jpg"
-        path = next(
-            path
-            for path in numbered_paths(folder / name)
-            if overwrite or not path.exists() or _is_contact_sheet(path)
-        )
+        path = folder / name if overwrite else free_path(folder / name, may_replace=_is_contact_sheet)
         settings = {"tfstyle": __version__, "options": {}, "facts": {"contact_sheet": number}}
         save(path, ImageArray(sheet), settings=settings, overwrite=True)
         written.append(path)
