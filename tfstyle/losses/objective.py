@@ -11,13 +11,17 @@ import tensorflow as tf
 from tfstyle.errors import ConfigError
 from tfstyle.layers import as_names
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
+from tfstyle.losses.spectrum import has_spectrum, local_spectrum, spectrum_distance
 from tfstyle.losses.style import GRAM, StyleLoss, Summary
 from tfstyle.losses.variation import total_variation
 
 #: Layer -> tensor, or name of a term of the loss -> scalar.
 Tensors = dict[str, tf.Tensor]
-#: Layer -> summaries of its features, one for each style loss, in the order of the style losses.
+#: Layer -> summaries of its features, one for each style loss, in the order of the style losses. `SPECTRUM`
+#: stands for the image itself, whose summary is its local spectrum.
 Summaries = dict[str, tuple[Summary, ...]]
+#: Key of the local spectrum in `Summaries`.
+SPECTRUM = "spectrum"
 
 
 class Region(NamedTuple):
@@ -27,10 +31,27 @@ class Region(NamedTuple):
         share: weight of the style loss of this region, in 0..1. The shares of all regions add up to 1.
         weights: layer -> weights of its positions, float32 ``[1, h, w, 1]`` of mean 1, as `position_weights`
             returns them.
+        mask: the region at the size of the image, float32 ``[1, height, width, 1]`` in 0..1; None for the
+            whole image. It weights the windows of the local spectrum.
     """
 
     share: float
     weights: Mapping[str, tf.Tensor]
+    mask: tf.Tensor | None = None
+
+
+class SpectrumTarget(NamedTuple):
+    """Target of the local spectrum of a region, or of the whole image.
+
+    Attributes:
+        share: weight of the region, as in `Region`, a float32 scalar.
+        spectrum: the result of `tfstyle.losses.local_spectrum` for the style image.
+        mask: the mask of the region, as in `Region`; empty for the whole image.
+    """
+
+    share: tf.Tensor
+    spectrum: tf.Tensor
+    mask: tuple[tf.Tensor, ...] = ()
 
 
 class Targets(NamedTuple):
@@ -46,6 +67,8 @@ class Targets(NamedTuple):
         weights: for each region, style layer -> weights of its positions; empty without regions.
         kept_region: mask ``[1, height, width, 1]`` of the region that is not changed, and the content image;
             empty if there is no such region.
+        spectra: the target of the local spectrum of each region whose style has one; empty if the objective
+            does not use it.
     """
 
     content: Tensors
@@ -54,6 +77,7 @@ class Targets(NamedTuple):
     style_scales: tuple[dict[str, tuple[tf.Tensor, ...]], ...]
     weights: tuple[Tensors, ...] = ()
     kept_region: tuple[tf.Tensor, ...] = ()
+    spectra: tuple[SpectrumTarget, ...] = ()
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -80,10 +104,11 @@ def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The total loss ``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV`` as a function of an image and its targets.
+    """The total loss ``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV + δ S`` as a function of image and targets.
 
-    C_l is the content loss of layer l, E_l is its style loss, and TV is the total variation of the image.
-    The total can be differentiated twice, for example for Hessian-vector products.
+    C_l is the content loss of layer l, E_l is its style loss, TV is the total variation of the image, and S
+    is the distance of its local spectrum from that of the style image. The total can be differentiated
+    twice, for example for Hessian-vector products.
 
     Args:
         encoder: function of images ``[batch, height, width, 3]`` in 0..1 that returns layer -> features, such
@@ -93,6 +118,8 @@ class Objective:
         content_weight: the weight α of the content loss.
         style_weight: the weight β of the style loss.
         tv_weight: the weight γ of the total variation.
+        spectrum_weight: the weight δ of the local spectrum. Images with a side below 32 pixels, and styles
+            that are given without one, have no local spectrum.
         normalization: the factors that multiply C_l and E_l, such as `balanced_normalization`.
         style_losses: pairs of a `StyleLoss` and its weight. E_l is their weighted sum.
         variation: function of an image that returns TV. For evaluation in tiles it must be a
@@ -105,7 +132,7 @@ class Objective:
         ConfigError: `content_layers` or `style_layers` is not a mapping.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7; unit gradients as in jcjohnson/neural-style.
-    Differs from Gatys: the total variation term, and the factors of a balanced normalisation.
+    Differs from Gatys: the total variation, the local spectrum, and the factors of a balanced normalisation.
 
     Example:
         >>> import numpy as np
@@ -130,6 +157,7 @@ class Objective:
     content_weight: float
     style_weight: float
     tv_weight: float = 0.0
+    spectrum_weight: float = 0.0
     normalization: LossNormalization = balanced_normalization
     style_losses: Sequence[tuple[StyleLoss, float]] = ((GRAM, 1.0),)
     variation: Callable[..., tf.Tensor] = total_variation
@@ -190,7 +218,39 @@ class Objective:
             style_scales=self.style_scales(style_targets, regions, features=features),
             weights=tuple(dict(region.weights) for region in regions),
             kept_region=() if keep is None else (keep, content),
+            spectra=self.spectrum_targets(
+                styles, blend_weights, regions=regions, shape=(content.shape[1], content.shape[2])
+            ),
         )
+
+    def spectrum_targets(
+        self,
+        styles: Sequence[Summaries],
+        blend_weights: Sequence[float] | None,
+        *,
+        regions: Sequence[Region],
+        shape: tuple[int, int],
+    ) -> tuple[SpectrumTarget, ...]:
+        """Compute the targets of the local spectrum of each region, or of the whole image.
+
+        Args:
+            styles, blend_weights, regions: as for `targets`. Styles without a spectrum are left out.
+            shape: height and width of the content image in pixels.
+        """
+        if self.spectrum_weight == 0 or not has_spectrum(*shape):
+            return ()
+        weights = [1.0] * len(styles) if blend_weights is None else list(blend_weights)
+        areas = list(regions) or [Region(1.0, {})]
+        groups = [[i] for i in range(len(styles))] if len(regions) > 1 else [range(len(styles))]
+        targets = []
+        for region, group in zip(areas, groups, strict=True):
+            chosen = [(styles[i][SPECTRUM][0], weights[i]) for i in group if SPECTRUM in styles[i]]
+            total = sum(weight for _, weight in chosen)
+            if total > 0:
+                spectrum = tf.add_n([spectrum * (weight / total) for spectrum, weight in chosen])
+                mask = () if region.mask is None else (region.mask,)
+                targets.append(SpectrumTarget(tf.constant(region.share, tf.float32), spectrum, mask))
+        return tuple(targets)
 
     def style_targets(
         self,
@@ -232,18 +292,28 @@ class Objective:
             for group in groups
         )
 
-    def style_summary(self, image: tf.Tensor, weights: Mapping[str, tf.Tensor] | None = None) -> Summaries:
-        """Return the summaries of an image for the style losses.
+    def style_summary(
+        self,
+        image: tf.Tensor,
+        weights: Mapping[str, tf.Tensor] | None = None,
+        *,
+        mask: tf.Tensor | None = None,
+    ) -> Summaries:
+        """Return the summaries of an image for the style losses, and its local spectrum if it is used.
 
         Args:
             image: float32 ``[1, height, width, 3]`` in 0..1.
             weights: style layer -> weights of its positions, as in `Region`. In a layer without an entry, all
                 positions have the same weight. None stands for no entries.
+            mask: the region at the size of the image, as in `Region`.
 
         Returns:
-            Style layer -> one summary for each style loss.
+            Style layer -> one summary for each style loss; `SPECTRUM` -> the local spectrum.
         """
-        return self._summaries(self.encoder(image), weights or {})
+        summaries = self._summaries(self.encoder(image), weights or {})
+        if self.spectrum_weight > 0 and has_spectrum(image.shape[1], image.shape[2]):
+            summaries[SPECTRUM] = (local_spectrum(image, mask),)
+        return summaries
 
     def _summaries(self, features: Mapping[str, tf.Tensor], weights: Mapping[str, tf.Tensor]) -> Summaries:
         return {
@@ -334,8 +404,9 @@ class Objective:
             targets: the result of `targets` for a content image of the same size.
 
         Returns:
-            float32 scalars by name: ``total``; its weighted terms ``content``, ``style`` and ``tv``, which
-            add up to it; and ``style/<layer>`` for each style layer, which add up to ``style``.
+            float32 scalars by name: ``total``; its weighted terms ``content``, ``style``, ``tv`` and, if it
+            is used, ``spectrum``, which add up to it; and ``style/<layer>`` for each style layer, which add
+            up to ``style``.
         """
         image = restore_kept(image, targets)
         features = self.encoder(image)
@@ -352,7 +423,26 @@ class Objective:
         style = tf.add_n(list(style_terms.values())) if style_terms else tf.constant(0.0)
         content = self.content_weight * tf.add_n(content_terms) if content_terms else tf.constant(0.0)
         tv = self.tv_weight * self.variation(image) if self.tv_weight > 0 else tf.constant(0.0)
-        return {"total": content + style + tv, "content": content, "style": style, "tv": tv, **style_terms}
+        terms = {"content": content, "style": style, "tv": tv}
+        if targets.spectra:
+            terms["spectrum"] = self.spectrum_term(
+                [local_spectrum(image, *target.mask) for target in targets.spectra], targets
+            )
+        return {"total": tf.add_n(list(terms.values())), **terms, **style_terms}
+
+    def spectrum_term(self, spectra: Sequence[tf.Tensor], targets: Targets) -> tf.Tensor:
+        """Return the weighted distance of local spectra from their targets, a float32 scalar.
+
+        Args:
+            spectra: the local spectrum of the generated image in the region of each entry of
+                ``targets.spectra``.
+            targets: the targets.
+        """
+        distances = [
+            target.share * spectrum_distance(spectrum, target.spectrum)
+            for spectrum, target in zip(spectra, targets.spectra, strict=True)
+        ]
+        return self.spectrum_weight * tf.add_n(distances)
 
     def _content_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
         """Return the normalised content loss C_l as a function of the features of the layer."""

@@ -1,0 +1,127 @@
+"""The local power spectrum of an image, by wavelength, and its distance from that of a style image.
+
+A low style loss leaves a ripple with a period of about three pixels, to which 3 x 3 filters respond most. The
+ripple is weak and present in every part of the image, while the fine detail of paintings and photographs is
+strong in some parts and absent in others. The mean power of both can be the same, so that neither Gram
+matrices nor a spectrum of the whole image tell them apart. The mean *logarithm* of the power of small windows
+does, because quiet windows count as much as others.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+#: Side in pixels of the windows, which overlap by half.
+WINDOW = 32
+STRIDE = WINDOW // 2
+#: Wave numbers of a spectrum, in cycles per window. They are wavelengths from 10.7 to 2.1 pixels.
+WAVE_NUMBERS = range(3, WINDOW // 2)
+# Added to the power of a window: the power of white noise with a standard deviation of 0.2 grey levels. The
+# power of a window of a uniform colour is 0, which has no logarithm.
+FLOOR = 1e-4
+LUMA = (0.299, 0.587, 0.114)
+
+
+def has_spectrum(height: int, width: int) -> bool:
+    """Return whether an image has a local spectrum: both sides need at least 32 pixels."""
+    return min(height, width) >= WINDOW
+
+
+def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
+    """Return the mean logarithm of the power of small windows, for each wave number.
+
+    ``L_k = mean_w mean_{|f| = k} log(|DFT(h (y_w - mean y_w))(f)|² + ε)``, where y_w is the luminance of
+    the 32 x 32 pixels of window w, h is the two-dimensional Hann window, and |f| is rounded to whole cycles
+    per window. The windows overlap by half. The image is reflected by 16 pixels or more at its border, so
+    that every pixel is well inside a window.
+
+    Args:
+        image: float32 ``[1, height, width, 3]`` in 0..1. Both sides have at least 32 pixels.
+        mask: float32 ``[1, height, width, 1]`` in 0..1, or None. The mean over windows is weighted by the
+            mean of the mask in each window.
+
+    Returns:
+        float32 ``[13]``, for the wave numbers 3 to 15.
+
+    Reference: our own, after the spectrum constraint of Liu, Gousseau, Xia 2016, "Texture synthesis through
+    convolutional neural networks and spectrum constraints", who match the power spectrum of the whole image.
+
+    Example:
+        >>> import numpy as np
+        >>> import tensorflow as tf
+        >>> from tfstyle.losses import local_spectrum
+        >>> wave = 0.5 + 0.1 * np.sin(2 * np.pi * np.arange(64) / 4)  # 8 cycles per window
+        >>> image = np.broadcast_to(wave[None, :, None, None], (1, 64, 64, 3)).astype(np.float32)
+        >>> 3 + int(tf.argmax(local_spectrum(tf.constant(image))))
+        8
+    """
+    pad = [[0, 0], reflected(image.shape[1] or tf.shape(image)[1]), [0, 0], [0, 0]]
+    total, weight = window_sums(
+        tf.pad(image, pad, "REFLECT"), None if mask is None else tf.pad(mask, pad, "REFLECT")
+    )
+    return tf.math.divide_no_nan(total, weight)
+
+
+def reflected(length: int | tf.Tensor) -> list[int | tf.Tensor]:
+    """Return the numbers of pixels that are reflected before and behind an axis of an image."""
+    return [STRIDE, STRIDE + (-length) % STRIDE]
+
+
+def window_sums(rows: tf.Tensor, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the weighted sum over windows of the terms of `local_spectrum`, and the sum of the weights.
+
+    Both are sums over the windows of an image, so that it can be processed in bands of rows.
+
+    Args:
+        rows: rows of an image that has been reflected at its upper and lower border, float32
+            ``[1, rows, width, 3]``. The number of rows is a multiple of 16, at least 32.
+        mask: the same rows of the mask, float32 ``[1, rows, width, 1]``, or None for weights of 1.
+
+    Returns:
+        float32 ``[13]``, and a float32 scalar.
+    """
+    windows = _windows(tf.tensordot(rows[0], tf.constant(LUMA), 1))
+    windows -= tf.reduce_mean(windows, [2, 3], keepdims=True)
+    transform = tf.signal.rfft2d(windows * _hann())
+    power = tf.square(tf.math.real(transform)) + tf.square(tf.math.imag(transform))
+    logarithm = tf.math.log(power + FLOOR)
+    if mask is None:
+        total, weight = tf.reduce_sum(logarithm, [0, 1]), tf.size(windows[:, :, 0, 0], tf.float32)
+    else:
+        weights = tf.reduce_mean(_windows(mask[0, :, :, 0]), [2, 3], keepdims=True)
+        total, weight = tf.reduce_sum(weights * logarithm, [0, 1]), tf.reduce_sum(weights)
+    return tf.linalg.matvec(_radial_means(), tf.reshape(total, [-1])), weight
+
+
+def _windows(plane: tf.Tensor) -> tf.Tensor:
+    """Return the windows ``[rows of windows, columns of windows, 32, 32]`` of a plane ``[rows, width]``."""
+    plane = tf.pad(plane, [[0, 0], reflected(plane.shape[1] or tf.shape(plane)[1])], "REFLECT")
+    rows, columns = tf.unstack(tf.shape(plane) // STRIDE)
+    blocks = tf.reshape(plane, [rows, STRIDE, columns, STRIDE])
+    pairs = tf.concat([blocks[:-1], blocks[1:]], 1)
+    return tf.transpose(tf.concat([pairs[:, :, :-1], pairs[:, :, 1:]], 3), [0, 2, 1, 3])
+
+
+def spectrum_distance(spectrum: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """Return the mean squared difference of two local spectra, a float32 scalar."""
+    return tf.reduce_mean(tf.square(spectrum - target))
+
+
+@functools.cache
+def _hann() -> np.ndarray:
+    window = np.hanning(WINDOW + 1)[:-1]  # the periodic form
+    return np.outer(window, window).astype(np.float32)
+
+
+@functools.cache
+def _radial_means() -> np.ndarray:
+    """Return the matrix ``[13, 32 * 17]`` from the frequencies of a real transform to wave numbers."""
+    rows, columns = np.fft.fftfreq(WINDOW, 1 / WINDOW), np.arange(WINDOW // 2 + 1)
+    radius = np.rint(np.hypot(rows[:, None], columns))
+    # A real transform leaves out the frequencies that are conjugates of others.
+    multiplicity = np.where((columns == 0) | (columns == WINDOW // 2), 1.0, 2.0)
+    means = [(radius == k) * multiplicity for k in WAVE_NUMBERS]
+    return np.stack([mean.ravel() / mean.sum() for mean in means]).astype(np.float32)
