@@ -306,6 +306,10 @@ def _add_stylize(command: argparse.ArgumentParser, show_all: bool) -> None:
     )
     command.add_argument("--overwrite", action="store_true", help="replace existing files")
     groups = _add_run_options(command, show_all)
+    groups["size"].add_argument(
+        "--seconds", metavar="N", type=number(0),
+        help="time that the whole command should take; chooses the quality and the iterations",
+    )  # fmt: skip
     groups["style control"].add_argument(
         "--interpolate", metavar="N", type=integer(2),
         help=_shown(show_all, "write one image that shows N results between two styles side by side"),
