@@ -45,7 +45,7 @@ DEPENDENT_OPTIONS = {
     "warm_start": "optimizer",
 }
 #: Options that checkpoints and images of earlier versions lack -> the value with which they were made.
-ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0}
+ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0, "spectrum_weight": 0.0}
 
 #: Options that only make sense for one content image.
 SINGLE_IMAGE_OPTIONS = ("masks", "style_masks", "content_mask")
@@ -151,6 +151,7 @@ class TransferOptions(TypedDict, total=False):
     style_losses: Sequence[str]
     style_loss_weights: Sequence[float] | None
     tv_weight: float
+    spectrum_weight: float
     tv_form: str
     normalize_gradients: bool
     style_blend: Sequence[float] | None
@@ -367,6 +368,7 @@ class StyleConfig:
         group="losses",
         choices={
             "gram": "Gram matrices",
+            "normalized_gram": "Gram matrices of channels divided by their root mean square in the style",
             "mean_deviation": "means and standard deviations of the channels",
             "wasserstein": "Wasserstein distance of normal distributions",
             "histogram": "histogram of each channel",
@@ -395,6 +397,13 @@ class StyleConfig:
         usual=True,
         low=0,
         by_quality=True,
+    )
+    spectrum_weight: float = _option(
+        0.0,
+        "weight of the local spectrum, which removes ripples of a few pixels: it matches the mean logarithm "
+        "of the power of small windows, at each wavelength, to that of the style image",
+        group="losses",
+        low=0,
     )
     tv_form: str = _option(
         "mean_squared",

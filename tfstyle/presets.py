@@ -53,6 +53,7 @@ _COMMON: dict[str, Any] = {
     "style_losses": ("gram",),
     "style_loss_weights": None,
     "tv_weight": 0.3,
+    "spectrum_weight": 0.0,
     "tv_form": "mean_squared",
     "normalize_gradients": False,
     "loss_normalization": "balanced",

@@ -27,8 +27,8 @@ from tfstyle.losses.objective import (
 from tfstyle.losses.sliced import HISTOGRAM, sliced_wasserstein
 from tfstyle.losses.spectrum import (
     STRIDE,
-    has_spectrum,
     local_spectrum,
+    may_have_spectrum,
     reflected,
     spectrum_distance,
     window_sums,
@@ -36,6 +36,7 @@ from tfstyle.losses.spectrum import (
 from tfstyle.losses.style import (
     GRAM,
     MEAN_DEVIATION,
+    NORMALIZED_GRAM,
     StyleLoss,
     Summary,
     shifted_gram,
@@ -65,6 +66,7 @@ __all__ = [
     "GRAM",
     "HISTOGRAM",
     "MEAN_DEVIATION",
+    "NORMALIZED_GRAM",
     "SPECTRUM",
     "STRIDE",
     "Band",
@@ -89,11 +91,11 @@ __all__ = [
     "cross_layer_gram",
     "describe_encoder",
     "gram_matrix",
-    "has_spectrum",
     "image_pyramid",
     "load_mask",
     "local_spectrum",
     "mask_coverage",
+    "may_have_spectrum",
     "mean_normalization",
     "nine_point_variation",
     "paper_normalization",

@@ -11,7 +11,12 @@ import tensorflow as tf
 from tfstyle.errors import ConfigError
 from tfstyle.layers import as_names
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
-from tfstyle.losses.spectrum import has_spectrum, local_spectrum, spectrum_distance
+from tfstyle.losses.spectrum import (
+    is_large_enough,
+    local_spectrum,
+    may_have_spectrum,
+    spectrum_distance,
+)
 from tfstyle.losses.style import GRAM, StyleLoss, Summary
 from tfstyle.losses.variation import total_variation
 
@@ -218,26 +223,24 @@ class Objective:
             style_scales=self.style_scales(style_targets, regions, features=features),
             weights=tuple(dict(region.weights) for region in regions),
             kept_region=() if keep is None else (keep, content),
-            spectra=self.spectrum_targets(
-                styles, blend_weights, regions=regions, shape=(content.shape[1], content.shape[2])
-            ),
+            spectra=self.spectrum_targets(content, styles, blend_weights, regions=regions),
         )
 
     def spectrum_targets(
         self,
+        content: tf.Tensor,
         styles: Sequence[Summaries],
         blend_weights: Sequence[float] | None,
         *,
         regions: Sequence[Region],
-        shape: tuple[int, int],
     ) -> tuple[SpectrumTarget, ...]:
         """Compute the targets of the local spectrum of each region, or of the whole image.
 
         Args:
-            styles, blend_weights, regions: as for `targets`. Styles without a spectrum are left out.
-            shape: height and width of the content image in pixels.
+            content, styles, blend_weights, regions: as for `targets`. Styles without a spectrum are left
+                out.
         """
-        if self.spectrum_weight == 0 or not has_spectrum(*shape):
+        if self.spectrum_weight == 0 or not may_have_spectrum(content):
             return ()
         weights = [1.0] * len(styles) if blend_weights is None else list(blend_weights)
         areas = list(regions) or [Region(1.0, {})]
@@ -248,8 +251,10 @@ class Objective:
             total = sum(weight for _, weight in chosen)
             if total > 0:
                 spectrum = tf.add_n([spectrum * (weight / total) for spectrum, weight in chosen])
+                # The spectrum of an image whose size is not known before the graph runs is 0 if it is small.
+                usable = is_large_enough(content) & tf.reduce_any(spectrum != 0)
                 mask = () if region.mask is None else (region.mask,)
-                targets.append(SpectrumTarget(tf.constant(region.share, tf.float32), spectrum, mask))
+                targets.append(SpectrumTarget(tf.where(usable, region.share, 0.0), spectrum, mask))
         return tuple(targets)
 
     def style_targets(
@@ -311,7 +316,7 @@ class Objective:
             Style layer -> one summary for each style loss; `SPECTRUM` -> the local spectrum.
         """
         summaries = self._summaries(self.encoder(image), weights or {})
-        if self.spectrum_weight > 0 and has_spectrum(image.shape[1], image.shape[2]):
+        if self.spectrum_weight > 0 and may_have_spectrum(image):
             summaries[SPECTRUM] = (local_spectrum(image, mask),)
         return summaries
 

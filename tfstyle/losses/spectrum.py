@@ -25,9 +25,16 @@ FLOOR = 1e-4
 LUMA = (0.299, 0.587, 0.114)
 
 
-def has_spectrum(height: int, width: int) -> bool:
-    """Return whether an image has a local spectrum: both sides need at least 32 pixels."""
-    return min(height, width) >= WINDOW
+def may_have_spectrum(image: tf.Tensor | np.ndarray) -> bool:
+    """Return False if a side of an image ``[batch, height, width, 3]`` is known to be below 32 pixels."""
+    return all(length is None or length >= WINDOW for length in image.shape[1:3])
+
+
+def is_large_enough(image: tf.Tensor | np.ndarray) -> bool | tf.Tensor:
+    """Return whether both sides of an image ``[batch, height, width, 3]`` have at least 32 pixels."""
+    if None in tuple(image.shape[1:3]):
+        return tf.reduce_min(tf.shape(image)[1:3]) >= WINDOW
+    return may_have_spectrum(image)
 
 
 def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
@@ -39,7 +46,7 @@ def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor
     that every pixel is well inside a window.
 
     Args:
-        image: float32 ``[1, height, width, 3]`` in 0..1. Both sides have at least 32 pixels.
+        image: float32 ``[1, height, width, 3]`` in 0..1. If a side has less than 32 pixels, the result is 0.
         mask: float32 ``[1, height, width, 1]`` in 0..1, or None. The mean over windows is weighted by the
             mean of the mask in each window.
 
@@ -58,11 +65,18 @@ def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor
         >>> 3 + int(tf.argmax(local_spectrum(tf.constant(image))))
         8
     """
-    pad = [[0, 0], reflected(image.shape[1] or tf.shape(image)[1]), [0, 0], [0, 0]]
-    total, weight = window_sums(
-        tf.pad(image, pad, "REFLECT"), None if mask is None else tf.pad(mask, pad, "REFLECT")
-    )
-    return tf.math.divide_no_nan(total, weight)
+
+    def spectrum() -> tf.Tensor:
+        pad = [[0, 0], reflected(image.shape[1] or tf.shape(image)[1]), [0, 0], [0, 0]]
+        reflected_mask = None if mask is None else tf.pad(mask, pad, "REFLECT")
+        total, weight = window_sums(tf.pad(image, pad, "REFLECT"), reflected_mask)
+        return tf.math.divide_no_nan(total, weight)
+
+    if not may_have_spectrum(image):
+        return tf.zeros([len(WAVE_NUMBERS)])
+    if image.shape[1:3].is_fully_defined():
+        return spectrum()
+    return tf.cond(is_large_enough(image), spectrum, lambda: tf.zeros([len(WAVE_NUMBERS)]))
 
 
 def reflected(length: int | tf.Tensor) -> list[int | tf.Tensor]:

@@ -109,6 +109,26 @@ def _guided_gram(features: tf.Tensor, weight: tf.Tensor | None) -> tf.Tensor:
 GRAM = StyleLoss(_guided_gram, style_loss, second_order=True, contribution=mean_contribution)
 
 
+def _relative_distance(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+    """Return ``1/(4 N²) Σ_ij (G_ij - A_ij)² / (a_i a_j)`` with ``a_i = A_ii + 0.01 mean_k A_kk``."""
+    power = tf.linalg.diag_part(target)
+    power += CHANNEL_FLOOR * tf.reduce_mean(power, -1, keepdims=True)
+    scale = tf.math.divide_no_nan(1.0, tf.sqrt(power))
+    scales = scale[:, :, tf.newaxis] * scale[:, tf.newaxis]
+    return style_loss(gram * scales, target * scales)
+
+
+# A channel that hardly responds to the style image has at least this fraction of the mean power, so that it
+# does not dominate the loss.
+CHANNEL_FLOOR = 0.01
+#: Gram matrices of features whose channels are divided by their root mean square in the style image. Each
+#: channel has the same influence, as in the network of Gatys et al., whose weights are normalised such that
+#: the mean activation of each filter is 1.
+NORMALIZED_GRAM = StyleLoss(
+    _guided_gram, _relative_distance, second_order=True, contribution=mean_contribution
+)
+
+
 def shifted_gram(shift: float = -1.0) -> StyleLoss:
     """Return the style loss that compares Gram matrices of shifted features ``F + s`` by `style_loss`.
 

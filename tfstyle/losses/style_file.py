@@ -19,6 +19,7 @@ from tfstyle.errors import ConfigError, ImageError
 from tfstyle.files import check_writable, split_style_source, write_atomically
 from tfstyle.images import ImageArray
 from tfstyle.layers import find_layer, layer_names
+from tfstyle.losses.spectrum import WAVE_NUMBERS
 from tfstyle.network import Encoder
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ DEFAULT_OPTIONS = {"pixel_range": "255.0", "feature_scale": "1.0"}
 MAX_LEVELS = 9  # maximum number of sizes of a style: the full size, half of it, a quarter, ...
 #: Remedy in error messages about files that are not style files.
 _STYLE_FILES = "give an .npz file that Style.save or tfstyle extract --grams wrote"
+SPECTRA = "spectrum"  # name of the arrays of local spectra in a style file
 SIZE_TOLERANCE = 0.05  # maximum relative difference between the size of a level and the requested size
 
 
@@ -57,6 +59,8 @@ class Style:
         made_with: the options and weights of the encoder, as `describe_encoder` returns them; empty if they
             are not known.
         name: name of the style, by default the name of the image file.
+        spectra: the local spectra of the image at the first sizes (see `tfstyle.losses.local_spectrum`), each
+            float32 ``[13]``. An image with a side below 32 pixels has none.
         size: longest side in pixels of the first level; 0 if it is not known.
         original_size: longest side in pixels of the image before it was shrunk for the extraction; 0 if it is
             not known.
@@ -78,6 +82,7 @@ class Style:
     levels: Sequence[Grams] = dataclasses.field(repr=False)
     made_with: Mapping[str, str]
     _: KW_ONLY
+    spectra: Sequence[np.ndarray] = dataclasses.field(default=(), repr=False)
     name: str = ""
     size: int = 0
     original_size: int = 0
@@ -106,8 +111,20 @@ class Style:
         Returns:
             layer -> float32 Gram matrix ``[N, N]``.
         """
+        return self.levels[self._nearest_level(longest)]
+
+    def spectrum_at(self, longest: float) -> np.ndarray | None:
+        """Return the local spectrum of the level with the nearest size, or None if the level has none.
+
+        Args:
+            longest: longest side of the style image in pixels.
+        """
+        level = self._nearest_level(longest)
+        return self.spectra[level] if level < len(self.spectra) else None
+
+    def _nearest_level(self, longest: float) -> int:
         if not self.size:
-            return self.levels[0]
+            return 0
         sizes = [self.size / 2**level for level in range(len(self.levels))]
         nearest = min(sizes, key=lambda size: abs(np.log(size / longest)))
         # There is no level below the last one, because the encoder needs an image of at least this size.
@@ -117,7 +134,7 @@ class Style:
                 "extract it at this size, or at two or four times this size",
                 self.name or "the style", self.size, round(nearest), round(longest),
             )  # fmt: skip
-        return self.levels[sizes.index(nearest)]
+        return sizes.index(nearest)
 
     def check(self, encoder: Encoder, layers: Sequence[str]) -> None:
         """Check that the Gram matrices were computed by an encoder, and that they include some layers.
@@ -250,9 +267,20 @@ class Style:
                     raise ConfigError(
                         f"{path} contains no Gram matrices; extract it again with tfstyle extract --grams"
                     )
+                spectra = [
+                    file[_array_key(SPECTRA, level)][index]
+                    for level in range(len(levels))
+                    if _array_key(SPECTRA, level) in file.files
+                ]
                 size, original_size = (int(n) for n in sizes[index])
-                name = name or names[index]
-                return cls(levels, made_with, name=name, size=size, original_size=original_size)
+                return cls(
+                    levels,
+                    made_with,
+                    spectra=[spectrum for spectrum in spectra if np.isfinite(spectrum).all()],
+                    name=name or names[index],
+                    size=size,
+                    original_size=original_size,
+                )
         except ConfigError:
             raise
         except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):
@@ -317,7 +345,8 @@ def save_styles(
     The file contains the arrays ``names``; ``sizes`` ``[styles, 2]``, the longest sides as extracted and of
     the original images; ``made_with`` as JSON; ``embedding`` ``[styles, size]`` if given; and for each layer,
     for example, ``conv1_1`` ``[styles, N, N]`` for the full size and ``conv1_1/2`` for half of it. For a
-    style that has fewer sizes than others its last size is repeated.
+    style that has fewer sizes than others its last size is repeated. The local spectra are ``spectrum``
+    ``[styles, 13]``, ``spectrum/2`` and so on, NaN where a style has none.
 
     Args:
         path: path of the file; its name ends with ``.npz``.
@@ -350,6 +379,11 @@ def save_styles(
         for layer in styles[0].levels[0]:
             grams = [style.levels[min(level, len(style.levels) - 1)][layer] for style in styles]
             arrays[_array_key(layer, level)] = np.stack(grams)
+    for level in range(max(len(style.spectra) for style in styles)):
+        no_spectrum = np.full(len(WAVE_NUMBERS), np.nan, np.float32)
+        arrays[_array_key(SPECTRA, level)] = np.stack(
+            [style.spectra[level] if level < len(style.spectra) else no_spectrum for style in styles]
+        )
     if embeddings is not None:
         arrays["embedding"] = embeddings
     write_style_numbers(

@@ -26,6 +26,7 @@ from tfstyle.images import (
     with_luminance,
 )
 from tfstyle.losses import (
+    SPECTRUM,
     Masks,
     Region,
     Style,
@@ -252,7 +253,7 @@ def read_inputs(
     if digests and config.init not in INIT_NAMES:
         record.add("the start", load(config.init, max_pixels=config.max_pixels))
     masks = _merge_masks(masks, config)
-    if config.style_losses != ("gram",):
+    if config.style_losses not in (("gram",), ("normalized_gram",)):
         require_images(styles, f"style_losses {','.join(config.style_losses)}")
     if len(masks.styles):
         require_images(styles, "style_masks")
@@ -387,6 +388,11 @@ def _recolor(
     return content, list(styles)
 
 
+def _as_image(mask: np.ndarray) -> tf.Tensor:
+    """Return a mask ``[height, width]`` as a tensor ``[1, height, width, 1]``."""
+    return tf.constant(mask[None, :, :, None], tf.float32)
+
+
 class ScaleTargets:
     """Computes the targets of the scales of a run from its inputs.
 
@@ -449,10 +455,10 @@ class ScaleTargets:
         parts = blend if blend and len(masks) == len(inputs.styles) else [1] * len(masks)
         areas = [float(mask.mean()) * part for mask, part in zip(masks, parts, strict=True)]
         regions = [
-            Region(area / max(sum(areas), 1e-9), self._position_weights(mask, name))
+            Region(area / max(sum(areas), 1e-9), self._position_weights(mask, name), _as_image(mask))
             for area, mask, name in zip(areas, masks, names, strict=True)
         ]
-        return regions, None if keep is None else tf.constant(keep[None, :, :, None])
+        return regions, None if keep is None else _as_image(keep)
 
     def _style_summary(self, index: int, scale: Scale, layout: Layout) -> Summaries:
         """Return the summaries of one style at a scale, from the setup's cache if possible."""
@@ -462,12 +468,15 @@ class ScaleTargets:
             size, _ = style_size(inputs.content, index, config)
             longest = size if config.enlarge or not style.original_size else min(size, style.original_size)
             grams = style.at(scale.factor * longest)
-            return {layer: (tf.constant(gram[None]),) for layer, gram in grams.items()}
+            summaries: Summaries = {layer: (tf.constant(gram[None]),) for layer, gram in grams.items()}
+            if (spectrum := style.spectrum_at(scale.factor * longest)) is not None:
+                summaries[SPECTRUM] = (tf.constant(spectrum),)
+            return summaries
         image = style.shrunk(scale.factor, minimum=self._setup.encoder.minimum_size)
         if region is not None:
             mask = resize_mask(region, image.rgb.shape[:2])
             weights = self._position_weights(mask, f"style mask {index + 1}")
-            return self._summarize(image, weights, layout)
+            return self._summarize(image, weights, layout, mask=mask)
         if config.color not in STYLE_KEEPS_COLORS:  # the recoloured image depends on the content image
             return self._summarize(image, {}, layout)
         cache, key = self._setup.style_summaries, (index, image.rgb.shape, layout.style_side)
@@ -475,12 +484,19 @@ class ScaleTargets:
             cache[key] = self._summarize(image, {}, layout)
         return cache[key]
 
-    def _summarize(self, image: ImageArray, weights: dict[str, tf.Tensor], layout: Layout) -> Summaries:
-        pixels = image.on_white()[None]
+    def _summarize(
+        self,
+        image: ImageArray,
+        weights: dict[str, tf.Tensor],
+        layout: Layout,
+        mask: np.ndarray | None = None,
+    ) -> Summaries:
+        pixels, region = image.on_white()[None], None if mask is None else _as_image(mask)
         if layout.style_side is not None:
-            return self._setup.tiled_objective(layout.style_side).style_summary(pixels, weights)
+            tiled = self._setup.tiled_objective(layout.style_side)
+            return tiled.style_summary(pixels, weights, mask=region)
         tensor = tf.constant(pixels)
-        return self._setup.evaluate(lambda: self._setup.objective.style_summary(tensor, weights))
+        return self._setup.evaluate(lambda: self._setup.objective.style_summary(tensor, weights, mask=region))
 
     def _position_weights(self, mask: np.ndarray, name: str) -> dict[str, tf.Tensor]:
         encoder = self._setup.encoder

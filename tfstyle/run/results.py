@@ -29,7 +29,8 @@ class History:
         iteration: number of the iteration, counted from 1 over all scales.
         scale: number of the scale, from 1 for the coarsest.
         total: the total loss.
-        content, style, tv: the weighted content loss, style loss and total variation. Their sum is `total`.
+        content, style, tv, spectrum: the weighted content loss, style loss, total variation and local
+            spectrum. Their sum is `total`. The spectrum is 0 where it is not used.
         seconds: wall time in seconds since the optimisation began.
         style_layers: layer -> its weighted part of the style loss.
     """
@@ -40,6 +41,7 @@ class History:
     content: list[float] = field(default_factory=list)
     style: list[float] = field(default_factory=list)
     tv: list[float] = field(default_factory=list)
+    spectrum: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     style_layers: dict[str, list[float]] = field(default_factory=dict)
 
@@ -48,14 +50,14 @@ class History:
 
         Args:
             scale: number of the scale, from 1.
-            terms: the terms of the objective: ``total``, ``content``, ``style``, ``tv`` and
-                ``style/<layer>``.
+            terms: the terms of the objective: ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``
+                and, if it is used, ``spectrum``.
             seconds: wall time in seconds since the optimisation began.
         """
         self.iteration.append(len(self.iteration) + 1)
         self.scale.append(scale)
         self.seconds.append(seconds)
-        for name, value in terms.items():
+        for name, value in {"spectrum": 0.0, **terms}.items():
             kind, _, layer = name.partition("/")
             series = self.style_layers.setdefault(layer, []) if layer else getattr(self, kind)
             series.append(value)
@@ -98,7 +100,8 @@ class Iteration:
         scale: number of the scale, from 1 for the coarsest.
         scales: number of scales.
         shape: height and width of the image at this scale in pixels.
-        losses: the weighted terms ``total``, ``content``, ``style``, ``tv`` and ``style/<layer>``.
+        losses: the weighted terms ``total``, ``content``, ``style``, ``tv``, ``style/<layer>`` and, if it is
+            used, ``spectrum``.
         seconds: wall time in seconds since the optimisation began.
     """
 

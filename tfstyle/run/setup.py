@@ -21,6 +21,7 @@ from tfstyle.losses import (
     GRAM,
     HISTOGRAM,
     MEAN_DEVIATION,
+    NORMALIZED_GRAM,
     LossNormalization,
     Objective,
     Style,
@@ -79,6 +80,7 @@ VARIATIONS: Mapping[str, Variation] = {
 }
 STYLE_LOSSES: Mapping[str, StyleLoss] = {
     "gram": GRAM,
+    "normalized_gram": NORMALIZED_GRAM,
     "mean_deviation": MEAN_DEVIATION,
     "wasserstein": wasserstein(),
     "histogram": HISTOGRAM,
@@ -438,6 +440,7 @@ def _make_objective(
         content_weight=config.content_weight,
         style_weight=config.style_weight,
         tv_weight=config.tv_weight,
+        spectrum_weight=config.spectrum_weight,
         normalization=LOSS_NORMALIZATIONS[config.loss_normalization],
         style_losses=[
             (STYLE_LOSSES[name], weight)

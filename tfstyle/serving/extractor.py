@@ -15,7 +15,14 @@ from tfstyle.config import CONTENT_LAYERS
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.images import load
 from tfstyle.layers import as_names, layer_names
-from tfstyle.losses import Style, StyleNumbers, describe_encoder, image_pyramid
+from tfstyle.losses import (
+    Style,
+    StyleNumbers,
+    describe_encoder,
+    image_pyramid,
+    local_spectrum,
+    may_have_spectrum,
+)
 from tfstyle.network import Encoder, Weights, check_range, default_layers, float_images, load_weights
 from tfstyle.serving.decoding import assert_in_graph, resize_in_graph
 from tfstyle.serving.numbers import style_numbers
@@ -183,15 +190,19 @@ class StyleExtractor:
         """
         original = load(image)
         style_image = original.fitted(self.size)
-        levels = []
+        levels, spectra = [], []
         for level in image_pyramid(style_image, self.minimum_size):
-            numbers = self(level.on_white()[None])
+            pixels = tf.constant(level.on_white()[None])
+            numbers = self(pixels)
             levels.append({layer: numbers[layer][0].numpy() for layer in self.layers})
+            if may_have_spectrum(pixels):
+                spectra.append(local_spectrum(pixels).numpy())
         if not name and isinstance(image, (str, os.PathLike)):
             name = Path(image).name
         return Style(
             levels,
             self.describe(),
+            spectra=spectra,
             name=name,
             size=max(style_image.rgb.shape),
             original_size=max(original.rgb.shape),

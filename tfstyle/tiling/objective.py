@@ -19,11 +19,23 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle.errors import ConfigError
-from tfstyle.losses import Band, ContentExtent, Objective, Region, Summaries, Targets, Tensors, restore_kept
+from tfstyle.losses import (
+    SPECTRUM,
+    Band,
+    ContentExtent,
+    Objective,
+    Region,
+    Summaries,
+    Targets,
+    Tensors,
+    may_have_spectrum,
+    restore_kept,
+)
 from tfstyle.network import Encoder, check_range
 from tfstyle.optim import loss_scale, only_first_derivatives
 from tfstyle.tiling.geometry import Tile, layer_positions, receptive_field, tiles
 from tfstyle.tiling.host_step import BAND_PIXELS
+from tfstyle.tiling.spectrum import add_spectrum_gradient, spectrum_in_bands
 from tfstyle.tiling.tile_step import LayerSize, LossDerivatives, RegionSummaries, TilePlace, TileStep
 
 Arrays = dict[str, np.ndarray]
@@ -83,23 +95,27 @@ class TiledObjective:
         self.tile_step = TileStep(objective, layers_by_size, compile=compile)
         self._compiled_band_variation = tf.function(self._band_variation, autograph=False)
 
-    def style_summary(self, image: np.ndarray, weights: Mapping[str, Any] | None = None) -> Summaries:
+    def style_summary(
+        self, image: np.ndarray, weights: Mapping[str, Any] | None = None, *, mask: Any = None
+    ) -> Summaries:
         """Return the summaries of a style image in host memory, as `Objective.style_summary` does.
 
         Args:
             image: float32 ``[1, height, width, 3]`` in 0..1.
-            weights: layer -> weights of its positions, as in `tfstyle.losses.Region`.
+            weights, mask: as in `tfstyle.losses.Region`.
 
         Returns:
-            Layer -> the summary of each style loss.
+            Layer -> the summary of each style loss; `tfstyle.losses.SPECTRUM` -> the local spectrum.
 
         Raises:
             ImageError: the image has values above 2 (see `tfstyle.network.check_range`).
         """
         check_range(image)
         regions = [{k: np.asarray(w) for k, w in weights.items()}] if weights else []
-        _, summaries = self._first_pass(np.asarray(image), regions, {})
-        return summaries[0]
+        _, (summaries,) = self._first_pass(np.asarray(image), regions, {})
+        if self._objective.spectrum_weight > 0 and may_have_spectrum(image):
+            summaries[SPECTRUM] = (spectrum_in_bands(image, mask),)
+        return summaries
 
     def targets(
         self,
@@ -140,6 +156,7 @@ class TiledObjective:
             style_scales=objective.style_scales(style_targets, regions, features=any_features),
             weights=tuple({k: np.asarray(w) for k, w in region.weights.items()} for region in regions),
             kept_region=() if keep is None else (np.asarray(keep), content),
+            spectra=objective.spectrum_targets(content, styles, blend_weights, regions=regions),
         )
 
     def value_and_gradient(self, image: np.ndarray, targets: Targets) -> tuple[Tensors, np.ndarray]:
@@ -157,6 +174,7 @@ class TiledObjective:
         image = np.asarray(restore_kept(np.asarray(image), targets))
         energies, summaries = self._first_pass(image, targets.weights, targets.content)
         tv, gradient = self._variation(image)
+        spectrum_terms = self._add_spectrum(image, targets, gradient)
         with tf.GradientTape() as tape, only_first_derivatives():
             tape.watch(summaries)
             terms = {
@@ -171,7 +189,8 @@ class TiledObjective:
             for layer, weight in objective.content_layers.items()
         }
         content = tf.add_n([tf.constant(0.0), *(by_content[k] * energies[k] for k in by_content)])
-        total = content + style + tv
+        weighted = {"content": content, "style": style, "tv": tv, **spectrum_terms}
+        total = tf.add_n(list(weighted.values()))
         # The scale prevents underflow in float16, as in `tfstyle.optim.value_and_gradient`.
         factor = loss_scale(total)
         by_summary = tape.gradient(style, summaries, output_gradients=factor) if terms else summaries
@@ -180,7 +199,27 @@ class TiledObjective:
         self._second_pass(image, targets, derivatives=derivatives, gradient=gradient)
         if targets.kept_region:
             gradient *= 1.0 - np.asarray(targets.kept_region[0])
-        return {"total": total, "content": content, "style": style, "tv": tv, **terms}, gradient
+        return {
+            "total": total,
+            "content": content,
+            "style": style,
+            "tv": tv,
+            **spectrum_terms,
+            **terms,
+        }, gradient
+
+    def _add_spectrum(self, image: np.ndarray, targets: Targets, gradient: np.ndarray) -> Tensors:
+        """Return the term of the local spectrum, if it is used, and add its gradient to `gradient`."""
+        if not targets.spectra:
+            return {}
+        masks = [target.mask[0] if target.mask else None for target in targets.spectra]
+        spectra = [spectrum_in_bands(image, mask) for mask in masks]
+        with tf.GradientTape() as tape:
+            tape.watch(spectra)
+            term = self._objective.spectrum_term(spectra, targets)
+        for mask, derivative in zip(masks, tape.gradient(term, spectra), strict=True):
+            add_spectrum_gradient(image, mask, derivative=derivative, gradient=gradient)
+        return {"spectrum": term}
 
     def _content_targets(self, content: np.ndarray) -> tuple[Arrays, dict[str, ContentExtent]]:
         """Return the features of the content layers, in host memory, and their extents."""
