@@ -78,3 +78,34 @@ def relative_error(a, b):
     """Return the L2 norm of the difference, divided by the L2 norm of b."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     return np.linalg.norm(a - b) / np.linalg.norm(b)
+
+
+def local_spectrum(image, mask=None, side=32):
+    """Return the mean log power of windows by wave number, 3 to 15, from the definition of the transform."""
+    half = side // 2
+    luminance = image @ np.array([0.299, 0.587, 0.114])
+    weights = np.ones(luminance.shape) if mask is None else mask
+
+    def mirror(index, length):
+        return -index if index < 0 else 2 * (length - 1) - index if index >= length else index
+
+    def spread(length):  # the indices of an axis, with the reflected pixels
+        after = half + (-length) % half
+        return [mirror(i, length) for i in range(-half, length + after)]
+
+    rows, columns = (spread(length) for length in luminance.shape)
+    luminance, weights = (plane[np.ix_(rows, columns)] for plane in (luminance, weights))
+    k = np.arange(side)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * k / side)
+    dft = np.exp(-2j * np.pi * np.outer(k, k) / side)
+    signed = np.where(k < half, k, k - side)
+    radius = np.rint(np.hypot(signed[:, None], signed))
+    logs, counts = [], []
+    for top in range(0, len(rows) - side + 1, half):
+        for left in range(0, len(columns) - side + 1, half):
+            part = np.s_[top : top + side, left : left + side]
+            window = (luminance[part] - luminance[part].mean()) * np.outer(hann, hann)
+            power = np.abs(dft @ window @ dft.T) ** 2
+            logs.append([np.log(power[radius == r] + 1e-4).mean() for r in range(3, 16)])
+            counts.append(weights[part].mean())
+    return np.average(logs, axis=0, weights=counts)

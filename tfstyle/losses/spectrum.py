@@ -102,11 +102,10 @@ def window_sums(rows: tf.Tensor, mask: tf.Tensor | None = None) -> tuple[tf.Tens
     transform = tf.signal.rfft2d(windows * _hann())
     power = tf.square(tf.math.real(transform)) + tf.square(tf.math.imag(transform))
     logarithm = tf.math.log(power + FLOOR)
-    if mask is None:
-        total, weight = tf.reduce_sum(logarithm, [0, 1]), tf.size(windows[:, :, 0, 0], tf.float32)
-    else:
-        weights = tf.reduce_mean(_windows(mask[0, :, :, 0]), [2, 3], keepdims=True)
-        total, weight = tf.reduce_sum(weights * logarithm, [0, 1]), tf.reduce_sum(weights)
+    weights = tf.ones(tf.shape(windows)[:2])
+    if mask is not None:
+        weights = tf.reduce_mean(_windows(mask[0, :, :, 0]), [2, 3])
+    total, weight = tf.tensordot(weights, logarithm, 2), tf.reduce_sum(weights)
     return tf.linalg.matvec(_radial_means(), tf.reshape(total, [-1])), weight
 
 
