@@ -18,7 +18,7 @@ def spectrum(image, mask=None):
 
 
 def ripple(size, cycles, amplitude):
-    """Return a grey image with waves of random phases in all directions, all of so many cycles in 32 pixels."""
+    """Return a grey image with waves in all directions, all of so many cycles in 32 pixels."""
     k = np.fft.fftfreq(size, 1 / 32)
     ring = np.abs(np.hypot(k[:, None], k) - cycles) < 0.25
     waves = np.fft.ifft2(np.fft.fft2(np.random.default_rng(cycles).normal(size=(size, size))) * ring).real

@@ -8,12 +8,21 @@ import tensorflow as tf
 
 from tests import reference
 from tfstyle.errors import ConfigError
-from tfstyle.losses import GRAM, HISTOGRAM, MEAN_DEVIATION, shifted_gram, sliced_wasserstein, wasserstein
+from tfstyle.losses import (
+    GRAM,
+    HISTOGRAM,
+    MEAN_DEVIATION,
+    NORMALIZED_GRAM,
+    shifted_gram,
+    sliced_wasserstein,
+    wasserstein,
+)
 from tfstyle.losses.sliced import QUANTILE_COUNT
 from tfstyle.optim import only_first_derivatives
 
 LOSSES = {
     "gram": GRAM,
+    "normalized_gram": NORMALIZED_GRAM,
     "shifted": shifted_gram(),
     "mean_deviation": MEAN_DEVIATION,
     "wasserstein": wasserstein(),
@@ -86,6 +95,15 @@ def slow_gram(f, wf, s, ws, shift=0.0):
     return reference.style_loss(slow_moments(f + shift, wf)[1], slow_moments(s + shift, ws)[1])
 
 
+def slow_normalized_gram(f, wf, s, ws):
+    g, a = slow_moments(f, wf)[1], slow_moments(s, ws)[1]
+    power = np.diag(a) + 0.01 * np.mean(np.diag(a))
+    n = len(a)
+    return sum((g[i, j] - a[i, j]) ** 2 / (power[i] * power[j]) for i in range(n) for j in range(n)) / (
+        4 * n**2
+    )
+
+
 def slow_mean_deviation(f, wf, s, ws):
     (m, c), (n, d) = slow_moments(f, wf), slow_moments(s, ws)
     total = 0.0
@@ -150,6 +168,7 @@ def slow_sliced(f, wf, s, ws):
 
 SLOW = {
     "gram": slow_gram,
+    "normalized_gram": slow_normalized_gram,
     "shifted": lambda *arguments: slow_gram(*arguments, shift=-1.0),
     "mean_deviation": slow_mean_deviation,
     "wasserstein": slow_wasserstein,
@@ -378,13 +397,14 @@ def test_the_blend_of_parts_weighted_by_area_is_the_summary_of_the_whole(name):
 
 
 def test_only_gram_matrices_are_second_order(name, loss, pair):
-    """With features three times as large, the distance is 81 times as large, or else 9 times."""
+    """With features three times as large, distances are 81, 9 or 1 times as large."""
     f, s = pair
     if name == "shifted":
         loss = shifted_gram(0.0)
     ratio = float(compare(loss, 3 * f, 3 * s)) / float(compare(loss, f, s))
-    assert loss.second_order == (name in ("gram", "shifted"))
-    assert ratio == pytest.approx(81 if loss.second_order else 9, rel=1e-2)
+    assert loss.second_order == (name in ("gram", "normalized_gram", "shifted"))
+    growth = {"gram": 81, "shifted": 81, "normalized_gram": 1}
+    assert ratio == pytest.approx(growth.get(name, 9), rel=1e-2)
 
 
 def test_a_shift_counts_positions_where_both_channels_are_inactive():
@@ -519,3 +539,21 @@ def test_a_constant_channel_has_a_finite_slope(loss):
     for features, style in ((f, s), (s, f), (f, f)):
         assert np.isfinite(float(compare(loss, features, style)))
         assert np.isfinite(gradient(loss, features, style)).all()
+
+
+def test_normalized_gram_does_not_depend_on_the_scale_of_features_or_on_the_strength_of_channels(pair):
+    f, s = pair
+    value = float(compare(NORMALIZED_GRAM, f, s))
+    assert float(compare(NORMALIZED_GRAM, 7 * f, 7 * s)) == pytest.approx(value, rel=1e-4)
+    strength = np.linspace(1, 2, f.shape[-1], dtype=np.float32)
+    scaled = float(compare(NORMALIZED_GRAM, strength * f, strength * s))
+    gram, scaled_gram = float(compare(GRAM, f, s)), float(compare(GRAM, strength * f, strength * s))
+    assert scaled == pytest.approx(value, rel=0.03)  # not equal, because of the floor
+    assert scaled_gram > 1.5 * gram
+
+
+def test_normalized_gram_is_finite_for_channels_that_the_style_does_not_have(pair):
+    f, s = pair
+    s[..., 0] = 0
+    assert np.isfinite(gradient(NORMALIZED_GRAM, f, s)).all()
+    assert np.isfinite(gradient(NORMALIZED_GRAM, f, 0 * s)).all()

@@ -1,5 +1,6 @@
 """The loss and gradient in tiles against those of the whole image, and whole runs in tiles."""
 
+import dataclasses
 import logging
 import re
 
@@ -17,11 +18,11 @@ from tfstyle.network import weights
 from tfstyle.optim import averaged, value_and_gradient
 from tfstyle.run import Run, layout
 from tfstyle.run.setup import LOSS_NORMALIZATIONS, STYLE_LOSSES, VARIATIONS
-from tfstyle.tiling import TiledObjective, host_step, in_host_memory, make_host_step, memory, tiles
+from tfstyle.tiling import TiledObjective, host_step, in_host_memory, make_host_step, memory, spectrum, tiles
 from tfstyle.tiling import objective as tiled_objective
 from tfstyle.tiling.tile_step import TileStep
 
-ADDITIVE = ("gram", "mean_deviation", "wasserstein", "shift", "chain", "across")
+ADDITIVE = ("gram", "normalized_gram", "mean_deviation", "wasserstein", "shift", "chain", "across")
 OTHERS = ("histogram", "sliced", "local", "local_by_content", "blurred")
 SHALLOW = (("conv1_1", "conv2_1", "conv2_2"), ("conv2_2",))
 DEEP = (("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"), ("conv4_2",))
@@ -158,6 +159,23 @@ def test_any_normalization(small_weights, name):
 def test_any_total_variation_in_bands(small_weights, tv, monkeypatch):
     monkeypatch.setattr(tiled_objective, "BAND_PIXELS", 7 * 41)
     expected, tiled, _ = both(*make_objective(small_weights, tv=tv), (33, 41), 16)
+    assert_same(expected, tiled)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_local_spectrum_in_bands(small_weights, monkeypatch, masked):
+    monkeypatch.setattr(spectrum, "BAND_PIXELS", 50 * 32)  # bands of two rows of windows
+    objective, encoder = make_objective(small_weights)
+    objective = dataclasses.replace(objective, spectrum_weight=0.5)
+    regions = []
+    if masked:
+        mask = noise(75, 50, 7)[..., :1]
+        sizes = {"conv1_1": 1, "conv2_1": 2, "conv2_2": 2}
+        maps = {layer: mask[:, : 75 // step * step : step, ::step] for layer, step in sizes.items()}
+        weights = {layer: tf.constant(values / values.mean()) for layer, values in maps.items()}
+        regions = [Region(1.0, weights, tf.constant(mask))]
+    expected, tiled, _ = both(objective, encoder, (75, 50), 16, regions=regions)
+    assert float(expected[0]["spectrum"]) > 0
     assert_same(expected, tiled)
 
 

@@ -40,8 +40,8 @@ class StyleLoss(NamedTuple):
             the summary.
         blend: (summaries of one or more styles, non-negative weights) -> target. It is also called for a
             single style.
-        second_order: whether the summary consists of products of two features, so that the distance grows
-            with the fourth power of the features instead of their square.
+        second_order: whether the summary consists of products of two features, and the distance is divided
+            by 4 N² as in Gatys et al.
         deeper_layers: number of deeper style layers whose features the summary needs. If it is not 0, the
             summary takes a list of features, those of the layer itself first.
         assign: (summary of a style, summary of the content image), both of the deepest style layer -> int
