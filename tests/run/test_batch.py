@@ -12,7 +12,7 @@ from tests.conftest import make_image
 from tfstyle import cli, stylize
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, OutputError, TfstyleError
-from tfstyle.images import ImageArray, contact_sheet, strip
+from tfstyle.images import ImageArray, contact_sheet, save, strip
 from tfstyle.images.sheets import GAP
 from tfstyle.run import batch as batches
 from tfstyle.run import contact_sheets, is_finished, plan_jobs, run_jobs
@@ -267,6 +267,13 @@ def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, con
     assert not is_finished(job)
     ((_, result),) = run_jobs([job])
     result.save(job.output)
+    assert is_finished(job)
+    same_values = dataclasses.replace(job, config=config.replace(config.as_dict(), quality="high"))
+    assert is_finished(same_values)
+    settings = result.settings()
+    for added in ("quality", "style_layer_decay"):  # earlier versions did not have them
+        del settings["options"][added]
+    save(job.output, ImageArray(result.image), settings=settings, overwrite=True)
     assert is_finished(job)
     with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*overwrite=True"):
         is_finished(dataclasses.replace(job, config=config.replace({"size": 40})))

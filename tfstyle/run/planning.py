@@ -100,18 +100,24 @@ def choose_quality(
 ) -> str:
     """Return the quality whose own iterations take the time that is nearest to a given time, as a ratio.
 
+    A quality that does not fit into the time with its fewest iterations is chosen only if none fits.
+
     Args:
         plans: quality -> its scales with its iterations.
         seconds, seconds_per_pixel, preparation: as for `plan_iterations`.
     """
 
-    def distance(quality: str) -> float:
-        predicted = predict_seconds(
-            plans[quality], seconds_per_pixel=seconds_per_pixel, preparation=preparation
-        )
-        return abs(math.log(predicted / max(seconds, 1e-3)))
+    def predicted(scales: Sequence[Scale]) -> float:
+        return predict_seconds(scales, seconds_per_pixel=seconds_per_pixel, preparation=preparation)
 
-    return min(plans, key=distance)
+    def rank(quality: str) -> tuple[bool, float]:
+        fewest = plan_iterations(
+            plans[quality], seconds=0, seconds_per_pixel=seconds_per_pixel, preparation=preparation
+        )
+        distance = abs(math.log(predicted(plans[quality]) / max(seconds, 1e-3)))
+        return predicted(fewest) > seconds, distance
+
+    return min(plans, key=rank)
 
 
 class Timetable:

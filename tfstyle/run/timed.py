@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any
 
 from tfstyle.config import QUALITIES, StyleConfig
 from tfstyle.errors import ConfigError
-from tfstyle.run.planning import MEASURED_CALLS, Timetable, choose_quality
+from tfstyle.run.planning import MEASURED_CALLS, MINIMUM_ITERATIONS, Timetable, choose_quality
 from tfstyle.run.run import Run
 from tfstyle.run.setup import plan_scales
 
@@ -37,10 +36,13 @@ def make_timetable(
     """
     if seconds is None:
         return None
+    timetable = Timetable(seconds, started=started)
     for name, value in (("checkpoint", checkpoint), ("fine_style", config.fine_style)):
         if value is not None:
-            raise ConfigError(f"seconds cannot be combined with {name}; leave one of them out")
-    return Timetable(seconds, started=started, clock=time.monotonic)
+            raise ConfigError(
+                f'seconds={seconds:g} cannot be combined with {name}="{value}"; leave one of them out'
+            )
+    return timetable
 
 
 def make_timed_run(
@@ -97,7 +99,8 @@ def make_timed_run(
         arguments["setup"] = probe.setup
     run = Run(content, style, planned, timetable=timetable, **arguments)
     expected = timetable.expected_seconds(run.scales, done=0)
-    if expected > timetable.seconds:
+    fewest = max(MINIMUM_ITERATIONS, run.steps_per_call)
+    if expected > timetable.seconds and run.scales[-1].iterations <= fewest:
         height, width = run.inputs.shape
         log.warning(
             "seconds is %g, which is too short for %d x %d pixels: the run takes about %.0f seconds with the "
