@@ -15,7 +15,7 @@ from tfstyle.errors import ConfigError, ImageError, NotFiniteError, RunError, We
 from tfstyle.losses import LossNormalization, balanced_normalization
 from tfstyle.optim import Optimizer
 from tfstyle.run import Run
-from tfstyle.run.setup import LOSS_NORMALIZATIONS
+from tfstyle.run.setup import LOSS_NORMALIZATIONS, make_setup
 
 
 @pytest.fixture
@@ -92,12 +92,52 @@ def test_coarse_to_fine(fast, small_file, optimizer):
     assert result.image.shape == (90, 260, 3)
 
 
-def test_the_step_is_traced_once_per_scale(fast, small_file):
-    options = fast | {"weights": str(small_file), "size": 260, "iterations": 5}
-    run = Run(make_image(90, 260, 2), make_image(64, 64, 3), StyleConfig().replace(options))
-    assert len(list(run)) == 10
+def trace_counts(run):
     (step,) = run.setup.steps.values()
-    assert step.experimental_get_tracing_count() == len(run.scales) == 2
+    return [f.experimental_get_tracing_count() for f in (step, *run.setup._graphs.values())]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"steps_per_call": 5, "optimizer": "adam", "ema_decay": 0.5, "warm_start": True},
+        {"style_losses": ("gram", "mean_deviation"), "padding": "zeros", "precision": "bfloat16"},
+    ],
+)
+def test_one_graph_serves_all_scales_and_gives_the_same_image(fast, small_file, options):
+    """The step, the targets and the style's summary are traced once. Tracing them per scale changes no bit."""
+    config = StyleConfig().replace(fast | {"weights": str(small_file), "size": 260, "iterations": 5} | options)
+    inputs = make_image(90, 260, 2), make_image(100, 64, 3)
+    run = Run(*inputs, config)
+    steps = list(run)
+    assert {step.scale for step in steps} == {1, 2}
+    assert trace_counts(run) == [1, 1, 1]
+    per_scale = Run(*inputs, config)
+    per_scale.setup.any_size = False
+    assert len(list(per_scale)) == len(steps)
+    assert trace_counts(per_scale) == [2, 2, 2]
+    assert run.history.total == per_scale.history.total
+    assert np.array_equal(run.result().image, per_scale.result().image)
+
+
+def test_graphs_are_traced_per_scale_where_sizes_are_needed_in_python(fast, small_file, small_encoder):
+    """Cross-layer losses, XLA, and functions of the caller may compute with static sizes."""
+    config = StyleConfig().replace(fast | {"weights": str(small_file)})
+    assert make_setup(config, "/CPU:0").any_size
+    for changes in ({"style_losses": ("gram", "chain")}, {"compile": "xla"}, {"compile": "eager"}):
+        assert not make_setup(config.replace(changes), "/CPU:0").any_size
+    assert not make_setup(config, "/CPU:0", encoder=small_encoder).any_size
+    assert not make_setup(config, "/CPU:0", optimizer=tfstyle.adam(0.05)).any_size
+
+
+@pytest.mark.parametrize("steps_per_call", [1, None])
+def test_the_first_iteration_has_an_image(fast, small_file, content, style, steps_per_call):
+    """On a CPU the first preview waits for one step only, also with the default of several steps on a GPU."""
+    options = fast | {"weights": str(small_file), "iterations": 20, "steps_per_call": steps_per_call}
+    first = next(tfstyle.iterate(content, style, StyleConfig().replace(options), device="cpu"))
+    assert (first.iteration, first.scale) == (1, 1)
+    assert first.image.shape == (*first.shape, 3)
 
 
 def test_images_that_are_too_small_are_refused(run):

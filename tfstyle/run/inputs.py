@@ -428,7 +428,7 @@ class ScaleTargets:
             return tiled.targets(content, styles, blend_weights=blend, regions=regions, keep=keep)
         image, objective = tf.constant(content), self._setup.objective
         return self._setup.evaluate(
-            lambda: objective.targets(image, styles, blend_weights=blend, regions=regions, keep=keep)
+            objective.targets, image, styles, blend_weights=blend, regions=regions, keep=keep
         )
 
     def _regions(self, shape: Shape) -> tuple[list[Region], tf.Tensor | None]:
@@ -479,8 +479,7 @@ class ScaleTargets:
         pixels = image.on_white()[None]
         if layout.style_side is not None:
             return self._setup.tiled_objective(layout.style_side).style_summary(pixels, weights)
-        tensor = tf.constant(pixels)
-        return self._setup.evaluate(lambda: self._setup.objective.style_summary(tensor, weights))
+        return self._setup.evaluate(self._setup.objective.style_summary, tf.constant(pixels), weights)
 
     def _position_weights(self, mask: np.ndarray, name: str) -> dict[str, tf.Tensor]:
         encoder = self._setup.encoder
