@@ -32,12 +32,11 @@ def gram_matrix(features: tf.Tensor) -> tf.Tensor:
     """
     shape = tf.shape(features)
     flat = tf.reshape(features, [shape[0], shape[1] * shape[2], features.shape[-1]])
-    # A quotient would be rounded differently in graphs with and without unknown sizes.
-    reciprocal = tf.math.reciprocal(tf.cast(shape[1] * shape[2], tf.float32))
+    positions = tf.cast(shape[1] * shape[2], tf.float32)
     fast = first_derivatives_suffice()
     constant = tf.stop_gradient(flat)
     float32 = tf.cast(constant if fast else flat, tf.float32)
-    gram = tf.matmul(float32, float32, transpose_a=True) * reciprocal
+    gram = tf.matmul(float32, float32, transpose_a=True) / positions
     if not fast:
         return gram
     # The gradient F (U + Uᵀ) / M needs one matrix product in the type of the features, whereas automatic
@@ -47,6 +46,6 @@ def gram_matrix(features: tf.Tensor) -> tf.Tensor:
     # constant, so that second derivatives are wrong.
     # In float16 the sums of products would overflow, and subtracting the constant makes the products zero.
     variable = flat - constant if flat.dtype == tf.float16 else flat
-    product = tf.cast(tf.matmul(constant, variable, transpose_a=True), tf.float32) * reciprocal
+    product = tf.cast(tf.matmul(constant, variable, transpose_a=True), tf.float32) / positions
     zeros = product - tf.stop_gradient(product)
     return gram + (zeros + tf.linalg.matrix_transpose(zeros))

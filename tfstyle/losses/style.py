@@ -129,19 +129,13 @@ def shifted_gram(shift: float = -1.0) -> StyleLoss:
     return StyleLoss(summary, style_loss, second_order=True, contribution=mean_contribution)
 
 
-def _mean_over_positions(features: tf.Tensor) -> tf.Tensor:
-    """Return the mean of ``[1, h, w, N]`` over the positions, as `gram_matrix` computes it: ``[1, N]``."""
-    shape = tf.shape(features)
-    return tf.reduce_sum(features, [1, 2]) * tf.math.reciprocal(tf.cast(shape[1] * shape[2], features.dtype))
-
-
 def _mean_and_square(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the means and the mean squares of the channels, float32 ``[1, N]``."""
     single = tf.cast(features, tf.float32)
     squares = tf.square(single)
     if weight is not None:
         single, squares = single * weight, squares * weight
-    return _mean_over_positions(single), _mean_over_positions(squares)
+    return tf.reduce_mean(single, [1, 2]), tf.reduce_mean(squares, [1, 2])
 
 
 def mean_deviation_distance(moments: Sequence[tf.Tensor], target: Sequence[tf.Tensor]) -> tf.Tensor:
@@ -173,7 +167,7 @@ MEAN_DEVIATION = StyleLoss(_mean_and_square, mean_deviation_distance, contributi
 def _mean_and_covariance(features: tf.Tensor, weight: tf.Tensor | None) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the mean ``[1, N]`` and the covariance ``[1, N, N]`` of the channels, float32."""
     single = tf.cast(features, tf.float32)
-    mean = _mean_over_positions(single if weight is None else single * weight)
+    mean = tf.reduce_mean(single if weight is None else single * weight, [1, 2])
     # The features are centred first. Second moments minus μμᵀ would lose small variances by rounding, and the
     # result would not be positive semi-definite. At the mean, the first derivative of the covariance with
     # respect to μ is zero, so that μ needs no gradient in a step.
