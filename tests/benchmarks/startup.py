@@ -1,8 +1,8 @@
-"""The seconds before the first iteration, and before that of each scale: ``python -m tests.benchmarks.startup``.
+"""The seconds before the first iteration of each scale: ``python -m tests.benchmarks.startup``.
 
-A new process measures each part of a run with the default options: imports, images, weights and encoder, then
-for each scale the targets, the trace of the step and its first call, beside the median of the later calls. The
-last rows measure the command ``tfstyle stylize`` from its start until the first preview is written.
+It measures each part of a run with the default options once: imports, images, weights and encoder, then for
+each scale the targets, the trace of the step and its first call, beside the median of the later calls. The
+last rows measure the command ``tfstyle stylize`` from its start until each preview is written.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def measure_command(weights: str, size: int) -> None:
         command = ["-m", "tfstyle", "stylize", *IMAGES, "-o", f"{folder}/out.png", "--size", str(size)]
         command += ["--weights", weights, "--scales", "1", "--iterations", "3", "--save-every", "1"]
         began = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         previews = 0
         while process.poll() is None:
             if len([path for path in Path(folder).glob("*.png") if not path.name.startswith(".")]) > previews:

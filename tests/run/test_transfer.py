@@ -102,7 +102,7 @@ def trace_counts(run):
     [
         {"optimizer": "adam", "warm_start": True, "steps_per_call": 4},
         {"optimizer": "adam", "style_losses": ("gram", "mean_deviation"), "padding": "zeros"},
-        {"precision": "bfloat16", "ema_decay": 0.5},
+        {"optimizer": "adam", "precision": "bfloat16", "ema_decay": 0.5},
     ],
 )
 def test_one_graph_serves_all_scales(fast, small_file, options):
@@ -110,7 +110,9 @@ def test_one_graph_serves_all_scales(fast, small_file, options):
 
     Without known sizes TensorFlow folds fewer constants, so that the results differ by rounding.
     """
-    config = StyleConfig().replace(fast | {"weights": str(small_file), "size": 101, "min_scale": 50} | options)
+    config = StyleConfig().replace(
+        fast | {"weights": str(small_file), "size": 101, "min_scale": 50} | options
+    )
     inputs = make_image(71, 101, 2), make_image(64, 90, 3)
     run, per_scale = Run(*inputs, config), Run(*inputs, config)
     per_scale.setup.any_size = False
@@ -124,7 +126,8 @@ def test_one_graph_serves_all_scales(fast, small_file, options):
 
 def test_graphs_are_traced_per_scale_where_sizes_are_needed_in_python(fast, small_file, small_encoder):
     """Cross-layer losses, XLA, and functions of the caller may compute with static sizes."""
-    config = StyleConfig().replace(fast | {"weights": str(small_file)})
+    layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_1")}
+    config = StyleConfig().replace(fast | {"weights": str(small_file)} | layers)
     assert make_setup(config, "/CPU:0").any_size
     for changes in ({"style_losses": ("gram", "chain")}, {"compile": "xla"}, {"compile": "eager"}):
         assert not make_setup(config.replace(changes), "/CPU:0").any_size

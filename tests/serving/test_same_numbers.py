@@ -76,6 +76,9 @@ def test_info_names_the_pooling_and_padding_of_a_file(small_file, tmp_path, caps
 
 def test_info_refuses_other_files(tmp_path, capsys):
     (tmp_path / "image.npz").write_bytes(b"no style")
-    for path, message in ((tmp_path / "image.npz", "is not a style file"), (tmp_path / "no", "no such style")):
+    for path, message in (
+        (tmp_path / "image.npz", "is not a style file"),
+        (tmp_path / "no", "no such style"),
+    ):
         assert main(["info", str(path)]) == 2
         assert message in capsys.readouterr().err

@@ -28,7 +28,7 @@ def run_presets(options: argparse.Namespace) -> int:
 def run_info(options: argparse.Namespace) -> int:
     """Run ``tfstyle info`` and return the exit code.
 
-    It prints versions, devices and what ``auto`` chooses, or the encoder of a style file or an exported model.
+    It prints versions, devices and what ``auto`` chooses, or the encoder of a style file or a model.
     """
     load_tensorflow()
     if options.file is not None:
@@ -65,7 +65,7 @@ def run_info(options: argparse.Namespace) -> int:
 
 
 def _describe_file(path: Path) -> dict[str, str]:
-    """Return the styles or signatures of a style file or an exported model, and the encoder that it is made with.
+    """Return what a style file or an exported model contains, and the encoder that it was made with.
 
     Raises:
         InputError: it is neither of them.

@@ -259,7 +259,7 @@ class TransferSetup:
         return per_call, self.steps[per_call]
 
     def trace(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[..., Any]:
-        """Return a `tf.function` after tracing it for arguments, if `any_size` is True for all sizes of images.
+        """Trace a `tf.function` for arguments, with `any_size` for all sizes of images.
 
         Args:
             function: the compiled step or another `tf.function`.
@@ -372,8 +372,8 @@ def make_setup(
         (('conv1_1', 'conv2_2'), 'graph', 10)
     """
     compiler = choose_compile(config.compile, device).value
-    # XLA compiles for each size in any case. Cross-layer losses compute with sizes in Python, and the functions
-    # of the caller may do so too.
+    # XLA compiles for each size in any case. Cross-layer losses compute with sizes in Python, and the
+    # functions of the caller may do so too.
     any_size = compiler == "graph" and encoder is None and optimizer is None
     any_size &= not any(STYLE_LOSSES[name].deeper_layers for name in config.style_losses)
     precision = choose_precision(config.precision, device).value
