@@ -22,6 +22,9 @@ from tfstyle.errors import ConfigError, suggest
 #: The layers of Gatys et al. 2016, section 3. If the weights end below a layer, their highest one is used.
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT_LAYERS = ("conv4_2",)
+#: The encoder's defaults in runs, in Python, in extracted styles, exported models and experiments. With them
+#: the same image has the same Gram matrices everywhere.
+POOLING, PADDING = "avg", "reflect"
 #: The style layers with the lowest style distance at all depths, measured for the embedded weights.
 EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
 
@@ -290,13 +293,13 @@ class StyleConfig:
         "vgg19", "architecture of the encoder", group="network", choices=("vgg19", "vgg16")
     )
     pooling: str = _option(
-        "avg",
+        POOLING,
         "pooling layers of the encoder",
         group="network",
         choices={"avg": "average", "max": "maximum", "rescaled": "average, multiplied by 2"},
     )
     padding: str = _option(
-        "reflect",
+        PADDING,
         "padding of the encoder's convolutions",
         group="network",
         choices={

@@ -38,6 +38,7 @@ BENCHMARKS = {
     "step": Benchmark(
         "rate of the compiled step relative to a matrix product, float32 and XLA; memory; start-up time"
     ),
+    "startup": Benchmark("seconds before the first iteration, of each scale, and before the first preview"),
     "xla": Benchmark("time of the step as a StableHLO program on a GPU, through TensorFlow or JAX"),
     "tiling": Benchmark("time and peak memory of a step that is evaluated in tiles", ("--large", "2048")),
     "time_to_loss": Benchmark(

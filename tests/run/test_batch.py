@@ -123,8 +123,8 @@ def test_each_shape_is_compiled_once_and_each_style_encoded_once(folders, config
     )
     done = list(run_jobs(planned))
     assert len(done) == 6
-    assert counts["encoded"] == 2  # the styles
-    assert counts["traced"] == 2  # the shapes: two of the three content images have the same
+    assert counts["encoded"] == 1  # one graph serves the styles of all sizes
+    assert counts["traced"] == 1  # and one step the content images
 
 
 def test_blended_styles_give_one_result_for_each_content_image(folders, config):

@@ -15,7 +15,7 @@ from tfstyle.errors import ConfigError, ImageError, NotFiniteError, RunError, We
 from tfstyle.losses import LossNormalization, balanced_normalization
 from tfstyle.optim import Optimizer
 from tfstyle.run import Run
-from tfstyle.run.setup import LOSS_NORMALIZATIONS
+from tfstyle.run.setup import LOSS_NORMALIZATIONS, make_setup
 
 
 @pytest.fixture
@@ -92,12 +92,56 @@ def test_coarse_to_fine(fast, small_file, optimizer):
     assert result.image.shape == (90, 260, 3)
 
 
-def test_the_step_is_traced_once_per_scale(fast, small_file):
-    options = fast | {"weights": str(small_file), "size": 260, "iterations": 5}
-    run = Run(make_image(90, 260, 2), make_image(64, 64, 3), StyleConfig().replace(options))
-    assert len(list(run)) == 10
+def trace_counts(run):
     (step,) = run.setup.steps.values()
-    assert step.experimental_get_tracing_count() == len(run.scales) == 2
+    return [f.experimental_get_tracing_count() for f in (step, *run.setup._graphs.values())]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "adam", "warm_start": True, "steps_per_call": 4},
+        {"optimizer": "adam", "style_losses": ("gram", "mean_deviation"), "padding": "zeros"},
+        {"optimizer": "adam", "precision": "bfloat16", "ema_decay": 0.5},
+    ],
+)
+def test_one_graph_serves_all_scales(fast, small_file, options):
+    """The step, the targets and the style's summary are traced once, with the results of a graph per scale.
+
+    Without known sizes TensorFlow folds fewer constants, so that the results differ by rounding.
+    """
+    config = StyleConfig().replace(
+        fast | {"weights": str(small_file), "size": 101, "min_scale": 50} | options
+    )
+    inputs = make_image(71, 101, 2), make_image(64, 90, 3)
+    run, per_scale = Run(*inputs, config), Run(*inputs, config)
+    per_scale.setup.any_size = False
+    assert {step.scale for step in run} == {step.scale for step in per_scale} == {1, 2}
+    assert trace_counts(run) == [1, 1, 1]
+    assert trace_counts(per_scale) == [2, 2, 2]
+    rounding = 1e-4 if config.precision == "float32" else 1e-2
+    assert run.history.total == pytest.approx(per_scale.history.total, rel=rounding)
+    assert np.abs(run.result().image - per_scale.result().image).mean() < rounding
+
+
+def test_graphs_are_traced_per_scale_where_sizes_are_needed_in_python(fast, small_file, small_encoder):
+    """Cross-layer losses, XLA, and functions of the caller may compute with static sizes."""
+    layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_1")}
+    config = StyleConfig().replace(fast | {"weights": str(small_file)} | layers)
+    assert make_setup(config, "/CPU:0").any_size
+    for changes in ({"style_losses": ("gram", "chain")}, {"compile": "xla"}, {"compile": "eager"}):
+        assert not make_setup(config.replace(changes), "/CPU:0").any_size
+    assert not make_setup(config, "/CPU:0", encoder=small_encoder).any_size
+    assert not make_setup(config, "/CPU:0", optimizer=tfstyle.adam(0.05)).any_size
+
+
+@pytest.mark.parametrize("steps_per_call", [1, None])
+def test_the_first_iteration_has_an_image(fast, small_file, content, style, steps_per_call):
+    """On a CPU the first preview waits for one step only, also with the default of several steps on a GPU."""
+    options = fast | {"weights": str(small_file), "iterations": 20, "steps_per_call": steps_per_call}
+    first = next(tfstyle.iterate(content, style, StyleConfig().replace(options), device="cpu"))
+    assert (first.iteration, first.scale) == (1, 1)
+    assert first.image.shape == (*first.shape, 3)
 
 
 def test_images_that_are_too_small_are_refused(run):

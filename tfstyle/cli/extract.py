@@ -177,12 +177,12 @@ def _check_model(options: argparse.Namespace) -> Path:
     if wrong := [name for name in EXTRACTOR_OPTIONS if hasattr(options, name)]:
         flag = wrong[0].replace("_", "-") if wrong[0] != "layers" else "style-layers"
         raise ConfigError(f"the model of --model determines --{flag}; leave one of the two out")
-    folder = _version_folder(Path(options.model))
-    _read_contract(folder)
+    folder = version_folder(Path(options.model))
+    read_contract(folder)
     return folder
 
 
-def _version_folder(folder: Path) -> Path:
+def version_folder(folder: Path) -> Path:
     """Return the folder with saved_model.pb: the given folder, its highest version, or its only model's."""
     if not folder.is_dir():
         raise ConfigError(f"no such model: {folder}")
@@ -196,11 +196,11 @@ def _version_folder(folder: Path) -> Path:
         if path.is_dir() and any(inner.name.isdigit() for inner in path.iterdir())
     ]  # fmt: skip
     if len(models) == 1:
-        return _version_folder(models[0])
+        return version_folder(models[0])
     raise ConfigError(f"{folder} holds {len(models)} models; give the folder of one model")
 
 
-def _read_contract(folder: Path) -> dict[str, Any]:
+def read_contract(folder: Path) -> dict[str, Any]:
     """Return the description that tfstyle stored in an exported model."""
     try:
         contract = json.loads((folder / "assets.extra" / "tfstyle.json").read_text(encoding="utf-8"))
@@ -219,7 +219,7 @@ def _not_exported(folder: Path, error: Exception) -> ConfigError:
 def _model_source(folder: Path, options: argparse.Namespace) -> StyleSource:
     import tensorflow as tf
 
-    contract = _read_contract(folder)
+    contract = read_contract(folder)
     try:
         model = tf.saved_model.load(str(folder))
         signature = model.signatures["serving_default"]

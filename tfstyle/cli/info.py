@@ -7,10 +7,12 @@ import os
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from tfstyle import __version__
 from tfstyle.cli.common import DONE, load_tensorflow
+from tfstyle.cli.extract import read_contract, version_folder
 from tfstyle.config import QUALITIES, StyleConfig
 from tfstyle.presets import PRESETS
 
@@ -38,8 +40,13 @@ def _print_changes(options: Mapping[str, Any]) -> None:
 
 
 def run_info(options: argparse.Namespace) -> int:
-    """Run ``tfstyle info``: print versions, devices and what ``auto`` chooses. Return the exit code."""
+    """Run ``tfstyle info`` and return the exit code.
+
+    It prints versions, devices and what ``auto`` chooses, or the encoder of a style file or a model.
+    """
     load_tensorflow()
+    if options.file is not None:
+        return _print_lines(_describe_file(Path(options.file)))
     import tensorflow as tf
 
     from tfstyle import addons
@@ -68,6 +75,31 @@ def run_info(options: argparse.Namespace) -> int:
     cache, (_, url, _) = imagenet_cache(), imagenet_source()
     missing = f"not downloaded; they would be stored at {cache} and downloaded from {url}"
     lines["imagenet weights"] = f"cached at {cache}" if cache.is_file() else missing
+    return _print_lines(lines)
+
+
+def _describe_file(path: Path) -> dict[str, str]:
+    """Return what a style file or an exported model contains, and the encoder that it was made with.
+
+    Raises:
+        InputError: it is neither of them.
+    """
+    from tfstyle.losses.style_file import stored_styles
+
+    if path.is_dir():
+        folder = version_folder(path)
+        contract = read_contract(folder)
+        lines, made_with = {"signatures": ", ".join(contract["signatures"])}, contract["made_with"]
+    else:
+        names, made_with = stored_styles(path)
+        lines = {"styles": ", ".join(names)}
+    layers = [key.removesuffix(" weights") for key in made_with if key.endswith(" weights")]
+    encoder = {key: value for key, value in made_with.items() if not key.endswith(" weights")}
+    return {**lines, "layers": ", ".join(layers), "weights": encoder.pop("source", "not known"), **encoder}
+
+
+def _print_lines(lines: Mapping[str, str]) -> int:
+    """Print names and values in two columns, and return the exit code."""
     width = max(map(len, lines))
     print("\n".join(f"{key:{width}}  {value}" for key, value in lines.items()))
     return DONE

@@ -140,7 +140,9 @@ def make_parser(*, show_all: bool = False) -> argparse.ArgumentParser:
     for name in SHORTCUTS:
         add(name, RECIPES[name].summary)
     add("presets", "list the presets and their options").set_defaults(command=run_presets)
-    add("info", "show versions, devices and what auto chooses").set_defaults(command=run_info)
+    info = add("info", "show versions, devices and what auto chooses, or the encoder of a style or a model")
+    info.add_argument("file", nargs="?", help="a style file (.npz), or the folder of an exported model")
+    info.set_defaults(command=run_info)
     return parser
 
 

@@ -287,6 +287,27 @@ class Style:
             raise ImageError(f"{path} is not a style file; {_STYLE_FILES}") from None
 
 
+def stored_styles(path: Path) -> tuple[list[str], dict[str, str]]:
+    """Return the names of the styles in a file of `save_styles`, and the encoder that computed them.
+
+    Args:
+        path: path of the ``.npz`` file.
+
+    Returns:
+        The names, and `Style.made_with`.
+
+    Raises:
+        ImageError: the file does not exist or is not a style file.
+    """
+    if not path.is_file():
+        raise ImageError(f"no such style file: {path}; {_STYLE_FILES}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [str(name) for name in file["names"]], dict(json.loads(str(file["made_with"])))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+        raise ImageError(f"{path} is not a style file; {_STYLE_FILES}") from None
+
+
 def require_images(styles: Sequence[ImageArray | Style], option: str) -> list[ImageArray]:
     """Return the styles, all of which must be images, for an option that needs their pixels.
 

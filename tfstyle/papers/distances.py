@@ -50,7 +50,7 @@ class DistanceMeasure:
         content: content image, float32 ``[height, width, 3]`` in 0..1. The measured images must have its
             size.
         style: style image, float32 ``[height, width, 3]`` in 0..1, of any size.
-        vgg_weights: weights of VGG-19 or VGG-16, which is used with average pooling and reflect padding.
+        vgg_weights: weights of VGG-19 or VGG-16, which is used with the default pooling and padding.
         content_layers: layers whose features are compared.
         style_layers: layers whose Gram matrices are compared.
     """

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.config import STYLE_LAYERS
+from tfstyle.config import PADDING, POOLING, STYLE_LAYERS
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
 from tfstyle.layers import Layer
@@ -40,7 +40,7 @@ def texture(
     iterations: int = 400,
     noise: float = 0.05,
     seed: int = 0,
-    pooling: str = "avg",
+    pooling: str = POOLING,
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
@@ -80,8 +80,8 @@ def texture(
     Reference: Gatys, Ecker, Bethge 2016, Fig. 1, bottom; Gatys, Ecker, Bethge 2015, Texture Synthesis.
     Our reading: the standard deviation of the noise and the number of iterations.
     Differs from Gatys: the distances are relative, so that all layers have the same weight. The padding is
-    reflect, or circular for a seamless texture. The style image always has reflect padding, because its
-    opposite borders do not match.
+    the default's, or circular for a seamless texture. The style image always has the default's padding,
+    because its opposite borders do not match.
     """
     check_descent(iterations, noise)
     vgg_weights = load_weights(weights)
@@ -232,8 +232,8 @@ def _synthesise(
     make_encoder = functools.partial(
         Encoder, layers, vgg_weights, pooling=pooling, network=vgg_weights.network
     )
-    source_encoder = make_encoder(padding="reflect")
-    texture_encoder = make_encoder(padding="circular" if seamless else "reflect")
+    source_encoder = make_encoder(padding=PADDING)
+    texture_encoder = make_encoder(padding="circular" if seamless else PADDING)
     source_grams = gram_matrices(source_encoder, tf.constant(source[None]))
 
     def objective(image: tf.Tensor, targets: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tfstyle.config import PADDING, POOLING
 from tfstyle.device import choose_device, choose_precision
 from tfstyle.errors import ConfigError
 from tfstyle.layers import as_names, layer_names
 from tfstyle.network import Encoder, Weights
 
-#: Pooling of every experiment that has no option for it: average pooling, as in the papers.
-POOLING = "avg"
 POOLING_NAMES = {"avg": "average", "max": "max", "rescaled": "rescaled average"}
 
 
 def vgg_encoder(vgg_weights: Weights, layers: Sequence[str], *, precision: str = "float32") -> Encoder:
-    """Return an encoder with average pooling and reflect padding, the defaults of `tfstyle.stylize`.
+    """Return an encoder with the pooling and padding that are the defaults of `tfstyle.stylize`.
 
     Args:
         vgg_weights: weights of VGG-19 or VGG-16.
@@ -27,7 +26,7 @@ def vgg_encoder(vgg_weights: Weights, layers: Sequence[str], *, precision: str =
         layers,
         vgg_weights,
         pooling=POOLING,
-        padding="reflect",
+        padding=PADDING,
         dtype=choose_precision(precision, choose_device().value).value,
         network=vgg_weights.network,
     )

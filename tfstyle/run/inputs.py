@@ -434,7 +434,7 @@ class ScaleTargets:
             return tiled.targets(content, styles, blend_weights=blend, regions=regions, keep=keep)
         image, objective = tf.constant(content), self._setup.objective
         return self._setup.evaluate(
-            lambda: objective.targets(image, styles, blend_weights=blend, regions=regions, keep=keep)
+            objective.targets, image, styles, blend_weights=blend, regions=regions, keep=keep
         )
 
     def _regions(self, shape: Shape) -> tuple[list[Region], tf.Tensor | None]:
@@ -495,8 +495,8 @@ class ScaleTargets:
         if layout.style_side is not None:
             tiled = self._setup.tiled_objective(layout.style_side)
             return tiled.style_summary(pixels, weights, mask=region)
-        tensor = tf.constant(pixels)
-        return self._setup.evaluate(lambda: self._setup.objective.style_summary(tensor, weights, mask=region))
+        summary = self._setup.objective.style_summary
+        return self._setup.evaluate(summary, tf.constant(pixels), weights, mask=region)
 
     def _position_weights(self, mask: np.ndarray, name: str) -> dict[str, tf.Tensor]:
         encoder = self._setup.encoder

@@ -362,10 +362,10 @@ class Run:
             tiled_step = self.setup.tiled_step(layout.side, layout.lbfgs_pairs)
             forget = self._checkpoints.forget
             return lambda image, state: tiled_step(image, state, targets, forget)
-        step = self._step
+        step: Callable[..., Any] = self._step
         if hasattr(step, "get_concrete_function"):
             # Calls of a new tf.function in each run would make TensorFlow warn of repeated tracing.
-            step = step.get_concrete_function(self._image, self._state, targets)
+            step = self.setup.trace(step, self._image, self._state, targets)
         return lambda image, state: step(image, state, targets)
 
     def _first_state(self, shape: Shape, in_place: bool) -> Any:

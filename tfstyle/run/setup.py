@@ -208,6 +208,8 @@ class TransferSetup:
         lbfgs_pairs: number of curvature pairs that L-BFGS stores; None with another optimiser.
         make_lbfgs: number of curvature pairs -> the L-BFGS that the options describe, with that many pairs.
             It is used only if `lbfgs_pairs` is not None.
+        any_size: whether one graph of the step, and one of the targets, serves all sizes of images. Otherwise
+            they are traced for each size.
         style_summaries: cache of the style images' summaries, which `tfstyle.run.ScaleTargets` fills.
         steps: cache of the compiled steps.
     """
@@ -222,8 +224,10 @@ class TransferSetup:
     compiler: str
     lbfgs_pairs: int | None = None
     make_lbfgs: Callable[[int], Optimizer] | None = None
+    any_size: bool = False
     style_summaries: dict[Hashable, Summaries] = field(default_factory=dict)
     steps: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
+    _graphs: dict[str, Callable[..., Any]] = field(default_factory=dict)
     _tiled_objectives: dict[Shape, TiledObjective] = field(default_factory=dict)
     _optimizers: dict[int, Optimizer] = field(default_factory=dict)
 
@@ -256,16 +260,35 @@ class TransferSetup:
             )
         return per_call, self.steps[per_call]
 
-    def evaluate(self, function: Callable[[], Any]) -> Any:
-        """Return the result of a function, called once as a graph, or eagerly with ``compile="eager"``.
+    def trace(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[..., Any]:
+        """Trace a `tf.function` for arguments, with `any_size` for all sizes of images.
 
         Args:
-            function: a function without arguments that returns a structure of tensors.
+            function: the compiled step or another `tf.function`.
+            arguments, options: arguments of its calls.
 
         Returns:
-            The result of the function.
+            The concrete function.
         """
-        return function() if self.compiler == "eager" else call_as_graph(function)
+        if self.any_size:
+            arguments, options = of_any_size(arguments), of_any_size(options)
+        return function.get_concrete_function(*arguments, **options)  # type: ignore[attr-defined]
+
+    def evaluate(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Return the result of a function as a graph, which frees features after their last use.
+
+        With ``compile="eager"`` the function is called eagerly.
+
+        Args:
+            function: a method of `objective`.
+            arguments, options: its arguments, structures of tensors and Python values. The graph is traced
+                for each Python value.
+        """
+        if self.compiler == "eager":
+            return function(*arguments, **options)
+        graph = self._graphs.setdefault(function.__name__, tf.function(function, autograph=False))
+        self.trace(graph, *arguments, **options)  # a call that traces would make TensorFlow warn
+        return graph(*arguments, **options)
 
     def tiled_objective(self, side: Shape) -> TiledObjective:
         """Return the objective for evaluation in tiles, from a cache after the first call.
@@ -351,6 +374,10 @@ def make_setup(
         (('conv1_1', 'conv2_2'), 'graph', 10)
     """
     compiler = choose_compile(config.compile, device).value
+    # XLA compiles for each size in any case. Cross-layer losses compute with sizes in Python, and the
+    # functions of the caller may do so too.
+    any_size = compiler == "graph" and encoder is None and optimizer is None
+    any_size &= not any(STYLE_LOSSES[name].deeper_layers for name in config.style_losses)
     precision = choose_precision(config.precision, device).value
     if encoder is None:
         encoder, content_layers, style_layers = _make_encoder(config, precision)
@@ -370,6 +397,7 @@ def make_setup(
         compiler=compiler,
         lbfgs_pairs=config.lbfgs_history if has_lbfgs else None,
         make_lbfgs=lambda pairs: _make_optimizer(config.replace({"lbfgs_history": pairs}), None),
+        any_size=any_size,
     )
 
 
@@ -495,6 +523,32 @@ def _named_optimizer(config: StyleConfig, low: float, high: float) -> Optimizer:
     name = config.optimizer.removeprefix("addons:")
     keras_optimizer = addons.optimizer(name, config.learning_rate, beta_1=config.beta_1, beta_2=config.beta_2)
     return from_keras(keras_optimizer, low=low, high=high, per_pixel=True)
+
+
+def of_any_size(structure: Any) -> Any:
+    """Return a structure with a `tf.TensorSpec` of unknown height and width for each image and feature map.
+
+    Args:
+        structure: a structure of tensors and Python values. Tensors of at least four axes count as images or
+            feature maps, ``[..., height, width, channels]``. Other tensors get a `tf.TensorSpec` of their
+            shape, and Python values are returned as they are.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfstyle.run.setup import of_any_size
+        >>> [spec.shape.as_list() for spec in of_any_size([tf.zeros([1, 32, 48, 3]), tf.zeros([1, 64, 64])])]
+        [[1, None, None, 3], [1, 64, 64]]
+    """
+
+    def spec(value: Any) -> Any:
+        if not tf.is_tensor(value):
+            return value
+        shape = value.shape.as_list()
+        if len(shape) >= 4:
+            shape[-3:-1] = None, None
+        return tf.TensorSpec(shape, value.dtype)
+
+    return tf.nest.map_structure(spec, structure)
 
 
 def call_as_graph(function: Callable[[], Any]) -> Any:

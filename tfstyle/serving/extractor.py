@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfstyle.config import CONTENT_LAYERS
+from tfstyle.config import CONTENT_LAYERS, PADDING, POOLING
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.images import load
 from tfstyle.layers import as_names, layer_names
@@ -75,8 +75,8 @@ class StyleExtractor:
         layers: Iterable[str] | None = None,
         weights: str | os.PathLike[str] | Weights = "imagenet",
         *,
-        pooling: str = "avg",
-        padding: str = "reflect",
+        pooling: str = POOLING,
+        padding: str = PADDING,
         dtype: str = "float32",
         content_layers: Iterable[str] | None = None,
         views: int = 1,

@@ -131,10 +131,13 @@ class Signatures(tf.Module):
                 f"size is {size}; it must be at least {self.minimum_size} pixels with these layers"
             )
         self.weights = encoder.weights
+        self._pooling, self._padding = encoder.pooling, encoder.padding
 
     def settings(self) -> dict[str, Any]:
         """Return the options of the model and its limits, as values that JSON can store."""
         return {
+            "pooling": self._pooling,
+            "padding": self._padding,
             "precision": self._precision,
             "views": self._views,
             "embedding_size": self._embedding_size,
