@@ -15,7 +15,7 @@ import pytest
 import tfstyle
 from tfstyle import StyleConfig, preset
 from tfstyle.cli import parser
-from tfstyle.config import StyleOptions, TransferOptions
+from tfstyle.config import QUALITIES, StyleOptions, TransferOptions
 from tfstyle.errors import ConfigError
 from tfstyle.presets import PRESETS
 
@@ -181,6 +181,104 @@ tfstyle.StyleConfig().replace(size=512, optimizer="adam").replace({"size": 256})
     checked = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     wrong = {int(line.split(":")[1]) for line in checked.stdout.splitlines() if ": error:" in line}
     assert wrong == set(range(len(lines) + 1, len(lines) + len(bad) + 1)), checked.stdout
+
+
+#: Qualities that set options of every kind: numbers, None, tuples and names.
+MADE_UP = {
+    "draft": {
+        "iterations": 5, "first_iterations": 9, "scales": 1, "style_losses": ("gram", "mean_deviation"),
+        "style_loss_weights": (1.0, 2.0), "optimizer": "adam", "learning_rate": 0.5, "warm_start": True,
+    },
+    "standard": {"iterations": 20, "iteration_decay": 2.0, "scale_factor": 1.5},
+    "high": {"iterations": 30, "style_layer_decay": 0.5, "ema_decay": 0.9, "tv_weight": 0.7},
+}  # fmt: skip
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    for module in ("tfstyle.config", "tfstyle.cli.parser"):
+        monkeypatch.setattr(f"{module}.QUALITIES", MADE_UP)
+
+
+def values(config, names):
+    return {name: getattr(config, name) for name in names}
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+def test_a_quality_sets_its_options_and_no_other(quality):
+    options, config = QUALITIES[quality], StyleConfig(quality=quality)
+    assert set(options) <= {f.name for f in dataclasses.fields(StyleConfig) if f.metadata["by_quality"]}
+    assert values(config, options) == options
+    assert config.quality == config.as_dict()["quality"] == quality
+    others = set(config.as_dict()) - {"quality", *options, *QUALITIES["standard"]}
+    assert values(config, others) == values(StyleConfig(), others)
+    assert StyleConfig().replace(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_the_usual_quality_is_standard():
+    assert StyleConfig() == StyleConfig(quality="standard")
+    assert StyleConfig(quality="draft").iterations < StyleConfig().iterations
+    with pytest.raises(ConfigError, match=r"^quality is 'hihg' .*'high'.* draft, standard, high"):
+        StyleConfig(quality="hihg")
+
+
+@pytest.mark.usefixtures("made_up")
+@pytest.mark.parametrize("quality", MADE_UP)
+def test_a_quality_may_set_options_of_any_kind(quality):
+    assert values(StyleConfig(quality=quality), MADE_UP[quality]) == MADE_UP[quality]
+
+
+@pytest.mark.usefixtures("made_up")
+def test_given_values_take_precedence_over_the_quality():
+    given = {"iterations": 7, "scales": None, "style_losses": ("sliced",), "tv_weight": 0}
+    for config in (
+        StyleConfig(quality="draft", **given),
+        StyleConfig().replace({"quality": "draft", **given}),
+        StyleConfig(**given).replace(quality="high").replace(quality="draft"),
+        StyleConfig(quality="draft").replace(given),
+    ):
+        expected = {**given, "scales": config.scales, "optimizer": "adam", "learning_rate": 0.5}
+        assert values(config, expected) == expected
+    assert StyleConfig(quality="draft", **given).scales is None
+
+
+@pytest.mark.usefixtures("made_up")
+def test_another_quality_replaces_what_the_quality_before_had_set():
+    draft = StyleConfig(quality="draft")
+    assert draft.replace(quality="high") == StyleConfig(quality="high")
+    assert draft.replace(size=64).replace(quality="standard") == StyleConfig(size=64)
+    assert draft.replace(quality="high", iterations=5).iterations == 5
+    assert draft.replace(tv_weight=0.1).replace(quality="high").tv_weight == 0.1
+
+
+@pytest.mark.usefixtures("made_up")
+def test_an_option_of_a_quality_that_depends_on_another_option_follows_it():
+    """If a different value is given for the other option, the value that the quality sets does not fit."""
+    for config in (
+        StyleConfig(quality="draft", iterations=40),
+        StyleConfig(quality="draft").replace(iterations=40),
+    ):
+        assert (config.iterations, config.first_iterations) == (40, None)
+        assert config.scales == 1
+    assert StyleConfig(iterations=40).iteration_decay is None
+    assert StyleConfig(quality="draft", style_losses=("gram",)).style_loss_weights is None
+    assert StyleConfig(quality="draft", min_scale=30).scales is None
+    lbfgs = StyleConfig(quality="draft", optimizer="lbfgs")
+    assert (lbfgs.learning_rate, lbfgs.warm_start) == (0.02, False)
+    same = StyleConfig(quality="draft", optimizer="adam", iterations=5)
+    assert same == StyleConfig(quality="draft")
+    assert StyleConfig(quality="draft", iterations=40, first_iterations=9).first_iterations == 9
+
+
+@pytest.mark.usefixtures("made_up")
+def test_the_help_shows_the_default_of_every_quality():
+    command = parser.make_parser(show_all=True)._subparsers._group_actions[0].choices["stylize"]
+    texts = {action.dest: action.help for action in command._actions}
+    assert texts["iterations"].endswith(" [20; 5 with --quality draft; 30 with --quality high]")
+    assert texts["scales"].endswith(" [as many as --min-scale allows; 1 with --quality draft]")
+    assert texts["style_losses"].endswith(" [gram; gram,mean_deviation with --quality draft]")
+    assert texts["warm_start"].endswith(" [off; on with --quality draft]")
+    assert texts["seed"].endswith(" [0]")
 
 
 def test_replace_takes_a_mapping_or_keywords_which_win():

@@ -4,6 +4,7 @@ The figures are copied by hand from the documentation and the source code of the
 units of the programs, in which pixels are in 0..255, 0..256 or 0..1.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from tests import peers, reference
 from tests.conftest import make_image
-from tfstyle import preset
+from tfstyle import StyleConfig, preset
 from tfstyle.errors import ConfigError
 from tfstyle.images import ImageArray
 from tfstyle.presets import PRESETS
@@ -330,6 +331,29 @@ def test_scales_and_iterations(name, full, shapes, iterations):
 def test_which_presets_carry_the_state_of_adam_to_the_next_scale():
     """The program of crowsonkb interpolates the moments of Adam to the size of the next scale."""
     assert [name for name in PRESETS if preset(name).warm_start] == ["crowsonkb"]
+
+
+def test_presets_of_programs_do_not_change_with_the_defaults():
+    """A program's preset sets every option on which the result depends, except those of the user's images."""
+    fields = {field.name: field.metadata["group"] for field in dataclasses.fields(StyleConfig)}
+    free = {name for name, group in fields.items() if group in ("machine", "style control")}
+    free |= {"quality", "weights", "network", "seed"}
+    for name in PRESETS.keys() - {"default"}:
+        assert set(fields) - set(PRESETS[name].options) == free, name
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "default"])
+def test_presets_of_programs_do_not_change_with_the_qualities(name, monkeypatch):
+    before = preset(name)
+    changed = {
+        field.name: field.metadata["high"] if np.isfinite(field.metadata["high"]) else 31
+        for field in dataclasses.fields(StyleConfig)
+        if field.metadata["by_quality"] and field.type in ("int", "float")
+    }
+    changed |= {"first_iterations": 5, "scales": 7, "style_losses": ("sliced",), "optimizer": "adam"}
+    monkeypatch.setattr("tfstyle.config.QUALITIES", {"standard": changed})
+    assert preset("default").scales == 7
+    assert preset(name) == before
 
 
 def test_an_unknown_preset_is_refused():

@@ -25,6 +25,28 @@ CONTENT_LAYERS = ("conv4_2",)
 #: The style layers with the lowest style distance at all depths, measured for the embedded weights.
 EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
 
+#: Quality -> values of options that `StyleConfig` marks with ``by_quality``. An option that a quality does
+#: not name has its own default.
+QUALITIES: Mapping[str, Mapping[str, Any]] = {
+    "draft": {"iterations": 15},
+    "standard": {},
+    "high": {"iterations": 200},
+}
+#: Option -> an option on which it depends. The value that a quality sets for the first applies only together
+#: with the value that the quality sets for the second.
+DEPENDENT_OPTIONS = {
+    "style_loss_weights": "style_losses",
+    "style_layer_weights": "style_layers",
+    "first_iterations": "iterations",
+    "iteration_decay": "iterations",
+    "scales": "min_scale",
+    "learning_rate": "optimizer",
+    "ema_decay": "optimizer",
+    "warm_start": "optimizer",
+}
+#: Options that checkpoints and images of earlier versions lack -> the value with which they were made.
+ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0}
+
 #: Options that only make sense for one content image.
 SINGLE_IMAGE_OPTIONS = ("masks", "style_masks", "content_mask")
 #: Default number of seconds between two checkpoints of a run.
@@ -51,6 +73,16 @@ OPTION_GROUPS = {
 }
 
 
+class _ByQuality:
+    """The default of an option that depends on the quality, as ``help(StyleConfig)`` shows it."""
+
+    def __repr__(self) -> str:
+        return "<by quality>"
+
+
+_BY_QUALITY = _ByQuality()
+
+
 def _option(
     default: Any,
     help: str,
@@ -61,11 +93,12 @@ def _option(
     low: float = -math.inf,
     high: float = math.inf,
     shown: str | None = None,
+    by_quality: bool = False,
 ) -> Any:
     """Return a dataclass field with what the checks and the command line need to know about it.
 
     Args:
-        default: the default value.
+        default: the default value, unless the quality sets another one.
         help: what the option does, in a phrase that begins in lower case.
         group: a key of `OPTION_GROUPS`.
         usual: whether ``--help`` lists the option. ``--help-all`` lists every option.
@@ -73,6 +106,7 @@ def _option(
             the range is allowed.
         low, high: the smallest and the largest number allowed.
         shown: what the help shows for a default of None.
+        by_quality: whether one of `QUALITIES` may set the option.
     """
     metadata = {
         "help": help,
@@ -82,8 +116,10 @@ def _option(
         "low": low,
         "high": high,
         "shown": shown,
+        "by_quality": by_quality,
+        "default": default,
     }
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=_BY_QUALITY if by_quality else default, metadata=metadata)
 
 
 class TransferOptions(TypedDict, total=False):
@@ -92,6 +128,7 @@ class TransferOptions(TypedDict, total=False):
     It leaves out ``optimizer`` and ``masks``, which are arguments of `tfstyle.stylize` itself.
     """
 
+    quality: str
     size: int
     size_of: str
     enlarge: bool
@@ -108,6 +145,7 @@ class TransferOptions(TypedDict, total=False):
     style_layers: Sequence[str] | None
     content_layer_weights: Sequence[float] | None
     style_layer_weights: Sequence[float] | None
+    style_layer_decay: float
     content_weight: float
     style_weight: float
     style_losses: Sequence[str]
@@ -162,9 +200,10 @@ class StyleOptions(TransferOptions, total=False):
 class StyleConfig:
     """The options of one run. Instances are immutable; `replace` returns a changed copy.
 
-    `tfstyle stylize --help-all` describes every option. The defaults were chosen by comparing the results for
-    four content images and five paintings at 512 pixels, with VGG-19's genuine lower blocks and with
-    substitute weights of full depth:
+    `tfstyle stylize --help-all` describes every option. The defaults that are shown as ``<by quality>``
+    depend on ``quality``; `tfstyle.config.QUALITIES` lists them. The defaults were chosen by comparing the
+    results for four content images and five paintings at 512 pixels, with VGG-19's genuine lower blocks and
+    with substitute weights of full depth:
 
     - content weights from 0.003 to 0.1: below 0.02 outlines dissolve, at 0.1 skies keep the look of a
       photograph;
@@ -191,8 +230,17 @@ class StyleConfig:
         100
         >>> config.as_dict()["style_losses"]
         ['gram', 'mean_deviation']
+        >>> StyleConfig(quality="draft", iterations=40).iterations
+        40
     """
 
+    quality: str = _option(
+        "standard",
+        "how much time the result may take; it changes the defaults of other options",
+        group="size",
+        usual=True,
+        choices=tuple(QUALITIES),
+    )
     size: int = _option(
         512, "longest side of the result in pixels, or what --size-of selects", group="size", usual=True,
         low=1, high=100_000,
@@ -288,7 +336,21 @@ class StyleConfig:
         None, "weights of the content layers, one number per layer", group="losses", low=0, shown="equal"
     )
     style_layer_weights: tuple[float, ...] | None = _option(
-        None, "weights of the style layers, one number per layer", group="losses", low=0, shown="equal"
+        None,
+        "weights of the style layers, one number per layer",
+        group="losses",
+        low=0,
+        shown="equal",
+        by_quality=True,
+    )
+    style_layer_decay: float = _option(
+        1.0,
+        "ratio of the weights of two successive style layers, from the first to the deepest; "
+        "--style-layer-weights overrides it",
+        group="losses",
+        low=1e-3,
+        high=1e3,
+        by_quality=True,
     )
     content_weight: float = _option(
         0.04,
@@ -296,13 +358,13 @@ class StyleConfig:
         group="losses",
         usual=True,
         low=0,
+        by_quality=True,
     )
     style_weight: float = _option(1.0, "weight of the style loss", group="losses", usual=True, low=0)
     style_losses: tuple[str, ...] = _option(
         ("gram",),
         "style losses, combined as a weighted sum",
         group="losses",
-        usual=True,
         choices={
             "gram": "Gram matrices",
             "mean_deviation": "means and standard deviations of the channels",
@@ -316,12 +378,23 @@ class StyleConfig:
             "blurred": "chain with blurred features",
             "across": "Gram matrices of every pair of layers",
         },
+        by_quality=True,
     )
     style_loss_weights: tuple[float, ...] | None = _option(
-        None, "weights of the style losses, one number per loss", group="losses", low=0, shown="1"
+        None,
+        "weights of the style losses, one number per loss",
+        group="losses",
+        low=0,
+        shown="1",
+        by_quality=True,
     )
     tv_weight: float = _option(
-        0.3, "weight of the total variation, which smooths the image", group="losses", usual=True, low=0
+        0.3,
+        "weight of the total variation, which smooths the image",
+        group="losses",
+        usual=True,
+        low=0,
+        by_quality=True,
     )
     tv_form: str = _option(
         "mean_squared",
@@ -429,16 +502,20 @@ class StyleConfig:
         "lbfgs",
         "optimiser of the image",
         group="optimiser",
-        usual=True,
         choices={
             "adam": "",
             "lbfgs": "with line search",
             "lbfgs_fixed_step": "without line search",
             **{f"addons:{name}": "" for name in ADDONS},
         },
+        by_quality=True,
     )
     learning_rate: float = _option(
-        0.02, "learning rate of adam and addons:NAME, for pixels in 0..1", group="optimiser", low=1e-9
+        0.02,
+        "learning rate of adam and addons:NAME, for pixels in 0..1",
+        group="optimiser",
+        low=1e-9,
+        by_quality=True,
     )
     beta_1: float = _option(0.9, "decay rate of Adam's first moment", group="optimiser", low=0, high=0.999999)
     # 0.99 as in crowsonkb's program. After 100 iterations at each of two sizes the loss was 1.4% lower than
@@ -457,7 +534,12 @@ class StyleConfig:
         group="compatibility",
     )
     lbfgs_history: int = _option(
-        10, "number of curvature pairs that L-BFGS stores", group="optimiser", low=1, high=100
+        10,
+        "number of curvature pairs that L-BFGS stores",
+        group="optimiser",
+        low=1,
+        high=100,
+        by_quality=True,
     )
     clamp: bool = _option(
         True, "clip the image to 0..1 at every step, and not only at the end", group="compatibility"
@@ -468,9 +550,10 @@ class StyleConfig:
         group="optimiser",
         low=0,
         high=0.999999,
+        by_quality=True,
     )
     warm_start: bool = _option(
-        False, "carry Adam's moments over from each scale to the next", group="optimiser"
+        False, "carry Adam's moments over from each scale to the next", group="optimiser", by_quality=True
     )
     iterations: int = _option(
         100,
@@ -478,9 +561,10 @@ class StyleConfig:
         group="optimiser",
         usual=True,
         low=1,
+        by_quality=True,
     )
     first_iterations: int | None = _option(
-        None, "iterations at the first scale", group="optimiser", low=1, shown="--iterations"
+        None, "iterations at the first scale", group="optimiser", low=1, shown="--iterations", by_quality=True
     )
     iteration_decay: float | None = _option(
         None,
@@ -489,6 +573,7 @@ class StyleConfig:
         group="optimiser",
         low=1,
         shown="no decay",
+        by_quality=True,
     )
     scales: int | None = _option(
         None,
@@ -497,15 +582,21 @@ class StyleConfig:
         low=1,
         high=20,
         shown="as many as --min-scale allows",
+        by_quality=True,
     )
     scale_factor: float = _option(
-        2.0, "ratio of the size of each scale to that of the scale before", group="size", low=1.01
+        2.0,
+        "ratio of the size of each scale to that of the scale before",
+        group="size",
+        low=1.01,
+        by_quality=True,
     )
     min_scale: int = _option(
         91,
         "minimum size of the first scale in pixels, measured like --size; --scales overrides it",
         group="size",
         low=1,
+        by_quality=True,
     )
     tolerance: float = _option(
         0.0,
@@ -514,6 +605,7 @@ class StyleConfig:
         group="optimiser",
         low=0,
         high=1,
+        by_quality=True,
     )
     seed: int = _option(
         0, "seed of the initial noise and of random weights", group="optimiser", usual=True,
@@ -572,14 +664,18 @@ class StyleConfig:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            value = _plain(value)
+            value = _plain(getattr(self, field.name))
+            if value is _BY_QUALITY:
+                continue
             if str(field.type).startswith("tuple") and isinstance(value, (str, int, float)):
                 value = (value,)
             if field.name == "tile" and isinstance(value, int) and not isinstance(value, bool):
                 value = str(value)
             object.__setattr__(self, field.name, value)
             _check(field, value)
+        for name, value in self._values_by_quality().items():
+            if getattr(self, name) is _BY_QUALITY:
+                object.__setattr__(self, name, value)
         for layers, weights in (
             ("content_layers", "content_layer_weights"),
             ("style_layers", "style_layer_weights"),
@@ -614,6 +710,9 @@ class StyleConfig:
     ) -> StyleConfig:
         """Return a copy with some options changed.
 
+        If ``quality`` changes, the options that have the value of the previous quality get that of the new
+        one, unless they are changed too.
+
         Args:
             changes: a mapping from option names to values, for names that are only known at run time.
             **options: options as keyword arguments; they take precedence over ``changes``.
@@ -630,7 +729,26 @@ class StyleConfig:
         """
         merged: dict[str, Any] = {**(changes or {}), **options}
         check_option_names(merged)
-        return dataclasses.replace(self, **merged)
+        not_given = {
+            name: _BY_QUALITY
+            for name, value in self._values_by_quality().items()
+            if getattr(self, name) == value
+        }
+        return dataclasses.replace(self, **{**not_given, **merged})
+
+    def _values_by_quality(self) -> dict[str, Any]:
+        """Return the values that options by quality have if they are not given, name -> value."""
+        quality = QUALITIES[self.quality]
+        own = {field.name: field.metadata["default"] for field in dataclasses.fields(self)}
+        values = {
+            field.name: quality.get(field.name, own[field.name])
+            for field in dataclasses.fields(self)
+            if field.metadata["by_quality"]
+        }
+        for name, other in DEPENDENT_OPTIONS.items():
+            if getattr(self, other) not in (_BY_QUALITY, quality.get(other, own[other])):
+                values[name] = own[name]
+        return values
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as a dictionary of values that JSON can represent."""

@@ -22,7 +22,8 @@ class Preset(NamedTuple):
 
     Attributes:
         summary: the paper or the program that the options reproduce.
-        options: the options that differ from the defaults of `StyleConfig`.
+        options: the options that the preset sets. The preset of a program sets every option on which the
+            result of the program depends, so that it does not change with the defaults of `StyleConfig`.
         differs: known differences between the results or losses of tfstyle with these options and those of
             the program; empty if none are known.
     """
@@ -32,9 +33,52 @@ class Preset(NamedTuple):
     differs: str = ""
 
 
+# What no program's preset changes unless it names the option.
+_COMMON: dict[str, Any] = {
+    "size": 512,
+    "size_of": "longest",
+    "enlarge": False,
+    "pooling": "avg",
+    "padding": "reflect",
+    "pixel_range": 255.0,
+    "feature_scale": 1.0,
+    "normalize_weights": False,
+    "content_layers": None,
+    "style_layers": None,
+    "content_layer_weights": None,
+    "style_layer_weights": None,
+    "style_layer_decay": 1.0,
+    "content_weight": 0.04,
+    "style_weight": 1.0,
+    "style_losses": ("gram",),
+    "style_loss_weights": None,
+    "tv_weight": 0.3,
+    "tv_form": "mean_squared",
+    "normalize_gradients": False,
+    "loss_normalization": "balanced",
+    "init": "content",
+    "init_noise": 0.25,
+    "optimizer": "lbfgs",
+    "learning_rate": 0.02,
+    "beta_1": 0.9,
+    "beta_2": 0.99,
+    "epsilon": 1e-10,
+    "epsilon_corrected": False,
+    "lbfgs_history": 10,
+    "clamp": True,
+    "ema_decay": 0.0,
+    "warm_start": False,
+    "iterations": 100,
+    "first_iterations": None,
+    "iteration_decay": None,
+    "scales": None,
+    "scale_factor": 2.0,
+    "min_scale": 91,
+    "tolerance": 0.0,
+}
 # Most of the programs have padding with zeros, max pooling, one scale, no total variation and no clipping.
 _PEER: dict[str, Any] = {
-    "padding": "zeros", "pooling": "max", "tv_weight": 0.0, "scales": 1, "clamp": False,
+    **_COMMON, "padding": "zeros", "pooling": "max", "tv_weight": 0.0, "scales": 1, "clamp": False,
 }  # fmt: skip
 _TORCH_LBFGS: dict[str, Any] = {"optimizer": "lbfgs_fixed_step", "lbfgs_history": 100}
 _GATYS: dict[str, Any] = {
@@ -46,7 +90,7 @@ _JOHNSON: dict[str, Any] = {
     "style_weight": 5 * 100.0, "init": "mean", "iterations": 1000,
 }  # fmt: skip
 
-#: Name -> preset. Options that a preset does not name keep their defaults.
+#: Name -> preset. The preset ``default`` sets no option.
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "default": Preset("the defaults of tfstyle", {}),
@@ -58,6 +102,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "gatys2016": Preset(
             "Gatys, Ecker, Bethge 2016, with the formulas and the weight ratio of the paper",
             {
+                **_COMMON,
                 "normalize_weights": True,
                 "pooling": "avg",
                 "padding": "zeros",

@@ -12,6 +12,7 @@ import tfstyle
 from tests.conftest import make_image
 from tfstyle import cli
 from tfstyle.cli import transfer
+from tfstyle.config import QUALITIES, StyleConfig
 from tfstyle.errors import RunError
 from tfstyle.images import load, read_settings, sheets
 from tfstyle.network import download, weights
@@ -203,8 +204,14 @@ def test_presets_are_listed(capsys):
     for name, preset in PRESETS.items():
         assert f"{name}: {preset.summary}" in said
         assert preset.differs in said
-        for option in preset.options:
-            assert re.search(rf"^    {option} ", said, re.M)
+    options = said.partition("spst: ")[2].partition("--quality")[0]
+    assert re.search(r"^    style_losses +gram,mean_deviation$", options, re.M)
+    assert "style_layer_decay" not in options  # it has its default
+    for quality in QUALITIES:
+        assert f"--quality {quality}" in said
+    assert re.search(
+        rf"^--quality high\n    iterations +{StyleConfig(quality='high').iterations}$", said, re.M
+    )
 
 
 def test_control_on_the_command_line(files, small_file, capsys):

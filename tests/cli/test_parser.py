@@ -17,6 +17,10 @@ import pytest
 from tests.conftest import make_image
 from tfstyle import __version__, cli
 from tfstyle.backend import KERAS_2
+from tfstyle.cli.common import run_config
+from tfstyle.cli.parser import make_parser
+from tfstyle.config import StyleConfig
+from tfstyle.errors import ConfigError
 from tfstyle.images import load, read_settings
 
 
@@ -279,6 +283,41 @@ def test_bad_config_files_are_refused(command, files, capsys, name, text, messag
 def test_a_config_file_can_need_an_option_of_the_command_line(command, files):
     (files / "warm.json").write_text('{"warm_start": true}')  # valid with Adam only
     assert cli.main([*command, "--config", str(files / "warm.json"), "--optimizer", "adam"]) == 0
+
+
+def options_of(*arguments):
+    return run_config(make_parser().parse_args(["stylize", "c.png", "s.png", *map(str, arguments)]))
+
+
+def test_quality_with_config_files_and_presets(tmp_path):
+    """Given options take precedence; a whole set of options from an image is that of its quality."""
+
+    def file(options):
+        (tmp_path / "options.json").write_text(json.dumps(options))
+        return "--config", tmp_path / "options.json"
+
+    draft, high = (StyleConfig(quality=name, weights="auto") for name in ("draft", "high"))
+    assert options_of("--quality", "draft") == draft
+    assert options_of(*file(draft.as_dict())) == draft
+    assert options_of(*file(draft.as_dict()), "--quality", "high") == high
+    assert options_of(*file({"quality": "draft"})) == draft
+    assert options_of(*file({"iterations": 100}), "--quality", "high").iterations == 100
+    assert options_of("--quality", "high", "--iterations", 40) == high.replace(iterations=40)
+    assert options_of("--quality", "high", "--preset", "default") == high
+    assert options_of(*file(draft.as_dict()), "--preset", "gatys2016") == draft
+    for arguments in (("--quality", "draft"), file({"quality": "draft"})):
+        with pytest.raises(ConfigError, match=r"--quality draft .*--preset gatys2016.* leave one"):
+            options_of("--preset", "gatys2016", *arguments)
+
+
+def test_images_of_earlier_versions_had_equal_layer_weights(tmp_path, monkeypatch):
+    older = StyleConfig(weights="auto", iterations=7).as_dict()
+    for name in ("quality", "style_layer_decay"):
+        del older[name]
+    (tmp_path / "options.json").write_text(json.dumps({"options": older}))
+    monkeypatch.setattr("tfstyle.config.QUALITIES", {"standard": {"style_layer_decay": 0.5}})
+    assert options_of("--config", tmp_path / "options.json").style_layer_decay == 1.0
+    assert options_of().style_layer_decay == 0.5
 
 
 def test_a_preset_and_the_flags_over_it(command, files):

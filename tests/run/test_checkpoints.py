@@ -535,7 +535,7 @@ def describe(small_encoder):
 
 
 #: Options whose values do not matter to the result, and options whose files are compared by their contents.
-FREE = {"weights", "max_pixels", "memory", "fine_style", "masks", "style_masks", "content_mask"}
+FREE = {"quality", "weights", "max_pixels", "memory", "fine_style", "masks", "style_masks", "content_mask"}
 
 
 def test_every_option_is_compared_unless_it_cannot_change_the_result(describe):
@@ -555,6 +555,8 @@ def test_some_options_may_differ(describe, changes):
     ("changes", "expected"),
     [
         ({"iterations": 7}, ["iterations was 100, is 7"]),
+        ({"quality": "draft", "iterations": 100}, []),
+        ({"quality": "draft"}, ["iterations was 100, is 15"]),
         ({"style_layers": ("conv2_1",)}, ["style_layers was ['conv1_1'], is ['conv2_1']"]),
         (
             {"seed": 3, "clamp": False},
@@ -573,6 +575,15 @@ def test_an_option_that_the_stored_run_did_not_have_counts_as_its_default(descri
     del stored["options"]["tolerance"]
     assert differences(stored, describe()) == []
     assert differences(stored, describe(tolerance=0.1)) == ["tolerance was 0.0, is 0.1"]
+
+
+def test_runs_of_earlier_versions_had_equal_layer_weights(describe, monkeypatch):
+    """They can be resumed if the default decay of the layer weights changes, with a decay of 1."""
+    stored = describe()
+    del stored["options"]["style_layer_decay"]
+    monkeypatch.setattr("tfstyle.config.QUALITIES", {"standard": {"style_layer_decay": 0.5}})
+    assert differences(stored, describe()) == ["style_layer_decay was 1.0, is 0.5"]
+    assert differences(stored, describe(style_layer_decay=1.0)) == []
 
 
 def test_weights_are_compared_unless_they_differ_for_another_reason(describe, small_encoder, small_weights):

@@ -65,7 +65,10 @@ def choices(tmp_path_factory, small_file):
         ],
         "pixels": [{}, {"pixel_range": 256.0, "feature_scale": 0.5}],
         "normalize_weights": [{"normalize_weights": flag} for flag in (False, True)],
-        "layer weights": [{}, {"style_layer_weights": (1, 2), "content_layer_weights": (3,)}],
+        "layer weights": [
+            {"style_layer_decay": 0.5},
+            {"style_layer_weights": (1, 2), "content_layer_weights": (3,)},
+        ],
         "weights": [{}, {"content_weight": 0.0}, {"tv_weight": 0.0, "style_weight": 2.0}],
         "style_losses": [
             {},
@@ -154,6 +157,7 @@ def test_the_choices_are_of_every_option(choices):
     named = {key for values in choices.values() for value in values for key in value}
     rest = {"iterations", "weights", "content_layers", "style_layers", "device", "max_pixels", "memory"}
     rest |= {"compile", "tile"}  # tested below
+    rest |= {"quality"}  # it only changes other options
     assert named | rest == {field.name for field in dataclasses.fields(StyleConfig)}
 
 

@@ -120,6 +120,18 @@ def test_the_objective_has_the_weights_of_the_config(make):
     )
 
 
+@pytest.mark.parametrize(
+    "style_layers", [("conv1_1", "conv1_2", "conv2_1"), ("conv2_1", "conv1_1", "conv1_2")]
+)
+def test_style_layer_decay_is_the_ratio_of_successive_layers(make, style_layers):
+    """Weights 1, 3 and 9 by depth, divided by their sum. Weights that are given take precedence."""
+    options = {"style_layers": style_layers, "style_layer_decay": 3}
+    expected = {"conv1_1": 1 / 13, "conv1_2": 3 / 13, "conv2_1": 9 / 13}
+    assert make(**options).objective.style_layers == pytest.approx(expected)
+    given = make(**options, style_layer_weights=(1, 1, 2)).objective.style_layers
+    assert given == pytest.approx(dict(zip(style_layers, (0.25, 0.25, 0.5), strict=True)))
+
+
 @pytest.mark.parametrize(("clamp", "expected"), [(True, [0.4, 0.0, 1.0]), (False, [0.4, -0.05, 1.05])])
 def test_adams_first_update_is_the_learning_rate(make, clamp, expected):
     """The ratio of the moments is the sign of the gradient, so each pixel moves by 0.1."""

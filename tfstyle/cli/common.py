@@ -22,7 +22,7 @@ from typing import IO, Any, BinaryIO
 
 from tfstyle.cli.standard_input import STANDARD_INPUT
 from tfstyle.cli.wording import in_options
-from tfstyle.config import StyleConfig, check_init, check_option_names
+from tfstyle.config import ADDED_OPTIONS, StyleConfig, check_init, check_option_names
 from tfstyle.errors import ConfigError, ImageError, InputError
 from tfstyle.layers import find_layer
 from tfstyle.presets import PRESETS
@@ -108,7 +108,20 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
         raise ConfigError(f"{options.config}: {error}") from None
     given = {name: value for name, value in vars(options).items() if name in names}
     preset = PRESETS[options.preset].options
-    config = StyleConfig().replace({"weights": "auto", **preset, **stored, **given})
+    quality = given.get("quality")
+    if names - {"quality", *ADDED_OPTIONS} <= set(stored):  # the options of an image, maybe an older one
+        stored = {**ADDED_OPTIONS, **stored}
+    else:
+        quality = quality or stored.get("quality")
+    if preset and quality is not None:
+        raise ConfigError(
+            f"--quality {quality} cannot be combined with --preset {options.preset}, which sets the same "
+            "options; leave one of them out"
+        )
+    config, changes = StyleConfig(), {"weights": "auto", **preset, **stored}
+    if "quality" in given and "quality" in stored:  # the file may hold the values of its own quality
+        config, changes = config.replace(changes), {}
+    config = config.replace({**changes, **given})
     for layer in (*(config.content_layers or ()), *(config.style_layers or ())):
         find_layer(layer, config.network)
     check_weights(config.weights)

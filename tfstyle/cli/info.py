@@ -5,21 +5,36 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Any
 
 from tfstyle import __version__
 from tfstyle.cli.common import DONE, load_tensorflow
+from tfstyle.config import QUALITIES, StyleConfig
 from tfstyle.presets import PRESETS
 
 
 def run_presets(options: argparse.Namespace) -> int:
-    """Run ``tfstyle presets``: print each preset with its options. Return the exit code."""
+    """Run ``tfstyle presets``: print the presets and the qualities with the options that they change.
+
+    Options whose values are the defaults of quality ``standard`` are left out. Return the exit code.
+    """
     for name, preset in PRESETS.items():
         print(f"{name}: {preset.summary}{preset.differs and f' ({preset.differs})'}")
-        for option, value in preset.options.items():
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            print(f"    {option:22}{'default' if value is None else shown}")
+        _print_changes(preset.options)
+    for name in QUALITIES:
+        print(f"--quality {name}{': the defaults' if name == StyleConfig().quality else ''}")
+        _print_changes(StyleConfig(quality=name).as_dict())
     return DONE
+
+
+def _print_changes(options: Mapping[str, Any]) -> None:
+    defaults = StyleConfig().as_dict()
+    for option, value in StyleConfig().replace(options).as_dict().items():
+        if option in options and option != "quality" and value != defaults[option]:
+            shown = ",".join(map(str, value)) if isinstance(value, list) else value
+            print(f"    {option:22}{'default' if value is None else shown}")
 
 
 def run_info(options: argparse.Namespace) -> int:

@@ -42,7 +42,14 @@ from tfstyle.cli.pretrain import run_pretrain
 from tfstyle.cli.terminal import check_reports, safe_streams
 from tfstyle.cli.transfer import run_demo, run_stylize
 from tfstyle.cli.wording import LogHandler
-from tfstyle.config import ADDONS, CHECKPOINT_SECONDS, OPTION_GROUPS, SINGLE_IMAGE_OPTIONS, StyleConfig
+from tfstyle.config import (
+    ADDONS,
+    CHECKPOINT_SECONDS,
+    OPTION_GROUPS,
+    QUALITIES,
+    SINGLE_IMAGE_OPTIONS,
+    StyleConfig,
+)
 from tfstyle.errors import TfstyleError
 from tfstyle.papers import RECIPES
 from tfstyle.presets import PRESETS
@@ -420,16 +427,28 @@ def _describe_option(field: dataclasses.Field[Any]) -> str:
         choices["addons:NAME"] = f"of tensorflow-addons, NAME is one of {', '.join(ADDONS)}"
     if choices:
         text += ": " + ", ".join(f"{name} ({note})" if note else name for name, note in choices.items())
-    default = {"weights": "auto"}.get(field.name, field.default)  # of the command line
+    own = {"weights": "auto"}.get(field.name, field.metadata["default"])  # of the command line
+    defaults = {quality: options.get(field.name, own) for quality, options in QUALITIES.items()}
+    standard = defaults.pop(StyleConfig().quality)
+    shown = [_describe_default(standard, field)]
+    shown += [
+        f"{_describe_default(default, field)} with --quality {quality}"
+        for quality, default in defaults.items()
+        if default != standard
+    ]
+    return (text if shown == [None] else f"{text} [{'; '.join(map(str, shown))}]").replace("%", "%%")
+
+
+def _describe_default(default: Any, field: dataclasses.Field[Any]) -> str | None:
+    """Return what the help shows for a default, or None if it shows nothing."""
     if default is None:
-        default = field.metadata["shown"]
-    elif isinstance(default, bool):
-        default = "on" if default else "off"
-    elif isinstance(default, tuple):
-        default = ",".join(default)
-    elif isinstance(default, float):
-        default = f"{default:g}"
-    return (text if default is None else f"{text} [{default}]").replace("%", "%%")
+        shown: str | None = field.metadata["shown"]
+        return shown
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _shown(show_all: bool, text: str) -> str:

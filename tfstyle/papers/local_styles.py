@@ -41,7 +41,7 @@ def local(
     weights: str = "auto",
     size: int = 320,
     iterations: int = 80,
-    content_weight: float = StyleConfig.content_weight,
+    content_weight: float = StyleConfig().content_weight,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Study:

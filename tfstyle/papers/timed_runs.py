@@ -160,12 +160,8 @@ def fit_preset(options: StyleConfig, vgg_weights: Weights, *, size: int) -> Styl
     available = vgg_weights.layer_names
     default_content, default_style = default_layers(vgg_weights)
     preset_layers = options.style_layers or default_style
-    preset_weights = options.style_layer_weights or [1.0] * len(preset_layers)
-    layer_weights = {
-        layer: weight
-        for layer, weight in zip(preset_layers, preset_weights, strict=True)
-        if layer in available
-    }
+    kept = [k for k, layer in enumerate(preset_layers) if layer in available]
+    layer_weights = options.style_layer_weights
     content_layers = tuple(layer for layer in options.content_layers or () if layer in available)
     return options.replace(
         {
@@ -174,8 +170,8 @@ def fit_preset(options: StyleConfig, vgg_weights: Weights, *, size: int) -> Styl
             "enlarge": False,
             "steps_per_call": 1,
             "content_layers": content_layers or default_content,
-            "style_layers": tuple(layer_weights),
-            "style_layer_weights": tuple(layer_weights.values()),
+            "style_layers": tuple(preset_layers[k] for k in kept),
+            "style_layer_weights": layer_weights and tuple(layer_weights[k] for k in kept),
         }
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfstyle import __version__
-from tfstyle.config import StyleConfig, check_single_image_options, check_style_count
+from tfstyle.config import ADDED_OPTIONS, StyleConfig, check_single_image_options, check_style_count
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
 from tfstyle.files import free_path
@@ -26,9 +26,9 @@ from tfstyle.run.transfer import apply_fine_style
 
 THUMBNAIL = 240  # longest side of an image on a contact sheet in pixels
 ROWS = 100  # maximum number of content images on one contact sheet
-#: Options that do not change the result. After a job has run out of memory, the batch may be repeated with
-#: other values of them.
-UNCOMPARED_OPTIONS = ("memory", "tile")
+#: Options that do not change the result, and the quality, since the options that it sets are compared. After
+#: a job has run out of memory, the batch may be repeated with other values of ``memory`` and ``tile``.
+UNCOMPARED_OPTIONS = ("quality", "memory", "tile")
 #: XLA takes minutes to compile a shape. With XLA the sides of images are padded to multiples of this number
 #: of pixels, so that images of similar shapes are compiled once.
 XLA_MULTIPLE = 64
@@ -238,6 +238,7 @@ def is_finished(job: Job) -> bool:
     if settings.get("facts", {}).get("sources") != job.sources():
         raise OutputError(f"{job.output} exists and was made from other images; {REPLACE_HINT}")
     options = {
+        **ADDED_OPTIONS,
         **settings.get("options", {}),
         **{name: getattr(job.config, name) for name in UNCOMPARED_OPTIONS},
     }

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle import __version__
-from tfstyle.config import CHECKPOINT_SECONDS, INIT_NAMES, StyleConfig
+from tfstyle.config import ADDED_OPTIONS, CHECKPOINT_SECONDS, INIT_NAMES, StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.files import digest, make_folder, remove_left, replacing
 from tfstyle.optim import Optimizer
@@ -37,8 +37,11 @@ log = logging.getLogger(__name__)
 
 FORMAT = 2
 CHECKPOINTS_KEPT = 2
-#: Options that do not change the result, and options that name files, whose contents are compared instead.
-NOT_COMPARED = ("weights", "max_pixels", "memory", "fine_style", "masks", "style_masks", "content_mask")
+#: Options that do not change the result; the quality, since the options that it sets are compared; and
+#: options that name files, whose contents are compared.
+NOT_COMPARED = (
+    "quality", "weights", "max_pixels", "memory", "fine_style", "masks", "style_masks", "content_mask",
+)  # fmt: skip
 ENCODER_ATTRIBUTES = ("network", "pooling", "padding", "pixel_range", "feature_scale", "dtype", "layers")
 HINT = "to begin a new run, leave out resume=True and choose another folder"
 
@@ -248,7 +251,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Return a phrase for each difference between the `dependencies` of two runs."""
-    defaults = StyleConfig().as_dict()
+    defaults = {**StyleConfig().as_dict(), **ADDED_OPTIONS}
     options = {
         name: (stored["options"].get(name, defaults[name]), now) for name, now in current["options"].items()
     }

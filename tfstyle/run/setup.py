@@ -434,7 +434,7 @@ def _make_objective(
     return Objective(
         encoder.features,
         shares(content_layers, config.content_layer_weights),
-        style_layers=shares(style_layers, config.style_layer_weights),
+        style_layers=shares(style_layers, _style_layer_weights(config, encoder, style_layers)),
         content_weight=config.content_weight,
         style_weight=config.style_weight,
         tv_weight=config.tv_weight,
@@ -446,6 +446,19 @@ def _make_objective(
         variation=VARIATIONS[config.tv_form],
         unit_gradients=config.normalize_gradients,
     )
+
+
+def _style_layer_weights(config: StyleConfig, encoder: Encoder, style_layers: Sequence[str]) -> list[float]:
+    """Return the weights of the style layers.
+
+    Without ``style_layer_weights`` the k-th layer by depth has the weight ``style_layer_decay^k``.
+
+    Reference: Novak, Nikulin 2016, arXiv 1605.04603, "geometric weights", with a ratio of 1/2.
+    """
+    if config.style_layer_weights is not None:
+        return list(config.style_layer_weights)
+    by_depth = [layer for layer in encoder.layers if layer in style_layers]
+    return [config.style_layer_decay ** by_depth.index(layer) for layer in style_layers]
 
 
 def _make_optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Optimizer | None) -> Optimizer:

@@ -25,16 +25,18 @@ def stylize_objective(
 
     Args:
         features: images -> dict of layer -> features ``[batch, h, w, N]``.
-        content_layers, style_layers: names of the layers; the layers of each kind have equal weights.
+        content_layers: names of the content layers, which have equal weights.
+        style_layers: names of the style layers, from the first to the deepest.
 
     Returns:
         The objective, for `stylize_in_graph`.
     """
     defaults = StyleConfig()
+    layer_weights = [defaults.style_layer_decay**k for k in range(len(style_layers))]
     return Objective(
         features,
         shares(content_layers, None),
-        style_layers=shares(style_layers, None),
+        style_layers=shares(style_layers, layer_weights),
         content_weight=defaults.content_weight,
         style_weight=defaults.style_weight,
         tv_weight=defaults.tv_weight,
