@@ -14,10 +14,11 @@ import sys
 import time
 from typing import NamedTuple
 
-from tests.benchmarks import machine
+from tests.benchmarks import machine, pareto
 from tests.conftest import DATA
 
 GENUINE = str(DATA / "weights" / "vgg19_imagenet_block1-3.npz")
+JUDGED = ("--weights", GENUINE, "--judge", GENUINE)
 IMAGES = DATA / "images"
 
 
@@ -50,43 +51,13 @@ BENCHMARKS = {
     "pareto": Benchmark(
         "scores against seconds, beside other programs",
         (
-            "--weights",
-            GENUINE,
-            "--judge",
-            GENUINE,
-            "--size",
-            "192",
-            "--pairs",
-            "1",
-            "--limit",
-            "30",
-            "--only",
-            "draft",
-            "standard",
-            "high",
-            "neural-style-pt",
-            "gatys-pytorch",
-            "crowsonkb",
-            "spst",
-            "magenta",
-            "-o",
-            "{folder}/pareto.png",
-        ),  # fmt: skip
+            *(*JUDGED, "--size", "192", "--pairs", "1", "--limit", "30", "-o", "{folder}/pareto.png"),
+            *("--only", "draft", "standard", "high", *pareto.RIVALS),
+        ),
     ),
     "looks": Benchmark(
-        "scores and images of every quality, beside the former defaults",
-        (
-            "--weights",
-            GENUINE,
-            "--judge",
-            GENUINE,
-            "--size",
-            "256",
-            "--pairs",
-            "1",
-            "-o",
-            "{folder}/looks.png",
-        ),  # fmt: skip
+        "scores and images of every quality, beside those of the former defaults",
+        (*JUDGED, "--size", "256", "--pairs", "1", "-o", "{folder}/looks.png"),
     ),
     "control": Benchmark(
         "effect of options on the image, as numbers and as a contact sheet",

@@ -43,6 +43,7 @@ BEFORE: dict[str, Any] = {
     "style_losses": ("gram",),
     "style_loss_weights": None,
     "style_layer_weights": None,
+    "style_layer_decay": 1.0,
     "tv_weight": 0.3,
     "tv_form": "mean_squared",
     "optimizer": "lbfgs",

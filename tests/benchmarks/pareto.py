@@ -188,7 +188,7 @@ def run_config(name: str, weights: str, size: int) -> Any:
     if name in option_choices("quality"):
         return StyleConfig(quality=name, **common)
     if name not in PRESETS:
-        return StyleConfig(style_losses=(name,), style_loss_weights=None, **common)
+        return StyleConfig(style_losses=(name,), **common)
     config = preset(name).replace({**common, **AS_ORIGINAL, "size_of": "longest"})
     loaded = load_weights(weights)
     if set(config.style_layers or ()) <= set(loaded.layer_names):
