@@ -146,7 +146,7 @@ def test_every_page_is_linked_from_the_readme():
 
 def modules():
     names = [module.name for module in pkgutil.walk_packages(tfstyle.__path__, "tfstyle.")]
-    return [name for name in ("tfstyle", *names) if not name.endswith(("__main__", "make_embedded"))]
+    return [name for name in ("tfstyle", *names) if not name.endswith(("__main__", "make_embedded", "make_score_basis"))]
 
 
 def examples():
