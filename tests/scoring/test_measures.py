@@ -29,7 +29,9 @@ def positive_definite(seed, size=3):
 
 
 def test_moments_are_those_of_numpy():
-    features = np.random.default_rng(0).random((270, 260, 3), np.float32)  # more positions than are taken at once
+    features = np.random.default_rng(0).random(
+        (270, 260, 3), np.float32
+    )  # more positions than are taken at once
     vectors = features.reshape(-1, 3).astype(np.float64)
     mean, covariance = feature_moments(features)
     np.testing.assert_allclose(mean, vectors.mean(0), rtol=1e-12)

@@ -52,7 +52,8 @@ from tfstyle.presets import PRESETS
 SHELLS = ("bash", "zsh", "fish")
 #: Names for values in the help that the shells complete with files and with folders.
 FILE_METAVARS = (
-    "CONTENT", "CONTENTS", "STYLE", "IMAGE", "IMAGES_OR_FOLDER", "FILE", "FILE.npz", "FILE.json", "FILE.png", "...",
+    "CONTENT", "CONTENTS", "STYLE", "IMAGE", "IMAGES_OR_FOLDER",
+    "FILE", "FILE.npz", "FILE.json", "FILE.png", "...",
 )  # fmt: skip
 FOLDER_METAVARS = ("DIR",)
 #: Options of `StyleConfig` whose values are not, or not only, a name.

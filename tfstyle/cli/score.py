@@ -45,9 +45,7 @@ def run_score(options: argparse.Namespace) -> int:
     load_tensorflow()
     from tfstyle.scoring.judging import Judge
 
-    judge = Judge(
-        options.content, options.style, weights=options.weights, reference=options.reference
-    )
+    judge = Judge(options.content, options.style, weights=options.weights, reference=options.reference)
     width = max(map(len, ("image", *options.images)))
     if not options.json:
         print(f"{'image':{width}}", *(f"{name:>7}" for name in COLUMNS))
@@ -91,8 +89,8 @@ def _save_sheet(path: Path, sources: Sequence[str], scores: Sequence[Score], *, 
     ]
     title = f"{Path(sources[0]).name} in the style of {Path(sources[1]).name}"
     note = (
-        "E: style, higher is closer. S: content, lower is closer. ripple: images have 0.05 to 0.16. frame: 1 if "
-        "none is visible. energy: distance from the style, lower is closer."
+        "E: style, higher is closer. S: content, lower is closer. ripple: images have 0.05 to 0.16. "
+        "frame: 1 if none is visible. energy: distance from the style, lower is closer."
     )
     study = Study(title, panel_rows(panels, min(len(panels), SHEET_COLUMNS)), caption=note)
     study.save_figure(path, overwrite)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfstyle.errors import ConfigError, ImageError, WeightsError
-from tfstyle.images import ImageArray, find_images, load
+from tfstyle.images import find_images, load
 from tfstyle.layers import NETWORKS
 from tfstyle.network import Encoder, Weights, imagenet_cache, load_weights, one_line
 from tfstyle.scoring.artefacts import WINDOW, frame, ripple
@@ -173,7 +173,10 @@ class Judge:
         return _References(
             projected_moments(_encode(self._encoder, style), self._basis),
             directions(_encode(self._encoder, content)[CONTENT_LAYER]),
-            {k: (style_samples[k], energy_distance(content_samples[k], style_samples[k])) for k in style_samples},
+            {
+                k: (style_samples[k], energy_distance(content_samples[k], style_samples[k]))
+                for k in style_samples
+            },
         )
 
     def _energy_samples(self, pixels: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
