@@ -58,18 +58,23 @@ def progress_display(scales: Sequence[Scale], stream: TextIO) -> Iterator[Show]:
     """Display the progress of a run.
 
     Args:
-        scales: the scales of the run. The amount of work is counted in pixels times iterations.
+        scales: the scales of the run, in the run's own list, since a run with a given time changes it. The
+            amount of work is counted in pixels times iterations.
         stream: the stream that the progress is written to.
 
     Yields:
         A function to call with each `Iteration`.
     """
-    scale_work = [scale.iterations * scale.shape[0] * scale.shape[1] for scale in scales]
-    total_work = sum(scale_work)
+
+    def work(first: Sequence[Scale]) -> float:
+        return sum(scale.iterations * scale.shape[0] * scale.shape[1] for scale in first)
+
+    def total_work() -> float:
+        return work(scales)
 
     def work_done(step: Iteration) -> float:  # a resumed run starts in the middle
-        current = scale_work[step.scale - 1] * step.iteration / step.iterations
-        return sum(scale_work[: step.scale - 1]) + current
+        current = work(scales[step.scale - 1 : step.scale])
+        return work(scales[: step.scale - 1]) + current * step.iteration / step.iterations
 
     if not stream.isatty():
         yield _line_display(total_work, work_done, stream)
@@ -82,7 +87,7 @@ def progress_display(scales: Sequence[Scale], stream: TextIO) -> Iterator[Show]:
             height, width = step.shape
             bar.update(
                 task,
-                total=total_work,
+                total=total_work(),
                 completed=work_done(step),
                 description=f"{width} x {height} ({step.scale}/{step.scales})",
                 status=f"loss {step.losses['total']:.4g}  {meter.update(step):.1f} it/s",
@@ -151,7 +156,9 @@ def experiment_display(stream: TextIO) -> Iterator[tuple[Callable[[str], None], 
         yield lambda line: bar.console.print(line, markup=False, highlight=False), show
 
 
-def _line_display(total_work: int, work_done: Callable[[Iteration], float], stream: TextIO) -> Show:
+def _line_display(
+    total_work: Callable[[], float], work_done: Callable[[Iteration], float], stream: TextIO
+) -> Show:
     meter, last_line = _SpeedMeter(), time.monotonic()
 
     def show(step: Iteration) -> None:
@@ -161,7 +168,7 @@ def _line_display(total_work: int, work_done: Callable[[Iteration], float], stre
         if time.monotonic() - last_line < LINE_INTERVAL and step.iteration < step.iterations:
             return
         last_line = time.monotonic()
-        remaining = step.seconds * (total_work / work_done(step) - 1)
+        remaining = step.seconds * (total_work() / work_done(step) - 1)
         print(
             f"scale {step.scale}/{step.scales} ({width} x {height})  iteration {step.iteration}/"
             f"{step.iterations}  loss {step.losses['total']:.4g}  {speed:.1f} it/s  {remaining:.0f} s left",

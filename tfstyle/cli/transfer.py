@@ -30,15 +30,17 @@ from tfstyle.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from tfstyle.run.results import Result
+    from tfstyle.run.run import Run
 
 DATA = Path(__file__).parents[1] / "data"
 DEMO_CONTENT, DEMO_STYLE, DEMO_SIZE = "cat.jpg", "evening.jpg", 384
 #: Options of ``tfstyle stylize`` that cannot be combined with --interpolate, which makes several runs.
-SINGLE_RUN_OPTIONS = ("save_every", "history", "checkpoint", "checkpoint_every", "resume")
+SINGLE_RUN_OPTIONS = ("save_every", "history", "checkpoint", "checkpoint_every", "resume", "seconds")
 
 
 def run_stylize(options: argparse.Namespace) -> int:
     """Run ``tfstyle stylize`` and return its exit code."""
+    started = time.monotonic()  # the import of TensorFlow counts for --seconds
     if options.interpolate is not None:
         return _run_interpolation(options)
     outputs = Outputs(options)
@@ -50,25 +52,40 @@ def run_stylize(options: argparse.Namespace) -> int:
     for name in ("masks", "style_masks"):
         check_mask_count(name, len(getattr(config, name) or ()), styles=len(styles))
     check_images(_mask_files(config))
+    if options.seconds is not None and options.preset != "default":
+        raise ConfigError(
+            f"--seconds cannot be combined with --preset {options.preset}, which has its own number of "
+            "iterations; leave one of them out"
+        )
 
     load_tensorflow()
     from tfstyle.cli.progress import progress_display, waiting_display
     from tfstyle.run.checkpoints import open_checkpoints
     from tfstyle.run.layout import describe_layout
     from tfstyle.run.run import Run
+    from tfstyle.run.timed import make_timed_run, make_timetable
     from tfstyle.run.transfer import apply_fine_style
 
     seconds = CHECKPOINT_SECONDS if options.checkpoint_every is None else options.checkpoint_every
+    timetable = make_timetable(options.seconds, config, checkpoint=options.checkpoint, started=started)
     checkpoints = open_checkpoints(
         options.checkpoint, every=seconds, resume=options.resume, overwrite=options.overwrite
     )
     with waiting_display("reading images and weights", sys.stderr):
         content, *styles = load_standard_input([content, *styles], config.max_pixels)
         styles = apply_fine_style(styles, config, checkpoints=checkpoints)
-        run = Run(content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
+        if timetable is None:
+            run = Run(content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
+        else:
+            run = make_timed_run(
+                content, styles, config, timetable=timetable, keep_quality=hasattr(options, "quality"),
+                pause_every=outputs.preview_every,
+            )  # fmt: skip
     outputs.check(run)
     layout = describe_layout(run.setup, run.scales[-1].shape, layout=run.layouts[-1])
     print(f"tfstyle: {layout}", file=sys.stderr, flush=True)
+    if "plan" in run.facts:
+        print(f"tfstyle: {_describe_plan(run)}", file=sys.stderr, flush=True)
     run_error: RunError | None = None
     save_error = ""
     with interruptible() as interrupted:
@@ -96,6 +113,12 @@ def run_stylize(options: argparse.Namespace) -> int:
         hint = "" if options.checkpoint is None else "; run the same command with --resume to continue"
         return complain(f"interrupted{hint}", interrupted.code)
     return DONE
+
+
+def _describe_plan(run: Run) -> str:
+    plan = run.facts["plan"]
+    counts = ", ".join(map(str, plan["iterations"]))
+    return f"planned for {plan['seconds']:g} s: quality {run.config.quality}, iterations per scale: {counts}"
 
 
 def _check_checkpoint_options(options: argparse.Namespace) -> None:
@@ -129,7 +152,7 @@ def run_demo(options: argparse.Namespace) -> int:
         argparse.Namespace(
             content=str(content), styles=[str(style)], output=str(output), overwrite=options.overwrite,
             save_every=None, history=None, config=None, preset="default", size=DEMO_SIZE, interpolate=None,
-            checkpoint=None, checkpoint_every=None, resume=False, **given,
+            checkpoint=None, checkpoint_every=None, resume=False, seconds=None, **given,
         )
     )  # fmt: skip
     if code != DONE:

@@ -7,6 +7,7 @@ import argparse
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +41,9 @@ def main() -> None:
     basis = reference_basis(
         images, lambda pixels: {layer: maps[0].numpy() for layer, maps in encoder(pixels[None]).items()}
     )
+    arrays: dict[str, Any] = {layer: vectors.astype(np.float16) for layer, vectors in basis.items()}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{layer: vectors.astype(np.float16) for layer, vectors in basis.items()})
+    np.savez_compressed(buffer, **arrays)
     write_atomically(options.output, buffer.getvalue())
     print(f"{options.output}: {len(images)} images, {len(buffer.getvalue()) / 1000:.0f} kB")
 

@@ -33,6 +33,7 @@ from tfstyle.run.checkpoints import (
 )
 from tfstyle.run.inputs import ScaleTargets, read_inputs
 from tfstyle.run.layout import Layout, plan_layouts, restore_layouts, smaller_layout
+from tfstyle.run.planning import Timetable
 from tfstyle.run.results import History, Iteration, Result
 from tfstyle.run.setup import Scale, Shape, TransferSetup, make_setup, plan_scales
 from tfstyle.tiling import first_host_state, in_host_memory
@@ -73,6 +74,7 @@ class Run:
         setup: the setup of an earlier run with the same options and style images; by default a new one.
         checkpoints: the folder in which the run stores its checkpoints, and from which it is resumed; None if
             it stores none.
+        timetable: plan of a run with a given time, which changes the iterations of `scales`.
 
     Attributes:
         config: the options as they were given.
@@ -116,6 +118,7 @@ class Run:
         pause_every: int = 0,
         setup: TransferSetup | None = None,
         checkpoints: CheckpointFolder | None = None,
+        timetable: Timetable | None = None,
     ) -> None:
         self.config, self.history = config, History()
         self.inputs = read_inputs(content, style, config, masks=masks, digests=checkpoints is not None)
@@ -138,6 +141,9 @@ class Run:
         self._resumed = _Progress()
         self._stopped = False
         self._checkpoints = self._open_checkpoints(checkpoints, custom_encoder=encoder is not None)
+        self._timetable = timetable
+        if timetable is not None:
+            self._set_plan(timetable.begin(self.scales, multiple=self.steps_per_call), done=0)
 
     @property
     def total_iterations(self) -> int:
@@ -277,6 +283,8 @@ class Run:
                 if not_finite > (PATIENCE if self._optimizer.recovers else 0):
                     self._fail(f"the loss is {total} at iteration {done} of scale {scale.number}")
             self._last_good = before
+            if self._timetable is not None:
+                scale = self._planned_again(scale, done)
             self._record_position(scale, done)
             yield Iteration(
                 done,
@@ -297,6 +305,23 @@ class Run:
             self._fail(f"the image is not finite after the last iteration of scale {scale.number}")
         if not self._stopped or done == scale.iterations:
             self._record_position(scale, len(losses), ended=True)
+
+    def _planned_again(self, scale: Scale, done: int) -> Scale:
+        """Return the current scale after a call of its step, as the timetable plans it now."""
+        assert self._timetable is not None
+        if (planned := self._timetable.after_call(scale.number, done)) is not None:
+            self._set_plan(planned, done=done)
+        return self.scales[scale.number - 1]
+
+    def _set_plan(self, planned: Sequence[Scale], *, done: int) -> None:
+        """Replace the current scale and those after it, in the list that `__iter__` goes through."""
+        assert self._timetable is not None
+        self.scales[planned[0].number - 1 :] = planned
+        self.facts["plan"] = {
+            "seconds": self._timetable.seconds,
+            "expected": round(self._timetable.expected_seconds(planned, done=done), 1),
+            "iterations": [scale.iterations for scale in self.scales],
+        }
 
     def _resumed_losses(self, scale: Scale) -> tuple[int, list[float]]:
         """Return how many iterations of a scale were done before the run was resumed, and their losses."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from tfstyle.run.checkpoints import CheckpointFolder, open_checkpoints
 from tfstyle.run.results import Iteration, Result
 from tfstyle.run.run import Run
 from tfstyle.run.setup import TransferSetup
+from tfstyle.run.timed import make_timed_run, make_timetable
 
 
 def stylize(
@@ -36,6 +38,7 @@ def stylize(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     resume: bool = False,
+    seconds: float | None = None,
     **options: Unpack[TransferOptions],
 ) -> Result:
     """Transfer the style of one or more images to the content image.
@@ -59,6 +62,11 @@ def stylize(
             the end of each scale and when the run is interrupted.
         resume: whether to continue from the newest checkpoint in the folder. The result is the same as that
             of a run without interruption. If the folder has no checkpoint, the run starts from the beginning.
+        seconds: the time that the call should take. The run measures its steps, chooses the quality unless
+            ``quality`` or ``iterations`` are given, and multiplies the iterations of all scales by the same
+            factor. If the time is too short, every scale has its fewest iterations, which are at most 10, and
+            a warning is logged. ``result.facts["plan"]`` has the plan. It cannot be combined with
+            ``checkpoint`` and ``fine_style``.
         **options: changes to the config, by the names of the fields of `StyleConfig`.
 
     Returns:
@@ -83,8 +91,11 @@ def stylize(
         >>> result.image.shape, len(result.history.total)
         ((21, 32, 3), 3)
     """
-    checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
-    run = _make_run(content, style, config, encoder, optimizer, masks, checkpoints, options)
+    run = _make_run(
+        content, style, config, options,
+        encoder=encoder, optimizer=optimizer, masks=masks,
+        checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, seconds=seconds,
+    )  # fmt: skip
     with contextlib.closing(iter(run)) as iterations:  # closes at once if the callback raises
         for iteration in iterations:
             answer = None if callback is None else callback(iteration)
@@ -132,6 +143,7 @@ def iterate(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     resume: bool = False,
+    seconds: float | None = None,
     **options: Unpack[TransferOptions],
 ) -> Iterations:
     """Return an iterator over the iterations of a style transfer, for progress, previews and early stopping.
@@ -141,8 +153,8 @@ def iterate(
     yielded.
 
     Args:
-        content, style, config, encoder, optimizer, masks, checkpoint, checkpoint_every, resume, options: as
-            for `stylize`.
+        content, style, config, encoder, optimizer, masks, checkpoint, checkpoint_every, resume, seconds,
+            options: as for `stylize`.
 
     Returns:
         The iterations, in order. The iterator's method ``result`` returns the result so far.
@@ -161,21 +173,30 @@ def iterate(
         >>> step.iteration, step.iterations, run.result().image.shape
         (2, 50, (32, 48, 3))
     """
-    checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
-    return Iterations(_make_run(content, style, config, encoder, optimizer, masks, checkpoints, options))
+    run = _make_run(
+        content, style, config, options,
+        encoder=encoder, optimizer=optimizer, masks=masks,
+        checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, seconds=seconds,
+    )  # fmt: skip
+    return Iterations(run)
 
 
 def _make_run(
     content: Any,
     style: Any,
     config: StyleConfig | None,
+    options: TransferOptions,
+    *,
     encoder: Encoder | None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None,
     masks: Masks | Sequence[Any] | None,
-    checkpoints: CheckpointFolder | None,
-    options: TransferOptions,
+    checkpoint: str | os.PathLike[str] | None,
+    checkpoint_every: float,
+    resume: bool,
+    seconds: float | None,
 ) -> Run:
     """Return the run for the arguments of `stylize`."""
+    started = time.monotonic()
     changes: dict[str, Any] = dict(options)
     if isinstance(optimizer, str):
         changes["optimizer"], optimizer = optimizer, None
@@ -183,6 +204,13 @@ def _make_run(
     if not isinstance(config, StyleConfig):
         raise ConfigError(f"config is a {type(config).__name__}; give tfstyle.StyleConfig(**options)")
     config = config.replace(changes)
+    timetable = make_timetable(seconds, config, checkpoint=checkpoint, started=started)
+    if timetable is not None:
+        return make_timed_run(
+            content, style, config, timetable=timetable, keep_quality="quality" in changes,
+            encoder=encoder, optimizer=optimizer, masks=masks,
+        )  # fmt: skip
+    checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
     style = apply_fine_style(style, config, encoder=encoder, checkpoints=checkpoints)
     return Run(
         content, style, config, encoder=encoder, optimizer=optimizer, masks=masks, checkpoints=checkpoints

@@ -8,7 +8,7 @@ from tfstyle.images import luminance
 
 #: Side in pixels of the windows of `ripple`, and so the smallest side of an image that it measures.
 WINDOW = 32
-#: Radii of the frequencies, in cycles per window: all, those of the fit, and those where ripple is looked for.
+#: Radii of the frequencies in cycles per window; those of the fit; those at which ripple is measured.
 RADII, FITTED, RIPPLES = np.arange(1, 16), slice(2, 15), slice(5, 14)
 
 

@@ -1,4 +1,4 @@
-"""The E statistic of Yeh et al. 2019, which was fitted to what people chose, and the basis that it needs."""
+"""The E statistic of Yeh et al. 2019: normal distributions of features, compared in a basis."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from tfstyle.images import ImageArray
 
-#: Layer -> number of leading eigenvectors, and weight of the layer. Yeh et al. fitted the weights. The weights
-#: of the deeper layers became 0 in their fit.
+#: Layer -> number of leading eigenvectors, and weight of the layer. Yeh et al. fitted the weights to what
+#: people chose. The weights of the deeper layers became 0.
 LAYERS = {"conv1_1": (32, 0.7468), "conv2_1": (48, 0.2557), "conv3_1": (128, 2.3768)}
 #: The basis of the package, made by data/make_score_basis.py from images that data/PROVENANCE.md lists.
 BASIS = Path(__file__).parents[1] / "data" / "score_basis.npz"
@@ -58,8 +58,8 @@ def projected_moments(
 def gaussian_divergence(image: Moments, style: Moments) -> float:
     """Return the Kullback-Leibler divergence of a normal distribution from another one.
 
-    ``½ [tr(Σ_s⁻¹ Σ_x) + (μ_s - μ_x)ᵀ Σ_s⁻¹ (μ_s - μ_x) - K + log(|Σ_s| / |Σ_x|)]``. It is 0 for equal moments,
-    and infinite if a covariance is singular.
+    It is ``½ [tr(Σ_s⁻¹ Σ_x) + (μ_s - μ_x)ᵀ Σ_s⁻¹ (μ_s - μ_x) - K + log(|Σ_s| / |Σ_x|)]``: 0 for equal
+    moments, and infinite if a covariance is singular.
 
     Args:
         image: μ_x and Σ_x.
@@ -96,7 +96,9 @@ def e_statistic(image: Mapping[str, Moments], style: Mapping[str, Moments]) -> f
     1910.09447. The weights a_l are theirs.
     """
     with np.errstate(divide="ignore"):
-        return float(sum(-a * np.log(gaussian_divergence(image[k], style[k])) for k, (_, a) in LAYERS.items()))
+        return float(
+            sum(-a * np.log(gaussian_divergence(image[k], style[k])) for k, (_, a) in LAYERS.items())
+        )
 
 
 def shipped_basis() -> dict[str, np.ndarray]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfstyle.errors import ConfigError, ImageError, WeightsError
-from tfstyle.images import ImageArray, find_images, load
+from tfstyle.images import find_images, load
 from tfstyle.layers import NETWORKS
-from tfstyle.network import Encoder, Weights, load_weights
+from tfstyle.network import Encoder, Weights, imagenet_cache, load_weights, one_line
 from tfstyle.scoring.artefacts import WINDOW, frame, ripple
 from tfstyle.scoring.distances import directions, energy_distance, sample, self_similarity_distance
 from tfstyle.scoring.gaussians import (
@@ -173,7 +173,10 @@ class Judge:
         return _References(
             projected_moments(_encode(self._encoder, style), self._basis),
             directions(_encode(self._encoder, content)[CONTENT_LAYER]),
-            {k: (style_samples[k], energy_distance(content_samples[k], style_samples[k])) for k in style_samples},
+            {
+                k: (style_samples[k], energy_distance(content_samples[k], style_samples[k]))
+                for k in style_samples
+            },
         )
 
     def _energy_samples(self, pixels: np.ndarray) -> dict[tuple[str, str], np.ndarray]:
@@ -235,22 +238,29 @@ def genuine_weights(source: str | os.PathLike[str] | Weights) -> Weights:
     Raises:
         WeightsError: the weights are not available, or are others.
     """
-    try:
-        weights = load_weights("imagenet" if str(source) == "auto" else source)
-    except WeightsError as error:
-        if str(source) not in ("auto", "imagenet"):
-            raise
-        reason = str(error).partition("; give ")[0]
-        raise WeightsError(
-            f"scores need the ImageNet weights of VGG-19: {reason}; give weights=FILE, a file with at least "
-            "their blocks 1 to 3"
-        ) from None
+    if source in ("auto", "imagenet"):
+        try:
+            weights = load_weights("imagenet")
+        except WeightsError as error:
+            raise WeightsError(
+                "scores need the ImageNet weights of VGG-19, which could not be downloaded "
+                f"({one_line(error.__context__ or error)}); give weights=FILE, where FILE holds at least "
+                f"their blocks 1 to 3, or store Keras' file as {imagenet_cache()}"
+            ) from None
+    elif source in ("embedded", "random"):
+        raise _not_genuine(str(source))
+    else:
+        weights = load_weights(source)
     if genuine_digest(weights) != GENUINE:
-        raise WeightsError(
-            f"scores need the ImageNet weights of VGG-19 in blocks 1 to 3, and the weights {weights.source} "
-            'are others; give weights="imagenet" or a file with these blocks'
-        )
+        raise _not_genuine(weights.source)
     return weights
+
+
+def _not_genuine(name: str) -> WeightsError:
+    return WeightsError(
+        f"scores need blocks 1 to 3 of VGG-19's ImageNet weights, and {name} has other ones; give "
+        'weights="imagenet", or weights=FILE where FILE holds these blocks'
+    )
 
 
 def genuine_digest(weights: Weights) -> str:
