@@ -168,7 +168,7 @@ MADE_UP = [
     point("high", 8, -6, 0.3),
     point("draft", 2, -9, 0.1),
     point("gram", 9, -7, 0.2),
-    point("magenta", 1, -12, 0.05),
+    point("magenta", 1, -9, 0.05),
     point("crowsonkb", 3, -9),
     point("crowsonkb", 4, -8.5),
     point("crowsonkb", 5, -8, 0.15),
@@ -194,7 +194,7 @@ def test_rivals_above_our_front_are_named():
         ("gatys-pytorch", 90, "standard", None),
     ]
     assert pareto.verdict(MADE_UP).splitlines()[-3:] == [
-        "| pair | magenta | 1.0 | 2.0 | -12.00 | 0.050 | none |  |",
+        "| pair | magenta | 1.0 | 2.0 | -9.00 | 0.050 | none |  |",
         "| pair | crowsonkb | 4.0 | 8.0 | -8.00 | 0.150 | -9.00 | 0.100 |",
         "| other | gatys-pytorch | 90.0 | never | -5.00 | 0.200 | -8.50 | 0.200 |",
     ]
