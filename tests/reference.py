@@ -109,3 +109,69 @@ def local_spectrum(image, mask=None, side=32):
             logs.append([np.log(power[radius == r] + 1e-4).mean() for r in range(3, 16)])
             counts.append(weights[part].mean())
     return np.average(logs, axis=0, weights=counts)
+
+
+def gaussian_divergence(mean_x, covariance_x, mean_s, covariance_s, count=400_000):
+    """Return the Kullback-Leibler divergence of N(x) from N(s) as a mean of log p_x - log p_s over N(x)."""
+    points = np.random.default_rng(0).multivariate_normal(mean_x, covariance_x, count)
+
+    def log_density(mean, covariance):
+        total = 0.0
+        variances, axes = np.linalg.eigh(covariance)
+        for variance, axis in zip(variances, axes.T, strict=True):
+            along = (points - mean) @ axis
+            total = total - 0.5 * (along**2 / variance + np.log(2 * np.pi * variance))
+        return total
+
+    return (log_density(mean_x, covariance_x) - log_density(mean_s, covariance_s)).mean()
+
+
+def self_similarity(features):
+    """Return the cosine distances between every fourth position, each column divided by its sum."""
+    vectors = [features[y, x].astype(np.float64)
+               for y in range(0, features.shape[0], 4) for x in range(0, features.shape[1], 4)]  # fmt: skip
+    out = np.zeros((len(vectors), len(vectors)))
+    for i, a in enumerate(vectors):
+        for j, b in enumerate(vectors):
+            out[i, j] = 1 - a @ b / np.sqrt((a @ a) * (b @ b))
+    for j in range(len(vectors)):
+        out[:, j] /= out[:, j].sum()
+    return out
+
+
+def self_similarity_distance(f, c):
+    d_f, d_c = self_similarity(f), self_similarity(c)
+    return np.mean(np.abs(d_f - d_c)) * len(d_f)
+
+
+def energy_distance(x, y):
+    """Return the energy distance of two sets of vectors, with channels of root mean square 1 over ``y``."""
+    scale = np.sqrt((y.astype(np.float64) ** 2).mean(0))
+
+    def mean_distance(a, b):
+        return np.mean([np.linalg.norm((p - q) / scale) for p in a for q in b])
+
+    return 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y)
+
+
+def ripple(image, n=32):
+    """Return the largest residual of the log power spectrum at 6 .. 14 cycles per window of 32 pixels."""
+    y = image.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
+    waves = np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n)
+    logs = []
+    for top in range(0, y.shape[0] - n + 1, n // 2):
+        for left in range(0, y.shape[1] - n + 1, n // 2):
+            window = y[top : top + n, left : left + n]
+            window = (window - window.mean()) * np.outer(hann, hann)
+            logs.append(np.log(np.abs(waves @ window @ waves.T) ** 2 + 1e-12))
+    log_power, rings = np.mean(logs, 0), {k: [] for k in range(1, 16)}
+    for v in range(n):
+        for u in range(n):
+            k = round(np.hypot(min(v, n - v), min(u, n - u)))
+            if k in rings:
+                rings[k].append(log_power[v, u])
+    means = {k: np.mean(ring) for k, ring in rings.items()}
+    design = np.array([[1, np.log(k), np.log(k) ** 2] for k in range(3, 16)])
+    fit = np.linalg.lstsq(design, np.array([means[k] for k in range(3, 16)]), rcond=None)[0]
+    return max(means[k] - fit @ [1, np.log(k), np.log(k) ** 2] for k in range(6, 15))

@@ -17,19 +17,20 @@ FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for p
 #: Modules at the top of the package, which any folder may import.
 TOP = {"errors", "config", "presets", "layers", "files", "device", "backend", "addons"}
 #: Folder -> the other folders that it may import, which stand to its left in
-#: images, optim <- network <- losses <- tiling <- run <- serving <- papers <- cli.
+#: images, optim <- network <- losses <- tiling, scoring <- run <- serving <- papers <- cli.
 BELOW = {
     "images": set(),
     "optim": set(),
     "network": {"images", "optim"},
     "losses": {"images", "optim", "network"},
     "tiling": {"images", "optim", "network", "losses"},
-    "run": {"images", "optim", "network", "losses", "tiling"},
-    "serving": {"images", "optim", "network", "losses", "tiling", "run"},
-    "papers": {"images", "optim", "network", "losses", "tiling", "run", "serving"},
-    "cli": {"images", "optim", "network", "losses", "tiling", "run", "serving", "papers"},
+    "scoring": {"images", "optim", "network", "losses"},
+    "run": {"images", "optim", "network", "losses", "tiling", "scoring"},
+    "serving": {"images", "optim", "network", "losses", "tiling", "scoring", "run"},
+    "papers": {"images", "optim", "network", "losses", "tiling", "scoring", "run", "serving"},
+    "cli": {"images", "optim", "network", "losses", "tiling", "scoring", "run", "serving", "papers"},
 }
-SCRIPTS = {"data/make_embedded.py"}
+SCRIPTS = {"data/make_embedded.py", "data/make_score_basis.py"}
 LIBRARY = sorted(
     name for name in FILES if not name.startswith("cli/") and name not in {"__main__.py", *SCRIPTS}
 )

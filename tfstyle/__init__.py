@@ -40,6 +40,7 @@ _HOMES = {
     "make_step": "optim",
     "preset": "presets",
     "pretrain": "network",
+    "score": "scoring",
     "style_loss": "losses",
     "stylize": "run",
     "total_variation": "losses",
@@ -61,6 +62,7 @@ _SUBMODULES = (
     "papers",
     "presets",
     "run",
+    "scoring",
     "serving",
     "tiling",
 )
@@ -89,6 +91,7 @@ __all__ = [
     "make_step",
     "preset",
     "pretrain",
+    "score",
     "style_loss",
     "stylize",
     "total_variation",
@@ -110,6 +113,7 @@ if TYPE_CHECKING:
     from tfstyle.optim import adam, lbfgs, make_step
     from tfstyle.presets import preset
     from tfstyle.run import History, Iteration, Result, interpolate, iterate, stylize
+    from tfstyle.scoring import score
     from tfstyle.serving import StyleExtractor
 
 

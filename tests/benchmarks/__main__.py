@@ -14,10 +14,11 @@ import sys
 import time
 from typing import NamedTuple
 
-from tests.benchmarks import machine
+from tests.benchmarks import machine, pareto
 from tests.conftest import DATA
 
 GENUINE = str(DATA / "weights" / "vgg19_imagenet_block1-3.npz")
+JUDGED = ("--weights", GENUINE, "--judge", GENUINE)
 IMAGES = DATA / "images"
 
 
@@ -48,9 +49,16 @@ BENCHMARKS = {
         "loss after a run in bfloat16, relative to a run in float32",
         ("--size", "256", *(str(IMAGES / f"{name}.jpg") for name in ("tubingen", "starry_night_google"))),
     ),
+    "pareto": Benchmark(
+        "scores against seconds, beside other programs",
+        (
+            *(*JUDGED, "--size", "192", "--pairs", "1", "--limit", "30", "-o", "{folder}/pareto.png"),
+            *("--only", "draft", "standard", "high", *pareto.RIVALS),
+        ),
+    ),
     "looks": Benchmark(
-        "images beside those that the presets of other programs make in the same time",
-        ("--weights", GENUINE, "--size", "256", "--pairs", "1", "-o", "{folder}/looks.png"),
+        "scores and images of every quality, beside those of the former defaults",
+        (*JUDGED, "--size", "256", "--pairs", "1", "-o", "{folder}/looks.png"),
     ),
     "control": Benchmark(
         "effect of options on the image, as numbers and as a contact sheet",

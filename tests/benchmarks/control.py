@@ -4,14 +4,13 @@
 options, some of them changed. ``--only equal`` runs every style loss with several content weights and
 interpolates its style distance at the content distance of the default run. The columns:
 
-style    Energy distance between the features of the result and of the style image, divided by the energy
-         distance between the features of the content image and of the style image. It is the mean over
-         three layers and both poolings, from samples of whole feature vectors. No style loss here minimises
-         it. A lower value is nearer to the style.
+style    Energy distance of `tfstyle.scoring` between the features of the result and of the style image,
+         divided by that between the features of the content image and of the style image. It is the mean
+         over three layers and both poolings. No style loss here minimises it. A lower value is nearer to the
+         style.
 content  |F - P|² / |P|² at the content layer, with the features F of the result and P of the content image.
          It is the mean of both poolings.
-frame    RMS difference between the two outermost lines of pixels and the lines six pixels further in,
-         divided by the same difference in the interior. The value 1 means that no frame is visible.
+frame    `tfstyle.scoring.frame`. The value 1 means that no frame is visible.
 checker  Energy of the finest checkerboard pattern divided by the energy of differences between neighbours.
          The content image's own value is lower.
 seconds  Duration of the run on this machine. Only ratios are meaningful.
@@ -54,7 +53,6 @@ SMOOTHNESS = {
     "normalize_gradients": {"normalize_gradients": True, "optimizer": "adam"},
 }
 CONTENT_WEIGHTS = (0.02, 0.04, 0.08)
-SAMPLES = 1500  # feature vectors of each layer in the energy distance
 
 
 def main() -> None:
@@ -140,6 +138,7 @@ def measured(content: Path, style: Path, weights: str, size: int, changes) -> tu
     """Run the default options with some changed; return the image and its numbers in the columns' order."""
     from tfstyle import Encoder, stylize
     from tfstyle.images import load
+    from tfstyle.scoring import energy_distance, frame, sample
 
     began = time.perf_counter()
     result = stylize(content, style, weights=weights, size=size, **changes)
@@ -151,7 +150,11 @@ def measured(content: Path, style: Path, weights: str, size: int, changes) -> tu
     for pooling in ("avg", "max"):
         encoder = Encoder((*judged, layer), weights, pooling=pooling, padding="reflect")
         f, p, s = (encoder(image[None]) for image in (result.image, content_image, style_image))
-        style_distances += [energy(f[k], s[k]) / energy(p[k], s[k]) for k in judged]
+        for k in judged:
+            result_sample, content_sample, style_sample = (sample(x[k].numpy()) for x in (f, p, s))
+            style_distances.append(
+                energy_distance(result_sample, style_sample) / energy_distance(content_sample, style_sample)
+            )
         content_distances.append(np.sum((f[layer] - p[layer]) ** 2) / np.sum(p[layer] ** 2))
     return result.image, [
         float(np.mean(style_distances)),
@@ -160,44 +163,6 @@ def measured(content: Path, style: Path, weights: str, size: int, changes) -> tu
         checker(result.image),
         seconds,
     ]
-
-
-def energy(some, others) -> float:
-    """Return the energy distance of feature vectors at random positions.
-
-    It is ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` after every channel has been divided by its root mean square
-    over the second argument.
-
-    Reference: Székely & Rizzo 2013, "Energy statistics".
-    """
-    generator = np.random.default_rng(0)
-    x, y = (np.reshape(f, (-1, f.shape[-1])).astype(np.float64) for f in (some, others))
-    x, y = (v[generator.choice(len(v), min(SAMPLES, len(v)), replace=False)] for v in (x, y))
-    scale = np.sqrt(np.mean(y**2, 0)) + 1e-6  # gives every channel the same influence
-    x, y = x / scale, y / scale
-    return 2 * distances(x, y) - distances(x, x) - distances(y, y)
-
-
-def distances(x: np.ndarray, y: np.ndarray) -> float:
-    """Return the mean Euclidean distance between the rows of ``x`` and the rows of ``y``."""
-    squares = np.sum(x**2, 1)[:, None] + np.sum(y**2, 1) - 2 * x @ y.T
-    return float(np.mean(np.sqrt(np.maximum(squares, 0))))
-
-
-def frame(image: np.ndarray, depth: int = 6) -> float:
-    """Return the RMS difference between the two outermost lines and those ``depth`` further in.
-
-    It is divided by the RMS of the same difference between lines in the interior.
-    """
-
-    def step(lines: np.ndarray, at: int) -> float:
-        return float(np.mean((lines[at : at + 2] - lines[at + depth : at + depth + 2]) ** 2))
-
-    outer, inner = [], []
-    for lines in (image, image[::-1], image.swapaxes(0, 1), image.swapaxes(0, 1)[::-1]):
-        outer.append(step(lines, 0))
-        inner += [step(lines, at) for at in range(12, len(lines) // 2, 7)]
-    return float(np.sqrt(np.mean(outer) / np.mean(inner)))
 
 
 def checker(image: np.ndarray) -> float:

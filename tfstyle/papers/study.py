@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfstyle.errors import ConfigError
+from tfstyle.errors import ConfigError, ImageError
 from tfstyle.files import check_writable, make_folder, write_atomically
 from tfstyle.images import ImageArray, save
 
@@ -124,6 +124,21 @@ class Study:
         write_atomically(numbers, json.dumps(_to_json(self.numbers()), indent=1).encode())
         return paths
 
+    def save_figure(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
+        """Write the figure alone to a PNG file.
+
+        Args:
+            path: path of the file, which must end in ``.png``.
+            overwrite: whether to replace an existing file.
+
+        Raises:
+            ConfigError: matplotlib is not installed.
+            ImageError: the path does not end in ``.png``.
+            OutputError: the path cannot be written to, or the file exists and ``overwrite`` is False.
+        """
+        check_figure(Path(path), overwrite)
+        write_atomically(Path(path), _render_figure(self))
+
     def numbers(self) -> dict[str, Any]:
         """Return the title, facts, table and curves as a dict, the content of ``numbers.json``."""
         return {
@@ -225,6 +240,24 @@ def check_folder(folder: Path, overwrite: bool = False) -> None:
     images = sorted(folder.glob("[0-9][0-9]_*.png"))
     for path in (*(folder / name for name in ("figure.png", "captions.md", "numbers.json")), *images):
         check_writable(path, overwrite)
+
+
+def check_figure(path: Path, overwrite: bool = False) -> None:
+    """Check that a figure can be written to a file, as `Study.save_figure` does, before it is computed.
+
+    Args:
+        path: path of the file.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+        ImageError: the path does not end in ``.png``.
+        OutputError: the path cannot be written to, or the file exists and ``overwrite`` is False.
+    """
+    _matplotlib()
+    if path.suffix.lower() != ".png":
+        raise ImageError(f"cannot write {path}: the name of a figure must end in .png")
+    check_writable(path, overwrite)
 
 
 def _format_cell(value: Any) -> str:
