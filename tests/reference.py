@@ -82,7 +82,7 @@ def relative_error(a, b):
 
 def local_spectrum(image, mask=None, side=32):
     """Return the mean log power of windows by wave number, 3 to 15, from the definition of the transform."""
-    half = side // 2
+    half, stride = side // 2, 8
     luminance = image @ np.array([0.299, 0.587, 0.114])
     weights = np.ones(luminance.shape) if mask is None else mask
 
@@ -90,7 +90,7 @@ def local_spectrum(image, mask=None, side=32):
         return -index if index < 0 else 2 * (length - 1) - index if index >= length else index
 
     def spread(length):  # the indices of an axis, with the reflected pixels
-        after = half + (-length) % half
+        after = half + (-length) % stride
         return [mirror(i, length) for i in range(-half, length + after)]
 
     rows, columns = (spread(length) for length in luminance.shape)
@@ -101,8 +101,8 @@ def local_spectrum(image, mask=None, side=32):
     signed = np.where(k < half, k, k - side)
     radius = np.rint(np.hypot(signed[:, None], signed))
     logs, counts = [], []
-    for top in range(0, len(rows) - side + 1, half):
-        for left in range(0, len(columns) - side + 1, half):
+    for top in range(0, len(rows) - side + 1, stride):
+        for left in range(0, len(columns) - side + 1, stride):
             part = np.s_[top : top + side, left : left + side]
             window = (luminance[part] - luminance[part].mean()) * np.outer(hann, hann)
             power = np.abs(dft @ window @ dft.T) ** 2

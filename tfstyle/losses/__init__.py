@@ -27,6 +27,7 @@ from tfstyle.losses.objective import (
 from tfstyle.losses.sliced import HISTOGRAM, sliced_wasserstein
 from tfstyle.losses.spectrum import (
     STRIDE,
+    WINDOW,
     local_spectrum,
     may_have_spectrum,
     reflected,
@@ -69,6 +70,7 @@ __all__ = [
     "NORMALIZED_GRAM",
     "SPECTRUM",
     "STRIDE",
+    "WINDOW",
     "Band",
     "ContentExtent",
     "LossNormalization",

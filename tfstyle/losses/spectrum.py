@@ -14,9 +14,12 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-#: Side in pixels of the windows, which overlap by half.
+#: Side in pixels of the windows.
 WINDOW = 32
-STRIDE = WINDOW // 2
+#: Distance in pixels of neighbouring windows. With half a window, a ripple between the windows would remain.
+STRIDE = 8
+#: Number of pixels by which an image is reflected at its border, at least.
+MARGIN = WINDOW // 2
 #: Wave numbers of a spectrum, in cycles per window. They are wavelengths from 10.7 to 2.1 pixels.
 WAVE_NUMBERS = range(3, WINDOW // 2)
 # Added to the power of a window: the power of white noise with a standard deviation of 0.2 grey levels. The
@@ -42,8 +45,8 @@ def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor
 
     ``L_k = mean_w mean_{|f| = k} log(|DFT(h (y_w - mean y_w))(f)|² + ε)``, where y_w is the luminance of
     the 32 x 32 pixels of window w, h is the two-dimensional Hann window, and |f| is rounded to whole cycles
-    per window. The windows overlap by half. The image is reflected by 16 pixels or more at its border, so
-    that every pixel is well inside a window.
+    per window. A window begins at every eighth row and column. The image is reflected by 16 pixels or more
+    at its border, so that every pixel is well inside a window.
 
     Args:
         image: float32 ``[1, height, width, 3]`` in 0..1. If a side has less than 32 pixels, the result is 0.
@@ -81,7 +84,7 @@ def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor
 
 def reflected(length: int | tf.Tensor) -> list[int | tf.Tensor]:
     """Return the numbers of pixels that are reflected before and behind an axis of an image."""
-    return [STRIDE, STRIDE + (-length) % STRIDE]
+    return [MARGIN, MARGIN + (-length) % STRIDE]
 
 
 def window_sums(rows: tf.Tensor, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
@@ -91,7 +94,7 @@ def window_sums(rows: tf.Tensor, mask: tf.Tensor | None = None) -> tuple[tf.Tens
 
     Args:
         rows: rows of an image that has been reflected at its upper and lower border, float32
-            ``[1, rows, width, 3]``. The number of rows is a multiple of 16, at least 32.
+            ``[1, rows, width, 3]``. The number of rows is a multiple of 8, at least 32.
         mask: the same rows of the mask, float32 ``[1, rows, width, 1]``, or None for weights of 1.
 
     Returns:
@@ -114,8 +117,10 @@ def _windows(plane: tf.Tensor) -> tf.Tensor:
     plane = tf.pad(plane, [[0, 0], reflected(plane.shape[1] or tf.shape(plane)[1])], "REFLECT")
     rows, columns = tf.unstack(tf.shape(plane) // STRIDE)
     blocks = tf.reshape(plane, [rows, STRIDE, columns, STRIDE])
-    pairs = tf.concat([blocks[:-1], blocks[1:]], 1)
-    return tf.transpose(tf.concat([pairs[:, :, :-1], pairs[:, :, 1:]], 3), [0, 2, 1, 3])
+    count = WINDOW // STRIDE  # blocks along a side of a window
+    tall = tf.concat([blocks[k : rows - count + 1 + k] for k in range(count)], 1)
+    windows = tf.concat([tall[:, :, k : columns - count + 1 + k] for k in range(count)], 3)
+    return tf.transpose(windows, [0, 2, 1, 3])
 
 
 def spectrum_distance(spectrum: tf.Tensor, target: tf.Tensor) -> tf.Tensor:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.losses import STRIDE, reflected, window_sums
-from tfstyle.tiling.host_step import BAND_PIXELS
+from tfstyle.losses import STRIDE, WINDOW, reflected, window_sums
+
+BAND_PIXELS = 100_000  # approximate size of a band of rows; the windows need about 400 bytes for each pixel
 
 
 def spectrum_in_bands(image: np.ndarray, mask: Any = None) -> tf.Tensor:
@@ -43,14 +44,15 @@ def add_spectrum_gradient(
 
 
 def _bands(shape: tuple[int, ...]) -> Iterator[np.ndarray]:
-    """Yield the rows of the image in each band of windows. Overlapping windows share rows of two bands."""
+    """Yield the rows of the image in each band of windows. Windows of two bands may share rows."""
     _, height, width, _ = shape
     before, behind = reflected(height)
     rows = np.abs(np.arange(-before, height + behind))
     rows = np.where(rows < height, rows, 2 * (height - 1) - rows)
     length = max(1, BAND_PIXELS // (width * STRIDE)) * STRIDE
-    for top in range(0, len(rows) - STRIDE, length):
-        yield rows[top : top + length + STRIDE]
+    overlap = WINDOW - STRIDE
+    for top in range(0, len(rows) - overlap, length):
+        yield rows[top : top + length + overlap]
 
 
 def _cut(image: np.ndarray, mask: Any, rows: np.ndarray) -> tuple[tf.Tensor, tf.Tensor | None]:
