@@ -48,7 +48,7 @@ DEPENDENT_OPTIONS = {
     "warm_start": "optimizer",
 }
 #: Options that checkpoints and images of earlier versions lack -> the value with which they were made.
-ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0, "spectrum_weight": 0.0}
+ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
 
 #: Options that only make sense for one content image.
 SINGLE_IMAGE_OPTIONS = ("masks", "style_masks", "content_mask")
@@ -150,6 +150,7 @@ class TransferOptions(TypedDict, total=False):
     style_layer_weights: Sequence[float] | None
     style_layer_decay: float
     content_weight: float
+    border_weight: float
     style_weight: float
     style_losses: Sequence[str]
     style_loss_weights: Sequence[float] | None
@@ -349,7 +350,7 @@ class StyleConfig:
     )
     style_layer_decay: float = _option(
         1.0,
-        "ratio of the weights of two successive style layers, from the first to the deepest; "
+        "ratio of the weights of the style layers in two successive blocks of the network; "
         "--style-layer-weights overrides it",
         group="losses",
         low=1e-3,
@@ -363,6 +364,12 @@ class StyleConfig:
         usual=True,
         low=0,
         by_quality=True,
+    )
+    border_weight: float = _option(
+        1.0,
+        "weight of the outermost positions in the content loss; above 1 it avoids a frame at the border",
+        group="losses",
+        low=0,
     )
     style_weight: float = _option(1.0, "weight of the style loss", group="losses", usual=True, low=0)
     style_losses: tuple[str, ...] = _option(

@@ -54,6 +54,7 @@ _COMMON: dict[str, Any] = {
     "style_loss_weights": None,
     "tv_weight": 0.3,
     "spectrum_weight": 0.0,
+    "border_weight": 1.0,
     "tv_form": "mean_squared",
     "normalize_gradients": False,
     "loss_normalization": "balanced",

@@ -335,3 +335,22 @@ def test_losses_and_gradients_agree_with_another_framework(data, pooling):
         slopes = gradient(lambda x: objective(x, objective_targets)["total"], generated)  # noqa: B023
         expected_slopes = expected_numbers[f"{pooling}/{kind}_gradient"]
         assert reference.relative_error(slopes[0, ::8, ::8], expected_slopes) < 1e-3
+
+
+def test_border_weight_multiplies_the_content_loss_of_the_outermost_positions():
+    generator = np.random.default_rng(0)
+    content, image = generator.random((2, 1, 6, 5, 3)).astype(np.float32)
+    objective = Objective(
+        lambda image: {"conv1_1": image},
+        {"conv1_1": 1.0},
+        style_layers={},
+        content_weight=1.0,
+        style_weight=0.0,
+        normalization=paper_normalization,
+        border_weight=4.0,
+    )
+    weights = np.full((1, 6, 5, 1), 4.0)
+    weights[:, 1:-1, 1:-1] = 1
+    expected = 0.5 * np.sum(weights * (image.astype(np.float64) - content) ** 2)
+    terms = objective(tf.constant(image), objective.targets(tf.constant(content), [{}]))
+    assert float(terms["content"]) == pytest.approx(expected, rel=1e-5)

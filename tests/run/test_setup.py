@@ -123,10 +123,10 @@ def test_the_objective_has_the_weights_of_the_config(make):
 @pytest.mark.parametrize(
     "style_layers", [("conv1_1", "conv1_2", "conv2_1"), ("conv2_1", "conv1_1", "conv1_2")]
 )
-def test_style_layer_decay_is_the_ratio_of_successive_layers(make, style_layers):
-    """Weights 1, 3 and 9 by depth, divided by their sum. Weights that are given take precedence."""
+def test_style_layer_decay_is_the_ratio_of_successive_blocks(make, style_layers):
+    """Weights 1, 1 and 3 by block, divided by their sum. Weights that are given take precedence."""
     options = {"style_layers": style_layers, "style_layer_decay": 3}
-    expected = {"conv1_1": 1 / 13, "conv1_2": 3 / 13, "conv2_1": 9 / 13}
+    expected = {"conv1_1": 1 / 5, "conv1_2": 1 / 5, "conv2_1": 3 / 5}
     assert make(**options).objective.style_layers == pytest.approx(expected)
     given = make(**options, style_layer_weights=(1, 1, 2)).objective.style_layers
     assert given == pytest.approx(dict(zip(style_layers, (0.25, 0.25, 0.5), strict=True)))

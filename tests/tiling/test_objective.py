@@ -162,6 +162,16 @@ def test_any_total_variation_in_bands(small_weights, tv, monkeypatch):
     assert_same(expected, tiled)
 
 
+@pytest.mark.parametrize(("shape", "side"), [((33, 49), 16), ((41, 30), 8)])
+def test_weights_of_the_border(small_weights, shape, side):
+    objective, encoder = make_objective(small_weights)
+    whole, _, _ = both(objective, encoder, shape, side)
+    objective = dataclasses.replace(objective, border_weight=4.0)
+    expected, tiled, _ = both(objective, encoder, shape, side)
+    assert_same(expected, tiled)
+    assert float(expected[0]["content"]) > 1.01 * float(whole[0]["content"])
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_the_local_spectrum_in_bands(small_weights, monkeypatch, masked):
     monkeypatch.setattr(spectrum, "BAND_PIXELS", 50 * 32)  # bands of two rows of windows

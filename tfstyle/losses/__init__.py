@@ -23,6 +23,7 @@ from tfstyle.losses.objective import (
     content_loss,
     restore_kept,
     shares,
+    weighted_content_loss,
 )
 from tfstyle.losses.sliced import HISTOGRAM, sliced_wasserstein
 from tfstyle.losses.spectrum import (
@@ -117,6 +118,7 @@ __all__ = [
     "summed_squares",
     "total_variation",
     "wasserstein",
+    "weighted_content_loss",
     "window_sums",
     "windowed_gram",
     "write_style_numbers",

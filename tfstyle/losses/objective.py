@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfstyle.errors import ConfigError
@@ -74,6 +75,8 @@ class Targets(NamedTuple):
             empty if there is no such region.
         spectra: the target of the local spectrum of each region whose style has one; empty if the objective
             does not use it.
+        content_weights: content layer -> square roots of the weights of the positions in the content loss,
+            float32 ``[1, h, w, 1]``. `content` is multiplied by them. Empty if all weights are 1.
     """
 
     content: Tensors
@@ -83,6 +86,7 @@ class Targets(NamedTuple):
     weights: tuple[Tensors, ...] = ()
     kept_region: tuple[tf.Tensor, ...] = ()
     spectra: tuple[SpectrumTarget, ...] = ()
+    content_weights: Tensors = {}  # noqa: RUF012
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -107,6 +111,30 @@ def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     return tf.nn.l2_loss(tf.cast(features, tf.float32) - tf.cast(target, tf.float32))
 
 
+def weighted_content_loss(
+    features: tf.Tensor, target: tf.Tensor, root_weights: tf.Tensor | None
+) -> tf.Tensor:
+    """Return the content loss ``½ Σ w (F - P)²`` with a weight w for each position, a float32 scalar.
+
+    Args:
+        features: features F of the generated image, ``[1, h, w, N]``.
+        target: ``√w P`` with the features P of the content image, of the same shape.
+        root_weights: ``√w``, float32 ``[1, h, w, 1]``, or None for weights of 1.
+    """
+    if root_weights is None:
+        return content_loss(features, target)
+    return content_loss(tf.cast(features, tf.float32) * root_weights, target)
+
+
+def border_weights(height: int | tf.Tensor, width: int | tf.Tensor, *, border: float) -> tf.Tensor:
+    """Return weights of positions, float32 ``[1, height, width, 1]``: `border` on the border and 1 inside."""
+    on_border = [
+        tf.equal(tf.range(length), 0) | tf.equal(tf.range(length), length - 1) for length in (height, width)
+    ]
+    either = on_border[0][:, tf.newaxis] | on_border[1][tf.newaxis]
+    return tf.where(either, border, 1.0)[tf.newaxis, :, :, tf.newaxis]
+
+
 @dataclass(frozen=True, eq=False)
 class Objective:
     """The total loss ``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV + δ S`` as a function of image and targets.
@@ -125,6 +153,9 @@ class Objective:
         tv_weight: the weight γ of the total variation.
         spectrum_weight: the weight δ of the local spectrum. Images with a side below 32 pixels, and styles
             that are given without one, have no local spectrum.
+        border_weight: weight of the outermost positions of the content loss. The pixels at the border are in
+            the receptive fields of fewer positions than other pixels. With a weight of 1, low style losses
+            leave a frame there.
         normalization: the factors that multiply C_l and E_l, such as `balanced_normalization`.
         style_losses: pairs of a `StyleLoss` and its weight. E_l is their weighted sum.
         variation: function of an image that returns TV. For evaluation in tiles it must be a
@@ -163,6 +194,7 @@ class Objective:
     style_weight: float
     tv_weight: float = 0.0
     spectrum_weight: float = 0.0
+    border_weight: float = 1.0
     normalization: LossNormalization = balanced_normalization
     style_losses: Sequence[tuple[StyleLoss, float]] = ((GRAM, 1.0),)
     variation: Callable[..., tf.Tensor] = total_variation
@@ -216,15 +248,34 @@ class Objective:
             styles, blend_weights, region_count=len(regions), content=content_summaries, deepest=deepest
         )
         extents = {layer: _extent(target, content) for layer, target in content_features.items()}
+        content_weights = self.content_position_weights(content_features)
         return Targets(
-            content=content_features,
+            content={
+                layer: target
+                if layer not in content_weights
+                else tf.cast(target, tf.float32) * content_weights[layer]
+                for layer, target in content_features.items()
+            },
             styles=style_targets,
             content_scale={layer: self.normalization.content(extent) for layer, extent in extents.items()},
             style_scales=self.style_scales(style_targets, regions, features=features),
             weights=tuple(dict(region.weights) for region in regions),
             kept_region=() if keep is None else (keep, content),
             spectra=self.spectrum_targets(content, styles, blend_weights, regions=regions),
+            content_weights=content_weights,
         )
+
+    def content_position_weights(self, content: Mapping[str, tf.Tensor | np.ndarray]) -> Tensors:
+        """Return `Targets.content_weights` for the features of the content layers."""
+        if self.border_weight == 1:
+            return {}
+        sizes = {
+            layer: (features.shape[1] or tf.shape(features)[1], features.shape[2] or tf.shape(features)[2])
+            for layer, features in content.items()
+        }
+        return {
+            layer: tf.sqrt(border_weights(*size, border=self.border_weight)) for layer, size in sizes.items()
+        }
 
     def spectrum_targets(
         self,
@@ -452,7 +503,8 @@ class Objective:
     def _content_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
         """Return the normalised content loss C_l as a function of the features of the layer."""
         scale, target = targets.content_scale[layer], targets.content[layer]
-        return lambda features: scale * content_loss(features, target)
+        weights = targets.content_weights.get(layer)
+        return lambda features: scale * weighted_content_loss(features, target, weights)
 
     def _layer_style_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
         """Return the normalised style loss E_l as a function of the result of `layer_features`."""

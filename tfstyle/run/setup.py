@@ -17,6 +17,7 @@ from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.device import choose_compile, choose_precision
 from tfstyle.errors import ConfigError
 from tfstyle.images import ImageArray
+from tfstyle.layers import Layer
 from tfstyle.losses import (
     GRAM,
     HISTOGRAM,
@@ -391,7 +392,9 @@ def make_setup(
         encoder,
         content_layers,
         style_layers=style_layers,
-        objective=_make_objective(config, encoder, content_layers, style_layers),
+        objective=make_objective(
+            config, encoder.features, content_layers=content_layers, style_layers=style_layers
+        ),
         optimizer=_make_optimizer(config, optimizer),
         device=device,
         compiler=compiler,
@@ -457,18 +460,31 @@ def choose_layers(config: StyleConfig, weights: Weights) -> tuple[tuple[str, ...
     return content, style
 
 
-def _make_objective(
-    config: StyleConfig, encoder: Encoder, content_layers: Sequence[str], style_layers: Sequence[str]
+def make_objective(
+    config: StyleConfig,
+    features: Callable[[tf.Tensor], Mapping[str, tf.Tensor]],
+    *,
+    content_layers: Sequence[str],
+    style_layers: Sequence[str],
 ) -> Objective:
+    """Return the objective that the options of a run describe.
+
+    Args:
+        config: the options.
+        features: function of images that returns layer -> features, such as `Encoder.features`.
+        content_layers, style_layers: names of the layers.
+    """
     loss_weights = config.style_loss_weights or [1.0] * len(config.style_losses)
+    layer_weights = config.style_layer_weights or style_layer_weights(style_layers, config.style_layer_decay)
     return Objective(
-        encoder.features,
+        features,
         shares(content_layers, config.content_layer_weights),
-        style_layers=shares(style_layers, _style_layer_weights(config, encoder, style_layers)),
+        style_layers=shares(style_layers, layer_weights),
         content_weight=config.content_weight,
         style_weight=config.style_weight,
         tv_weight=config.tv_weight,
         spectrum_weight=config.spectrum_weight,
+        border_weight=config.border_weight,
         normalization=LOSS_NORMALIZATIONS[config.loss_normalization],
         style_losses=[
             (STYLE_LOSSES[name], weight)
@@ -479,17 +495,24 @@ def _make_objective(
     )
 
 
-def _style_layer_weights(config: StyleConfig, encoder: Encoder, style_layers: Sequence[str]) -> list[float]:
-    """Return the weights of the style layers.
+def style_layer_weights(layers: Sequence[str], decay: float) -> list[float]:
+    """Return the weight ``decay^k`` of each style layer in the k-th block of the network, counted from 0.
 
-    Without ``style_layer_weights`` the k-th layer by depth has the weight ``style_layer_decay^k``.
+    Args:
+        layers: names of the style layers. If one is not a layer of VGG, each layer counts as a block.
+        decay: ratio of the weights of two successive blocks.
 
-    Reference: Novak, Nikulin 2016, arXiv 1605.04603, "geometric weights", with a ratio of 1/2.
+    Reference: Novak, Nikulin 2016, arXiv 1605.04603, "geometric weights", with a ratio of 1/2 for each layer.
+
+    Example:
+        >>> from tfstyle.run.setup import style_layer_weights
+        >>> style_layer_weights(["conv1_1", "conv1_2", "conv3_1"], 0.5)
+        [1.0, 1.0, 0.25]
     """
-    if config.style_layer_weights is not None:
-        return list(config.style_layer_weights)
-    by_depth = [layer for layer in encoder.layers if layer in style_layers]
-    return [config.style_layer_decay ** by_depth.index(layer) for layer in style_layers]
+    try:
+        return [decay ** (Layer.parse(layer).block - 1) for layer in layers]
+    except ValueError:
+        return [decay**k for k in range(len(layers))]
 
 
 def _make_optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Optimizer | None) -> Optimizer:

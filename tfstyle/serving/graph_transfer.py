@@ -8,8 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfstyle.config import StyleConfig
-from tfstyle.losses import Objective, balanced_normalization, shares
+from tfstyle.losses import Objective
 from tfstyle.optim import lbfgs, make_step
+from tfstyle.run import make_objective
 from tfstyle.serving.decoding import resize_in_graph
 
 MOST_SCALES = 12  # far more than the largest possible image of a request needs
@@ -25,23 +26,12 @@ def stylize_objective(
 
     Args:
         features: images -> dict of layer -> features ``[batch, h, w, N]``.
-        content_layers: names of the content layers, which have equal weights.
-        style_layers: names of the style layers, from the first to the deepest.
+        content_layers, style_layers: names of the layers.
 
     Returns:
         The objective, for `stylize_in_graph`.
     """
-    defaults = StyleConfig()
-    layer_weights = [defaults.style_layer_decay**k for k in range(len(style_layers))]
-    return Objective(
-        features,
-        shares(content_layers, None),
-        style_layers=shares(style_layers, layer_weights),
-        content_weight=defaults.content_weight,
-        style_weight=defaults.style_weight,
-        tv_weight=defaults.tv_weight,
-        normalization=balanced_normalization,
-    )
+    return make_objective(StyleConfig(), features, content_layers=content_layers, style_layers=style_layers)
 
 
 def stylize_in_graph(

@@ -112,7 +112,7 @@ class TiledObjective:
         """
         check_range(image)
         regions = [{k: np.asarray(w) for k, w in weights.items()}] if weights else []
-        _, (summaries,) = self._first_pass(np.asarray(image), regions, {})
+        _, (summaries,) = self._first_pass(np.asarray(image), regions, None)
         if self._objective.spectrum_weight > 0 and may_have_spectrum(image):
             summaries[SPECTRUM] = (spectrum_in_bands(image, mask),)
         return summaries
@@ -147,6 +147,11 @@ class TiledObjective:
         any_features = objective.encoder(tf.zeros([1, side, side, 3]))
         style_targets = objective.style_targets(styles, blend_weights, region_count=len(regions))
         features, extents = self._content_targets(content)
+        content_weights = {
+            layer: weights.numpy() for layer, weights in objective.content_position_weights(features).items()
+        }
+        for layer, weights in content_weights.items():
+            features[layer] = features[layer].astype(np.float32) * weights
         return Targets(
             content=features,
             styles=style_targets,
@@ -157,6 +162,7 @@ class TiledObjective:
             weights=tuple({k: np.asarray(w) for k, w in region.weights.items()} for region in regions),
             kept_region=() if keep is None else (np.asarray(keep), content),
             spectra=objective.spectrum_targets(content, styles, blend_weights, regions=regions),
+            content_weights=content_weights,
         )
 
     def value_and_gradient(self, image: np.ndarray, targets: Targets) -> tuple[Tensors, np.ndarray]:
@@ -172,7 +178,7 @@ class TiledObjective:
         """
         objective = self._objective
         image = np.asarray(restore_kept(np.asarray(image), targets))
-        energies, summaries = self._first_pass(image, targets.weights, targets.content)
+        energies, summaries = self._first_pass(image, targets.weights, targets)
         tv, gradient = self._variation(image)
         spectrum_terms = self._add_spectrum(image, targets, gradient)
         with tf.GradientTape() as tape, only_first_derivatives():
@@ -264,16 +270,22 @@ class TiledObjective:
         return TilePlace(tuple(sizes), begins, slices)
 
     def _first_pass(
-        self, image: np.ndarray, regions: Sequence[Arrays], content: Arrays
+        self, image: np.ndarray, regions: Sequence[Arrays], targets: Targets | None
     ) -> tuple[Tensors, RegionSummaries]:
         """Return ½ Σ (F - P)² of each content layer and the style losses' summaries of the whole image."""
+        content = {} if targets is None else targets.content
+        content_weights = {} if targets is None else targets.content_weights
         energies = dict.fromkeys(content, tf.constant(0.0))
         summaries: Any = None
         shares: Any = None
         for tile, place in self._places(image):
             weights, tile_shares = self._weights(place, regions)
             terms, tile_summaries = self.tile_step.terms(
-                place, tf.constant(tile.cut(image)), weights=weights, content=_cut(content, place)
+                place,
+                tf.constant(tile.cut(image)),
+                weights=weights,
+                content=_cut(content, place),
+                content_weights=_cut(content_weights, place),
             )
             energies = {layer: energies[layer] + terms[layer] for layer in energies}
             if summaries is None:
@@ -314,6 +326,7 @@ class TiledObjective:
                 tf.constant(tile.cut(image)),
                 weights=weights,
                 content=_cut(targets.content, place),
+                content_weights=_cut(targets.content_weights, place),
                 shares=tuple({k: tf.constant(v, tf.float32) for k, v in s.items()} for s in shares),
                 derivatives=derivatives,
             )
@@ -369,7 +382,7 @@ class TiledObjective:
 
 
 def _cut(content: Mapping[str, Any], place: TilePlace) -> Tensors:
-    """Return the part of the content targets that belongs to the inside of a tile."""
+    """Return the part of maps of the whole image, by layer, that belongs to the inside of a tile."""
     cut = {}
     for layer, target in content.items():
         rows, columns = place.slices[layer]

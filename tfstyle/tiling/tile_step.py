@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfstyle.losses import Objective, StyleLoss, Summaries, Summary, Tensors, content_loss
+from tfstyle.losses import Objective, StyleLoss, Summaries, Summary, Tensors, weighted_content_loss
 from tfstyle.optim import only_first_derivatives
 
 #: For each region, layer -> the summary of each style loss.
@@ -80,7 +80,13 @@ class TileStep:
         return self._compiled(self._content, place.sizes)(crop, place.begins)
 
     def terms(
-        self, place: TilePlace, crop: tf.Tensor, *, weights: Sequence[Tensors], content: Tensors
+        self,
+        place: TilePlace,
+        crop: tf.Tensor,
+        *,
+        weights: Sequence[Tensors],
+        content: Tensors,
+        content_weights: Tensors,
     ) -> tuple[Tensors, RegionSummaries]:
         """Return ½ Σ (F - P)² of each content layer, and the style losses' summaries of the inside.
 
@@ -90,8 +96,10 @@ class TileStep:
             weights: for each region, layer -> weights of the inside's positions ``[1, rows, columns, 1]``,
                 with mean 1; empty if the image has no regions.
             content: layer -> content target of the inside.
+            content_weights: layer -> `Targets.content_weights` of the inside.
         """
-        return self._compiled(self._terms, place.sizes)(crop, place.begins, weights, content)
+        function = self._compiled(self._terms, place.sizes)
+        return function(crop, place.begins, weights, content, content_weights)
 
     def gradient(
         self,
@@ -100,6 +108,7 @@ class TileStep:
         *,
         weights: Sequence[Tensors],
         content: Tensors,
+        content_weights: Tensors,
         shares: Sequence[Tensors],
         derivatives: LossDerivatives,
     ) -> tf.Tensor:
@@ -108,12 +117,12 @@ class TileStep:
         The terms are the inside's contribution to the total of the whole image, without the total variation.
 
         Args:
-            place, crop, weights, content: as for `terms`.
+            place, crop, weights, content, content_weights: as for `terms`.
             shares: for each region, layer -> share of the inside in the whole image, float32 scalar.
             derivatives: derivatives of the total, from the first pass.
         """
         function = self._compiled(self._gradient, place.sizes)
-        return function(crop, place.begins, weights, content, shares, derivatives)
+        return function(crop, place.begins, weights, content, content_weights, shares, derivatives)
 
     def _compiled(self, function: Callable[..., Any], sizes: tuple[LayerSize, ...]) -> Callable[..., Any]:
         """Return the function, compiled for tiles whose insides have these sizes."""
@@ -155,9 +164,13 @@ class TileStep:
         begins: Mapping[str, tf.Tensor],
         weights: Sequence[Tensors],
         content: Tensors,
+        content_weights: Tensors,
     ) -> tuple[Tensors, RegionSummaries]:
         inside = self._inside(sizes, crop, begins)
-        energies = {layer: content_loss(inside[layer], target) for layer, target in content.items()}
+        energies = {
+            layer: weighted_content_loss(inside[layer], target, content_weights.get(layer))
+            for layer, target in content.items()
+        }
         return energies, self._summaries(sizes, inside, weights)
 
     def _gradient(
@@ -167,6 +180,7 @@ class TileStep:
         begins: Mapping[str, tf.Tensor],
         weights: Sequence[Tensors],
         content: Tensors,
+        content_weights: Tensors,
         shares: Sequence[Tensors],
         derivatives: LossDerivatives,
     ) -> tf.Tensor:
@@ -175,7 +189,8 @@ class TileStep:
             inside = self._inside(sizes, crop, begins)
             tile_summaries = self._summaries(sizes, inside, weights)
             terms = [
-                derivatives.content[layer] * content_loss(inside[layer], target)
+                derivatives.content[layer]
+                * weighted_content_loss(inside[layer], target, content_weights.get(layer))
                 for layer, target in content.items()
             ]
             regions = zip(tile_summaries, derivatives.summaries, derivatives.style, shares, strict=True)
