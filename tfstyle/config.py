@@ -31,9 +31,9 @@ EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", 
 #: Quality -> values of options that `StyleConfig` marks with ``by_quality``. An option that a quality does
 #: not name has its own default.
 QUALITIES: Mapping[str, Mapping[str, Any]] = {
-    "draft": {"iterations": 15},
-    "standard": {},
-    "high": {"iterations": 200},
+    "draft": {"iterations": 6, "first_iterations": 24, "iteration_decay": 2.0},
+    "standard": {"iterations": 22, "first_iterations": 40, "iteration_decay": 1.35},
+    "high": {"iterations": 90},
 }
 #: Option -> an option on which it depends. The value that a quality sets for the first applies only together
 #: with the value that the quality sets for the second.
@@ -349,7 +349,7 @@ class StyleConfig:
         by_quality=True,
     )
     style_layer_decay: float = _option(
-        1.0,
+        0.4,
         "ratio of the weights of the style layers in two successive blocks of the network; "
         "--style-layer-weights overrides it",
         group="losses",
@@ -358,7 +358,7 @@ class StyleConfig:
         by_quality=True,
     )
     content_weight: float = _option(
-        0.04,
+        0.025,
         "weight of the content loss; 0.01 follows the content loosely, 0.1 keeps its details",
         group="losses",
         usual=True,
@@ -366,14 +366,14 @@ class StyleConfig:
         by_quality=True,
     )
     border_weight: float = _option(
-        1.0,
+        4.0,
         "weight of the outermost positions in the content loss; above 1 it avoids a frame at the border",
         group="losses",
         low=0,
     )
     style_weight: float = _option(1.0, "weight of the style loss", group="losses", usual=True, low=0)
     style_losses: tuple[str, ...] = _option(
-        ("gram",),
+        ("normalized_gram",),
         "style losses, combined as a weighted sum",
         group="losses",
         choices={
@@ -401,7 +401,7 @@ class StyleConfig:
         by_quality=True,
     )
     tv_weight: float = _option(
-        0.3,
+        0.15,
         "weight of the total variation, which smooths the image",
         group="losses",
         usual=True,
@@ -409,7 +409,7 @@ class StyleConfig:
         by_quality=True,
     )
     spectrum_weight: float = _option(
-        0.0,
+        0.015,
         "weight of the local spectrum, which removes ripples of a few pixels: it matches the mean logarithm "
         "of the power of small windows, at each wavelength, to that of the style image",
         group="losses",
@@ -575,7 +575,7 @@ class StyleConfig:
         False, "carry Adam's moments over from each scale to the next", group="optimiser", by_quality=True
     )
     iterations: int = _option(
-        100,
+        22,
         "iterations per scale; each one evaluates the loss once",
         group="optimiser",
         usual=True,
