@@ -82,27 +82,17 @@ def relative_error(a, b):
 
 def local_spectrum(image, mask=None, side=32):
     """Return the mean log power of windows by wave number, 3 to 15, from the definition of the transform."""
-    half, stride = side // 2, 8
     luminance = image @ np.array([0.299, 0.587, 0.114])
     weights = np.ones(luminance.shape) if mask is None else mask
-
-    def mirror(index, length):
-        return -index if index < 0 else 2 * (length - 1) - index if index >= length else index
-
-    def spread(length):  # the indices of an axis, with the reflected pixels
-        after = half + (-length) % stride
-        return [mirror(i, length) for i in range(-half, length + after)]
-
-    rows, columns = (spread(length) for length in luminance.shape)
-    luminance, weights = (plane[np.ix_(rows, columns)] for plane in (luminance, weights))
+    height, width = luminance.shape
     k = np.arange(side)
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * k / side)
     dft = np.exp(-2j * np.pi * np.outer(k, k) / side)
-    signed = np.where(k < half, k, k - side)
+    signed = np.where(k < side // 2, k, k - side)
     radius = np.rint(np.hypot(signed[:, None], signed))
     logs, counts = [], []
-    for top in range(0, len(rows) - side + 1, stride):
-        for left in range(0, len(columns) - side + 1, stride):
+    for top in range(0, height - side + 1, 8):
+        for left in range(0, width - side + 1, 8):
             part = np.s_[top : top + side, left : left + side]
             window = (luminance[part] - luminance[part].mean()) * np.outer(hann, hann)
             power = np.abs(dft @ window @ dft.T) ** 2

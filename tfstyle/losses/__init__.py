@@ -31,7 +31,6 @@ from tfstyle.losses.spectrum import (
     WINDOW,
     local_spectrum,
     may_have_spectrum,
-    reflected,
     spectrum_distance,
     window_sums,
 )
@@ -103,7 +102,6 @@ __all__ = [
     "nine_point_variation",
     "paper_normalization",
     "position_weights",
-    "reflected",
     "require_images",
     "resize_mask",
     "restore_kept",

@@ -18,8 +18,6 @@ import tensorflow as tf
 WINDOW = 32
 #: Distance in pixels of neighbouring windows. With half a window, a ripple between the windows would remain.
 STRIDE = 8
-#: Number of pixels by which an image is reflected at its border, at least.
-MARGIN = WINDOW // 2
 #: Wave numbers of a spectrum, in cycles per window. They are wavelengths from 10.7 to 2.1 pixels.
 WAVE_NUMBERS = range(3, WINDOW // 2)
 # Added to the power of a window: the power of white noise with a standard deviation of 0.2 grey levels. The
@@ -45,8 +43,8 @@ def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor
 
     ``L_k = mean_w mean_{|f| = k} log(|DFT(h (y_w - mean y_w))(f)|² + ε)``, where y_w is the luminance of
     the 32 x 32 pixels of window w, h is the two-dimensional Hann window, and |f| is rounded to whole cycles
-    per window. A window begins at every eighth row and column. The image is reflected by 16 pixels or more
-    at its border, so that every pixel is well inside a window.
+    per window. A window begins at every eighth row and column, as long as it lies inside the image. (With
+    windows that extend into a reflection of the image, the border became visible as a frame.)
 
     Args:
         image: float32 ``[1, height, width, 3]`` in 0..1. If a side has less than 32 pixels, the result is 0.
@@ -70,9 +68,7 @@ def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor
     """
 
     def spectrum() -> tf.Tensor:
-        pad = [[0, 0], reflected(image.shape[1] or tf.shape(image)[1]), [0, 0], [0, 0]]
-        reflected_mask = None if mask is None else tf.pad(mask, pad, "REFLECT")
-        total, weight = window_sums(tf.pad(image, pad, "REFLECT"), reflected_mask)
+        total, weight = window_sums(image, mask)
         return tf.math.divide_no_nan(total, weight)
 
     if not may_have_spectrum(image):
@@ -82,19 +78,14 @@ def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor
     return tf.cond(is_large_enough(image), spectrum, lambda: tf.zeros([len(WAVE_NUMBERS)]))
 
 
-def reflected(length: int | tf.Tensor) -> list[int | tf.Tensor]:
-    """Return the numbers of pixels that are reflected before and behind an axis of an image."""
-    return [MARGIN, MARGIN + (-length) % STRIDE]
-
-
 def window_sums(rows: tf.Tensor, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the weighted sum over windows of the terms of `local_spectrum`, and the sum of the weights.
 
     Both are sums over the windows of an image, so that it can be processed in bands of rows.
 
     Args:
-        rows: rows of an image that has been reflected at its upper and lower border, float32
-            ``[1, rows, width, 3]``. The number of rows is a multiple of 8, at least 32.
+        rows: rows of an image, float32 ``[1, rows, width, 3]``, at least 32. The first one is that of a
+            window.
         mask: the same rows of the mask, float32 ``[1, rows, width, 1]``, or None for weights of 1.
 
     Returns:
@@ -114,9 +105,8 @@ def window_sums(rows: tf.Tensor, mask: tf.Tensor | None = None) -> tuple[tf.Tens
 
 def _windows(plane: tf.Tensor) -> tf.Tensor:
     """Return the windows ``[rows of windows, columns of windows, 32, 32]`` of a plane ``[rows, width]``."""
-    plane = tf.pad(plane, [[0, 0], reflected(plane.shape[1] or tf.shape(plane)[1])], "REFLECT")
     rows, columns = tf.unstack(tf.shape(plane) // STRIDE)
-    blocks = tf.reshape(plane, [rows, STRIDE, columns, STRIDE])
+    blocks = tf.reshape(plane[: rows * STRIDE, : columns * STRIDE], [rows, STRIDE, columns, STRIDE])
     count = WINDOW // STRIDE  # blocks along a side of a window
     tall = tf.concat([blocks[k : rows - count + 1 + k] for k in range(count)], 1)
     windows = tf.concat([tall[:, :, k : columns - count + 1 + k] for k in range(count)], 3)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.losses import STRIDE, WINDOW, reflected, window_sums
+from tfstyle.losses import STRIDE, WINDOW, window_sums
 
 BAND_PIXELS = 100_000  # approximate size of a band of rows; the windows need about 400 bytes for each pixel
 
@@ -40,22 +40,19 @@ def add_spectrum_gradient(
     weight = tf.add_n([_sums(*_cut(image, mask, rows))[1] for rows in _bands(image.shape)])
     for rows in _bands(image.shape):
         band = _gradient(*_cut(image, mask, rows), tf.math.divide_no_nan(derivative, weight))
-        np.add.at(gradient[0], rows, band.numpy()[0])  # reflected rows occur twice
+        gradient[:, rows] += band.numpy()
 
 
-def _bands(shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+def _bands(shape: tuple[int, ...]) -> Iterator[slice]:
     """Yield the rows of the image in each band of windows. Windows of two bands may share rows."""
     _, height, width, _ = shape
-    before, behind = reflected(height)
-    rows = np.abs(np.arange(-before, height + behind))
-    rows = np.where(rows < height, rows, 2 * (height - 1) - rows)
     length = max(1, BAND_PIXELS // (width * STRIDE)) * STRIDE
     overlap = WINDOW - STRIDE
-    for top in range(0, len(rows) - overlap, length):
-        yield rows[top : top + length + overlap]
+    for top in range(0, height - WINDOW + 1, length):
+        yield slice(top, min(top + length + overlap, height))
 
 
-def _cut(image: np.ndarray, mask: Any, rows: np.ndarray) -> tuple[tf.Tensor, tf.Tensor | None]:
+def _cut(image: np.ndarray, mask: Any, rows: slice) -> tuple[tf.Tensor, tf.Tensor | None]:
     return tf.constant(image[:, rows]), None if mask is None else tf.constant(np.asarray(mask)[:, rows])
 
 
