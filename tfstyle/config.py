@@ -32,7 +32,7 @@ EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", 
 #: not name has its own default.
 QUALITIES: Mapping[str, Mapping[str, Any]] = {
     "draft": {"iterations": 6, "first_iterations": 24, "iteration_decay": 2.0},
-    "standard": {"iterations": 22, "first_iterations": 40, "iteration_decay": 1.35},
+    "standard": {"iterations": 23, "first_iterations": 40, "iteration_decay": 1.3},
     "high": {"iterations": 90},
 }
 #: Option -> an option on which it depends. The value that a quality sets for the first applies only together
@@ -358,8 +358,8 @@ class StyleConfig:
         by_quality=True,
     )
     content_weight: float = _option(
-        0.025,
-        "weight of the content loss; 0.01 follows the content loosely, 0.1 keeps its details",
+        0.02,
+        "weight of the content loss; 0.01 follows the content loosely, 0.05 keeps its details",
         group="losses",
         usual=True,
         low=0,
@@ -575,7 +575,7 @@ class StyleConfig:
         False, "carry Adam's moments over from each scale to the next", group="optimiser", by_quality=True
     )
     iterations: int = _option(
-        22,
+        23,
         "iterations per scale; each one evaluates the loss once",
         group="optimiser",
         usual=True,
