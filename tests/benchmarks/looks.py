@@ -45,6 +45,8 @@ BEFORE: dict[str, Any] = {
     "style_layer_weights": None,
     "style_layer_decay": 1.0,
     "tv_weight": 0.3,
+    "spectrum_weight": 0.0,
+    "border_weight": 1.0,
     "tv_form": "mean_squared",
     "optimizer": "lbfgs",
     "lbfgs_history": 10,

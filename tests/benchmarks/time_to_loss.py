@@ -42,7 +42,7 @@ AS_ORIGINAL = {"precision": "float32", "compile": "eager"}
 # The options of a preset that define its objective. Its other options define how the objective is minimised.
 OBJECTIVE = (
     "padding", "pooling", "pixel_range", "loss_normalization", "content_weight", "style_weight", "tv_form",
-    "tv_weight", "enlarge",
+    "tv_weight", "enlarge", "style_losses", "style_layer_decay", "spectrum_weight", "border_weight",
 )  # fmt: skip
 LAYERS = {
     "style_layers": ("conv1_1", "conv2_1", "conv3_1", "conv3_4"),
@@ -133,7 +133,9 @@ def configs(weights, size: int, evaluations: int, layers: Mapping[str, Sequence[
     given = preset("neural-style-pt")
     common = {"weights": weights, "size": size, **layers}
     plain = given.replace({**common, **AS_ORIGINAL, "iterations": evaluations})
-    ours = StyleConfig().replace({**common, **{key: getattr(given, key) for key in OBJECTIVE}})
+    ours = StyleConfig().replace(
+        {**common, **{key: getattr(given, key) for key in OBJECTIVE}, "iterations": 100}
+    )
     single = ours.replace({"scales": 1, "iterations": evaluations + evaluations // 4})
     return {
         PLAIN[0]: plain,
