@@ -31,7 +31,7 @@ EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", 
 #: Quality -> values of options that `StyleConfig` marks with ``by_quality``. An option that a quality does
 #: not name has its own default.
 QUALITIES: Mapping[str, Mapping[str, Any]] = {
-    "draft": {"iterations": 6, "first_iterations": 24, "iteration_decay": 2.0},
+    "draft": {"iterations": 7, "first_iterations": 28, "iteration_decay": 2.0},
     "standard": {"iterations": 23, "first_iterations": 40, "iteration_decay": 1.3},
     "high": {"iterations": 90},
 }
