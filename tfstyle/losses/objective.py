@@ -298,12 +298,14 @@ class Objective:
         groups = [[i] for i in range(len(styles))] if len(regions) > 1 else [range(len(styles))]
         targets = []
         for region, group in zip(areas, groups, strict=True):
-            chosen = [(styles[i][SPECTRUM][0], weights[i]) for i in group if SPECTRUM in styles[i]]
-            total = sum(weight for _, weight in chosen)
-            if total > 0:
-                spectrum = tf.add_n([spectrum * (weight / total) for spectrum, weight in chosen])
+            chosen = [(styles[i][SPECTRUM][0], float(weights[i])) for i in group if SPECTRUM in styles[i]]
+            if sum(weight for _, weight in chosen) > 0:
                 # The spectrum of an image whose size is not known before the graph runs is 0 if it is small.
-                usable = is_large_enough(content) & tf.reduce_any(spectrum != 0)
+                parts = [tf.where(tf.reduce_any(spectrum != 0), weight, 0.0) for spectrum, weight in chosen]
+                total = tf.add_n(parts)
+                weighted = [spectrum * part for (spectrum, _), part in zip(chosen, parts, strict=True)]
+                spectrum = tf.math.divide_no_nan(tf.add_n(weighted), total)
+                usable = is_large_enough(content) & (total > 0)
                 mask = () if region.mask is None else (region.mask,)
                 targets.append(SpectrumTarget(tf.where(usable, region.share, 0.0), spectrum, mask))
         return tuple(targets)
