@@ -112,7 +112,7 @@ def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 
 def weighted_content_loss(
-    features: tf.Tensor, target: tf.Tensor, root_weights: tf.Tensor | None
+    features: tf.Tensor, target: tf.Tensor, *, root_weights: tf.Tensor | None
 ) -> tf.Tensor:
     """Return the content loss ``½ Σ w (F - P)²`` with a weight w for each position, a float32 scalar.
 
@@ -506,7 +506,7 @@ class Objective:
         """Return the normalised content loss C_l as a function of the features of the layer."""
         scale, target = targets.content_scale[layer], targets.content[layer]
         weights = targets.content_weights.get(layer)
-        return lambda features: scale * weighted_content_loss(features, target, weights)
+        return lambda features: scale * weighted_content_loss(features, target, root_weights=weights)
 
     def _layer_style_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
         """Return the normalised style loss E_l as a function of the result of `layer_features`."""
