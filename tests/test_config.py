@@ -276,7 +276,8 @@ def test_the_help_shows_the_default_of_every_quality():
     texts = {action.dest: action.help for action in command._actions}
     assert texts["iterations"].endswith(" [20; 5 with --quality draft; 30 with --quality high]")
     assert texts["scales"].endswith(" [as many as --min-scale allows; 1 with --quality draft]")
-    assert texts["style_losses"].endswith(" [gram; gram,mean_deviation with --quality draft]")
+    usual = ",".join(StyleConfig().style_losses)
+    assert texts["style_losses"].endswith(f" [{usual}; gram,mean_deviation with --quality draft]")
     assert texts["warm_start"].endswith(" [off; on with --quality draft]")
     assert texts["seed"].endswith(" [0]")
 

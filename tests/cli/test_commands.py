@@ -1,5 +1,6 @@
 """The commands demo and pretrain, and stylize with --interpolate and other options of control."""
 
+import dataclasses
 import re
 import shlex
 import sys
@@ -204,14 +205,19 @@ def test_presets_are_listed(capsys):
     for name, preset in PRESETS.items():
         assert f"{name}: {preset.summary}" in said
         assert preset.differs in said
-    options = said.partition("spst: ")[2].partition("--quality")[0]
-    assert re.search(r"^    style_losses +gram,mean_deviation$", options, re.M)
-    assert "style_layer_decay" not in options  # it has its default
+    sections = dict(re.findall(r"^(--quality \w+|[\w-]+)\b.*\n((?:    .*\n)*)", said, re.M))
+    assert set(sections) == {*PRESETS, *(f"--quality {quality}" for quality in QUALITIES)}
+    assert re.search(r"^    style_losses +gram,mean_deviation$", sections["spst"], re.M)
+    assert "    seed " not in sections["spst"]  # it has its default
+    defaults = StyleConfig()
     for quality in QUALITIES:
-        assert f"--quality {quality}" in said
-    assert re.search(
-        rf"^--quality high\n    iterations +{StyleConfig(quality='high').iterations}$", said, re.M
-    )
+        config = StyleConfig(quality=quality)
+        listed = dict(line.split(maxsplit=1) for line in sections[f"--quality {quality}"].splitlines())
+        names = [f.name for f in dataclasses.fields(StyleConfig) if f.name != "quality"]
+        assert set(listed) == {name for name in names if getattr(config, name) != getattr(defaults, name)}
+        assert listed.get("iterations", str(config.iterations)) == str(config.iterations)
+        if config.first_iterations is None:
+            assert listed.get("first_iterations", "--iterations") == "--iterations"
 
 
 def test_control_on_the_command_line(files, small_file, capsys):

@@ -92,6 +92,16 @@ def test_help_lists_choices_and_defaults(capsys):
             assert shown[1] == (",".join(default) if isinstance(default, tuple) else default)
 
 
+def test_help_describes_the_options_of_the_losses(capsys):
+    texts = listed_options(help_of(capsys, "stylize", "--help-all"))
+    for option, words in {
+        "--spectrum-weight": r"local spectrum.*ripple.*style image",
+        "--border-weight": r"outermost positions.*frame",
+        "--style-losses": r"\bnormalized_gram \(Gram matrices of channels.*\broot mean square\b",
+    }.items():
+        assert re.search(words, texts[option]), option
+
+
 def every_parser(parser, name="tfstyle"):
     yield name, parser
     for action in parser._actions:

@@ -53,6 +53,7 @@ def test_a_run_in_a_process_of_its_own(command, files):
         "content",
         "style",
         "tv",
+        "spectrum",
         "seconds",
         "style_layers",
     }

@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 
 import tfstyle
 from tfstyle import errors
+from tfstyle.config import TransferOptions
 
 
 def test_every_public_name_exists_and_is_documented():
@@ -149,9 +150,26 @@ def test_adam_by_name_and_by_function_have_the_same_defaults():
 def test_results_have_the_promised_fields():
     fields = {field.name for field in dataclasses.fields(tfstyle.Result)}
     assert {"image", "history"} <= fields
-    assert {"iteration", "scale", "total", "content", "style", "tv", "seconds"} <= set(
+    assert {"iteration", "scale", "total", "content", "style", "tv", "spectrum", "seconds"} <= set(
         vars(tfstyle.History())
     )
+
+
+def test_the_options_of_the_losses_are_keyword_arguments_of_a_run():
+    names = {
+        "content_weight", "style_weight", "tv_weight", "spectrum_weight", "border_weight",
+        "style_losses", "style_layer_decay", "style_layer_weights",
+    }  # fmt: skip
+    fields = {field.name: field for field in dataclasses.fields(tfstyle.StyleConfig)}
+    assert names <= set(fields)
+    assert names <= set(TransferOptions.__annotations__)
+    losses = fields["style_losses"].metadata["choices"]
+    assert {"gram", "normalized_gram", "mean_deviation", "wasserstein", "sliced"} <= set(losses)
+    # The default losses are those of Gram matrices, so that a style file can stand for its image.
+    assert set(tfstyle.StyleConfig().style_losses) <= {"gram", "normalized_gram"}
+    for name in ("spectrum_weight", "border_weight"):
+        with pytest.raises(errors.ConfigError, match=rf"^{name} is -1\b.* 0"):
+            tfstyle.StyleConfig(**{name: -1})
 
 
 def test_the_exception_tree_matches_its_documentation():

@@ -122,6 +122,23 @@ def test_styles_are_blended_and_styles_without_a_spectrum_are_left_out():
     assert "spectrum" not in o(content, o.targets(content, summaries))
 
 
+def test_small_styles_are_left_out_of_a_blend_in_a_graph_of_any_size():
+    """Such a graph is traced before the sizes are known."""
+    o = objective()
+    content, large, small = (tf.constant(noise(*shape)[None]) for shape in ((48, 64), (40, 50), (24, 50)))
+    any_size = [tf.TensorSpec([1, None, None, 3])] * 3
+
+    @tf.function(input_signature=any_size, autograph=False)
+    def target(content, large, small):
+        summaries = [o.style_summary(large), o.style_summary(small)]
+        return o.targets(content, summaries, blend_weights=[1.0, 3.0]).spectra[0]
+
+    share, values, _ = target(content, large, small)
+    np.testing.assert_allclose(values, reference.local_spectrum(large[0].numpy()), atol=1e-3)
+    assert float(share) == 1
+    assert float(target(content, small, small).share) == 0
+
+
 def test_each_region_has_the_target_of_its_style():
     o = objective()
     content, first, second = (tf.constant(noise(64, 96, k)[None] * (k + 1) / 3) for k in range(3))

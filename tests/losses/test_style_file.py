@@ -1,16 +1,19 @@
 """Extracted styles, which give the same run as their style image without encoding it again."""
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests import reference
 from tests.conftest import make_image
-from tfstyle import Objective, Style, StyleExtractor, stylize
+from tfstyle import Objective, Style, StyleConfig, StyleExtractor, stylize
 from tfstyle.errors import ConfigError, ImageError, OutputError
 from tfstyle.images import resize
 from tfstyle.losses import save_styles
+from tfstyle.run import Run
 
 LAYERS = {"style_layers": ("conv1_1", "conv2_1"), "content_layers": ("conv2_2",)}
 
@@ -62,6 +65,9 @@ def test_a_run_with_it_equals_the_run_with_its_image(run, waves, image, tmp_path
         result = run(style)
         assert result.history.scale == [1, 1, 2, 2, 3, 3]
         assert result.history.style == pytest.approx(expected.history.style, rel=1e-4)
+        assert result.history.spectrum == pytest.approx(expected.history.spectrum, rel=1e-3)
+    assert expected.history.spectrum[:4] == [0] * 4  # the scales below 32 pixels
+    assert all(expected.history.spectrum[4:])
     half, expected = (run(style, size=32, scales=2).history.style for style in (waves, image))
     assert half[:2] == pytest.approx(expected[:2], rel=5e-3)  # the image is resampled twice for 16 pixels
     assert half[0] != pytest.approx(run(image, scales=2).history.style[0], rel=5e-3)
@@ -70,7 +76,7 @@ def test_a_run_with_it_equals_the_run_with_its_image(run, waves, image, tmp_path
 
 
 def test_it_is_not_encoded_again(run, waves, monkeypatch, image):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise AssertionError("a style image was encoded")
 
     monkeypatch.setattr(Objective, "style_summary", fail)
@@ -81,7 +87,8 @@ def test_it_is_not_encoded_again(run, waves, monkeypatch, image):
 
 def test_the_result_of_an_extractor_for_one_image_is_a_style(run, extractor, image):
     result = run(extractor(image), scales=1)
-    assert result.history.style == pytest.approx(run(image, scales=1).history.style, rel=1e-4)
+    expected = run(image, scales=1, spectrum_weight=0)  # the result has Gram matrices only
+    assert result.history.total == pytest.approx(expected.history.total, rel=1e-4)
     with pytest.raises(ConfigError, match=r"conv1_1.*\(2, 64, 64\).*one image.*\[64, 64\]"):
         run(extractor(np.stack([image, image])))
     with pytest.raises(ConfigError, match=r"pooling max, not avg.*extract it again"):
@@ -219,3 +226,74 @@ def test_a_style_of_half_the_size_is_used_at_the_scale_of_its_size(run, small_we
 def test_wrong_levels_are_an_error(levels, message):
     with pytest.raises(ConfigError, match=message):
         Style(levels, {})
+
+
+# Local spectra.
+
+
+@pytest.fixture(scope="module")
+def spectral_styles(small_weights):
+    """Name -> image and extracted style; the styles have local spectra at two, one and no sizes."""
+    extractor = StyleExtractor(("conv1_1", "conv2_1"), small_weights, size=96)
+    shapes = {"large": (96, 70), "medium": (40, 33), "small": (31, 48)}
+    images = {name: make_image(*shape, seed=len(name)) for name, shape in shapes.items()}
+    return {name: (image, extractor.style(image, name)) for name, image in images.items()}
+
+
+def test_a_file_stores_the_local_spectra_of_styles_of_different_sizes(spectral_styles, tmp_path):
+    shapes = {"large": [(96, 70), (48, 35)], "medium": [(40, 33)], "small": []}
+    save_styles(tmp_path / "styles.npz", [style for _, style in spectral_styles.values()])
+    with np.load(tmp_path / "styles.npz", allow_pickle=False) as file:
+        missing = {name: np.isnan(file[name]).all(1).tolist() for name in file.files if "spectrum" in name}
+        assert all(np.isnan(file[name]).any(1).tolist() == rows for name, rows in missing.items())
+    assert missing == {"spectrum": [False, False, True], "spectrum/2": [False, True, True]}
+    for name, (image, style) in spectral_styles.items():
+        loaded = Style.load(tmp_path / "styles.npz", name)
+        assert len(loaded.spectra) == len(style.spectra) == len(shapes[name])
+        for spectrum, shape in zip(loaded.spectra, shapes[name], strict=True):
+            expected = reference.local_spectrum(resize(image, shape))
+            np.testing.assert_allclose(spectrum, expected, atol=1e-3)
+
+
+def test_the_spectrum_of_the_last_size_is_repeated_like_its_gram_matrices(tmp_path):
+    """If the encoder needs images of 32 pixels, the last size of a style has a spectrum too."""
+    gram, spectrum = np.eye(64, dtype=np.float32), np.arange(13, dtype=np.float32)
+    large, small = (
+        Style([{"conv1_1": gram}] * n, {}, spectra=[spectrum + i for i in range(n)], name=str(n), size=32 * n)
+        for n in (2, 1)
+    )
+    save_styles(tmp_path / "styles.npz", [large, small])
+    for pixels in (32, 16):
+        loaded = Style.load(tmp_path / "styles.npz", "1").spectrum_at(pixels)
+        assert np.array_equal(loaded, small.spectrum_at(pixels)), pixels
+    assert np.array_equal(Style.load(tmp_path / "styles.npz", "2").spectrum_at(32), spectrum + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "with_spectrum"), [("large", [1, 1]), ("medium", [0, 1]), ("small", [0, 0])], ids=str
+)
+def test_the_targets_of_a_style_file_are_those_of_its_image(
+    name, with_spectrum, spectral_styles, small_file, tmp_path
+):
+    image, _ = spectral_styles[name]
+    save_styles(tmp_path / "styles.npz", [style for _, style in spectral_styles.values()])
+    options = {"size": 96, "scales": 2, "iterations": 1, "precision": "float32", "compile": "eager"}
+    config = StyleConfig(weights=str(small_file), **options, **LAYERS)
+    content = make_image(80, 96, seed=6)
+    runs = [Run(content, style, config) for style in (image, f"{tmp_path / 'styles.npz'}#{name}")]
+    for scale in runs[0].scales:
+        expected, targets = (run._targets.compute(scale, run.layouts[0]) for run in runs)
+        tf.nest.assert_same_structure(targets, expected)
+        assert len(targets.spectra) == with_spectrum[scale.number - 1]
+        for value, truth in zip(tf.nest.flatten(targets), tf.nest.flatten(expected), strict=True):
+            np.testing.assert_allclose(value, truth, rtol=1e-4, atol=1e-4 * np.abs(truth).max())
+
+
+def test_a_style_file_without_spectra_gives_a_run_without_the_term(run, waves, image, tmp_path, caplog):
+    """Files of earlier versions have none."""
+    dataclasses.replace(waves, spectra=()).save(tmp_path / "old.npz")
+    with np.load(tmp_path / "old.npz") as file:
+        assert not [name for name in file.files if "spectrum" in name]
+    result, expected = run(tmp_path / "old.npz"), run(image, spectrum_weight=0)
+    assert result.history.spectrum == [0] * 6
+    assert result.history.total == pytest.approx(expected.history.total, rel=1e-4)

@@ -10,14 +10,14 @@ from tfstyle import StyleConfig, preset
 from tfstyle.errors import ConfigError
 from tfstyle.papers import timed_runs
 from tfstyle.papers.comparison import compare
-from tfstyle.papers.distances import DistanceMeasure
+from tfstyle.papers.distances import GRAM_LOSSES, DistanceMeasure
 from tfstyle.papers.image_pairs import read_images
 from tfstyle.papers.timed_runs import TimedRun, fit_preset, make_image_loss, run_optimizer, run_preset
 from tfstyle.presets import PRESETS
 from tfstyle.run import run as runs
 
 LAYERS = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_2")}
-CONFIG = StyleConfig(size=40, precision="float32", compile="graph", **LAYERS)
+CONFIG = StyleConfig(size=40, precision="float32", compile="graph").replace({**GRAM_LOSSES, **LAYERS})
 
 
 @pytest.fixture

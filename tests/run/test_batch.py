@@ -263,6 +263,8 @@ def test_wrong_command_lines_are_refused(folders, capsys):
 
 def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, config):
     contents, style = files(folders / "contents"), files(folders / "styles")[:1]
+    former = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
+    config = config.replace(former)
     (job,) = plan_jobs(contents[:1], style, config, folder=folders, suffix=".png")
     assert not is_finished(job)
     ((_, result),) = run_jobs([job])
@@ -271,12 +273,16 @@ def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, con
     same_values = dataclasses.replace(job, config=config.replace(config.as_dict(), quality="high"))
     assert is_finished(same_values)
     settings = result.settings()
-    for added in ("quality", "style_layer_decay"):  # earlier versions did not have them
+    for added in ("quality", *former):  # earlier versions did not have them, and had these values
         del settings["options"][added]
     save(job.output, ImageArray(result.image), settings=settings, overwrite=True)
     assert is_finished(job)
     with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*overwrite=True"):
         is_finished(dataclasses.replace(job, config=config.replace({"size": 40})))
+    for name in former:
+        default = {name: getattr(StyleConfig(), name)}
+        with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*overwrite=True"):
+            is_finished(dataclasses.replace(job, config=config.replace(default)))
     with pytest.raises(OutputError, match=rf"{job.output.name}.*other images.*overwrite=True"):
         is_finished(dataclasses.replace(job, content=contents[1]))
     Image.new("RGB", (3, 3)).save(job.output)

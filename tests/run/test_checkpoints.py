@@ -370,10 +370,10 @@ def test_weights_given_after_auto_are_not_ignored(options, content, style, tmp_p
 # Which options and inputs may change before a run is resumed, and what is reported.
 
 CHANGES = {
-    "content_weight": ({"content_weight": 0.1}, r"content_weight was 0\.04, is 0\.1;"),
+    "style_weight": ({"style_weight": 0.1}, r"style_weight was 1\.0, is 0\.1;"),
     "seed": ({"seed": 3}, r"seed was 0, is 3;"),
     "iterations": ({"iterations": 5}, r"iterations was 3, is 5;"),
-    "two options": ({"tv_weight": 0.0, "size": 30}, r"size was 32, is 30; tv_weight was 0\.3, is 0\.0;"),
+    "two options": ({"clamp": False, "size": 30}, r"size was 32, is 30; clamp was True, is False;"),
     "precision": ({"precision": "float16"}, r"precision was 'auto', is 'float16';"),
     "init": ({"init": "noise"}, r"init was 'content', is 'noise';"),
     "content": ({"content": make_image(40, 56, seed=9)}, r"run: the content image is another"),
@@ -521,8 +521,10 @@ def test_overwriting_deletes_old_checkpoints_after_the_first_new_one(tmp_path):
 
 
 @pytest.fixture
-def describe(small_encoder):
+def describe(small_encoder, monkeypatch):
     """A function that returns the dependencies of a run with small images and other options."""
+    qualities = {"draft": {"iterations": 15}, "standard": {"iterations": 100}}
+    monkeypatch.setattr("tfstyle.config.QUALITIES", qualities)
     layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1",)}
 
     def describe_with(encoder=small_encoder, content=0, **changes):
@@ -577,13 +579,39 @@ def test_an_option_that_the_stored_run_did_not_have_counts_as_its_default(descri
     assert differences(stored, describe(tolerance=0.1)) == ["tolerance was 0.0, is 0.1"]
 
 
-def test_runs_of_earlier_versions_had_equal_layer_weights(describe, monkeypatch):
-    """They can be resumed if the default decay of the layer weights changes, with a decay of 1."""
-    stored = describe()
-    del stored["options"]["style_layer_decay"]
-    monkeypatch.setattr("tfstyle.config.QUALITIES", {"standard": {"style_layer_decay": 0.5}})
-    assert differences(stored, describe()) == ["style_layer_decay was 1.0, is 0.5"]
-    assert differences(stored, describe(style_layer_decay=1.0)) == []
+#: Options that earlier versions did not have -> the value with which their runs were made.
+FORMER = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_an_option_that_earlier_versions_did_not_have_counts_as_its_former_value(describe, name):
+    """Equal layer weights, no local spectrum and no border weight are not the defaults now."""
+    former, default = FORMER[name], getattr(StyleConfig(), name)
+    stored = describe(**{name: former})
+    del stored["options"][name]
+    assert differences(stored, describe(**{name: former})) == []
+    assert differences(stored, describe()) == [f"{name} was {former}, is {default}"]
+
+
+def test_a_checkpoint_of_a_version_without_the_local_spectrum_is_resumed(options, content, style, tmp_path):
+    options = {**options, **FORMER, "style_losses": ("gram",)}
+    whole = stylize(content, style, **options)
+    next(run := iterate(content, style, **options, checkpoint=tmp_path / "new"))
+    run.close()
+    checkpoint = read_checkpoint(files_of(tmp_path / "new")[-1])
+    about, arrays = checkpoint.about, checkpoint.arrays
+    assert not arrays["history/spectrum"].any()
+    arrays = {name: array for name, array in arrays.items() if name != "history/spectrum"}
+    for described in (about["config"], about["depends"]["options"]):
+        for name in FORMER:
+            del described[name]
+    CheckpointFolder(tmp_path / "old").write(Checkpoint(about, arrays))
+    resumed = stylize(content, style, **options, checkpoint=tmp_path / "old", resume=True)
+    assert_same(resumed, whole)
+    with pytest.raises(ConfigError, match=r"spectrum_weight was 0\.0, is 0\.5"):
+        stylize(
+            content, style, **{**options, "spectrum_weight": 0.5}, checkpoint=tmp_path / "new", resume=True
+        )
 
 
 def test_weights_are_compared_unless_they_differ_for_another_reason(describe, small_encoder, small_weights):

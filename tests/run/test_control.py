@@ -69,9 +69,12 @@ def choices(tmp_path_factory, small_file):
             {"style_layer_decay": 0.5},
             {"style_layer_weights": (1, 2), "content_layer_weights": (3,)},
         ],
+        "spectrum_weight": [{"spectrum_weight": weight} for weight in (0.0, 0.5)],
+        "border_weight": [{}, {"border_weight": 1.0}],
         "weights": [{}, {"content_weight": 0.0}, {"tv_weight": 0.0, "style_weight": 2.0}],
         "style_losses": [
             {},
+            {"style_losses": ("gram",)},
             {"style_losses": ("mean_deviation", "gram"), "style_loss_weights": (1, 0.5)},
             {"style_losses": ("wasserstein",)},
             {"style_losses": ("histogram", "shift")},
@@ -297,6 +300,7 @@ def test_a_style_mask_selects_the_positions_of_the_gram_matrix(run, small_file, 
     grams = [reference.gram(f) for f in (features[0], features[1][:, : style.shape[1] // 2])]
     expected = np.sum((grams[0] - grams[1]) ** 2) / np.sum(grams[1] ** 2)
     options = {"style_layers": ("conv1_1",), "iterations": 1, "size": 56, "content_weight": 0.0}
+    options |= {"style_losses": ("gram",)}
     style_loss = run(masks=Masks(styles=[half]), **options).history.style[0]
     assert style_loss == pytest.approx(expected, rel=1e-3)
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 
+import numpy as np
 import pytest
 
 from tests.conftest import make_image
@@ -224,3 +225,26 @@ def test_the_description_of_a_layout_has_its_memory_and_its_tiles(small_weights,
     gigabytes = estimated_bytes(setup, (600, 800), layout=layout) / 1e9
     assert re.search(rf"800 x 600 .*\b{gigabytes:.1f} GB", text)
     assert bool(re.search(r"256 x 128 .*\d+%", text)) == (layout.side is not None)
+
+
+def test_the_estimate_counts_the_local_spectrum_and_weighted_content_targets(small_weights):
+    layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1",)}
+    encoder = Encoder(("conv1_1", "conv2_1"), small_weights, dtype="bfloat16")
+
+    def added(shape, layout=Layout(), **options):  # noqa: B008
+        """Return the bytes that options add to the estimate."""
+        plain = {"spectrum_weight": 0.0, "border_weight": 1.0, **layers}
+        setups = [
+            make_setup(StyleConfig(**config), "/CPU:0", encoder=encoder)
+            for config in ({**plain, **options}, plain)
+        ]
+        return np.subtract(*(estimated_bytes(setup, shape, layout=layout) for setup in setups))
+
+    # Each pixel is in 16 windows. There are at least the windows, and the 32 x 17 complex numbers of each.
+    assert added((1000, 800), spectrum_weight=0.1) > 1000 * 800 * 16 * (4 + 8 * 17 / 32)
+    tiled = [added(shape, Layout((256, 256)), spectrum_weight=0.1) for shape in ((1000, 800), (4000, 800))]
+    assert tiled[0] == pytest.approx(tiled[1])  # bands of rows
+    assert 0 < tiled[0] < added((1000, 800), spectrum_weight=0.1)
+    # The 128 channels at half the resolution take 4 bytes instead of 2.
+    for layout in (Layout(), Layout((256, 256))):
+        assert added((1000, 800), layout, border_weight=2.0) == pytest.approx(500 * 400 * 128 * 2)

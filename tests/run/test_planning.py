@@ -216,8 +216,8 @@ def counts_of(run):
 @pytest.fixture
 def qualities(monkeypatch):
     made_up = {
-        "draft": {"iterations": 5},
-        "standard": {"iterations": 10},
+        "draft": {"iterations": 5, "style_losses": ("gram",)},
+        "standard": {"iterations": 10, "style_losses": ("gram",)},
         "high": {"iterations": 20, "style_losses": ("gram", "mean_deviation")},
     }
     monkeypatch.setattr("tfstyle.config.QUALITIES", made_up)

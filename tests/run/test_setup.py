@@ -108,7 +108,8 @@ def test_the_objective_has_the_weights_of_the_config(make):
         targets = setup.objective.targets(content, [setup.objective.style_summary(style)])
         return {name: float(term) for name, term in setup.objective(image, targets).items()}
 
-    single = terms(make(content_weight=1.0, style_weight=1.0, tv_weight=1.0))  # layer weights 1 / 2
+    # Layer weights 1 / 2.
+    single = terms(make(content_weight=1.0, style_weight=1.0, tv_weight=1.0, style_layer_decay=1.0))
     weighted = terms(make(**changes))
     for name, factor in {
         "content": 2.0, "tv": 7.0, "style/conv1_1": 5 * 0.25 / 0.5, "style/conv2_1": 5 * 0.75 / 0.5,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests import reference
 from tests.conftest import make_image
 from tests.contract import messages
 from tfstyle import StyleExtractor
@@ -20,10 +21,10 @@ from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.layers import NETWORKS
 from tfstyle.network import weights
-from tfstyle.run import scale_shapes
+from tfstyle.run import make_objective, scale_shapes
 from tfstyle.serving import Limits, Signatures
 from tfstyle.serving import saved_model as export
-from tfstyle.serving.graph_transfer import _scale_count
+from tfstyle.serving.graph_transfer import _scale_count, stylize_objective
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +271,53 @@ def test_the_number_of_scales_is_that_of_the_library(shape):
         count = int(_scale_count(tf.constant(shape, tf.float32), float(minimum)))
         expected = len(scale_shapes(shape, StyleConfig(), minimum=minimum)) if min(shape) >= minimum else 0
         assert count == expected
+
+
+@pytest.fixture(scope="module")
+def terms_of_any_size(small_encoder):
+    """The terms and the gradient of the exported model's objective, in a graph for images of any size."""
+    objective = stylize_objective(
+        small_encoder.features, content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1")
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None, None, 3])] * 3, autograph=False)
+    def evaluate(image, content, style):
+        targets = objective.targets(content, [objective.style_summary(style)])
+        with tf.GradientTape() as tape:
+            tape.watch(image)
+            terms = objective(image, targets)
+        return terms, tape.gradient(terms["total"], image)
+
+    return evaluate
+
+
+@pytest.mark.parametrize(
+    ("shape", "style_shape"),
+    [((40, 48), (36, 33)), ((31, 48), (36, 33)), ((40, 48), (44, 31)), ((20, 24), (16, 18))],
+    ids=["both large", "small content image", "small style image", "both small"],
+)
+def test_the_objective_of_stylize_is_that_of_a_run(terms_of_any_size, small_encoder, shape, style_shape):
+    """Images with a side below 32 pixels have no local spectrum, even if the graph does not know it."""
+    config = StyleConfig()
+    image, content, style = (
+        tf.constant(make_image(*size, seed)[None]) for seed, size in enumerate((shape, shape, style_shape))
+    )
+    objective = make_objective(
+        config, small_encoder.features, content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1")
+    )
+    with tf.GradientTape() as tape:
+        tape.watch(image)
+        expected = objective(image, objective.targets(content, [objective.style_summary(style)]))
+    terms, gradient = terms_of_any_size(image, content, style)
+    spectrum = 0.0
+    if min(*shape, *style_shape) >= 32:
+        difference = np.subtract(*(reference.local_spectrum(x[0].numpy()) for x in (image, style)))
+        spectrum = config.spectrum_weight * np.mean(difference**2)
+    assert ("spectrum" in expected) == (spectrum > 0)
+    assert float(terms["spectrum"]) == pytest.approx(spectrum, rel=1e-3)
+    for name, value in expected.items():
+        assert float(terms[name]) == pytest.approx(float(value), rel=1e-5), name
+    assert reference.relative_error(gradient, tape.gradient(expected["total"], image).numpy()) < 1e-5
 
 
 def test_a_model_with_ten_views(small_weights, tmp_path):

@@ -145,7 +145,7 @@ def test_the_terms_of_a_tile_are_those_of_its_inside(image, content_target, regi
         weights = [tile_weights(region, place)[0]] if weighted else []
         inside, target = cut(features, place), cut(content_target, place)
         energies, (summaries,) = step.terms(
-            place, tf.constant(tile.cut(image[None])), weights=weights, content=target
+            place, tf.constant(tile.cut(image[None])), weights=weights, content=target, content_weights={}
         )
         content, squares = step.content(place, tf.constant(tile.cut(image[None])))
         for layer, values in inside.items():
@@ -179,6 +179,7 @@ def test_the_weighted_mean_of_the_tiles_summaries_is_the_summary_of_the_image(
             tf.constant(tile.cut(image[None])),
             weights=[weights] if weighted else [],
             content=cut(content_target, place),
+            content_weights={},
         )
         for layer, share in shares.items():
             energies[layer] += float(terms[layer])
@@ -215,6 +216,7 @@ def tiled_gradient(step, image, derivatives, content_target, all_tiles, region=N
             tf.constant(tile.cut(image[None])),
             weights=[] if region is None else [weights],
             content=cut(content_target, place),
+            content_weights={},
             shares=[{layer: tf.constant(share) for layer, share in shares.items()}],
             derivatives=derivatives,
         )
@@ -297,6 +299,7 @@ def test_a_tile_at_its_content_target_outside_the_region_has_no_gradient(image, 
             tf.constant(tile.cut(image[None])),
             weights=[cut(no_weights, place)],
             content=cut(target, place),
+            content_weights={},
             shares=[dict.fromkeys(STRIDES, tf.constant(0.0))],
             derivatives=make_derivatives(style, summaries),
         )
@@ -308,7 +311,8 @@ def test_a_function_is_traced_once_per_size(image, content_target, all_tiles):
     encoder, _, step = make_tile_step(compile="graph")
 
     for tile, place in itertools.chain(all_tiles, all_tiles):
-        step.terms(place, tf.constant(tile.cut(image[None])), weights=[], content=cut(content_target, place))
+        content = cut(content_target, place)
+        step.terms(place, tf.constant(tile.cut(image[None])), weights=[], content=content, content_weights={})
     sizes = {(tile.cut(image[None]).shape, place.sizes) for tile, place in all_tiles}
     assert 1 < len(sizes) < len(all_tiles)
     assert encoder.calls == len(sizes)

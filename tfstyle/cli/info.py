@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import platform
 from collections.abc import Mapping
@@ -33,10 +34,12 @@ def run_presets(options: argparse.Namespace) -> int:
 
 def _print_changes(options: Mapping[str, Any]) -> None:
     defaults = StyleConfig().as_dict()
-    for option, value in StyleConfig().replace(options).as_dict().items():
+    values = StyleConfig().replace(options).as_dict()
+    for field in dataclasses.fields(StyleConfig):
+        option, value = field.name, values[field.name]
         if option in options and option != "quality" and value != defaults[option]:
             shown = ",".join(map(str, value)) if isinstance(value, list) else value
-            print(f"    {option:22}{'default' if value is None else shown}")
+            print(f"    {option:22}{field.metadata['shown'] if value is None else shown}")
 
 
 def run_info(options: argparse.Namespace) -> int:

@@ -112,7 +112,7 @@ def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
 
 
 def weighted_content_loss(
-    features: tf.Tensor, target: tf.Tensor, root_weights: tf.Tensor | None
+    features: tf.Tensor, target: tf.Tensor, *, root_weights: tf.Tensor | None
 ) -> tf.Tensor:
     """Return the content loss ``½ Σ w (F - P)²`` with a weight w for each position, a float32 scalar.
 
@@ -298,12 +298,14 @@ class Objective:
         groups = [[i] for i in range(len(styles))] if len(regions) > 1 else [range(len(styles))]
         targets = []
         for region, group in zip(areas, groups, strict=True):
-            chosen = [(styles[i][SPECTRUM][0], weights[i]) for i in group if SPECTRUM in styles[i]]
-            total = sum(weight for _, weight in chosen)
-            if total > 0:
-                spectrum = tf.add_n([spectrum * (weight / total) for spectrum, weight in chosen])
+            chosen = [(styles[i][SPECTRUM][0], float(weights[i])) for i in group if SPECTRUM in styles[i]]
+            if sum(weight for _, weight in chosen) > 0:
                 # The spectrum of an image whose size is not known before the graph runs is 0 if it is small.
-                usable = is_large_enough(content) & tf.reduce_any(spectrum != 0)
+                parts = [tf.where(tf.reduce_any(spectrum != 0), weight, 0.0) for spectrum, weight in chosen]
+                total = tf.add_n(parts)
+                weighted = [spectrum * part for (spectrum, _), part in zip(chosen, parts, strict=True)]
+                spectrum = tf.math.divide_no_nan(tf.add_n(weighted), total)
+                usable = is_large_enough(content) & (total > 0)
                 mask = () if region.mask is None else (region.mask,)
                 targets.append(SpectrumTarget(tf.where(usable, region.share, 0.0), spectrum, mask))
         return tuple(targets)
@@ -504,7 +506,7 @@ class Objective:
         """Return the normalised content loss C_l as a function of the features of the layer."""
         scale, target = targets.content_scale[layer], targets.content[layer]
         weights = targets.content_weights.get(layer)
-        return lambda features: scale * weighted_content_loss(features, target, weights)
+        return lambda features: scale * weighted_content_loss(features, target, root_weights=weights)
 
     def _layer_style_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
         """Return the normalised style loss E_l as a function of the result of `layer_features`."""

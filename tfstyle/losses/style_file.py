@@ -367,7 +367,7 @@ def save_styles(
     the original images; ``made_with`` as JSON; ``embedding`` ``[styles, size]`` if given; and for each layer,
     for example, ``conv1_1`` ``[styles, N, N]`` for the full size and ``conv1_1/2`` for half of it. For a
     style that has fewer sizes than others its last size is repeated. The local spectra are ``spectrum``
-    ``[styles, 13]``, ``spectrum/2`` and so on, NaN where a style has none.
+    ``[styles, 13]``, ``spectrum/2`` and so on, NaN where a style has none at that size.
 
     Args:
         path: path of the file; its name ends with ``.npz``.
@@ -400,11 +400,9 @@ def save_styles(
         for layer in styles[0].levels[0]:
             grams = [style.levels[min(level, len(style.levels) - 1)][layer] for style in styles]
             arrays[_array_key(layer, level)] = np.stack(grams)
-    for level in range(max(len(style.spectra) for style in styles)):
-        no_spectrum = np.full(len(WAVE_NUMBERS), np.nan, np.float32)
-        arrays[_array_key(SPECTRA, level)] = np.stack(
-            [style.spectra[level] if level < len(style.spectra) else no_spectrum for style in styles]
-        )
+        spectra = [_spectrum(style, min(level, len(style.levels) - 1)) for style in styles]
+        if np.isfinite(spectra).any():
+            arrays[_array_key(SPECTRA, level)] = np.stack(spectra)
     if embeddings is not None:
         arrays["embedding"] = embeddings
     write_style_numbers(
@@ -444,6 +442,13 @@ def write_style_numbers(
 
 def _array_key(layer: str, level: int) -> str:
     return layer if level == 0 else f"{layer}/{2**level}"
+
+
+def _spectrum(style: Style, level: int) -> np.ndarray:
+    """Return the local spectrum of a level of a style, NaN if it has none."""
+    return (
+        style.spectra[level] if level < len(style.spectra) else np.full(len(WAVE_NUMBERS), np.nan, np.float32)
+    )
 
 
 def _style_index(names: Sequence[str], name: str | None, path: Path) -> int:

@@ -12,6 +12,7 @@ from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.device import choose_device
 from tfstyle.errors import ConfigError
 from tfstyle.network import default_layers, load_weights
+from tfstyle.papers.distances import GRAM_LOSSES
 from tfstyle.papers.image_pairs import read_images
 from tfstyle.papers.study import Curves, Panel, Progress, Study, panel_rows, report_progress
 from tfstyle.papers.timed_runs import TimedRun, fit_preset, make_image_loss, run_optimizer, run_preset
@@ -50,11 +51,11 @@ def compare(
 ) -> Study:
     """Compare optimisers, compile modes, precisions and presets on one content and style image.
 
-    Every combination of an optimiser, a compile mode and a precision minimises the default objective of
-    `tfstyle.stylize` at one scale, starting from the content image. A preset minimises the objective of the
-    program that it imitates. It keeps the number of scales of that program, and its numbers of iterations
-    are changed so that it ends after ``seconds``. All images are compared by the default objective in
-    float32.
+    Every combination of an optimiser, a compile mode and a precision minimises the objective of Gram matrices
+    with equal layer weights at one scale, starting from the content image. A preset minimises the objective
+    of the program that it imitates. It keeps the number of scales of that program, and its numbers of
+    iterations are changed so that it ends after ``seconds``. All images are compared by the objective of Gram
+    matrices in float32.
 
     The times are those of the iterations. They do not include encoding the targets, tracing and compiling;
     the table has the time of a first iteration with tracing and compiling in a column of its own.
@@ -91,9 +92,9 @@ def compare(
     preset_options = {name: preset(name) for name in (PRESETS if presets is None else presets)}
     vgg_weights, images = load_weights(weights), read_images(content, style, size=size)
     layers = dict(zip(("content_layers", "style_layers"), default_layers(vgg_weights), strict=True))
-    base = StyleConfig(
-        size=size, iterations=iterations, content_weight=content_weight, precision="float32"
-    ).replace(layers)
+    base = StyleConfig(size=size, iterations=iterations, precision="float32").replace(
+        {**GRAM_LOSSES, **layers, "content_weight": content_weight}
+    )
     configs = [
         base.replace({"optimizer": optimizer, "compile": compiler, "precision": precision})
         for optimizer, compiler, precision in product(optimizers, compilers, precisions)
@@ -209,7 +210,7 @@ def _caption(base: StyleConfig, source: str, *, start: float, runs: Sequence[Nam
     """Describe the objective and the starts, and name the run with the lowest loss."""
     lowest = min(runs, key=lambda named: named.run.losses[base.iterations - 1])
     return (
-        "Our reading of Nikulin & Novak (2016). All images are compared by the default objective in float32 "
+        "Our reading of Nikulin & Novak (2016). All images are compared by one objective in float32 "
         f"with VGG-19: the style loss, which is the mean of Σ(G-A)²/ΣA² over "
         f"{', '.join(base.style_layers or ())}, plus {base.content_weight:g} times the content loss at "
         f"{', '.join(base.content_layers or ())}, plus {base.tv_weight:g} times the total variation. All "

@@ -13,7 +13,7 @@ from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.losses import require_images
 from tfstyle.network import Encoder, Weights, default_layers, load_weights
 from tfstyle.papers.descent import lowest_so_far
-from tfstyle.papers.distances import DistanceMeasure, Distances, describe_distances
+from tfstyle.papers.distances import GRAM_LOSSES, DistanceMeasure, Distances, describe_distances
 from tfstyle.papers.study import Panel, report_iteration
 from tfstyle.papers.vgg_encoders import available_layers, describe_network, network_facts, vgg_encoder
 from tfstyle.run import Result, Run, read_inputs, stylize
@@ -133,7 +133,8 @@ class ImagePair:
 
         Args:
             iterations: number of iterations per scale.
-            changes: options that differ from the defaults, by the names of the fields of `StyleConfig`.
+            changes: options that differ from `GRAM_LOSSES` and from the defaults, by the names of the fields
+                of `StyleConfig`.
 
         Returns:
             The result and the distances of its image.
@@ -146,7 +147,7 @@ class ImagePair:
             content_layers=self.content_layers,
             style_layers=self.style_layers,
             iterations=iterations,
-        ).replace(changes)
+        ).replace({**GRAM_LOSSES, **changes})
         layers = (*(config.content_layers or ()), *(config.style_layers or ()))
         encoder = vgg_encoder(self.vgg_weights, layers, precision=config.precision)
         result = stylize(

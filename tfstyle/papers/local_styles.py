@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.config import STYLE_LAYERS, StyleConfig
+from tfstyle.config import STYLE_LAYERS
 from tfstyle.losses import windowed_gram
 from tfstyle.network import Weights, default_layers, load_weights
 from tfstyle.papers.distances import describe_distances
@@ -41,7 +41,7 @@ def local(
     weights: str = "auto",
     size: int = 320,
     iterations: int = 80,
-    content_weight: float = StyleConfig().content_weight,
+    content_weight: float = 0.04,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Study:

@@ -9,7 +9,7 @@ from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.network import Weights, default_layers, load_weights
 from tfstyle.papers import COMPARED_NETWORKS
 from tfstyle.papers.applications import ComparedNetwork, load_network
-from tfstyle.papers.distances import Distances, describe_distances
+from tfstyle.papers.distances import GRAM_LOSSES, Distances, describe_distances
 from tfstyle.papers.image_pairs import TimedTransfer, read_image_pair
 from tfstyle.papers.study import Curves, Panel, Progress, Study, panel_rows, report_progress
 from tfstyle.papers.vgg_encoders import (
@@ -84,7 +84,9 @@ def networks(
         content_layers=content_layers,
         style_layers=style_layers,
     )
-    config = StyleConfig(size=size, iterations=iterations, precision="float32", content_weight=content_weight)
+    config = StyleConfig(size=size, iterations=iterations, precision="float32").replace(
+        {**GRAM_LOSSES, "content_weight": content_weight}
+    )
     panels, table = [*pair.panels()], []
     for name, network in compared.items():
         transfer = pair.timed_transfer(
@@ -205,7 +207,9 @@ def partition(
         content_layers=available_content,
         style_layers=available_style,
     )
-    config = StyleConfig(size=size, iterations=iterations, content_weight=content_weight)
+    config = StyleConfig(size=size, iterations=iterations).replace(
+        {**GRAM_LOSSES, "content_weight": content_weight}
+    )
     style_sets: list[tuple[str, ...]] = [(layer,) for layer in available_style]
     style_sets += [available_style[:count] for count in range(2, len(available_style) + 1)]
     grid: list[tuple[Panel, ...]] = []

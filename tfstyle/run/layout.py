@@ -210,14 +210,16 @@ def _affordable_pairs(setup: TransferSetup, shape: Shape, limit: float, field: R
 
 
 def _feature_bytes(setup: TransferSetup) -> memory.FeatureBytes:
-    """Return the memory of the encoder's features during a step and of the content targets."""
+    """Return the memory of the features and the local spectrum in a step, and of the content targets."""
     encoder = setup.encoder
     itemsize = 4 if encoder.dtype == "float32" else 2
     layers = [x for x in NETWORKS[encoder.network] if x <= Layer.parse(encoder.layers[-1])]
     content = [Layer.parse(name) for name in setup.content_layers]
-    target_bytes = sum(itemsize * layer.filters / layer.stride**2 for layer in content)
+    target_itemsize = itemsize if setup.objective.border_weight == 1 else 4  # weighted targets are float32
+    target_bytes = sum(target_itemsize * layer.filters / layer.stride**2 for layer in content)
+    spectrum_bytes = memory.SPECTRUM_BYTES if setup.objective.spectrum_weight > 0 else 0.0
     maps = [(layer.filters, layer.stride) for layer in layers]
-    return memory.FeatureBytes(memory.working_bytes(maps, itemsize), target_bytes)
+    return memory.FeatureBytes(memory.working_bytes(maps, itemsize), target_bytes, spectrum_bytes)
 
 
 def _log_layout(setup: TransferSetup, shape: Shape, layout: Layout, limit: float) -> None:

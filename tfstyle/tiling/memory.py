@@ -15,12 +15,16 @@ import tensorflow as tf
 
 from tfstyle.optim import Optimizer
 from tfstyle.tiling.geometry import ReceptiveField
+from tfstyle.tiling.spectrum import BAND_PIXELS
 
 CONV1_CHANNELS = 64
 # Measured on a CPU, forward and backward through VGG-19 at several depths:
 WORKING_MAPS = 3.2  # memory of the operation that runs at the peak, in units of conv1_1's feature map
 BACKWARD_SHARE = 0.8  # fraction of all activations that is stored for the backward pass
 FLOAT32_MAPS = 0.9  # memory that is float32 at every precision, in units of conv1_1's feature map
+#: Bytes per pixel of the local spectrum and its gradient, measured on a CPU as their part of the peak of a
+#: step at 512 x 512 pixels. The features are in memory at the same time.
+SPECTRUM_BYTES = 410
 #: Tiles need more memory per pixel of a crop, because the two passes are two programs, which fragment the
 #: allocator's memory.
 TILING_FACTOR = 1.2
@@ -38,10 +42,13 @@ class FeatureBytes(NamedTuple):
     Attributes:
         encoder: the result of `working_bytes`, per pixel of the image or crop that the encoder processes.
         content: bytes of the content targets, per pixel of the image.
+        spectrum: bytes of the local spectrum, per pixel of the image or, in tiles, of a band of its rows; 0
+            if it is not used.
     """
 
     encoder: float
     content: float
+    spectrum: float = 0.0
 
 
 def step_bytes(
@@ -67,11 +74,13 @@ def step_bytes(
     images = state_images(optimizer) + (IN_PLACE_STEP_IMAGES if in_place else STEP_IMAGES)
     image_bytes = pixels * (PIXEL_BYTES * images + features.content)
     encoded_pixels = pixels
+    spectrum_pixels = pixels if side is None else min(pixels, BAND_PIXELS)
     if side is not None and receptive_field is not None:
         crop_side = side + 2 * receptive_field.margin + receptive_field.alignment
         encoded_pixels = math.prod(min(crop_side, length) for length in shape)
         encoded_pixels *= TILING_FACTOR
-    return RUNTIME_BYTES + image_bytes + encoded_pixels * features.encoder
+    feature_bytes = encoded_pixels * features.encoder + spectrum_pixels * features.spectrum
+    return RUNTIME_BYTES + image_bytes + feature_bytes
 
 
 def working_bytes(maps: Sequence[tuple[int, int]], itemsize: int) -> float:

@@ -168,7 +168,7 @@ class TileStep:
     ) -> tuple[Tensors, RegionSummaries]:
         inside = self._inside(sizes, crop, begins)
         energies = {
-            layer: weighted_content_loss(inside[layer], target, content_weights.get(layer))
+            layer: weighted_content_loss(inside[layer], target, root_weights=content_weights.get(layer))
             for layer, target in content.items()
         }
         return energies, self._summaries(sizes, inside, weights)
@@ -190,7 +190,7 @@ class TileStep:
             tile_summaries = self._summaries(sizes, inside, weights)
             terms = [
                 derivatives.content[layer]
-                * weighted_content_loss(inside[layer], target, content_weights.get(layer))
+                * weighted_content_loss(inside[layer], target, root_weights=content_weights.get(layer))
                 for layer, target in content.items()
             ]
             regions = zip(tile_summaries, derivatives.summaries, derivatives.style, shares, strict=True)
