@@ -150,8 +150,6 @@ class TiledObjective:
         content_weights = {
             layer: weights.numpy() for layer, weights in objective.content_position_weights(features).items()
         }
-        for layer, weights in content_weights.items():
-            features[layer] = features[layer].astype(np.float32) * weights
         return Targets(
             content=features,
             styles=style_targets,
