@@ -255,7 +255,7 @@ class Objective:
             style_scales=self.style_scales(style_targets, regions, features=features),
             weights=tuple(dict(region.weights) for region in regions),
             kept_region=() if keep is None else (keep, content),
-            spectra=self.spectrum_targets(content, styles, blend_weights, regions=regions),
+            spectra=self.spectrum_targets(content, styles, blend_weights=blend_weights, regions=regions),
             content_weights=self.content_position_weights(content_features),
         )
 
@@ -275,8 +275,8 @@ class Objective:
         self,
         content: tf.Tensor,
         styles: Sequence[Summaries],
-        blend_weights: Sequence[float] | None,
         *,
+        blend_weights: Sequence[float] | None,
         regions: Sequence[Region],
     ) -> tuple[SpectrumTarget, ...]:
         """Compute the targets of the local spectrum of each region, or of the whole image.
