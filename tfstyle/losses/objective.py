@@ -284,6 +284,9 @@ class Objective:
         Args:
             content, styles, blend_weights, regions: as for `targets`. Styles without a spectrum are left
                 out.
+
+        Returns:
+            One target for each region whose style has a spectrum, or one for the whole image.
         """
         if self.spectrum_weight == 0 or not may_have_spectrum(content):
             return ()
