@@ -227,7 +227,7 @@ def test_the_description_of_a_layout_has_its_memory_and_its_tiles(small_weights,
     assert bool(re.search(r"256 x 128 .*\d+%", text)) == (layout.side is not None)
 
 
-def test_the_estimate_counts_the_local_spectrum_and_weighted_content_targets(small_weights):
+def test_the_estimate_counts_the_local_spectrum(small_weights):
     layers = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1",)}
     encoder = Encoder(("conv1_1", "conv2_1"), small_weights, dtype="bfloat16")
 
@@ -245,6 +245,3 @@ def test_the_estimate_counts_the_local_spectrum_and_weighted_content_targets(sma
     tiled = [added(shape, Layout((256, 256)), spectrum_weight=0.1) for shape in ((1000, 800), (4000, 800))]
     assert tiled[0] == pytest.approx(tiled[1])  # bands of rows
     assert 0 < tiled[0] < added((1000, 800), spectrum_weight=0.1)
-    # The 128 channels at half the resolution take 4 bytes instead of 2.
-    for layout in (Layout(), Layout((256, 256))):
-        assert added((1000, 800), layout, border_weight=2.0) == pytest.approx(500 * 400 * 128 * 2)

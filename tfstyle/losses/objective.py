@@ -76,7 +76,7 @@ class Targets(NamedTuple):
         spectra: the target of the local spectrum of each region whose style has one; empty if the objective
             does not use it.
         content_weights: content layer -> square roots of the weights of the positions in the content loss,
-            float32 ``[1, h, w, 1]``. `content` is multiplied by them. Empty if all weights are 1.
+            float32 ``[1, h, w, 1]``. Empty if all weights are 1.
     """
 
     content: Tensors
@@ -118,12 +118,12 @@ def weighted_content_loss(
 
     Args:
         features: features F of the generated image, ``[1, h, w, N]``.
-        target: ``√w P`` with the features P of the content image, of the same shape.
+        target: features P of the content image, of the same shape.
         root_weights: ``√w``, float32 ``[1, h, w, 1]``, or None for weights of 1.
     """
     if root_weights is None:
         return content_loss(features, target)
-    return content_loss(tf.cast(features, tf.float32) * root_weights, target)
+    return tf.nn.l2_loss(root_weights * (tf.cast(features, tf.float32) - tf.cast(target, tf.float32)))
 
 
 def border_weights(height: int | tf.Tensor, width: int | tf.Tensor, *, border: float) -> tf.Tensor:
@@ -248,21 +248,15 @@ class Objective:
             styles, blend_weights, region_count=len(regions), content=content_summaries, deepest=deepest
         )
         extents = {layer: _extent(target, content) for layer, target in content_features.items()}
-        content_weights = self.content_position_weights(content_features)
         return Targets(
-            content={
-                layer: target
-                if layer not in content_weights
-                else tf.cast(target, tf.float32) * content_weights[layer]
-                for layer, target in content_features.items()
-            },
+            content=content_features,
             styles=style_targets,
             content_scale={layer: self.normalization.content(extent) for layer, extent in extents.items()},
             style_scales=self.style_scales(style_targets, regions, features=features),
             weights=tuple(dict(region.weights) for region in regions),
             kept_region=() if keep is None else (keep, content),
-            spectra=self.spectrum_targets(content, styles, blend_weights, regions=regions),
-            content_weights=content_weights,
+            spectra=self.spectrum_targets(content, styles, blend_weights=blend_weights, regions=regions),
+            content_weights=self.content_position_weights(content_features),
         )
 
     def content_position_weights(self, content: Mapping[str, tf.Tensor | np.ndarray]) -> Tensors:
@@ -281,8 +275,8 @@ class Objective:
         self,
         content: tf.Tensor,
         styles: Sequence[Summaries],
-        blend_weights: Sequence[float] | None,
         *,
+        blend_weights: Sequence[float] | None,
         regions: Sequence[Region],
     ) -> tuple[SpectrumTarget, ...]:
         """Compute the targets of the local spectrum of each region, or of the whole image.
@@ -290,6 +284,9 @@ class Objective:
         Args:
             content, styles, blend_weights, regions: as for `targets`. Styles without a spectrum are left
                 out.
+
+        Returns:
+            One target for each region whose style has a spectrum, or one for the whole image.
         """
         if self.spectrum_weight == 0 or not may_have_spectrum(content):
             return ()

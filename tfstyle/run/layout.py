@@ -215,8 +215,7 @@ def _feature_bytes(setup: TransferSetup) -> memory.FeatureBytes:
     itemsize = 4 if encoder.dtype == "float32" else 2
     layers = [x for x in NETWORKS[encoder.network] if x <= Layer.parse(encoder.layers[-1])]
     content = [Layer.parse(name) for name in setup.content_layers]
-    target_itemsize = itemsize if setup.objective.border_weight == 1 else 4  # weighted targets are float32
-    target_bytes = sum(target_itemsize * layer.filters / layer.stride**2 for layer in content)
+    target_bytes = sum(itemsize * layer.filters / layer.stride**2 for layer in content)
     spectrum_bytes = memory.SPECTRUM_BYTES if setup.objective.spectrum_weight > 0 else 0.0
     maps = [(layer.filters, layer.stride) for layer in layers]
     return memory.FeatureBytes(memory.working_bytes(maps, itemsize), target_bytes, spectrum_bytes)

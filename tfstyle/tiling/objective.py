@@ -150,8 +150,6 @@ class TiledObjective:
         content_weights = {
             layer: weights.numpy() for layer, weights in objective.content_position_weights(features).items()
         }
-        for layer, weights in content_weights.items():
-            features[layer] = features[layer].astype(np.float32) * weights
         return Targets(
             content=features,
             styles=style_targets,
@@ -161,7 +159,7 @@ class TiledObjective:
             style_scales=objective.style_scales(style_targets, regions, features=any_features),
             weights=tuple({k: np.asarray(w) for k, w in region.weights.items()} for region in regions),
             kept_region=() if keep is None else (np.asarray(keep), content),
-            spectra=objective.spectrum_targets(content, styles, blend_weights, regions=regions),
+            spectra=objective.spectrum_targets(content, styles, blend_weights=blend_weights, regions=regions),
             content_weights=content_weights,
         )
 
