@@ -235,6 +235,9 @@ def genuine_weights(source: str | os.PathLike[str] | Weights) -> Weights:
     Args:
         source: as for `Judge`.
 
+    Returns:
+        The weights.
+
     Raises:
         WeightsError: the weights are not available, or are others.
     """
