@@ -33,7 +33,7 @@ EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", 
 QUALITIES: Mapping[str, Mapping[str, Any]] = {
     "draft": {"iterations": 7, "first_iterations": 28, "iteration_decay": 2.0},
     "standard": {"iterations": 23, "first_iterations": 40, "iteration_decay": 1.3},
-    "high": {"iterations": 90},
+    "high": {"iterations": 88, "content_weight": 0.014},
 }
 #: Option -> an option on which it depends. The value that a quality sets for the first applies only together
 #: with the value that the quality sets for the second.
