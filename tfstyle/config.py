@@ -352,7 +352,7 @@ class StyleConfig:
         "weights of the style layers, one number per layer",
         group="losses",
         low=0,
-        shown="equal",
+        shown="from --style-layer-decay",
         by_quality=True,
     )
     style_layer_decay: float = _option(
@@ -736,8 +736,8 @@ class StyleConfig:
     ) -> StyleConfig:
         """Return a copy with some options changed.
 
-        If ``quality`` changes, the options that have the value of the previous quality get that of the new
-        one, unless they are changed too.
+        Options that have the value of the quality count as not given: they get the value of the new quality
+        if ``quality`` changes, and the value that belongs to an option that changes, such as ``iterations``.
 
         Args:
             changes: a mapping from option names to values, for names that are only known at run time.

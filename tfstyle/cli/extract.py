@@ -37,7 +37,8 @@ class ExtractedStyle(NamedTuple):
 
     Attributes:
         name: a name of the image that is unique in the file.
-        levels: layer -> Gram matrix, for the full size, half of it, and so on, as in `tfstyle.Style`.
+        levels, spectra: Gram matrices and local spectra for the full size, half of it, and so on, as in
+            `tfstyle.Style`.
         size: longest side in pixels at which the style was extracted.
         original_size: longest side of the image file in pixels.
         embedding: float32 ``[embedding size]``.
@@ -45,6 +46,7 @@ class ExtractedStyle(NamedTuple):
 
     name: str
     levels: list[dict[str, np.ndarray]]
+    spectra: list[np.ndarray]
     size: int
     original_size: int
     embedding: np.ndarray
@@ -247,6 +249,7 @@ def _extract_style(
     import tensorflow as tf
 
     from tfstyle.images.loading import load
+    from tfstyle.losses.spectrum import local_spectrum, may_have_spectrum
     from tfstyle.losses.style_file import image_pyramid
 
     original = load(path)
@@ -256,7 +259,7 @@ def _extract_style(
             f"{path}: its shorter side has {shorter_side} pixels at size {source.size}; the encoder needs at "
             f"least {source.minimum_size}"
         )
-    levels = []
+    levels, spectra = [], []
     for level in image_pyramid(image, source.minimum_size) if pyramid else [image]:
         # 8 bits in both cases, so that an extractor and an exported model get the same input.
         pixels = np.round(level.on_white() * 255).astype(np.uint8)[None]
@@ -265,9 +268,11 @@ def _extract_style(
         except tf.errors.InvalidArgumentError as error:
             raise ImageError(f"{path}: the model rejects it: {_assertion(error)}") from None
         levels.append({key: np.asarray(value)[0] for key, value in numbers.items()})
+        if grams and may_have_spectrum(pixels):
+            spectra.append(local_spectrum(tf.constant(level.on_white()[None])).numpy())
     gram_levels = [{layer: level[layer] for layer in source.layers} for level in levels] if grams else []
     return ExtractedStyle(
-        name, gram_levels, max(image.rgb.shape), max(original.rgb.shape), levels[0]["embedding"]
+        name, gram_levels, spectra, max(image.rgb.shape), max(original.rgb.shape), levels[0]["embedding"]
     )
 
 
@@ -288,8 +293,15 @@ def _write_npz(
     embeddings = np.stack([style.embedding for style in styles])
     if styles[0].levels:
         with_grams = [
-            Style(s.levels, made_with, name=s.name, size=s.size, original_size=s.original_size)
-            for s in styles
+            Style(
+                style.levels,
+                made_with,
+                spectra=style.spectra,
+                name=style.name,
+                size=style.size,
+                original_size=style.original_size,
+            )
+            for style in styles
         ]
         save_styles(output, with_grams, overwrite=overwrite, embeddings=embeddings)
         return

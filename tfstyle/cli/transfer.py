@@ -78,7 +78,8 @@ def run_stylize(options: argparse.Namespace) -> int:
             run = Run(content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
         else:
             run = make_timed_run(
-                content, styles, config, timetable=timetable, keep_quality=hasattr(options, "quality"),
+                content, styles, config, timetable=timetable,
+                keep_quality=hasattr(options, "quality") or hasattr(options, "iterations"),
                 pause_every=outputs.preview_every,
             )  # fmt: skip
     outputs.check(run)

@@ -41,7 +41,7 @@ def tradeoff(
         content: content image.
         style: style image.
         ratios: ratios α/β of content weight to style weight, separated by commas; one image is made for each.
-            tfstyle stylize uses 0.04.
+            tfstyle stylize uses 0.02.
         size: longest side of the images in pixels; smaller images are not enlarged.
         iterations: number of iterations per scale.
         weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,

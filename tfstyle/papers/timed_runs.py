@@ -108,7 +108,7 @@ def run_optimizer(
     Returns:
         The last image, its loss, and the losses and times of all iterations.
     """
-    loss_weights = ("content_weight", "style_weight", "tv_weight")
+    loss_weights = ("content_weight", "style_weight", "tv_weight", "spectrum_weight")
     factor = LOSS_FACTORS.get(config.optimizer, 1.0)
     setup = _make_setup(
         config.replace({name: factor * getattr(config, name) for name in loss_weights}), vgg_weights

@@ -255,6 +255,12 @@ def read_inputs(
     masks = _merge_masks(masks, config)
     if config.style_losses not in (("gram",), ("normalized_gram",)):
         require_images(styles, f"style_losses {','.join(config.style_losses)}")
+    for value in styles:
+        if isinstance(value, Style) and not value.spectra and config.spectrum_weight > 0:
+            log.info(
+                "%s has no local spectrum, so that the result may have a ripple; extract it again",
+                value.name or "the style",
+            )
     if len(masks.styles):
         require_images(styles, "style_masks")
     content_for_losses, styles = _recolor(original, styles, config.color)

@@ -45,6 +45,11 @@ def make_timetable(
     return timetable
 
 
+def _without_plan(config: StyleConfig) -> dict[str, Any]:
+    """Return the options without those of the scales and iterations."""
+    return {name: value for name, value in config.as_dict().items() if name not in PLAN_OPTIONS}
+
+
 def make_timed_run(
     content: Any,
     style: Any,
@@ -63,7 +68,7 @@ def make_timed_run(
     Args:
         content, style, config: as for `tfstyle.stylize`.
         timetable: the timetable of the run.
-        keep_quality: whether the caller has chosen the quality.
+        keep_quality: whether the caller has chosen the quality or the iterations.
         **arguments: further arguments of `Run`.
 
     Raises:
@@ -94,9 +99,10 @@ def make_timed_run(
                 preparation=timetable.preparation,
             )
         )
-    same_plan = {name: getattr(config, name) for name in PLAN_OPTIONS}
-    if planned.replace(same_plan) == config:
+    if _without_plan(planned) == _without_plan(config):
         arguments["setup"] = probe.setup
+        if probe.setup.any_size:
+            timetable.preparation = 0.0  # one graph serves all scales, and the probe has traced it
     run = Run(content, style, planned, timetable=timetable, **arguments)
     expected = timetable.expected_seconds(run.scales, done=0)
     fewest = max(MINIMUM_ITERATIONS, run.steps_per_call)

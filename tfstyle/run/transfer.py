@@ -207,7 +207,8 @@ def _make_run(
     timetable = make_timetable(seconds, config, checkpoint=checkpoint, started=started)
     if timetable is not None:
         return make_timed_run(
-            content, style, config, timetable=timetable, keep_quality="quality" in changes,
+            content, style, config, timetable=timetable,
+            keep_quality="quality" in changes or "iterations" in changes,
             encoder=encoder, optimizer=optimizer, masks=masks,
         )  # fmt: skip
     checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
