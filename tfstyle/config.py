@@ -249,7 +249,7 @@ class StyleConfig:
 
     quality: str = _option(
         "standard",
-        "how much time the result may take; it changes the defaults of other options",
+        "how good the result is and how long it takes; sets the defaults of other options",
         group="size",
         usual=True,
         choices=tuple(QUALITIES),
@@ -375,7 +375,7 @@ class StyleConfig:
     )
     border_weight: float = _option(
         4.0,
-        "weight of the outermost positions in the content loss; above 1 it avoids a frame at the border",
+        "weight of the outermost positions in the content loss; values above 1 avoid a frame at the border",
         group="losses",
         low=0,
     )
