@@ -22,14 +22,14 @@ from tfstyle.errors import ConfigError, suggest
 #: The layers of Gatys et al. 2016, section 3. If the weights end below a layer, their highest one is used.
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT_LAYERS = ("conv4_2",)
-#: The encoder's defaults in runs, in Python, in extracted styles, exported models and experiments. With them
-#: the same image has the same Gram matrices everywhere.
+#: Defaults of the encoder in runs, in Python, in extracted styles, exported models and experiments. They are
+#: shared so that the same image has the same Gram matrices everywhere.
 POOLING, PADDING = "avg", "reflect"
 #: The style layers with the lowest style distance at all depths, measured for the embedded weights.
 EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
 
 #: Quality -> values of options that `StyleConfig` marks with ``by_quality``. An option that a quality does
-#: not name has its own default.
+#: not set keeps its own default.
 QUALITIES: Mapping[str, Mapping[str, Any]] = {
     "draft": {"iterations": 7, "first_iterations": 28, "iteration_decay": 2.0},
     "standard": {"iterations": 23, "first_iterations": 40, "iteration_decay": 1.3},
@@ -47,7 +47,8 @@ DEPENDENT_OPTIONS = {
     "ema_decay": "optimizer",
     "warm_start": "optimizer",
 }
-#: Options that checkpoints and images of earlier versions lack -> the value with which they were made.
+#: Options that are missing in checkpoints and images of earlier versions -> the value with which those were
+#: made.
 ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
 
 #: Options that only make sense for one content image.
@@ -205,19 +206,19 @@ class StyleOptions(TransferOptions, total=False):
 class StyleConfig:
     """The options of one run. Instances are immutable; `replace` returns a changed copy.
 
-    `tfstyle stylize --help-all` describes every option. The defaults that are shown as ``<by quality>``
+    `tfstyle stylize --help-all` describes every option. Defaults that are shown as ``<by quality>``
     depend on ``quality``; `tfstyle.config.QUALITIES` lists them. The defaults were chosen by `tfstyle.score`
     and by eye, on up to five pairs of images at 256 and 384 pixels, with weights of full depth whose lower
     blocks are those of VGG-19. E is the score of the style (higher is better), and S that of the content
     (lower is better). At 256 pixels, medians of three pairs, with average pooling:
 
-    - The default before, ``gram`` with equal layer weights and 100 iterations per scale: E -6.4, S 0.259,
+    - The previous default, ``gram`` with equal layer weights and 100 iterations per scale: E -6.4, S 0.259,
       ripple 0.53.
     - ``gram`` with layer weights that fall by 0.5, 150 iterations at the first scale and 30 at the second:
       E -6.2. ``normalized_gram`` with 60 and 30: -5.7. The same with half of the content weight: -5.1.
       Gram matrices that are whitened by those of the style: -6.6.
-    - ``mean_deviation`` beside it: E -5.3 instead of -5.7, less than half of the content weight gives. Style
-      files do not contain the means.
+    - ``mean_deviation`` in addition: E -5.3 instead of -5.7, a smaller gain than from half of the content
+      weight. Style files do not contain the means.
     - Layer weights that fall by 0.7, 0.5 and 0.35: S 0.267, 0.258 and 0.229, E -5.7, -5.7 and -6.0, and an
       energy distance of the deep layers, where swirls are, of 0.02, 0.05 and 0.10.
     - The local spectrum: ripple 0.1 instead of 0.5 to 0.8 at the same E, for a tenth of the time. Total
@@ -248,7 +249,7 @@ class StyleConfig:
 
     quality: str = _option(
         "standard",
-        "how much time the result may take; it changes the defaults of other options",
+        "how good the result is and how long it takes; sets the defaults of other options",
         group="size",
         usual=True,
         choices=tuple(QUALITIES),
@@ -374,7 +375,7 @@ class StyleConfig:
     )
     border_weight: float = _option(
         4.0,
-        "weight of the outermost positions in the content loss; above 1 it avoids a frame at the border",
+        "weight of the outermost positions in the content loss; values above 1 avoid a frame at the border",
         group="losses",
         low=0,
     )

@@ -71,7 +71,7 @@ def test_a_model_gives_the_same(images, small_file, model, tmp_path):
         assert extract(images, "-o", two, "--grams", "--model", folder, "--overwrite") == 0
         with np.load(one) as a, np.load(two) as b:
             assert a.files == b.files
-            assert {"conv1_1", "conv2_1/4"} <= set(a.files)
+            assert {"conv1_1", "conv2_1/4", "spectrum"} <= set(a.files)
             for key in a.files:
                 if a[key].dtype.kind == "f":
                     assert np.linalg.norm(a[key] - b[key]) < 1e-5 * np.linalg.norm(a[key])

@@ -232,6 +232,7 @@ def test_the_run_has_the_quality_and_the_iterations_that_fit(make_run, seconds, 
     clock = CountingClock()
     run = make_run(seconds, clock=clock)
     assert (run.config.quality, run.config.style_losses) == (quality, losses)
+    assert len(run.setup.objective.style_losses) == len(losses)  # the objective is that of the quality
     counts = counts_of(run)
     assert 0.8 * seconds < clock.now <= seconds
     assert min(counts) >= 5

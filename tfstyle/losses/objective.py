@@ -23,8 +23,8 @@ from tfstyle.losses.variation import total_variation
 
 #: Layer -> tensor, or name of a term of the loss -> scalar.
 Tensors = dict[str, tf.Tensor]
-#: Layer -> summaries of its features, one for each style loss, in the order of the style losses. `SPECTRUM`
-#: stands for the image itself, whose summary is its local spectrum.
+#: Layer -> summaries of its features, one for each style loss, in the order of the style losses. The key
+#: `SPECTRUM` holds the local spectrum of the image itself.
 Summaries = dict[str, tuple[Summary, ...]]
 #: Key of the local spectrum in `Summaries`.
 SPECTRUM = "spectrum"
@@ -152,8 +152,8 @@ class Objective:
         style_weight: the weight β of the style loss.
         tv_weight: the weight γ of the total variation.
         spectrum_weight: the weight δ of the local spectrum. Images with a side below 32 pixels, and styles
-            that are given without one, have no local spectrum.
-        border_weight: weight of the outermost positions of the content loss. The pixels at the border are in
+            that are given without a local spectrum, are left out of this term.
+        border_weight: weight of the outermost positions in the content loss. The pixels at the border are in
             the receptive fields of fewer positions than other pixels. With a weight of 1, low style losses
             leave a frame there.
         normalization: the factors that multiply C_l and E_l, such as `balanced_normalization`.
@@ -297,7 +297,7 @@ class Objective:
         for region, group in zip(areas, groups, strict=True):
             chosen = [(styles[i][SPECTRUM][0], float(weights[i])) for i in group if SPECTRUM in styles[i]]
             if sum(weight for _, weight in chosen) > 0:
-                # The spectrum of an image whose size is not known before the graph runs is 0 if it is small.
+                # If the size of an image is known only when the graph runs, a small image has spectrum 0.
                 parts = [tf.where(tf.reduce_any(spectrum != 0), weight, 0.0) for spectrum, weight in chosen]
                 total = tf.add_n(parts)
                 weighted = [spectrum * part for (spectrum, _), part in zip(chosen, parts, strict=True)]
@@ -459,9 +459,9 @@ class Objective:
             targets: the result of `targets` for a content image of the same size.
 
         Returns:
-            float32 scalars by name: ``total``; its weighted terms ``content``, ``style``, ``tv`` and, if it
-            is used, ``spectrum``, which add up to it; and ``style/<layer>`` for each style layer, which add
-            up to ``style``.
+            float32 scalars by name: ``total``; its weighted terms ``content``, ``style``, ``tv`` and, if
+            the local spectrum is used, ``spectrum``, which add up to ``total``; and
+            ``style/<layer>`` for each style layer, which add up to ``style``.
         """
         image = restore_kept(image, targets)
         features = self.encoder(image)

@@ -3,8 +3,8 @@
 A low style loss leaves a ripple with a period of about three pixels, to which 3 x 3 filters respond most. The
 ripple is weak and present in every part of the image, while the fine detail of paintings and photographs is
 strong in some parts and absent in others. The mean power of both can be the same, so that neither Gram
-matrices nor a spectrum of the whole image tell them apart. The mean *logarithm* of the power of small windows
-does, because quiet windows count as much as others.
+matrices nor a spectrum of the whole image distinguish them. The mean *logarithm* of the power of small
+windows does, because windows with little detail count as much as others.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import tensorflow as tf
 
 #: Side in pixels of the windows.
 WINDOW = 32
-#: Distance in pixels of neighbouring windows. With half a window, a ripple between the windows would remain.
+#: Distance in pixels between neighbouring windows. At a distance of half a window, a ripple would remain
+#: between the windows.
 STRIDE = 8
-#: Wave numbers of a spectrum, in cycles per window. They are wavelengths from 10.7 to 2.1 pixels.
+#: Wave numbers of a spectrum, in cycles per window. They correspond to wavelengths from 10.7 to 2.1 pixels.
 WAVE_NUMBERS = range(3, WINDOW // 2)
-# Added to the power of a window: the power of white noise with a standard deviation of 0.2 grey levels. The
-# power of a window of a uniform colour is 0, which has no logarithm.
+# This is added to the power of a window, because the power of a window of a uniform colour is 0, which has no
+# logarithm. It is the power of white noise with a standard deviation of 0.2 grey levels.
 FLOOR = 1e-4
 LUMA = (0.299, 0.587, 0.114)
 
@@ -84,8 +85,8 @@ def window_sums(rows: tf.Tensor, mask: tf.Tensor | None = None) -> tuple[tf.Tens
     Both are sums over the windows of an image, so that it can be processed in bands of rows.
 
     Args:
-        rows: rows of an image, float32 ``[1, rows, width, 3]``, at least 32. The first one is that of a
-            window.
+        rows: rows of an image, float32 ``[1, rows, width, 3]``, at least 32 rows. The first row is the
+            first row of a window.
         mask: the same rows of the mask, float32 ``[1, rows, width, 1]``, or None for weights of 1.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The plan of a run that has a given time: the quality, and the number of iterations at each scale."""
+"""Plan the quality and the number of iterations at each scale for a run that has a given time."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tfstyle.run.setup import Scale
 MINIMUM_ITERATIONS = 10
 #: Number of calls of the step, after the first one, that are measured before a scale is planned.
 MEASURED_CALLS = 3
-#: Fraction of the time that is planned. The rest is for finishing and writing the image.
+#: Fraction of the time that is planned. The rest is left for finishing and writing the image.
 PLANNED_FRACTION = 0.97
-#: Time of the targets and of the first call of a step at any scale, in steps of that scale.
+#: Time that the targets and the first call of the step take at any scale, measured in steps of that scale.
 FIRST_CALL_STEPS = 2
 
 
 def predict_seconds(
     scales: Sequence[Scale], *, seconds_per_pixel: float, preparation: float, done: int = 0
 ) -> float:
-    """Return the time that the rest of a run takes, in seconds.
+    """Return the predicted time of the rest of a run in seconds.
 
-    An iteration takes a time that is proportional to the number of pixels. Each scale after the first one
-    takes the time of its iterations, of `FIRST_CALL_STEPS` more, and of the preparation.
+    The time of an iteration is proportional to the number of pixels. Each scale after the first one takes
+    the time of its iterations, of `FIRST_CALL_STEPS` more iterations, and of the preparation.
 
     Args:
         scales: the current scale and those after it.
         seconds_per_pixel: time of an iteration divided by the number of pixels.
-        preparation: time of tracing the step of a scale in seconds.
-        done: number of iterations that were done at the current scale.
+        preparation: time in seconds for tracing the step of a scale.
+        done: number of iterations that are done at the current scale.
     """
     costs = [seconds_per_pixel * math.prod(scale.shape) for scale in scales]
     iterations = sum(cost * scale.iterations for cost, scale in zip(costs, scales, strict=True))
@@ -51,15 +51,15 @@ def plan_iterations(
 ) -> list[Scale]:
     """Return the scales with as many iterations as fit into a given time.
 
-    All numbers of iterations are multiplied by the same factor, except those that would fall below
-    `MINIMUM_ITERATIONS`, or below the number itself if it is smaller. If the time is too short even for
-    these, the minimum is returned.
+    All numbers of iterations are multiplied by the same factor, but none is reduced below
+    `MINIMUM_ITERATIONS`. A number that is already smaller is not reduced. If the time is too short even for
+    these minimum numbers, they are returned.
 
     Args:
         scales: the current scale and those after it, with the iterations whose proportions are kept.
         seconds: the time that is left.
         seconds_per_pixel, preparation, done: as for `predict_seconds`.
-        multiple: the numbers of iterations are multiples of it, rounded down.
+        multiple: the numbers of iterations are rounded down to multiples of it.
 
     Example:
         >>> from tfstyle.run import Scale
@@ -98,9 +98,10 @@ def plan_iterations(
 def choose_quality(
     plans: Mapping[str, Sequence[Scale]], *, seconds: float, seconds_per_pixel: float, preparation: float
 ) -> str:
-    """Return the quality whose own iterations take the time that is nearest to a given time, as a ratio.
+    """Return the quality whose own numbers of iterations take the time closest to a given time, as a ratio.
 
-    A quality that does not fit into the time with its fewest iterations is chosen only if none fits.
+    A quality that does not fit into the time even with its minimum numbers of iterations is chosen only if
+    no quality fits.
 
     Args:
         plans: quality -> its scales with its iterations.
@@ -121,7 +122,7 @@ def choose_quality(
 
 
 class Timetable:
-    """The plan of a run that should end at a given time, from the measured durations of its steps.
+    """The plan of a run that should end at a given time, computed from the measured durations of its steps.
 
     The plan is made at each scale after `MEASURED_CALLS` calls of the step, and again whenever the number of
     calls has doubled.
@@ -132,7 +133,7 @@ class Timetable:
         clock: function that returns the time in seconds.
 
     Attributes:
-        seconds: as given.
+        seconds: the time that the whole run may take.
         seconds_per_pixel: time of an iteration divided by the number of pixels, at the last measured scale; 0
             before the first measurement.
         preparation: time of tracing the step of a scale in seconds: the time until its first call ends,

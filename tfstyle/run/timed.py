@@ -1,4 +1,4 @@
-"""A run that should end after a given time: a probe measures the steps, and the run is planned from them."""
+"""Make a run that should end after a given time, planned from the steps that a probe run measures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfstyle.run.setup import plan_scales
 
 log = logging.getLogger(__name__)
 
-#: Options of the scales and iterations. Runs that differ only in them can have the same setup.
+#: Options of the scales and iterations. Runs that differ only in these options can share a setup.
 PLAN_OPTIONS = (
     "quality", "iterations", "first_iterations", "iteration_decay", "scales", "scale_factor", "min_scale",
 )  # fmt: skip
@@ -31,8 +31,8 @@ def make_timetable(
         started: the time of `time.monotonic` at which the run began.
 
     Raises:
-        ConfigError: `seconds` is not a positive number, or is combined with checkpoints, whose runs must have
-            the same iterations when they are resumed, or with ``fine_style``, which makes a run of its own.
+        ConfigError: `seconds` is not a positive number, or is combined with checkpoints, because a resumed
+            run must have the same iterations, or with ``fine_style``, which makes a separate run.
     """
     if seconds is None:
         return None
@@ -61,9 +61,9 @@ def make_timed_run(
 ) -> Run:
     """Return a run whose scales have as many iterations as its timetable allows.
 
-    A probe performs a few iterations at the first scale. If the config has the default quality and its
-    iterations, it gets the quality whose own iterations take the time that is nearest to the time that is
-    left.
+    A probe performs a few iterations at the first scale. If the config has the default quality and
+    the iterations of that quality, it gets the quality whose own numbers of iterations take the time closest
+    to the time that is left.
 
     Args:
         content, style, config: as for `tfstyle.stylize`.

@@ -1,4 +1,4 @@
-"""Scores of stylised images that know nothing of the losses that made them: style, content and artefacts."""
+"""Scores of stylised images for style, content and artefacts, independent of the losses that made them."""
 
 from tfstyle.scoring.artefacts import frame, ripple
 from tfstyle.scoring.distances import directions, energy_distance, sample, self_similarity_distance

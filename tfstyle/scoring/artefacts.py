@@ -1,4 +1,4 @@
-"""Measures of artefacts of an image that need its pixels only: ripple and frame."""
+"""Measures of artefacts that are computed from the pixels of an image: ripple and frame."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import numpy as np
 
 from tfstyle.images import luminance
 
-#: Side in pixels of the windows of `ripple`, and so the smallest side of an image that it measures.
+#: Side in pixels of the windows of `ripple`, and therefore the smallest side of an image that it accepts.
 WINDOW = 32
-#: Radii of the frequencies in cycles per window; those of the fit; those at which ripple is measured.
+#: Radii of the frequencies in cycles per window; the slice of them that is fitted, and the slice in which
+#: ripple is measured.
 RADII, FITTED, RIPPLES = np.arange(1, 16), slice(2, 15), slice(5, 14)
 
 
 def ripple(image: np.ndarray) -> float:
     """Return the narrow excess of the logarithm of an image's power at periods of 2.3 to 5.3 pixels.
 
-    The luminance is cut into windows of 32 x 32 pixels that overlap by half. Each window loses its mean and
-    is multiplied by a Hann window. The logarithm of its power is averaged over all windows, and over the
-    frequencies whose distance from zero rounds to the same k = 1 .. 15 cycles per window. A quadratic
-    polynomial in log k is fitted over k = 3 .. 15. The result is the largest residual at k = 6 .. 14.
+    The luminance is cut into windows of 32 x 32 pixels that overlap by half. The mean of each window is
+    subtracted, and the window is multiplied by a Hann window. The logarithm of its power is averaged over all
+    windows, and over the frequencies whose distance from zero rounds to the same k = 1 .. 15 cycles per
+    window. A quadratic polynomial in log k is fitted over k = 3 .. 15. The result is the largest residual at
+    k = 6 .. 14.
 
-    Photographs and scanned paintings have 0.05 to 0.16. A grid, a checkerboard pattern and the ripple that
-    runs with a low style loss leave increase the value. White noise does not, nor does a blur much: a blur
-    of one pixel gives 0.20.
+    Photographs and scanned paintings have 0.05 to 0.16. The value is increased by a grid, by a checkerboard
+    pattern, and by the ripple that remains in images with a low style loss. White noise does not increase it,
+    and a blur increases it little: a blur of one pixel gives 0.20.
 
     Args:
         image: ``[height, width, 3]`` in 0..1, at least 32 pixels a side.

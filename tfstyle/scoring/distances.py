@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Feature vectors of each layer in an energy distance.
+#: Maximum number of feature vectors of each layer in an energy distance.
 SAMPLES = 1500
-#: Columns of a matrix of distances that are computed at a time.
+#: Number of columns of a matrix of distances that are computed at a time.
 COLUMNS = 1024
 
 
@@ -26,16 +26,16 @@ def directions(features: np.ndarray) -> np.ndarray:
 def self_similarity_distance(image: np.ndarray, content: np.ndarray) -> float:
     """Return the distance between the self-similarities of two images, whose features may differ.
 
-    With D the matrix of the cosine distances between all positions, each column divided by its sum, it is
-    ``mean |D(image) - D(content)| * positions``. It is 0 for equal self-similarities and 2 at most.
+    It is ``mean |D(image) - D(content)| * positions``, where D is the matrix of the cosine distances between
+    all positions, with each column divided by its sum. It is 0 for equal self-similarities and 2 at most.
 
     Args:
         image: `directions` of the features of the image.
         content: `directions` of the features of the content image, at the same positions.
 
     Reference: the content loss of Kolkin et al. 2019, "Style Transfer by Relaxed Optimal Transport and
-    Self-Similarity", arXiv 1904.12785. Differs from Kolkin et al.: the positions of a grid and one layer
-    instead of random positions and hypercolumns.
+    Self-Similarity", arXiv 1904.12785. Differs from Kolkin et al.: the positions form a grid instead of being
+    random, and the features are those of one layer instead of hypercolumns.
 
     Example:
         >>> import numpy as np
@@ -57,7 +57,7 @@ def self_similarity_distance(image: np.ndarray, content: np.ndarray) -> float:
 def sample(features: np.ndarray) -> np.ndarray:
     """Return the feature vectors at 1500 random positions, or at all positions if there are fewer.
 
-    Features of the same size are sampled at the same positions.
+    Features of the same size are always sampled at the same positions.
 
     Args:
         features: ``[..., channels]``.
@@ -79,7 +79,7 @@ def energy_distance(image: np.ndarray, style: np.ndarray) -> float:
 
     Args:
         image: ``[positions, channels]``, such as those of `sample`.
-        style: ``[positions, channels]``. The number of positions may be another one.
+        style: ``[positions, channels]``. The number of positions may differ from that of `image`.
 
     Reference: Székely & Rizzo 2013, "Energy statistics: A class of statistics based on distances".
 

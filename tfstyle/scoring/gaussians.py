@@ -1,4 +1,4 @@
-"""The E statistic of Yeh et al. 2019: normal distributions of features, compared in a basis."""
+"""The E statistic of Yeh et al. 2019: normal distributions of projected features are compared."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from tfstyle.images import ImageArray
 
-#: Layer -> number of leading eigenvectors, and weight of the layer. Yeh et al. fitted the weights to what
-#: people chose. The weights of the deeper layers became 0.
+#: Layer -> number of leading eigenvectors, and weight of the layer. Yeh et al. fitted the weights to the
+#: choices that people made between images. The fit gave the deeper layers a weight of 0.
 LAYERS = {"conv1_1": (32, 0.7468), "conv2_1": (48, 0.2557), "conv3_1": (128, 2.3768)}
 #: The basis of the package, made by data/make_score_basis.py from images that data/PROVENANCE.md lists.
 BASIS = Path(__file__).parents[1] / "data" / "score_basis.npz"
 #: Longest side in pixels of the images from which a basis is computed.
 BASIS_SIZE = 384
-#: Positions whose features are converted to float64 at a time.
+#: Number of positions whose features are converted to float64 at a time.
 ROWS = 2**16
 
 
@@ -56,7 +56,7 @@ def projected_moments(
 
 
 def gaussian_divergence(image: Moments, style: Moments) -> float:
-    """Return the Kullback-Leibler divergence of a normal distribution from another one.
+    """Return the Kullback-Leibler divergence between two normal distributions.
 
     It is ``½ [tr(Σ_s⁻¹ Σ_x) + (μ_s - μ_x)ᵀ Σ_s⁻¹ (μ_s - μ_x) - K + log(|Σ_s| / |Σ_x|)]``: 0 for equal
     moments, and infinite if a covariance is singular.
@@ -83,7 +83,7 @@ def gaussian_divergence(image: Moments, style: Moments) -> float:
 
 
 def e_statistic(image: Mapping[str, Moments], style: Mapping[str, Moments]) -> float:
-    """Return ``E = Σ_l a_l (-log KL_l)``, with KL_l the `gaussian_divergence` at a layer. Higher is better.
+    """Return ``E = Σ_l a_l (-log KL_l)``; KL_l is the `gaussian_divergence` at layer l. Higher is better.
 
     Args:
         image: `projected_moments` of the image.

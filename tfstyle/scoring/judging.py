@@ -1,4 +1,4 @@
-"""`Judge`, which scores images under the ImageNet weights of VGG-19, and `score`."""
+"""`Judge` and `score`, which score images with the ImageNet weights of VGG-19."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GENUINE = "de7ac8c54d479b1a553f42459b6d6e48c5a47c8fbf558608de202243efe09937"
 
 
 class Score(NamedTuple):
-    """The scores of an image. Each is described, with its source and limits, in docs/scoring.md.
+    """The scores of an image. docs/scoring.md describes each score with its source and its limits.
 
     Attributes:
         E: effectiveness, by the E statistic of Yeh et al. 2019. Higher is closer to the style. It is infinite
@@ -59,7 +59,7 @@ class Score(NamedTuple):
 
 
 class _References(NamedTuple):
-    """What the images of one size are compared with.
+    """Values with which images of one size are compared.
 
     Attributes:
         moments: projected moments of the style image.
@@ -76,26 +76,26 @@ class _References(NamedTuple):
 class Judge:
     """Scores of images that show one content image in the style of one style image.
 
-    The judge knows nothing of the losses that made an image. It keeps its encoders and what it has computed
-    from the content image and the style image for the last size, so that further images of this size are
-    judged sooner.
+    The scores do not depend on the losses with which an image was made. The judge keeps its encoders, and
+    everything that it has computed from the content image and the style image for the last size, so that
+    further images of this size are scored faster.
 
     Args:
         content: content image: a path, bytes, a PIL image or an array, as for `tfstyle.images.load`.
-            Transparent images are shown on white.
+            Transparent images are put on a white background.
         style: style image.
         weights: weights of VGG-19 whose blocks 1 to 3 are those of ImageNet: ``auto`` or ``imagenet``, which
             are cached or downloaded, `Weights`, or a file. If they have conv4_3 and conv5_2, the energy
             distance includes these layers. Embedded and random weights are refused.
         reference: images from which the basis of E is computed: a folder, a file, or images as for `content`.
-            By default it is the basis of the package. E is comparable under the same basis only.
+            By default it is the basis of the package. Values of E are comparable only with the same basis.
 
     Attributes:
         weights: the `Weights`.
 
     Raises:
         WeightsError: the weights are not available, or their blocks 1 to 3 are not those of ImageNet.
-        ImageError: an image cannot be read, or the folder of reference images has none.
+        ImageError: an image cannot be read, or the folder of reference images contains none.
         ConfigError: `reference` is empty.
 
     Example:
@@ -127,7 +127,7 @@ class Judge:
     def judge(self, image: Any) -> Score:
         """Return the scores of an image.
 
-        The content image is brought to the size of the image with the Lanczos filter. The style image is
+        The content image is resized to the size of the image with the Lanczos filter. The style image is
         reduced to the same longest side, as in a run with the default options.
 
         Args:
@@ -239,7 +239,7 @@ def genuine_weights(source: str | os.PathLike[str] | Weights) -> Weights:
         The weights.
 
     Raises:
-        WeightsError: the weights are not available, or are others.
+        WeightsError: the weights are not available, or their blocks 1 to 3 are not those of ImageNet.
     """
     if source in ("auto", "imagenet"):
         try:

@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from tfstyle.losses import STRIDE, WINDOW, window_sums
 
-BAND_PIXELS = 100_000  # approximate size of a band of rows; the windows need about 400 bytes for each pixel
+BAND_PIXELS = 100_000  # approximate size of a band of rows; the windows need about 400 bytes per pixel
 
 
 def spectrum_in_bands(image: np.ndarray, mask: Any = None) -> tf.Tensor:
-    """Return `tfstyle.losses.local_spectrum` of an image.
+    """Return the result of `tfstyle.losses.local_spectrum` for an image.
 
     Args:
         image: float32 ``[1, height, width, 3]`` in host memory. Both sides have at least 32 pixels.
