@@ -124,24 +124,32 @@ def main() -> None:
         "--pairs", type=int, default=len(PAIRS), metavar="N", help="use the first N pairs [all]"
     )
     parser.add_argument(
+        "--pair",
+        nargs=2,
+        type=Path,
+        action="append",
+        metavar=("CONTENT", "STYLE"),
+        help="use these images instead; give it again for further pairs",
+    )
+    parser.add_argument(
         "--cell", type=int, default=384, help="side of a cell of the contact sheet in pixels [%(default)s]"
     )
     options = parser.parse_args()
     print(machine.line(), flush=True)
+    pairs = options.pair or [[options.images / file for file in pair] for pair in PAIRS[: options.pairs]]
     sheet = []
     for weights in options.weights or ["imagenet"]:
         print(f"\nWeights {Path(weights).name}, {options.size} pixels:\n")
         print(heading("pair", "options"), flush=True)
         rows: dict[str, list[Row]] = {name: [] for name in NAMES}
-        for pair in PAIRS[: options.pairs]:
-            paths = [options.images / file for file in pair]
+        for paths in pairs:
             judge = Judge(*paths, weights=options.judge).judge
             images = [load(path).fitted(options.size).rgb for path in paths]
             for name, config in configs(weights, options.size).items():
                 image, row = judged(paths, config, judge)
                 images.append(image)
                 rows[name].append(row)
-                print(line(" as ".join(Path(file).stem for file in pair), name, row), flush=True)
+                print(line(" as ".join(path.stem for path in paths), name, row), flush=True)
             sheet.append(images)
             save(options.output, ImageArray(contact_sheet(sheet, side=options.cell)), overwrite=True)
         medians = {name: Row(*np.median(values, axis=0)) for name, values in rows.items()}
