@@ -74,7 +74,9 @@ def test_a_model_gives_the_same(images, small_file, model, tmp_path):
             assert a.files == b.files
             assert {"conv1_1", "conv2_1/4"} <= set(a.files)
             for key in a.files:
-                if a[key].dtype.kind == "f":
+                if key.startswith("spectrum"):  # NaN for images that are too small
+                    np.testing.assert_array_equal(a[key], b[key])
+                elif a[key].dtype.kind == "f":
                     assert np.linalg.norm(a[key] - b[key]) < 1e-5 * np.linalg.norm(a[key])
                 else:
                     assert np.array_equal(a[key], b[key])

@@ -78,7 +78,7 @@ def slow_content(name, f, p, pixels_per_position):
         "mean": squares / (m * n),
         "channels": squares / (m * n),
         "root": squares / (2 * n**0.5 * m**0.5),  # cysmith/neural-style-tf
-        "balanced": pixels_per_position / 64 * squares / energy,
+        "balanced": (pixels_per_position / 64) ** 0.5 * squares / energy,
     }[name]
 
 
@@ -175,12 +175,12 @@ STYLE_LOSSES = {"gram": GRAM, "mean_deviation": MEAN_DEVIATION, "wasserstein": w
 @pytest.mark.parametrize("style_loss", STYLE_LOSSES)
 @pytest.mark.parametrize(("size", "stride"), [(SIZES[0], 1), (SIZES[1], 8)], ids=str)
 def test_balanced_losses_of_zero_features(size, stride, style_loss):
-    """The content loss is a/64, where a is the number of pixels of a position. The style loss is 1."""
+    """The content loss is √(a/64), where a is the number of pixels of a position. The style loss is 1."""
     p, s = make_features(2, size), make_features(3, size)
     content, style, _ = evaluate(
         "balanced", np.zeros_like(p), p, s, stride=stride, style_loss=STYLE_LOSSES[style_loss]
     )
-    assert content == pytest.approx(stride**2 / 64, rel=1e-5)
+    assert content == pytest.approx(stride / 8, rel=1e-5)
     assert style == pytest.approx(1, rel=1e-5)
 
 

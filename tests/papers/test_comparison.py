@@ -54,7 +54,7 @@ def test_the_image_loss_adds_up_relative_distances(small_weights, images, image_
     down, right = np.diff(image, axis=0), np.diff(image, axis=1)
     variation = (down**2).mean() + (right**2).mean()
     assert terms["style"] == pytest.approx(distances.style, rel=1e-4)
-    assert terms["content"] == pytest.approx(0.04 * area / 64 * distances.content, rel=1e-3)
+    assert terms["content"] == pytest.approx(0.04 * (area / 64) ** 0.5 * distances.content, rel=1e-3)
     assert terms["tv"] == pytest.approx(0.3 * variation, rel=1e-4)
     assert terms["total"] == pytest.approx(terms["style"] + terms["content"] + terms["tv"], rel=1e-5)
 

@@ -42,7 +42,7 @@ class LossNormalization(NamedTuple):
 
 def _balanced_content(target: ContentExtent) -> tf.Tensor:
     pixels_per_position = target.pixels / target.positions
-    return pixels_per_position / 64.0 * _inverse(target.energy)
+    return tf.sqrt(pixels_per_position / 64.0) * _inverse(target.energy)
 
 
 def _inverse(energy: tf.Tensor) -> tf.Tensor:
@@ -59,10 +59,10 @@ def _gram_factor(factor: Callable[[int], float]) -> Callable[[StyleLoss, tf.Tens
     return lambda loss, energy, channels: tf.constant(factor(channels) if loss.second_order else 1.0)
 
 
-#: Losses relative to their targets: ``Σ (G - A)² / Σ A²`` in a style layer and ``(a/64) Σ (F - P)² / Σ P²``
+#: Losses relative to their targets: ``Σ (G - A)² / Σ A²`` in a style layer and ``√(a/64) Σ (F - P)² / Σ P²``
 #: in a content layer, where a is the number of pixels that one position covers, 64 at conv4. For features of
-#: zero the first is 1 and the second a/64. No layer outweighs the others, and the loss weights have the same
-#: meaning at every size, with the weights of every encoder and with either pooling. Without the factor a/64 a
+#: zero the first is 1 and the second √(a/64). No layer outweighs the others, and the loss weights have the same
+#: meaning at every size, with the weights of every encoder and with either pooling. Without the factor a
 #: content layer would constrain the image more strongly the shallower it is: with equal loss weights conv3_3
 #: preserved the photograph where conv4_2 let the style change it. If a target is zero, the division is
 #: left out.
