@@ -61,11 +61,10 @@ def _gram_factor(factor: Callable[[int], float]) -> Callable[[StyleLoss, tf.Tens
 
 #: Losses relative to their targets: ``Σ (G - A)² / Σ A²`` in a style layer and ``√(a/64) Σ (F - P)² / Σ P²``
 #: in a content layer, where a is the number of pixels that one position covers, 64 at conv4. For features of
-#: zero the first is 1 and the second √(a/64). No layer outweighs the others, and the loss weights have the same
-#: meaning at every size, with the weights of every encoder and with either pooling. Without the factor a
-#: content layer would constrain the image more strongly the shallower it is: with equal loss weights conv3_3
-#: preserved the photograph where conv4_2 let the style change it. If a target is zero, the division is
-#: left out.
+#: zero the first is 1 and the second √(a/64). No layer outweighs the others, and the loss weights have the
+#: same meaning at every size, with the weights of every encoder and with either pooling. Without the factor a
+#: content layer would constrain the image more strongly the shallower it is. With a/64, outlines dissolved
+#: where the weights end at conv3_4. If a target is zero, the division is left out.
 balanced_normalization = LossNormalization(_balanced_content, lambda loss, energy, channels: _inverse(energy))
 #: Sums, as Gatys et al. define them: ``½ Σ (F - P)²``, and ``1/(4 N²) Σ (G - A)²`` with ``G = FᵀF / M``.
 paper_normalization = LossNormalization(lambda target: tf.constant(1.0), _gram_factor(lambda n: 1.0))
