@@ -144,8 +144,9 @@ def layers(
     grid: list[list[Panel]] = []
     deepest = max(pair.content_layers)
     for layer in pair.content_layers:
-        areas = 4.0 ** (Layer.parse(deepest).block - Layer.parse(layer).block)
-        options = {"content_weight": content_weight * areas, "content_layers": (layer,)}
+        # The factor √(a/64) of balanced losses, with the area a of a position, is that of the deepest layer.
+        sides = 2.0 ** (Layer.parse(deepest).block - Layer.parse(layer).block)
+        options = {"content_weight": content_weight * sides, "content_layers": (layer,)}
         title = f"content from {layer}"
         first_row.append(
             _layers_panel(pair, iterations, options=options, title=title, table=table, progress=progress)
