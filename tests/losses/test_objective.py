@@ -136,7 +136,7 @@ def test_balanced_normalization_is_relative(small_encoder):
     )
     # A position of conv2_2 covers 4 pixels.
     assert float(terms["content"]) == pytest.approx(
-        2 * 4 / 64 * ((f[3] - p[3]) ** 2).sum() / (p[3] ** 2).sum(), rel=1e-4
+        2 * (4 / 64) ** 0.5 * ((f[3] - p[3]) ** 2).sum() / (p[3] ** 2).sum(), rel=1e-4
     )
 
 
