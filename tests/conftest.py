@@ -1,6 +1,7 @@
 """Fixtures: the weights of a small encoder, small images, and the test data with the weights of VGG-19."""
 
 import os
+import zipfile
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -11,6 +12,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from PIL import Image  # noqa: E402
 
 DATA = Path(os.environ.get("TFSTYLE_TEST_DATA", Path(__file__).parents[2] / "shared"))
 
@@ -121,3 +123,15 @@ def files(tmp_path, content, style):
     for name, array in (("content", content), ("style", style)):
         Image.fromarray((array * 255).round().astype(np.uint8)).save(tmp_path / f"{name}.png")
     return tmp_path
+
+
+def write_noise_wheels(folder, sources, side):
+    """Write the wheels of ``SOURCES`` of make_embedded.py, with noise images in place of the photographs."""
+    generator = np.random.default_rng(0)
+    for package, (version, inside, names) in sources.items():
+        wheel = folder / f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w") as archive:
+            for name in names.split():
+                image = Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8))
+                with archive.open(f"{inside}/{name}", "w") as file:
+                    image.save(file, "PNG" if name.endswith("png") else "JPEG")

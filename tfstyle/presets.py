@@ -33,8 +33,9 @@ class Preset(NamedTuple):
     differs: str = ""
 
 
-# What no program's preset changes unless it names the option.
-_COMMON: dict[str, Any] = {
+#: The defaults of `StyleConfig` before there was a quality, of every option on which a result depends. The
+#: presets of programs begin with them, so that they do not change with today's defaults.
+FORMER_DEFAULTS: Mapping[str, Any] = {
     "size": 512,
     "size_of": "longest",
     "enlarge": False,
@@ -80,7 +81,7 @@ _COMMON: dict[str, Any] = {
 }
 # Most of the programs have padding with zeros, max pooling, one scale, no total variation and no clipping.
 _PEER: dict[str, Any] = {
-    **_COMMON, "padding": "zeros", "pooling": "max", "tv_weight": 0.0, "scales": 1, "clamp": False,
+    **FORMER_DEFAULTS, "padding": "zeros", "pooling": "max", "tv_weight": 0.0, "scales": 1, "clamp": False,
 }  # fmt: skip
 _TORCH_LBFGS: dict[str, Any] = {"optimizer": "lbfgs_fixed_step", "lbfgs_history": 100}
 _GATYS: dict[str, Any] = {
@@ -104,7 +105,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "gatys2016": Preset(
             "Gatys, Ecker, Bethge 2016, with the formulas and the weight ratio of the paper",
             {
-                **_COMMON,
+                **FORMER_DEFAULTS,
                 "normalize_weights": True,
                 "pooling": "avg",
                 "padding": "zeros",

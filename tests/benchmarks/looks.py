@@ -25,6 +25,7 @@ import numpy as np
 
 from tests.benchmarks import machine
 from tests.conftest import DATA
+from tfstyle.presets import FORMER_DEFAULTS
 
 PAIRS = (
     ("tubingen.jpg", "starry_night_google.jpg"),
@@ -35,32 +36,8 @@ PAIRS = (
 )
 #: Weights of full depth with the genuine lower blocks of VGG-19, for the scores.
 JUDGE = str(DATA / "weights" / "vgg19_standin.npz")
-#: The defaults of tfstyle before there was a quality, of every option that a quality may set.
-BEFORE: dict[str, Any] = {
-    "pooling": "avg",
-    "padding": "reflect",
-    "content_weight": 0.04,
-    "style_losses": ("gram",),
-    "style_loss_weights": None,
-    "style_layer_weights": None,
-    "style_layer_decay": 1.0,
-    "tv_weight": 0.3,
-    "spectrum_weight": 0.0,
-    "border_weight": 1.0,
-    "tv_form": "mean_squared",
-    "optimizer": "lbfgs",
-    "lbfgs_history": 10,
-    "learning_rate": 0.02,
-    "ema_decay": 0.0,
-    "warm_start": False,
-    "iterations": 100,
-    "first_iterations": None,
-    "iteration_decay": None,
-    "scales": None,
-    "scale_factor": 2.0,
-    "min_scale": 91,
-    "tolerance": 0.0,
-}
+#: The defaults of tfstyle before there was a quality. The size is an argument of this benchmark.
+BEFORE = {name: value for name, value in FORMER_DEFAULTS.items() if name != "size"}
 NAMES = ("before", "draft", "standard", "high")
 
 

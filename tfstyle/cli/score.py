@@ -1,4 +1,4 @@
-"""``tfstyle score``: numbers for how well images show a content image in the style of another image."""
+"""The command ``tfstyle score``, which scores images that show a content image in another image's style."""
 
 from __future__ import annotations
 

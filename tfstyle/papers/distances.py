@@ -11,16 +11,20 @@ import tensorflow as tf
 from tfstyle.losses import gram_matrix
 from tfstyle.network import Weights
 from tfstyle.papers.vgg_encoders import vgg_encoder
+from tfstyle.presets import FORMER_DEFAULTS
 
 #: Options of the losses of Gatys et al., with Gram matrices and equal layer weights. Their style loss is the
 #: style distance of `DistanceMeasure`. The defaults of `StyleConfig` weight channels and layers differently.
 GRAM_LOSSES: Mapping[str, Any] = {
-    "style_losses": ("gram",),
-    "style_layer_decay": 1.0,
-    "content_weight": 0.04,
-    "border_weight": 1.0,
-    "tv_weight": 0.3,
-    "spectrum_weight": 0.0,
+    option: FORMER_DEFAULTS[option]
+    for option in (
+        "style_losses",
+        "style_layer_decay",
+        "content_weight",
+        "border_weight",
+        "tv_weight",
+        "spectrum_weight",
+    )
 }
 
 

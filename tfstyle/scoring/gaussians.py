@@ -1,4 +1,4 @@
-"""The E statistic of Yeh et al. 2019: normal distributions of projected features are compared."""
+"""The E statistic of Yeh et al. 2019, which compares normal distributions of projected features."""
 
 from __future__ import annotations
 
