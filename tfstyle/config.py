@@ -19,9 +19,15 @@ from typing_extensions import Unpack
 
 from tfstyle.errors import ConfigError, suggest
 
-#: The layers of Gatys et al. 2016, section 3. If the weights end below a layer, their highest one is used.
+#: The style layers of Gatys et al. 2016, section 3, which are also the default.
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-CONTENT_LAYERS = ("conv4_2",)
+#: The content layer of Gatys et al. 2016, section 3. The presets and the experiments use it.
+PAPER_CONTENT_LAYERS = ("conv4_2",)
+#: The value of ``content_layers`` that stands for `PAPER_CONTENT_LAYERS`, or for another layer if the weights
+#: end below; see `tfstyle.network.paper_layers`.
+PAPER = ("gatys",)
+#: The default content layer with weights of all five blocks, and with weights that end in block 3.
+CONTENT_LAYERS, SHALLOW_CONTENT_LAYERS = ("conv3_2",), ("conv2_2",)
 #: Defaults of the encoder in runs, in Python, in extracted styles, exported models and experiments. They are
 #: shared so that the same image has the same Gram matrices everywhere.
 POOLING, PADDING = "avg", "reflect"
@@ -33,7 +39,7 @@ EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", 
 QUALITIES: Mapping[str, Mapping[str, Any]] = {
     "draft": {"iterations": 7, "first_iterations": 28, "iteration_decay": 2.0},
     "standard": {"iterations": 23, "first_iterations": 40, "iteration_decay": 1.3},
-    "high": {"iterations": 88, "content_weight": 0.014},
+    "high": {"iterations": 88},
 }
 #: Option -> an option on which it depends. The value that a quality sets for the first applies only together
 #: with the value that the quality sets for the second.
@@ -226,6 +232,11 @@ class StyleConfig:
       the energy distance of the deep layers.
     - ``border_weight`` 1, 4 and 16, on one pair: frame 1.17, 1.07 and 1.00, E -5.2, -5.4 and -6.2.
     - Padding with zeros: E +0.3 and a dark frame; with replicated pixels: a line at the border.
+    - The content layer, at 384 pixels, means of two pairs: conv4_2 with a content weight of 0.02: E -4.8,
+      S 0.298, and weak outlines; conv4_1 with 0.02: -4.7 and 0.285; conv3_3 with 0.02: -4.5 and 0.278;
+      conv3_2 with 0.015: -4.3 and 0.281; conv2_2 with 0.015: -4.3 and 0.285. With the embedded weights,
+      which end in block 3: conv3_3 with 0.02: -7.3 and 0.262; conv3_2 with 0.022: -7.4 and 0.260; conv2_2
+      with 0.015: -7.0 and 0.251.
 
     Sources of the options: ``color``, ``masks``, ``guidance`` and ``fine_style`` are from Gatys et al. 2017,
     Controlling Perceptual Factors; the functions in `tfstyle.losses` name the sources of ``style_losses``;
@@ -335,9 +346,9 @@ class StyleConfig:
     )
     content_layers: tuple[str, ...] | None = _option(
         None,
-        "layers of the content loss",
+        "layers of the content loss; gatys stands for conv4_2, or another layer if the weights end below",
         group="losses",
-        shown="conv4_2, or another if the weights end below",
+        shown="conv3_2, or conv2_2 if the weights end below conv5_1",
     )
     style_layers: tuple[str, ...] | None = _option(
         None,
@@ -366,8 +377,8 @@ class StyleConfig:
         by_quality=True,
     )
     content_weight: float = _option(
-        0.02,
-        "weight of the content loss; 0.01 follows the content loosely, 0.05 keeps its details",
+        0.012,
+        "weight of the content loss; 0.005 follows the content loosely, 0.03 keeps its details",
         group="losses",
         usual=True,
         low=0,

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tfstyle.config import STYLE_LAYERS, StyleConfig
+from tfstyle.config import PAPER, STYLE_LAYERS, StyleConfig
 from tfstyle.errors import ConfigError, suggest
 
 
@@ -44,7 +44,7 @@ FORMER_DEFAULTS: Mapping[str, Any] = {
     "pixel_range": 255.0,
     "feature_scale": 1.0,
     "normalize_weights": False,
-    "content_layers": None,
+    "content_layers": PAPER,
     "style_layers": None,
     "content_layer_weights": None,
     "style_layer_weights": None,

@@ -38,6 +38,9 @@ PAIRS = (
 JUDGE = str(DATA / "weights" / "vgg19_standin.npz")
 #: The defaults of tfstyle before there was a quality. The size is an argument of this benchmark.
 BEFORE = {name: value for name, value in FORMER_DEFAULTS.items() if name != "size"}
+#: The content loss of a layer was multiplied by the 64th part of the number of pixels that a position covers:
+#: by 1 at conv4_2, and by a quarter at conv3_3, the content layer with weights that end in block 3.
+SHALLOW_CONTENT_FACTOR = 0.25
 NAMES = ("before", "draft", "standard", "high")
 
 
@@ -139,9 +142,12 @@ def main() -> None:
 def configs(weights: str, size: int) -> dict[str, Any]:
     """Return the config of each run by its name, in the order of `NAMES`."""
     from tfstyle import StyleConfig
+    from tfstyle.network import load_weights, paper_layers
 
     common = {"weights": weights, "size": size}
     before = StyleConfig().replace({**common, **BEFORE})
+    if paper_layers(load_weights(weights))[0] == ("conv3_3",):
+        before = before.replace({"content_weight": SHALLOW_CONTENT_FACTOR * before.content_weight})
     return {"before": before} | {name: StyleConfig(quality=name, **common) for name in NAMES[1:]}
 
 

@@ -64,7 +64,7 @@ def evaluate(name, image, content, style, *, stride=1, style_loss=GRAM, weights=
 # The definitions, with F, P [h, w, N], sums G, A over M positions, and N channels
 
 
-def slow_content(name, f, p, pixels_per_position):
+def slow_content(name, f, p):
     height, width, n = f.shape
     m = height * width
     squares = energy = 0.0
@@ -78,7 +78,7 @@ def slow_content(name, f, p, pixels_per_position):
         "mean": squares / (m * n),
         "channels": squares / (m * n),
         "root": squares / (2 * n**0.5 * m**0.5),  # cysmith/neural-style-tf
-        "balanced": (pixels_per_position / 64) ** 0.5 * squares / energy,
+        "balanced": squares / energy,
     }[name]
 
 
@@ -119,7 +119,7 @@ def slow_mean_deviation(f, s):
 def test_content_loss_matches_its_definition(name, size, stride):
     f, p = make_features(1, size), make_features(2, size)
     content, _, _ = evaluate(name, f, p, p, stride=stride)
-    assert content == pytest.approx(slow_content(name, f, p, stride**2), rel=1e-5)
+    assert content == pytest.approx(slow_content(name, f, p), rel=1e-5)
     assert evaluate(name, p, p, f, stride=stride)[0] == 0
 
 
@@ -145,7 +145,7 @@ def test_only_the_balanced_normalization_changes_losses_that_are_means(name, siz
 def test_the_gradient_is_that_of_the_definition(name, size):
     """The content loss is c Σ (F - P)² and c does not depend on F, so that the gradient is 2 c (F - P)."""
     f, p = make_features(1, size), make_features(2, size)
-    c = slow_content(name, f, p, 1) / ((f.astype(np.float64) - p) ** 2).sum()
+    c = slow_content(name, f, p) / ((f.astype(np.float64) - p) ** 2).sum()
     _, _, slopes = evaluate(name, f, p, p, weights=(1.0, 0.0))
     assert reference.relative_error(slopes, 2 * c * (f.astype(np.float64) - p)) < 1e-5
 
@@ -175,12 +175,12 @@ STYLE_LOSSES = {"gram": GRAM, "mean_deviation": MEAN_DEVIATION, "wasserstein": w
 @pytest.mark.parametrize("style_loss", STYLE_LOSSES)
 @pytest.mark.parametrize(("size", "stride"), [(SIZES[0], 1), (SIZES[1], 8)], ids=str)
 def test_balanced_losses_of_zero_features(size, stride, style_loss):
-    """The content loss is √(a/64), where a is the number of pixels of a position. The style loss is 1."""
+    """Both losses are 1, whatever the number of pixels that a position of the layer covers."""
     p, s = make_features(2, size), make_features(3, size)
     content, style, _ = evaluate(
         "balanced", np.zeros_like(p), p, s, stride=stride, style_loss=STYLE_LOSSES[style_loss]
     )
-    assert content == pytest.approx(stride / 8, rel=1e-5)
+    assert content == pytest.approx(1, rel=1e-5)
     assert style == pytest.approx(1, rel=1e-5)
 
 

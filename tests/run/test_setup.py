@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfstyle import Encoder, adam
+from tfstyle import Encoder, adam, preset
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError
+from tfstyle.layers import Layer
 from tfstyle.network import weights
 from tfstyle.run import choose_layers, make_setup
 from tfstyle.run.setup import LOSS_NORMALIZATIONS, STYLE_LOSSES, VARIATIONS
@@ -20,11 +21,57 @@ def test_the_embedded_weights_have_their_own_default_layers(caplog):
     loaded = weights.load_weights("embedded")
     caplog.clear()
     content, style = choose_layers(StyleConfig(), loaded)
-    assert content == ("conv3_3",)
+    assert content == ("conv2_2",)
     assert style == ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
     assert not caplog.records  # loading the weights has logged a notice
     chosen = choose_layers(StyleConfig(style_layers=("conv2_1",), content_layers=("conv3_1",)), loaded)
     assert chosen == (("conv3_1",), ("conv2_1",))
+
+
+BLOCKS = [2, 2, 4, 4, 4]  # convolutions in each block of VGG-19
+
+
+@pytest.mark.parametrize(
+    ("last", "default", "paper"),
+    [
+        ("conv5_1", "conv3_2", "conv4_2"),
+        ("conv4_4", "conv2_2", "conv4_2"),
+        ("conv4_1", "conv2_2", "conv3_4"),
+        ("conv3_1", "conv2_2", "conv2_2"),
+        ("conv2_2", "conv2_1", "conv2_1"),
+        ("conv1_1", "conv1_1", "conv1_1"),
+    ],
+)
+def test_the_content_layer_of_weights_that_end_early(last, default, paper):
+    """Gatys et al. use conv4_2. ``gatys`` chooses it, or the second deepest layer of the weights."""
+    names = [f"conv{block}_{i}" for block, count in enumerate(BLOCKS, 1) for i in range(1, count + 1)]
+    names = names[: names.index(last) + 1]
+    arrays = {Layer.parse(name).keras_name + "/kernel": np.zeros((3, 3, 1, 1), np.float32) for name in names}
+    loaded = weights.Weights(arrays, "a file")
+    assert choose_layers(StyleConfig(), loaded)[0] == (default,)
+    assert choose_layers(StyleConfig(content_layers=("gatys",)), loaded)[0] == (paper,)
+    for preset_name in ("gatys2016", "neural-style-pt", "spst"):
+        assert choose_layers(preset(preset_name).replace(style_layers=None), loaded)[0] == (paper,)
+
+
+@pytest.mark.parametrize(
+    ("layers", "default", "paper"),
+    [
+        (("conv3_2", "conv4_2"), "conv3_2", "conv4_2"),
+        (("conv3_2",), "conv3_2", "conv3_2"),
+        (("conv4_2",), "conv4_2", "conv4_2"),
+    ],
+)
+def test_the_content_layer_of_an_encoder_of_the_caller(random_vgg, layers, default, paper):
+    encoder = Encoder(("conv1_1", *layers), random_vgg)
+    assert make_setup(StyleConfig(), "/CPU:0", encoder=encoder).content_layers == (default,)
+    config = StyleConfig(content_layers="gatys")
+    assert make_setup(config, "/CPU:0", encoder=encoder).content_layers == (paper,)
+
+
+@pytest.fixture(scope="module")
+def random_vgg():
+    return weights.load_weights("random")
 
 
 @pytest.fixture

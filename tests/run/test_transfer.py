@@ -73,7 +73,7 @@ def test_default_layers_of_the_real_partial_weights(data):
     images = make_image(32, 32), make_image(32, 32, 1)
     result = stylize(*images, weights=weights, iterations=1)
     assert result.facts["style_layers"] == ("conv1_1", "conv2_1", "conv3_1", "conv3_4")
-    assert result.facts["content_layers"] == ("conv3_3",)
+    assert result.facts["content_layers"] == ("conv2_2",)
     with pytest.raises(WeightsError, match=r"conv4_2.*conv1_1, .*conv3_4"):
         stylize(*images, weights=weights, content_layers=("conv4_2",))
 

@@ -175,5 +175,5 @@ def test_wrong_images(extractor, images, message):
 def test_weights_without_the_default_content_layer_have_none(small_weights):
     extractor = StyleExtractor(weights=small_weights)
     assert extractor.content_layers == ()
-    with pytest.raises(ConfigError, match=r"content_layers.*conv4_2.*small"):
+    with pytest.raises(ConfigError, match=r"content_layers.*conv3_2.*small"):
         extractor.content(make_image(8, 8))

@@ -259,7 +259,7 @@ def test_without_a_content_layer_two_signatures_are_left_out(small_weights, tmp_
     path = StyleExtractor(weights=small_weights).export(tmp_path)
     assert set(tf.saved_model.load(str(path)).signatures) == {"serving_default", "encoded"}
     (warning,) = [record.message for record in caplog.records if "left out" in record.message]
-    assert re.search("content and stylize.*content_layers.*conv4_2.*small", warning)
+    assert re.search("content and stylize.*content_layers.*conv3_2.*small", warning)
 
 
 @pytest.mark.parametrize(

@@ -275,9 +275,9 @@ print(run.layouts[0].side, step.losses["total"])
 def test_a_process_that_runs_out_of_memory_continues_in_tiles():
     """TensorFlow's allocator gets less memory than the whole image needs, but enough for tiles.
 
-    With 330 MB, the operation that runs out is the padding of conv1_2 (with 280 to 360 MB as well). It must not be a
-    convolution: oneDNN's convolution of TensorFlow 2.21 (`MklConvOp::Compute`) does not check whether its output was
-    allocated, and ends the process.
+    With 330 MB, the operation that runs out is the padding of conv1_2 (with 280 to 360 MB as well). It must
+    not be a convolution: oneDNN's convolution of TensorFlow 2.21 (`MklConvOp::Compute`) does not check
+    whether its output was allocated, and ends the process.
     """
     environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "TF_MKL_ALLOC_MAX_BYTES": "330000000"}
     done = subprocess.run([sys.executable, "-c", RUNS_OUT], capture_output=True, text=True, env=environment)

@@ -22,7 +22,7 @@ from typing import IO, Any, BinaryIO
 
 from tfstyle.cli.standard_input import STANDARD_INPUT
 from tfstyle.cli.wording import in_options
-from tfstyle.config import ADDED_OPTIONS, StyleConfig, check_init, check_option_names
+from tfstyle.config import ADDED_OPTIONS, PAPER, StyleConfig, check_init, check_option_names
 from tfstyle.errors import ConfigError, ImageError, InputError
 from tfstyle.layers import find_layer
 from tfstyle.presets import PRESETS
@@ -122,7 +122,8 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
     if "quality" in given and "quality" in stored:  # the file may hold the values of its own quality
         config, changes = config.replace(changes), {}
     config = config.replace({**changes, **given})
-    for layer in (*(config.content_layers or ()), *(config.style_layers or ())):
+    content_layers = () if config.content_layers == PAPER else config.content_layers or ()
+    for layer in (*content_layers, *(config.style_layers or ())):
         find_layer(layer, config.network)
     check_weights(config.weights)
     check_init(config)

@@ -17,13 +17,11 @@ class ContentExtent(NamedTuple):
         energy: ½ Σ P².
         positions: height times width of the layer.
         channels: number of channels of the layer.
-        pixels: height times width of the image.
     """
 
     energy: tf.Tensor
     positions: tf.Tensor
     channels: tf.Tensor
-    pixels: tf.Tensor
 
 
 class LossNormalization(NamedTuple):
@@ -40,11 +38,6 @@ class LossNormalization(NamedTuple):
     style: Callable[[StyleLoss, tf.Tensor, int], tf.Tensor]
 
 
-def _balanced_content(target: ContentExtent) -> tf.Tensor:
-    pixels_per_position = target.pixels / target.positions
-    return tf.sqrt(pixels_per_position / 64.0) * _inverse(target.energy)
-
-
 def _inverse(energy: tf.Tensor) -> tf.Tensor:
     """Return 1 / energy, or 1 if the energy is 0."""
     return tf.where(energy > 0, 1.0 / energy, 1.0)
@@ -59,13 +52,13 @@ def _gram_factor(factor: Callable[[int], float]) -> Callable[[StyleLoss, tf.Tens
     return lambda loss, energy, channels: tf.constant(factor(channels) if loss.second_order else 1.0)
 
 
-#: Losses relative to their targets: ``Σ (G - A)² / Σ A²`` in a style layer and ``√(a/64) Σ (F - P)² / Σ P²``
-#: in a content layer, where a is the number of pixels that one position covers, 64 at conv4. For features of
-#: zero the first is 1 and the second √(a/64). No layer outweighs the others, and the loss weights have the
-#: same meaning at every size, with the weights of every encoder and with either pooling. Without the factor a
-#: content layer would constrain the image more strongly the shallower it is. With a/64, outlines dissolved
-#: where the weights end at conv3_4. If a target is zero, the division is left out.
-balanced_normalization = LossNormalization(_balanced_content, lambda loss, energy, channels: _inverse(energy))
+#: Losses relative to their targets: ``Σ (G - A)² / Σ A²`` in a style layer and ``Σ (F - P)² / Σ P²`` in a
+#: content layer. For features of zero they are 1. No layer outweighs the others, and the loss weights have
+#: the same meaning at every size, with the weights of every encoder and with either pooling. If a target is
+#: zero, the division is left out.
+balanced_normalization = LossNormalization(
+    lambda target: _inverse(target.energy), lambda loss, energy, channels: _inverse(energy)
+)
 #: Sums, as Gatys et al. define them: ``½ Σ (F - P)²``, and ``1/(4 N²) Σ (G - A)²`` with ``G = FᵀF / M``.
 paper_normalization = LossNormalization(lambda target: tf.constant(1.0), _gram_factor(lambda n: 1.0))
 #: Means of ``(F - P)²`` and ``(G - A)²`` over all entries.

@@ -247,7 +247,7 @@ class Objective:
         style_targets = self.style_targets(
             styles, blend_weights, region_count=len(regions), content=content_summaries, deepest=deepest
         )
-        extents = {layer: _extent(target, content) for layer, target in content_features.items()}
+        extents = {layer: _extent(target) for layer, target in content_features.items()}
         return Targets(
             content=content_features,
             styles=style_targets,
@@ -586,11 +586,9 @@ def shares(layers: Sequence[str], given: Sequence[float] | None) -> dict[str, fl
     return {layer: weight / sum(weights) for layer, weight in zip(layers, weights, strict=True)}
 
 
-def _extent(target: tf.Tensor, content: tf.Tensor) -> ContentExtent:
-    sizes = tf.cast(tf.shape(target), tf.float32), tf.cast(tf.shape(content), tf.float32)
-    (_, height, width, channels), (_, rows, columns, _) = (tf.unstack(size) for size in sizes)
-    energy = tf.nn.l2_loss(tf.cast(target, tf.float32))
-    return ContentExtent(energy, height * width, channels, rows * columns)
+def _extent(target: tf.Tensor) -> ContentExtent:
+    _, height, width, channels = tf.unstack(tf.cast(tf.shape(target), tf.float32))
+    return ContentExtent(tf.nn.l2_loss(tf.cast(target, tf.float32)), height * width, channels)
 
 
 def _summary(loss: StyleLoss, features: Sequence[tf.Tensor], weight: tf.Tensor | None) -> Summary:

@@ -15,6 +15,7 @@ from tfstyle.network.weights import (
     Weights,
     default_layers,
     load_weights,
+    paper_layers,
     random_weights,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "load_weights",
     "network_input",
     "one_line",
+    "paper_layers",
     "pretrain",
     "random_weights",
 ]

@@ -21,7 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from tfstyle.config import CONTENT_LAYERS, EMBEDDED_STYLE_LAYERS, STYLE_LAYERS
+from tfstyle.config import (
+    CONTENT_LAYERS,
+    EMBEDDED_STYLE_LAYERS,
+    PAPER_CONTENT_LAYERS,
+    SHALLOW_CONTENT_LAYERS,
+    STYLE_LAYERS,
+)
 from tfstyle.errors import WeightsError
 from tfstyle.files import check_weights_file, check_weights_output, write_atomically
 from tfstyle.layers import NETWORKS, Layer, check_network
@@ -340,12 +346,11 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def default_layers(weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the default content layers and style layers for some weights.
+    """Return the default content layers and style layers of a run for some weights.
 
-    They are those of Gatys et al. 2016 if the weights reach them. Otherwise the content layer is the second
-    deepest layer that has weights (or the only one), and the style layers are the paper's layers that have
-    weights and the deepest layer that has weights. The style layers for the embedded weights were chosen by
-    measurement.
+    The content layer is conv3_2 if the weights reach all style layers of Gatys et al. 2016, conv2_2 if they
+    end below, and that of `paper_layers` if they end at conv2_2 or below. The style layers are those of
+    `paper_layers`. All layers were chosen by measurement.
 
     Args:
         weights: weights of VGG-19 or VGG-16.
@@ -357,12 +362,39 @@ def default_layers(weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
         >>> from tfstyle.network import default_layers, load_weights
         >>> content_layers, style_layers = default_layers(load_weights("embedded"))
         >>> content_layers
-        ('conv3_3',)
+        ('conv2_2',)
         >>> style_layers
         ('conv1_1', 'conv1_2', 'conv2_1', 'conv2_2', 'conv3_1', 'conv3_4')
     """
+    content, style = paper_layers(weights)
+    if set(STYLE_LAYERS) <= set(weights.layer_names):
+        return CONTENT_LAYERS, style
+    if set(SHALLOW_CONTENT_LAYERS) <= set(weights.layer_names[:-1]):
+        return SHALLOW_CONTENT_LAYERS, style
+    return content, style
+
+
+def paper_layers(weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the content layers and style layers of Gatys et al. 2016, or others if the weights end below.
+
+    If the weights do not reach conv4_2, the content layer is the second deepest layer that has weights (or
+    the only one). If they do not reach conv5_1, the style layers are the paper's layers that have weights and
+    the deepest layer that has weights. The embedded weights have style layers of their own.
+
+    Args:
+        weights: weights of VGG-19 or VGG-16.
+
+    Returns:
+        A pair of the names of the content layers and the names of the style layers.
+
+    Example:
+        >>> from tfstyle.network import load_weights, paper_layers
+        >>> paper_layers(load_weights("embedded"))[0]
+        ('conv3_3',)
+    """
     available = weights.layer_names
-    content = CONTENT_LAYERS if set(CONTENT_LAYERS) <= set(available) else (available[-2:][0],)
+    reached = set(PAPER_CONTENT_LAYERS) <= set(available)
+    content = PAPER_CONTENT_LAYERS if reached else (available[-2:][0],)
     if weights.source == "embedded":
         return content, EMBEDDED_STYLE_LAYERS
     if set(STYLE_LAYERS) <= set(available):

@@ -18,9 +18,9 @@ from tfstyle.network import (
     ANSWER_TIMEOUT,
     Encoder,
     Weights,
-    default_layers,
     load_weights,
     one_line,
+    paper_layers,
     random_weights,
 )
 from tfstyle.papers import COMPARED_NETWORKS
@@ -124,7 +124,7 @@ def load_network(name: str, source: str | Weights, *, blocks: int) -> ComparedNe
         if Layer.parse(key.partition("/")[0]).block <= blocks
     }
     vgg_weights = replace(vgg_weights, arrays=arrays)
-    content, style = default_layers(vgg_weights)
+    content, style = paper_layers(vgg_weights)
     encoder = vgg_encoder(vgg_weights, (*content, *style))
     return ComparedNetwork(encoder, content, style, vgg_weights.source)
 

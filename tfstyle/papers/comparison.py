@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
+from tfstyle.config import PAPER_CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.device import choose_device
 from tfstyle.errors import ConfigError
-from tfstyle.network import default_layers, load_weights
+from tfstyle.network import load_weights, paper_layers
 from tfstyle.papers.distances import GRAM_LOSSES
 from tfstyle.papers.image_pairs import read_images
 from tfstyle.papers.study import Curves, Panel, Progress, Study, panel_rows, report_progress
@@ -91,7 +91,7 @@ def compare(
     """
     preset_options = {name: preset(name) for name in (PRESETS if presets is None else presets)}
     vgg_weights, images = load_weights(weights), read_images(content, style, size=size)
-    layers = dict(zip(("content_layers", "style_layers"), default_layers(vgg_weights), strict=True))
+    layers = dict(zip(("content_layers", "style_layers"), paper_layers(vgg_weights), strict=True))
     base = StyleConfig(size=size, iterations=iterations, precision="float32").replace(
         {**GRAM_LOSSES, **layers, "content_weight": content_weight}
     )
@@ -136,7 +136,7 @@ def compare(
     panels += [Panel(run.image, name, _describe_run(run)) for name, _, run in (*fastest_runs, *preset_runs)]
     caption = [
         _caption(base, vgg_weights.source, start=start["total"], runs=runs, limit=limit),
-        available_layers(vgg_weights, (*STYLE_LAYERS, *CONTENT_LAYERS))[1],
+        available_layers(vgg_weights, (*STYLE_LAYERS, *PAPER_CONTENT_LAYERS))[1],
     ]
     return Study(
         f"Optimisers, compile modes, precisions and presets at {size} px, after {iterations} iterations and "

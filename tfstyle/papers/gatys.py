@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle.config import STYLE_LAYERS
-from tfstyle.layers import Layer
 from tfstyle.losses import total_variation
 from tfstyle.papers.image_pairs import ImagePair, read_image_pair
 from tfstyle.papers.study import Curves, Panel, Progress, Study, report_progress
@@ -144,9 +143,7 @@ def layers(
     grid: list[list[Panel]] = []
     deepest = max(pair.content_layers)
     for layer in pair.content_layers:
-        # The factor √(a/64) of balanced losses, with the area a of a position, is that of the deepest layer.
-        sides = 2.0 ** (Layer.parse(deepest).block - Layer.parse(layer).block)
-        options = {"content_weight": content_weight * sides, "content_layers": (layer,)}
+        options = {"content_weight": content_weight, "content_layers": (layer,)}
         title = f"content from {layer}"
         first_row.append(
             _layers_panel(pair, iterations, options=options, title=title, table=table, progress=progress)

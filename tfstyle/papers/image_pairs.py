@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
+from tfstyle.config import PAPER_CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.losses import require_images
-from tfstyle.network import Encoder, Weights, default_layers, load_weights
+from tfstyle.network import Encoder, Weights, load_weights, paper_layers
 from tfstyle.papers.descent import lowest_so_far
 from tfstyle.papers.distances import GRAM_LOSSES, DistanceMeasure, Distances, describe_distances
 from tfstyle.papers.study import Panel, report_iteration
@@ -235,7 +235,7 @@ def read_image_pair(
     *,
     size: int,
     weights: str | Weights,
-    content_layers: Sequence[str] = CONTENT_LAYERS,
+    content_layers: Sequence[str] = PAPER_CONTENT_LAYERS,
     style_layers: Sequence[str] = STYLE_LAYERS,
 ) -> ImagePair:
     """Read two images and the weights, and choose layers that the weights reach.
@@ -255,7 +255,7 @@ def read_image_pair(
         InputError: an image, the size, the weights or a layer is invalid.
     """
     vgg_weights = load_weights(weights)
-    default_content, default_style = default_layers(vgg_weights)
+    default_content, default_style = paper_layers(vgg_weights)
     used_content = _replace_missing(vgg_weights, content_layers, default_content)
     used_style = _replace_missing(vgg_weights, style_layers, default_style)
     _, left_out = available_layers(vgg_weights, (*content_layers, *style_layers, *default_content))

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfstyle.config import STYLE_LAYERS
 from tfstyle.losses import windowed_gram
-from tfstyle.network import Weights, default_layers, load_weights
+from tfstyle.network import Weights, load_weights, paper_layers
 from tfstyle.papers.distances import describe_distances
 from tfstyle.papers.image_pairs import ImagePair, read_image_pair
 from tfstyle.papers.study import Panel, Progress, Study, panel_rows, report_progress
@@ -77,7 +77,7 @@ def local(
     Differs from Novak and Nikulin: the losses are balanced (`tfstyle.losses.balanced_normalization`).
     """
     vgg_weights = load_weights(weights, seed=seed)
-    content_layers, style_layers = default_layers(vgg_weights)
+    content_layers, style_layers = paper_layers(vgg_weights)
     pair = read_image_pair(
         content,
         style,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
-from tfstyle.network import Weights, default_layers, load_weights
+from tfstyle.config import PAPER_CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
+from tfstyle.network import Weights, load_weights, paper_layers
 from tfstyle.papers import COMPARED_NETWORKS
 from tfstyle.papers.applications import ComparedNetwork, load_network
 from tfstyle.papers.distances import GRAM_LOSSES, Distances, describe_distances
@@ -75,7 +75,7 @@ def networks(
         name: load_network(name, sources.get(name, keras_weights), blocks=blocks)
         for name in dict.fromkeys(names)
     }
-    content_layers, style_layers = default_layers(vgg_weights)
+    content_layers, style_layers = paper_layers(vgg_weights)
     pair = read_image_pair(
         content,
         style,
@@ -106,7 +106,7 @@ def networks(
         f"favours the image of VGG-19: {describe_distances(content_layers, style_layers)}.",
         describe_network(vgg_weights.source),
         _describe_weights(compared, sources, keras_weights),
-        available_layers(vgg_weights, (*STYLE_LAYERS, *CONTENT_LAYERS))[1],
+        available_layers(vgg_weights, (*STYLE_LAYERS, *PAPER_CONTENT_LAYERS))[1],
     ]
     return Study(
         f"Style transfer with several networks, {iterations} iterations at {size} px",

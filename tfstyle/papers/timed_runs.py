@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device, choose_precision
 from tfstyle.errors import NotFiniteError
-from tfstyle.network import Encoder, Weights, default_layers
+from tfstyle.network import Encoder, Weights, paper_layers
 from tfstyle.papers.study import report_iteration
 from tfstyle.run import Run, TransferSetup, call_as_graph, iterations_per_scale, make_setup
 
@@ -158,7 +158,7 @@ def fit_preset(options: StyleConfig, vgg_weights: Weights, *, size: int) -> Styl
         size: longest side of the images in pixels.
     """
     available = vgg_weights.layer_names
-    default_content, default_style = default_layers(vgg_weights)
+    default_content, default_style = paper_layers(vgg_weights)
     preset_layers = options.style_layers or default_style
     kept = [k for k, layer in enumerate(preset_layers) if layer in available]
     layer_weights = options.style_layer_weights

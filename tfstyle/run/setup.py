@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from tfstyle import addons
-from tfstyle.config import CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
+from tfstyle.config import CONTENT_LAYERS, PAPER, PAPER_CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
 from tfstyle.device import choose_compile, choose_precision
 from tfstyle.errors import ConfigError
 from tfstyle.images import ImageArray
@@ -46,7 +46,7 @@ from tfstyle.losses import (
     wasserstein,
     windowed_gram,
 )
-from tfstyle.network import Encoder, Weights, default_layers, load_weights
+from tfstyle.network import Encoder, Weights, default_layers, load_weights, paper_layers
 from tfstyle.optim import (
     HIGH,
     LOW,
@@ -423,7 +423,11 @@ def _make_encoder(config: StyleConfig, precision: str) -> tuple[Encoder, tuple[s
 
 def _layers_of(encoder: Encoder, config: StyleConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the content and style layers for an encoder that the caller made."""
-    content = config.content_layers or tuple(x for x in CONTENT_LAYERS if x in encoder.layers)
+    if config.content_layers in (None, PAPER):
+        candidates = (PAPER_CONTENT_LAYERS, CONTENT_LAYERS)[:: 1 if config.content_layers == PAPER else -1]
+        content = next((names for names in candidates if set(names) <= set(encoder.layers)), ())
+    else:
+        content = config.content_layers
     style = config.style_layers or tuple(x for x in STYLE_LAYERS if x in encoder.layers)
     missing = [layer for layer in (*content, *style) if layer not in encoder.layers]
     if missing or not content or not style:
@@ -446,10 +450,13 @@ def choose_layers(config: StyleConfig, weights: Weights) -> tuple[tuple[str, ...
         weights: the weights of the encoder.
     """
     content, style = default_layers(weights)
-    replaced = (config.content_layers is None and content != CONTENT_LAYERS) or (
-        config.style_layers is None and style != STYLE_LAYERS
-    )
-    content, style = config.content_layers or content, config.style_layers or style
+    wanted = CONTENT_LAYERS
+    if config.content_layers == PAPER:
+        content, wanted = paper_layers(weights)[0], PAPER_CONTENT_LAYERS
+    elif config.content_layers is not None:
+        content = wanted = config.content_layers
+    replaced = content != wanted or (config.style_layers is None and style != STYLE_LAYERS)
+    style = config.style_layers or style
     if replaced:
         # Loading the embedded weights has already logged a notice. A file of weights needs a warning.
         log.log(

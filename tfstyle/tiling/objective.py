@@ -243,7 +243,8 @@ class TiledObjective:
         extents = {
             layer: ContentExtent(
                 energies[layer],
-                *(tf.constant(float(n)) for n in (math.prod(p.shape[1:3]), p.shape[-1], height * width)),
+                tf.constant(float(math.prod(p.shape[1:3]))),
+                tf.constant(float(p.shape[-1])),
             )
             for layer, p in features.items()
         }
