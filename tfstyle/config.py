@@ -26,7 +26,7 @@ PAPER_CONTENT_LAYERS = ("conv4_2",)
 #: The value of ``content_layers`` that stands for `PAPER_CONTENT_LAYERS`, or for another layer if the weights
 #: end below; see `tfstyle.network.paper_layers`.
 PAPER = ("gatys",)
-#: The default content layer with weights of all five blocks, and with weights that end in block 3.
+#: The default content layer of weights that reach conv4_1, and of weights that end below.
 CONTENT_LAYERS, SHALLOW_CONTENT_LAYERS = ("conv3_2",), ("conv2_2",)
 #: Defaults of the encoder in runs, in Python, in extracted styles, exported models and experiments. They are
 #: shared so that the same image has the same Gram matrices everywhere.
@@ -53,9 +53,20 @@ DEPENDENT_OPTIONS = {
     "ema_decay": "optimizer",
     "warm_start": "optimizer",
 }
-#: Options that are missing in checkpoints and images of earlier versions -> the value with which those were
-#: made.
+#: Options that are missing in images of earlier versions -> the value with which those were made.
 ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
+
+
+def upgraded_options(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that an image stores, with those that an earlier version did not have.
+
+    In earlier versions the default content layer was conv4_2.
+    """
+    options = {**ADDED_OPTIONS, **stored}
+    if not set(ADDED_OPTIONS) <= set(stored) and options.get("content_layers") is None:
+        options["content_layers"] = list(PAPER)
+    return options
+
 
 #: Options that only make sense for one content image.
 SINGLE_IMAGE_OPTIONS = ("masks", "style_masks", "content_mask")
@@ -212,31 +223,37 @@ class StyleOptions(TransferOptions, total=False):
 class StyleConfig:
     """The options of one run. Instances are immutable; `replace` returns a changed copy.
 
-    `tfstyle stylize --help-all` describes every option. Defaults that are shown as ``<by quality>``
-    depend on ``quality``; `tfstyle.config.QUALITIES` lists them. The defaults were chosen by `tfstyle.score`
-    and by eye, on up to five pairs of images at 256 and 384 pixels, with weights of full depth whose lower
-    blocks are those of VGG-19. E is the score of the style (higher is better), and S that of the content
-    (lower is better). At 256 pixels, medians of three pairs, with average pooling:
+    `tfstyle stylize --help-all` describes every option. A default that is shown as ``<by quality>`` may be
+    set by ``quality``; `tfstyle.config.QUALITIES` lists what each quality sets.
 
-    - The previous default, ``gram`` with equal layer weights and 100 iterations per scale: E -6.4, S 0.259,
+    The defaults were chosen with `tfstyle.score` and by eye. E is the score of the style (higher is better)
+    and S that of the content (lower is better). All runs had average pooling. With stand-in weights (blocks 1
+    to 3 of VGG-19, blocks 4 and 5 learned without labels) at 256 pixels, medians of three pairs of images:
+
+    - The former default, ``gram`` with equal layer weights and 100 iterations per scale: E -6.4, S 0.259,
       ripple 0.53.
-    - ``gram`` with layer weights that fall by 0.5, 150 iterations at the first scale and 30 at the second:
-      E -6.2. ``normalized_gram`` with 60 and 30: -5.7. The same with half of the content weight: -5.1.
+    - ``gram`` with ``style_layer_decay`` 0.5, 150 iterations at the first scale and 30 at the second: E -6.2.
+      ``normalized_gram`` with 60 and 30 iterations: -5.7; with half of the content weight in addition: -5.1.
       Gram matrices that are whitened by those of the style: -6.6.
-    - ``mean_deviation`` in addition: E -5.3 instead of -5.7, a smaller gain than from half of the content
-      weight. Style files do not contain the means.
-    - Layer weights that fall by 0.7, 0.5 and 0.35: S 0.267, 0.258 and 0.229, E -5.7, -5.7 and -6.0, and an
-      energy distance of the deep layers, where swirls are, of 0.02, 0.05 and 0.10.
-    - The local spectrum: ripple 0.1 instead of 0.5 to 0.8 at the same E, for a tenth of the time. Total
-      variation with absolute differences: ripple 0.5 or more. Adam: ripple 0.1 to 0.3, but two to four times
-      the energy distance of the deep layers.
-    - ``border_weight`` 1, 4 and 16, on one pair: frame 1.17, 1.07 and 1.00, E -5.2, -5.4 and -6.2.
-    - Padding with zeros: E +0.3 and a dark frame; with replicated pixels: a line at the border.
-    - The content layer, at 384 pixels, means of two pairs: conv4_2 with a content weight of 0.02: E -4.8,
-      S 0.298, and weak outlines; conv4_1 with 0.02: -4.7 and 0.285; conv3_3 with 0.02: -4.5 and 0.278;
-      conv3_2 with 0.015: -4.3 and 0.281; conv2_2 with 0.015: -4.3 and 0.285. With the embedded weights,
-      which end in block 3: conv3_3 with 0.02: -7.3 and 0.262; conv3_2 with 0.022: -7.4 and 0.260; conv2_2
-      with 0.015: -7.0 and 0.251.
+    - Adding ``mean_deviation`` raises E from -5.7 to -5.3, less than halving the content weight does. Style
+      files do not contain the means.
+    - With ``style_layer_decay`` 0.7, 0.5 and 0.35, S is 0.267, 0.258 and 0.229, E is -5.7, -5.7 and -6.0, and
+      the energy distance of the deep layers, where swirls are, is 0.02, 0.05 and 0.10.
+    - The local spectrum reduces ripple from 0.5-0.8 to 0.1 at the same E, and makes a run about 10% slower.
+      With absolute total variation ripple is 0.5 or more. With Adam it is 0.1 to 0.3, but the energy distance
+      of the deep layers is two to four times as large.
+    - With ``border_weight`` 1, 4 and 16, on one pair, frame is 1.17, 1.07 and 1.00, and E -5.2, -5.4 and
+      -6.2.
+    - Padding with zeros raises E by 0.3 and leaves a dark frame; replicated pixels leave a line at the
+      border.
+
+    At 384 pixels, means of two pairs with other content layers and content weights:
+
+    - stand-in weights: conv4_2 with 0.02: E -4.8, S 0.298, and weak outlines; conv4_1 with 0.02: -4.7 and
+      0.285; conv3_3 with 0.02: -4.5 and 0.278; conv3_2 with 0.015: -4.3 and 0.281; conv2_2 with 0.015: -4.3
+      and 0.285. The default is conv3_2 with 0.012.
+    - embedded weights, which end in block 3: conv3_3 with 0.02: -7.3 and 0.262; conv3_2 with 0.022: -7.4 and
+      0.260; conv2_2 with 0.015: -7.0 and 0.251. The default is conv2_2 with 0.012.
 
     Sources of the options: ``color``, ``masks``, ``guidance`` and ``fine_style`` are from Gatys et al. 2017,
     Controlling Perceptual Factors; the functions in `tfstyle.losses` name the sources of ``style_losses``;
@@ -346,9 +363,9 @@ class StyleConfig:
     )
     content_layers: tuple[str, ...] | None = _option(
         None,
-        "layers of the content loss; gatys stands for conv4_2, or another layer if the weights end below",
+        "layers of the content loss; gatys stands for conv4_2, or the second deepest layer of the weights",
         group="losses",
-        shown="conv3_2, or conv2_2 if the weights end below conv5_1",
+        shown="conv3_2, or conv2_2 if the weights end below conv4_1",
     )
     style_layers: tuple[str, ...] | None = _option(
         None,
@@ -429,8 +446,8 @@ class StyleConfig:
     )
     spectrum_weight: float = _option(
         0.015,
-        "weight of the local spectrum, which removes ripples of a few pixels: it matches the mean logarithm "
-        "of the power of small windows, at each wavelength, to that of the style image",
+        "weight of the local spectrum, which removes a ripple with a period of a few pixels: it matches the "
+        "mean logarithm of the power of small windows, at each wavelength, to that of the style image",
         group="losses",
         low=0,
     )
@@ -714,6 +731,8 @@ class StyleConfig:
         for name, value in self._values_by_quality().items():
             if getattr(self, name) is _BY_QUALITY:
                 object.__setattr__(self, name, value)
+        if self.content_layers != PAPER and PAPER[0] in (self.content_layers or ()):
+            raise ConfigError(f"content_layers is {self.content_layers!r}; {PAPER[0]} must be the only entry")
         for layers, weights in (
             ("content_layers", "content_layer_weights"),
             ("style_layers", "style_layer_weights"),

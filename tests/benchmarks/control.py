@@ -30,7 +30,7 @@ import numpy as np
 from tests.benchmarks import machine
 
 LOSSES = {
-    "gram (default)": {},
+    "default": {},
     "mean_deviation": {"style_losses": ("mean_deviation",)},
     "wasserstein": {"style_losses": ("wasserstein",)},
     "histogram": {"style_losses": ("histogram",)},
@@ -52,7 +52,7 @@ SMOOTHNESS = {
     "adam, average 0.95": {"optimizer": "adam", "ema_decay": 0.95},
     "normalize_gradients": {"normalize_gradients": True, "optimizer": "adam"},
 }
-CONTENT_WEIGHTS = (0.02, 0.04, 0.08)
+CONTENT_WEIGHTS = (0.006, 0.012, 0.024)
 
 
 def main() -> None:

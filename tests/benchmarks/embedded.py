@@ -60,7 +60,7 @@ def main() -> None:
 
     genuine = str(DATA / "weights" / "vgg19_imagenet_block1-3.npz")
     judge = Judge(Encoder((*JUDGED, CONTENT), genuine))
-    lower = {"style_layers": ("conv1_1", "conv2_1", "conv3_1", "conv3_4"), "content_layers": (CONTENT,)}
+    lower = {"style_layers": ("conv1_1", "conv2_1", "conv3_1", "conv3_4")}
     with tempfile.TemporaryDirectory() as folder:
         he = Path(folder) / "he.npz"
         np.savez(he, **plain_he())

@@ -1,13 +1,14 @@
 """Scores and a contact sheet of every quality: ``python -m tests.benchmarks.looks --weights FILE``.
 
 Each pair of a content image and a style image is stylised with every ``--quality`` and with the options
-``before``: the defaults of tfstyle before there was a quality, with average pooling. The table gives the
-scores of each result as `tfstyle.scoring` defines them, and the seconds of the whole call of `stylize`.
-Higher values of E and lower values of S, ripple and energy are better, and a frame near 1 is not visible. The
-medians over the pairs are compared with goals.
+``before``: the defaults before ``--quality`` was introduced. The table gives the scores of each result as
+`tfstyle.scoring` defines them, and the seconds of the whole call of `stylize`. Higher values of E and lower
+values of S, ripple and energy are better, and a frame near 1 is not visible. The medians over the pairs are
+compared with goals.
 
-The table is Markdown. ``--weights`` can be given several times; each of the weights has its own tables. A row
-of the contact sheet shows content image, style image, before, and the qualities in order.
+The table is Markdown. ``--weights`` can be given several times; the tables are then printed for each. A row
+of the contact sheet shows the content image, the style image, the result of the former defaults, and the
+results of the qualities in order.
 """
 
 from __future__ import annotations
@@ -36,11 +37,8 @@ PAIRS = (
 )
 #: Weights of full depth with the genuine lower blocks of VGG-19, for the scores.
 JUDGE = str(DATA / "weights" / "vgg19_standin.npz")
-#: The defaults of tfstyle before there was a quality. The size is an argument of this benchmark.
+#: The defaults of tfstyle before ``--quality`` was introduced. The size is an argument of this benchmark.
 BEFORE = {name: value for name, value in FORMER_DEFAULTS.items() if name != "size"}
-#: The content loss of a layer was multiplied by the 64th part of the number of pixels that a position covers:
-#: by 1 at conv4_2, and by a quarter at conv3_3, the content layer with weights that end in block 3.
-SHALLOW_CONTENT_FACTOR = 0.25
 NAMES = ("before", "draft", "standard", "high")
 
 
@@ -142,12 +140,15 @@ def main() -> None:
 def configs(weights: str, size: int) -> dict[str, Any]:
     """Return the config of each run by its name, in the order of `NAMES`."""
     from tfstyle import StyleConfig
+    from tfstyle.layers import find_layer
     from tfstyle.network import load_weights, paper_layers
 
     common = {"weights": weights, "size": size}
     before = StyleConfig().replace({**common, **BEFORE})
-    if paper_layers(load_weights(weights))[0] == ("conv3_3",):
-        before = before.replace({"content_weight": SHALLOW_CONTENT_FACTOR * before.content_weight})
+    # See `FORMER_DEFAULTS`: a position of the layer with stride s stands for s² pixels.
+    (content_layer,) = paper_layers(load_weights(weights))[0]
+    factor = find_layer(content_layer).stride ** 2 / 64
+    before = before.replace({"content_weight": factor * before.content_weight})
     return {"before": before} | {name: StyleConfig(quality=name, **common) for name in NAMES[1:]}
 
 
@@ -194,7 +195,7 @@ def line(pair: str, name: str, row: Row) -> str:
 
 def goal_table(goals: Sequence[Goal]) -> str:
     """Return a table of the goals in Markdown."""
-    rows = ["| quality | median | goal | reached | |", "|---|---|---|---|---|"]
+    rows = ["| quality | median of | goal | value | result |", "|---|---|---|---|---|"]
     for goal in goals:
         sign, met = "at least" if goal.column == "E" else "at most", "met" if goal.met else "missed"
         limit, value = (f"{number:.4g}" for number in (goal.wanted, goal.value))

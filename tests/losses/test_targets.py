@@ -142,8 +142,7 @@ def test_scales_normalize_the_losses_of_each_region(objective, slow_features):
         regions=[Region(0.25, ones), Region(0.75, ones)],
     )
     energy = reference.content_loss(slow_features(content)[CONTENT_LAYER], np.zeros(()))
-    # A position of conv2_2 covers 4 pixels.
-    assert float(targets.content_scale[CONTENT_LAYER]) == pytest.approx((4 / 64) ** 0.5 / energy, rel=1e-4)
+    assert float(targets.content_scale[CONTENT_LAYER]) == pytest.approx(1 / energy, rel=1e-4)
     for style, share, scales in zip(styles, (0.25, 0.75), targets.style_scales, strict=True):
         for layer in STYLE_LAYERS:
             gram = reference.gram(slow_features(style)[layer])

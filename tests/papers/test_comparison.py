@@ -8,6 +8,7 @@ import pytest
 
 from tfstyle import StyleConfig, preset
 from tfstyle.errors import ConfigError
+from tfstyle.network import load_weights
 from tfstyle.papers import timed_runs
 from tfstyle.papers.comparison import compare
 from tfstyle.papers.distances import GRAM_LOSSES, DistanceMeasure
@@ -92,6 +93,8 @@ def test_presets_use_only_layers_that_the_weights_reach(small_weights):
         }
         assert (config.size, config.size_of, config.enlarge) == (40, "longest", False)
         assert config.optimizer == preset(name).optimizer
+    assert fit_preset(preset("default"), load_weights("embedded"), size=40).content_layers == ("conv2_2",)
+    assert fit_preset(preset("gatys2016"), load_weights("embedded"), size=40).content_layers == ("conv3_3",)
     crowson = fit_preset(preset("crowsonkb"), small_weights, size=40)
     assert crowson.style_layers == ("conv1_1", "conv2_1")
     assert crowson.style_layer_weights == (256.0, 64.0)

@@ -35,8 +35,8 @@ BLOCKS = [2, 2, 4, 4, 4]  # convolutions in each block of VGG-19
     ("last", "default", "paper"),
     [
         ("conv5_1", "conv3_2", "conv4_2"),
-        ("conv4_4", "conv2_2", "conv4_2"),
-        ("conv4_1", "conv2_2", "conv3_4"),
+        ("conv4_4", "conv3_2", "conv4_2"),
+        ("conv4_1", "conv3_2", "conv3_4"),
         ("conv3_1", "conv2_2", "conv2_2"),
         ("conv2_2", "conv2_1", "conv2_1"),
         ("conv1_1", "conv1_1", "conv1_1"),
@@ -55,18 +55,28 @@ def test_the_content_layer_of_weights_that_end_early(last, default, paper):
 
 
 @pytest.mark.parametrize(
-    ("layers", "default", "paper"),
+    ("layers", "default"),
     [
-        (("conv3_2", "conv4_2"), "conv3_2", "conv4_2"),
-        (("conv3_2",), "conv3_2", "conv3_2"),
-        (("conv4_2",), "conv4_2", "conv4_2"),
+        (("conv2_2", "conv3_2", "conv4_2"), "conv3_2"),
+        (("conv2_2", "conv4_2"), "conv4_2"),
+        (("conv2_2",), "conv2_2"),
     ],
 )
-def test_the_content_layer_of_an_encoder_of_the_caller(random_vgg, layers, default, paper):
+def test_the_content_layer_of_an_encoder_of_the_caller(random_vgg, layers, default):
     encoder = Encoder(("conv1_1", *layers), random_vgg)
     assert make_setup(StyleConfig(), "/CPU:0", encoder=encoder).content_layers == (default,)
     config = StyleConfig(content_layers="gatys")
-    assert make_setup(config, "/CPU:0", encoder=encoder).content_layers == (paper,)
+    if "conv4_2" in layers:
+        assert make_setup(config, "/CPU:0", encoder=encoder).content_layers == ("conv4_2",)
+    else:
+        with pytest.raises(ConfigError, match=r"conv1_1, conv2_2\b.*no conv4_2.*content_layers"):
+            make_setup(config, "/CPU:0", encoder=encoder)
+
+
+def test_the_default_encoder_has_the_content_layers_of_the_defaults_and_of_the_presets(random_vgg):
+    encoder = Encoder(weights=random_vgg)
+    for config, layer in ((StyleConfig(), "conv3_2"), (preset("neural-style-pt"), "conv4_2")):
+        assert make_setup(config, "/CPU:0", encoder=encoder).content_layers == (layer,)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,14 @@ from typing import IO, Any, BinaryIO
 
 from tfstyle.cli.standard_input import STANDARD_INPUT
 from tfstyle.cli.wording import in_options
-from tfstyle.config import ADDED_OPTIONS, PAPER, StyleConfig, check_init, check_option_names
+from tfstyle.config import (
+    ADDED_OPTIONS,
+    PAPER,
+    StyleConfig,
+    check_init,
+    check_option_names,
+    upgraded_options,
+)
 from tfstyle.errors import ConfigError, ImageError, InputError
 from tfstyle.layers import find_layer
 from tfstyle.presets import PRESETS
@@ -110,7 +117,7 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
     preset = PRESETS[options.preset].options
     quality = given.get("quality")
     if names - {"quality", *ADDED_OPTIONS} <= set(stored):  # the options of an image, maybe an older one
-        stored = {**ADDED_OPTIONS, **stored}
+        stored = upgraded_options(stored)
     else:
         quality = quality or stored.get("quality")
     if preset and quality is not None:

@@ -283,7 +283,7 @@ def _add_export(command: argparse.ArgumentParser) -> None:
     _add_extractor_options(command)
     command.add_argument(
         "--content-layers", metavar="A,B,..", type=comma_separated(word()), default=argparse.SUPPRESS,
-        help="layers of the content features and of stylize [conv3_2, if the weights reach conv5_1]",
+        help="layers of the content features and of stylize [conv3_2, if the weights reach conv4_1]",
     )  # fmt: skip
     # The defaults are those of `tfstyle.serving.signatures.Limits`, which loads TensorFlow; a test compares.
     for name, text in (

@@ -1,10 +1,10 @@
 """The local power spectrum of an image, by wavelength, and its distance from that of a style image.
 
-A low style loss leaves a ripple with a period of about three pixels, to which 3 x 3 filters respond most. The
-ripple is weak and present in every part of the image, while the fine detail of paintings and photographs is
-strong in some parts and absent in others. The mean power of both can be the same, so that neither Gram
-matrices nor a spectrum of the whole image distinguish them. The mean *logarithm* of the power of small
-windows does, because windows with little detail count as much as others.
+Images with a low style loss have a ripple with a period of about three pixels, to which 3 x 3 filters respond
+most. The ripple is weak and present in every part of the image, while the fine detail of paintings and
+photographs is strong in some parts and absent in others. The mean power of both can be the same, so that
+neither Gram matrices nor a spectrum of the whole image distinguish them. The mean *logarithm* of the power of
+small windows does, because windows with little detail count as much as others.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tensorflow as tf
 #: Side in pixels of the windows.
 WINDOW = 32
 #: Distance in pixels between neighbouring windows. At a distance of half a window, a ripple would remain
-#: between the windows.
+#: where the Hann windows are small.
 STRIDE = 8
 #: Wave numbers of a spectrum, in cycles per window. They correspond to wavelengths from 10.7 to 2.1 pixels.
 WAVE_NUMBERS = range(3, WINDOW // 2)
@@ -28,7 +28,10 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 def may_have_spectrum(image: tf.Tensor | np.ndarray) -> bool:
-    """Return False if a side of an image ``[batch, height, width, 3]`` is known to be below 32 pixels."""
+    """Return whether each side of an image has at least 32 pixels or is of unknown length.
+
+    The image is ``[batch, height, width, 3]``.
+    """
     return all(length is None or length >= WINDOW for length in image.shape[1:3])
 
 
@@ -42,10 +45,10 @@ def is_large_enough(image: tf.Tensor | np.ndarray) -> bool | tf.Tensor:
 def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor:
     """Return the mean logarithm of the power of small windows, for each wave number.
 
-    ``L_k = mean_w mean_{|f| = k} log(|DFT(h (y_w - mean y_w))(f)|² + ε)``, where y_w is the luminance of
-    the 32 x 32 pixels of window w, h is the two-dimensional Hann window, and |f| is rounded to whole cycles
-    per window. A window begins at every eighth row and column, as long as it lies inside the image. (With
-    windows that extend into a reflection of the image, the border became visible as a frame.)
+    ``L_k = mean_w mean_{|f| = k} log(|DFT(h (y_w - mean y_w))(f)|² + ε)``, where y_w is the luminance of the
+    32 x 32 pixels of window w, h is the two-dimensional Hann window, |f| is rounded to whole cycles per
+    window, and ε is `FLOOR`. A window begins at every eighth row and column, as long as it lies inside the
+    image. (With windows that extend into a reflection of the image, the border became visible as a frame.)
 
     Args:
         image: float32 ``[1, height, width, 3]`` in 0..1. If a side has less than 32 pixels, the result is 0.
@@ -82,7 +85,7 @@ def local_spectrum(image: tf.Tensor, mask: tf.Tensor | None = None) -> tf.Tensor
 def window_sums(rows: tf.Tensor, mask: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the weighted sum over windows of the terms of `local_spectrum`, and the sum of the weights.
 
-    Both are sums over the windows of an image, so that it can be processed in bands of rows.
+    Both are sums over windows, so the sums of bands of rows can be added up.
 
     Args:
         rows: rows of an image, float32 ``[1, rows, width, 3]``, at least 32 rows. The first row is the
@@ -127,7 +130,11 @@ def _hann() -> np.ndarray:
 
 @functools.cache
 def _radial_means() -> np.ndarray:
-    """Return the matrix ``[13, 32 * 17]`` from the frequencies of a real transform to wave numbers."""
+    """Return the matrix that averages over the frequencies of each wave number in the output of `rfft2d`.
+
+    Returns:
+        float32 ``[13, 32 * 17]``.
+    """
     rows, columns = np.fft.fftfreq(WINDOW, 1 / WINDOW), np.arange(WINDOW // 2 + 1)
     radius = np.rint(np.hypot(rows[:, None], columns))
     # A real transform leaves out the frequencies that are conjugates of others.

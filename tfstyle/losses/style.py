@@ -118,12 +118,12 @@ def _relative_distance(gram: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     return style_loss(gram * scales, target * scales)
 
 
-# A channel that hardly responds to the style image has at least this fraction of the mean power, so that it
-# does not dominate the loss.
+# This fraction of the mean power is added to the power of each channel, so that channels that hardly respond
+# to the style image do not dominate the loss.
 CHANNEL_FLOOR = 0.01
-#: Gram matrices of features whose channels are divided by their root mean square in the style image. Each
-#: channel has the same influence, as in the network of Gatys et al., whose weights are normalised such that
-#: the mean activation of each filter is 1.
+#: Gram matrices of features whose channels are divided by their root mean square in the style image. Channels
+#: therefore have nearly the same influence, as in the network of Gatys et al., whose weights are normalised
+#: so that the mean activation of each filter is 1.
 NORMALIZED_GRAM = StyleLoss(
     _guided_gram, _relative_distance, second_order=True, contribution=mean_contribution
 )

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle.backend import check_backend, is_symbolic
-from tfstyle.config import CONTENT_LAYERS, PADDING, POOLING, STYLE_LAYERS
+from tfstyle.config import CONTENT_LAYERS, PADDING, PAPER_CONTENT_LAYERS, POOLING, STYLE_LAYERS
 from tfstyle.errors import ConfigError, ImageError, WeightsError
 from tfstyle.layers import NETWORKS, Layer, as_names, check_network, find_layer, layer_names
 from tfstyle.network.vgg import PADDINGS, POOLINGS, apply_model, build_vgg, fill_vgg, submodel
@@ -81,7 +81,7 @@ class Encoder:
 
     def __init__(
         self,
-        layers: Iterable[str] = (*STYLE_LAYERS, *CONTENT_LAYERS),
+        layers: Iterable[str] = (*STYLE_LAYERS, *CONTENT_LAYERS, *PAPER_CONTENT_LAYERS),
         weights: str | os.PathLike[str] | Weights = "imagenet",
         *,
         pooling: str = POOLING,

@@ -348,9 +348,9 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 def default_layers(weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the default content layers and style layers of a run for some weights.
 
-    The content layer is conv3_2 if the weights reach all style layers of Gatys et al. 2016, conv2_2 if they
-    end below, and that of `paper_layers` if they end at conv2_2 or below. The style layers are those of
-    `paper_layers`. All layers were chosen by measurement.
+    The content layer is conv3_2 if the weights reach conv4_1. Otherwise it is conv2_2 if the weights have a
+    deeper layer, and that of `paper_layers` if they do not. The style layers are those of `paper_layers`.
+    conv3_2 and conv2_2 were chosen by measurement, with weights of all five blocks and of three blocks.
 
     Args:
         weights: weights of VGG-19 or VGG-16.
@@ -367,7 +367,7 @@ def default_layers(weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
         ('conv1_1', 'conv1_2', 'conv2_1', 'conv2_2', 'conv3_1', 'conv3_4')
     """
     content, style = paper_layers(weights)
-    if set(STYLE_LAYERS) <= set(weights.layer_names):
+    if "conv4_1" in weights.layer_names:
         return CONTENT_LAYERS, style
     if set(SHALLOW_CONTENT_LAYERS) <= set(weights.layer_names[:-1]):
         return SHALLOW_CONTENT_LAYERS, style
@@ -375,11 +375,12 @@ def default_layers(weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def paper_layers(weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the content layers and style layers of Gatys et al. 2016, or others if the weights end below.
+    """Return the content and style layers of Gatys et al. 2016, or replacements for those without weights.
 
     If the weights do not reach conv4_2, the content layer is the second deepest layer that has weights (or
     the only one). If they do not reach conv5_1, the style layers are the paper's layers that have weights and
-    the deepest layer that has weights. The embedded weights have style layers of their own.
+    the deepest layer that has weights. With the embedded weights, the style layers are
+    `EMBEDDED_STYLE_LAYERS`.
 
     Args:
         weights: weights of VGG-19 or VGG-16.

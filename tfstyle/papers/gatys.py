@@ -17,7 +17,7 @@ from tfstyle.papers.image_pairs import ImagePair, read_image_pair
 from tfstyle.papers.study import Curves, Panel, Progress, Study, report_progress
 from tfstyle.papers.vgg_encoders import layer_range
 
-#: Ratios α/β, a factor of 10 apart, around the default of `tfstyle.stylize`, 0.04.
+#: Ratios α/β, a factor of 10 apart.
 RATIOS = (4e-3, 4e-2, 4e-1, 4.0)
 
 
@@ -40,7 +40,6 @@ def tradeoff(
         content: content image.
         style: style image.
         ratios: ratios α/β of content weight to style weight, separated by commas; one image is made for each.
-            tfstyle stylize uses 0.02.
         size: longest side of the images in pixels; smaller images are not enlarged.
         iterations: number of iterations per scale.
         weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
@@ -96,11 +95,9 @@ def layers(
 ) -> Study:
     """Stylise one pair with several content layers, nested sets of style layers and ratios of the weights.
 
-    The first row of the figure has one image for each content layer. Balanced losses weight a content layer
-    by the number of pixels that one position stands for. The content weight of a shallower layer is
-    multiplied by 4 for every pooling layer between it and the deepest content layer, so that the relative
-    distance ``Σ (F - P)² / Σ P²`` has the same weight for every layer. The grid below has one row for each
-    nested set of style layers and one column for each ratio.
+    The first row of the figure has one image for each content layer, whose relative distance
+    ``Σ (F - P)² / Σ P²`` has the same weight for every layer. The grid below has one row for each nested set
+    of style layers and one column for each ratio.
 
     Args:
         content: content image.
@@ -110,8 +107,8 @@ def layers(
         style_layers: style layers, separated by commas, from shallow to deep; each row of the grid has one
             layer more than the row above.
         ratios: ratios α/β of content weight to style weight, separated by commas; one column of the grid is
-            made for each. tfstyle stylize uses 0.04.
-        content_weight: ratio α/β of the images in the first row, for the deepest content layer.
+            made for each.
+        content_weight: ratio α/β of the images in the first row.
         size: longest side of the images in pixels; smaller images are not enlarged.
         iterations: number of iterations per scale.
         weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
@@ -195,7 +192,7 @@ def starts(
         content: content image.
         style: style image.
         seeds: seeds of the noise, separated by commas; one image is made for each.
-        content_weight: ratio α/β of content weight to style weight; tfstyle stylize uses 0.04.
+        content_weight: ratio α/β of content weight to style weight.
         size: longest side of the images in pixels; smaller images are not enlarged.
         iterations: number of iterations per scale.
         scales: number of scales; the results of different starts differ less with several scales.
@@ -260,8 +257,7 @@ def photo(
     Args:
         content: content image, a photograph.
         style: style image, a photograph.
-        content_weight: ratio α/β of content weight to style weight, ten times that of
-            tfstyle stylize.
+        content_weight: ratio α/β of content weight to style weight.
         tv_weights: weights of the total variation, separated by commas; one image is made for each.
         size: longest side of the images in pixels; smaller images are not enlarged.
         iterations: number of iterations per scale.

@@ -245,7 +245,7 @@ def read_image_pair(
         size: longest side of the content image in pixels; neither image is enlarged.
         weights: a value that `tfstyle.network.load_weights` takes.
         content_layers: content layers. If the weights do not reach all of them, those that are reached are
-            used together with the default content layers of the weights.
+            used together with those of `paper_layers`.
         style_layers: style layers, with the same replacement.
 
     Returns:

@@ -169,7 +169,7 @@ def partition(
     The rows of the grid are content layers. The columns are sets of style layers: first each layer alone,
     then the first two layers, the first three, and so on. Every image is measured in float32 at all layers,
     so that the table shows how fitting some layers changes the distances at the others. The losses are
-    balanced, so that one content weight suits all layers.
+    relative to their targets, and all layers have the same content weight.
 
     Args:
         content: content image.

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device, choose_precision
 from tfstyle.errors import NotFiniteError
-from tfstyle.network import Encoder, Weights, paper_layers
+from tfstyle.network import Encoder, Weights, default_layers, paper_layers
 from tfstyle.papers.study import report_iteration
 from tfstyle.run import Run, TransferSetup, call_as_graph, iterations_per_scale, make_setup
 
@@ -149,8 +149,8 @@ def _make_targets(setup: TransferSetup, images: Images) -> object:
 def fit_preset(options: StyleConfig, vgg_weights: Weights, *, size: int) -> StyleConfig:
     """Return the options of a preset for a size, without the layers that the weights do not reach.
 
-    If the weights reach none of the preset's content layers, the default content layers of the weights are
-    used.
+    If the weights reach none of the preset's content layers, those of `paper_layers` are used. The preset
+    ``default`` has the default content layers of the weights.
 
     Args:
         options: options of the preset.
@@ -162,6 +162,8 @@ def fit_preset(options: StyleConfig, vgg_weights: Weights, *, size: int) -> Styl
     preset_layers = options.style_layers or default_style
     kept = [k for k, layer in enumerate(preset_layers) if layer in available]
     layer_weights = options.style_layer_weights
+    if options.content_layers is None:
+        default_content = default_layers(vgg_weights)[0]
     content_layers = tuple(layer for layer in options.content_layers or () if layer in available)
     return options.replace(
         {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfstyle import __version__
-from tfstyle.config import ADDED_OPTIONS, StyleConfig, check_single_image_options, check_style_count
+from tfstyle.config import StyleConfig, check_single_image_options, check_style_count, upgraded_options
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
 from tfstyle.files import free_path
@@ -238,8 +238,7 @@ def is_finished(job: Job) -> bool:
     if settings.get("facts", {}).get("sources") != job.sources():
         raise OutputError(f"{job.output} exists and was made from other images; {REPLACE_HINT}")
     options = {
-        **ADDED_OPTIONS,
-        **settings.get("options", {}),
+        **upgraded_options(settings.get("options", {})),
         **{name: getattr(job.config, name) for name in UNCOMPARED_OPTIONS},
     }
     if options != job.config.as_dict():

@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle import __version__
-from tfstyle.config import ADDED_OPTIONS, CHECKPOINT_SECONDS, INIT_NAMES, StyleConfig
+from tfstyle.config import CHECKPOINT_SECONDS, INIT_NAMES, StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.files import digest, make_folder, remove_left, replacing
 from tfstyle.optim import Optimizer
@@ -35,7 +35,7 @@ from tfstyle.run.setup import TransferSetup
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 CHECKPOINTS_KEPT = 2
 #: Options that do not change the result; the quality, since the options that it sets are compared; and
 #: options that name files, whose contents are compared.
@@ -251,7 +251,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """Return a phrase for each difference between the `dependencies` of two runs."""
-    defaults = {**StyleConfig().as_dict(), **ADDED_OPTIONS}
+    defaults = StyleConfig().as_dict()
     options = {
         name: (stored["options"].get(name, defaults[name]), now) for name, now in current["options"].items()
     }

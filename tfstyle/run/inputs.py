@@ -257,7 +257,7 @@ def read_inputs(
         require_images(styles, f"style_losses {','.join(config.style_losses)}")
     for value in styles:
         if isinstance(value, Style) and not value.spectra and config.spectrum_weight > 0:
-            log.info(
+            log.warning(
                 "%s has no local spectrum, so that the result may have a ripple; extract it again",
                 value.name or "the style",
             )

@@ -1,4 +1,4 @@
-"""Plan the quality and the number of iterations at each scale for a run that has a given time."""
+"""Plan the quality and the numbers of iterations of a run that should take a given time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ MINIMUM_ITERATIONS = 10
 MEASURED_CALLS = 3
 #: Fraction of the time that is planned. The rest is left for finishing and writing the image.
 PLANNED_FRACTION = 0.97
-#: Time that the targets and the first call of the step take at any scale, measured in steps of that scale.
+#: Additional time of the targets and the first call of the step at a scale, without tracing, in iterations of
+#: that scale.
 FIRST_CALL_STEPS = 2
 
 
@@ -25,7 +26,7 @@ def predict_seconds(
 ) -> float:
     """Return the predicted time of the rest of a run in seconds.
 
-    The time of an iteration is proportional to the number of pixels. Each scale after the first one takes
+    The time of an iteration is proportional to the number of pixels. Each scale after the current one takes
     the time of its iterations, of `FIRST_CALL_STEPS` more iterations, and of the preparation.
 
     Args:
@@ -98,10 +99,10 @@ def plan_iterations(
 def choose_quality(
     plans: Mapping[str, Sequence[Scale]], *, seconds: float, seconds_per_pixel: float, preparation: float
 ) -> str:
-    """Return the quality whose own numbers of iterations take the time closest to a given time, as a ratio.
+    """Return the quality whose predicted time is closest to a given time.
 
-    A quality that does not fit into the time even with its minimum numbers of iterations is chosen only if
-    no quality fits.
+    Times are compared by their ratio, and each quality has its own numbers of iterations. A quality that does
+    not fit into the time even with its minimum numbers of iterations is chosen only if no quality fits.
 
     Args:
         plans: quality -> its scales with its iterations.
@@ -124,8 +125,9 @@ def choose_quality(
 class Timetable:
     """The plan of a run that should end at a given time, computed from the measured durations of its steps.
 
-    The plan is made at each scale after `MEASURED_CALLS` calls of the step, and again whenever the number of
-    calls has doubled.
+    At each scale the plan is made after the first call of the step and `MEASURED_CALLS` further ones, and
+    again whenever the number of measured calls has doubled. If an earlier run was measured with the same
+    timetable, `begin` also makes a plan.
 
     Args:
         seconds: the time that the whole run may take, including its preparation.
@@ -136,8 +138,9 @@ class Timetable:
         seconds: the time that the whole run may take.
         seconds_per_pixel: time of an iteration divided by the number of pixels, at the last measured scale; 0
             before the first measurement.
-        preparation: time of tracing the step of a scale in seconds: the time until its first call ends,
-            without the time of `FIRST_CALL_STEPS` and of the call itself.
+        preparation: seconds that tracing the step takes at a scale: the time from the start of the scale to
+            the end of the first call, less the time of the iterations of this call and of `FIRST_CALL_STEPS`
+            more.
 
     Raises:
         ConfigError: `seconds` is not a positive number.

@@ -13,7 +13,14 @@ import keras
 import tensorflow as tf
 
 from tfstyle import addons
-from tfstyle.config import CONTENT_LAYERS, PAPER, PAPER_CONTENT_LAYERS, STYLE_LAYERS, StyleConfig
+from tfstyle.config import (
+    CONTENT_LAYERS,
+    PAPER,
+    PAPER_CONTENT_LAYERS,
+    SHALLOW_CONTENT_LAYERS,
+    STYLE_LAYERS,
+    StyleConfig,
+)
 from tfstyle.device import choose_compile, choose_precision
 from tfstyle.errors import ConfigError
 from tfstyle.images import ImageArray
@@ -423,11 +430,12 @@ def _make_encoder(config: StyleConfig, precision: str) -> tuple[Encoder, tuple[s
 
 def _layers_of(encoder: Encoder, config: StyleConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the content and style layers for an encoder that the caller made."""
-    if config.content_layers in (None, PAPER):
-        candidates = (PAPER_CONTENT_LAYERS, CONTENT_LAYERS)[:: 1 if config.content_layers == PAPER else -1]
-        content = next((names for names in candidates if set(names) <= set(encoder.layers)), ())
-    else:
-        content = config.content_layers
+    content = config.content_layers or ()
+    if config.content_layers == PAPER:
+        content = PAPER_CONTENT_LAYERS
+    elif config.content_layers is None:
+        defaults = (CONTENT_LAYERS, PAPER_CONTENT_LAYERS, SHALLOW_CONTENT_LAYERS)
+        content = next((names for names in defaults if set(names) <= set(encoder.layers)), ())
     style = config.style_layers or tuple(x for x in STYLE_LAYERS if x in encoder.layers)
     missing = [layer for layer in (*content, *style) if layer not in encoder.layers]
     if missing or not content or not style:

@@ -1,4 +1,4 @@
-"""Make a run that should end after a given time, planned from the steps that a probe run measures."""
+"""Make a run for a given time, planned from the step times that a probe run measures."""
 
 from __future__ import annotations
 
@@ -61,14 +61,15 @@ def make_timed_run(
 ) -> Run:
     """Return a run whose scales have as many iterations as its timetable allows.
 
-    A probe performs a few iterations at the first scale. If the config has the default quality and
-    the iterations of that quality, it gets the quality whose own numbers of iterations take the time closest
-    to the time that is left.
+    A probe performs a few iterations at the first scale. Unless `keep_quality` is True or the config differs
+    from the default in its quality or iterations, the run gets the quality that `choose_quality` returns for
+    the time that is left.
 
     Args:
         content, style, config: as for `tfstyle.stylize`.
         timetable: the timetable of the run.
-        keep_quality: whether the caller has chosen the quality or the iterations.
+        keep_quality: whether the quality of the config is kept because the caller has chosen it or the
+            iterations.
         **arguments: further arguments of `Run`.
 
     Raises:

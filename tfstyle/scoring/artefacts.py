@@ -54,13 +54,14 @@ def ripple(image: np.ndarray) -> float:
 def frame(image: np.ndarray, *, depth: int = 6) -> float:
     """Return how much an image changes towards its borders, relative to its interior.
 
-    It is the RMS difference between the two outermost lines of pixels and the lines ``depth`` pixels further
-    in, divided by the RMS of the same difference between lines in the interior. The value 1 means that no
-    frame is visible.
+    It is the RMS difference between the two outermost rows or columns at each border and those ``depth``
+    pixels further in, divided by the RMS of the same difference in the interior. The value is about 1 if no
+    frame is visible. A value far above 1 means that a border differs from the rest of the image, for example
+    because it is darker or duller.
 
     Args:
         image: ``[height, width, 3]`` in 0..1, at least 32 pixels a side.
-        depth: distance in pixels between the lines that are compared.
+        depth: distance in pixels between the rows or columns that are compared.
 
     Example:
         >>> import numpy as np

@@ -74,8 +74,9 @@ def sample(features: np.ndarray) -> np.ndarray:
 def energy_distance(image: np.ndarray, style: np.ndarray) -> float:
     """Return the energy distance between two sets of feature vectors.
 
-    It is ``2 E|X - Y| - E|X - X'| - E|Y - Y'|``, after every channel has been divided by its root mean square
-    over the second set. It is 0 for equal sets. No style loss of tfstyle minimises it.
+    It is ``2⟨|X - Y|⟩ - ⟨|X - X'|⟩ - ⟨|Y - Y'|⟩``, where X and X' are vectors of the first set, Y and Y' are
+    vectors of the second set, and ⟨ ⟩ is the mean over all pairs. First, every channel is divided by its root
+    mean square over the second set. The distance is 0 for equal sets. No style loss of tfstyle minimises it.
 
     Args:
         image: ``[positions, channels]``, such as those of `sample`.

@@ -41,7 +41,8 @@ class Score(NamedTuple):
 
     Attributes:
         E: effectiveness, by the E statistic of Yeh et al. 2019. Higher is closer to the style. It is infinite
-            if the image is the style image, and minus infinity if one of the two has a single colour.
+            if the image is the style image. If the style image or the image has a single colour, E is not
+            meaningful; it is usually minus infinity.
         S: difference between the self-similarities of the image and the content image (Kolkin et al. 2019).
             Lower is closer to the content; 0 is the content itself.
         ripple: periodic artefacts at periods of 2.3 to 5.3 pixels. Photographs and paintings have 0.05 to
@@ -74,7 +75,7 @@ class _References(NamedTuple):
 
 
 class Judge:
-    """Scores of images that show one content image in the style of one style image.
+    """Scorer of images that show one content image in the style of one style image.
 
     The scores do not depend on the losses with which an image was made. The judge keeps its encoders, and
     everything that it has computed from the content image and the style image for the last size, so that
@@ -84,9 +85,10 @@ class Judge:
         content: content image: a path, bytes, a PIL image or an array, as for `tfstyle.images.load`.
             Transparent images are put on a white background.
         style: style image.
-        weights: weights of VGG-19 whose blocks 1 to 3 are those of ImageNet: ``auto`` or ``imagenet``, which
-            are cached or downloaded, `Weights`, or a file. If they have conv4_3 and conv5_2, the energy
-            distance includes these layers. Embedded and random weights are refused.
+        weights: weights of VGG-19 whose blocks 1 to 3 were trained on ImageNet: `Weights`, a file, or
+            ``auto`` or ``imagenet``, which both mean the ImageNet weights, cached or downloaded. If they have
+            conv4_3 and conv5_2, the energy distance includes these layers. Embedded and random weights are
+            refused.
         reference: images from which the basis of E is computed: a folder, a file, or images as for `content`.
             By default it is the basis of the package. Values of E are comparable only with the same basis.
 
@@ -135,7 +137,7 @@ class Judge:
 
         Raises:
             ImageError: the image cannot be read, or it or the reduced style image is too small: a side is
-                shorter than 32 pixels, or conv3_1 has too few positions for a covariance.
+                shorter than 32 pixels, or conv3_1 has too few positions for a covariance of full rank.
         """
         pixels = load(image).on_white()
         name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else "the image"
@@ -269,8 +271,8 @@ def _not_genuine(name: str) -> WeightsError:
 def genuine_digest(weights: Weights) -> str:
     """Return the SHA-256 of the weights of blocks 1 to 3, rounded to float16.
 
-    A file that stores them in half precision has the same digest. It is empty if the weights end below
-    conv3_4.
+    A file that stores them in half precision has the same digest. The result is an empty string if the
+    weights end below conv3_4.
     """
     running = hashlib.sha256()
     for layer in NETWORKS["vgg19"]:
@@ -295,5 +297,5 @@ def _check_size(name: str, pixels: np.ndarray) -> None:
     if min(height, width) < WINDOW or (height // 4) * (width // 4) < smallest:
         raise ImageError(
             f"{name} has {height} x {width} pixels; a score needs at least {WINDOW} pixels a side and "
-            f"{16 * smallest} in all"
+            f"at least {smallest} blocks of 4 x 4 pixels"
         )

@@ -45,7 +45,7 @@ class StyleExtractor:
         layers: style layers; by default those of `tfstyle.stylize` with the same weights.
         weights: a name or a file as in `tfstyle.network.load_weights`, or `tfstyle.network.Weights`.
         pooling, padding, dtype: as in `tfstyle.Encoder`.
-        content_layers: layers of `content`; by default conv3_2 if the weights reach conv5_1, otherwise none.
+        content_layers: layers of `content`; by default conv3_2 if the weights reach conv4_1, otherwise none.
         views: 1, or 10 to average the Gram matrices over crops of the corners and the centre and over their
             mirror images, see `tfstyle.serving.ten_views`.
         embedding_size: number of components of the embedding, from 1, or None for the whole upper triangles
@@ -156,7 +156,7 @@ class StyleExtractor:
         if not self.content_layers:
             raise ConfigError(
                 "the extractor has no content layer; give content_layers (the default is "
-                f"{CONTENT_LAYERS[0]} if the weights reach conv5_1, and these are "
+                f"{CONTENT_LAYERS[0]} if the weights reach conv4_1, and these are "
                 f"{self.encoder.weights.source})"
             )
         return _stacked([self._content_features(batch) for batch in self._batches(images)])
@@ -281,7 +281,7 @@ class StyleExtractor:
         if not self.content_layers:
             log.warning(
                 "left out the signatures content and stylize, which need content layers: give "
-                "content_layers; the default is %s if the weights reach conv5_1, and these are %s",
+                "content_layers; the default is %s if the weights reach conv4_1, and these are %s",
                 CONTENT_LAYERS[0], self.encoder.weights.source,
             )  # fmt: skip
         return written
