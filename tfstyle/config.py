@@ -22,12 +22,13 @@ from tfstyle.errors import ConfigError, suggest
 #: The style layers of Gatys et al. 2016, section 3, which are also the default.
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 #: The content layer of Gatys et al. 2016, section 3. The presets and the experiments use it.
-PAPER_CONTENT_LAYERS = ("conv4_2",)
+PAPER_CONTENT_LAYERS: tuple[str, ...] = ("conv4_2",)
 #: The value of ``content_layers`` that stands for `PAPER_CONTENT_LAYERS`, or for another layer if the weights
 #: end below; see `tfstyle.network.paper_layers`.
 PAPER = ("gatys",)
-#: The default content layer of weights that reach conv4_1, and of weights that end below.
-CONTENT_LAYERS, SHALLOW_CONTENT_LAYERS = ("conv3_2",), ("conv2_2",)
+#: The default content layers of weights that reach conv4_1, and of weights that end below.
+CONTENT_LAYERS: tuple[str, ...] = ("conv3_2",)
+SHALLOW_CONTENT_LAYERS: tuple[str, ...] = ("conv2_2",)
 #: Defaults of the encoder in runs, in Python, in extracted styles, exported models and experiments. They are
 #: shared so that the same image has the same Gram matrices everywhere.
 POOLING, PADDING = "avg", "reflect"

@@ -264,7 +264,7 @@ def test_wrong_command_lines_are_refused(folders, capsys):
 def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, config):
     contents, style = files(folders / "contents"), files(folders / "styles")[:1]
     former = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
-    config = config.replace(former)
+    config = config.replace({**former, "content_layers": ("gatys",)})
     (job,) = plan_jobs(contents[:1], style, config, folder=folders, suffix=".png")
     assert not is_finished(job)
     ((_, result),) = run_jobs([job])
@@ -275,6 +275,7 @@ def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, con
     settings = result.settings()
     for added in ("quality", *former):  # earlier versions did not have them, and had these values
         del settings["options"][added]
+    settings["options"]["content_layers"] = None  # conv4_2 in earlier versions
     save(job.output, ImageArray(result.image), settings=settings, overwrite=True)
     assert is_finished(job)
     with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*overwrite=True"):

@@ -579,41 +579,6 @@ def test_an_option_that_the_stored_run_did_not_have_counts_as_its_default(descri
     assert differences(stored, describe(tolerance=0.1)) == ["tolerance was 0.0, is 0.1"]
 
 
-#: Options that earlier versions did not have -> the value with which their runs were made.
-FORMER = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
-
-
-@pytest.mark.parametrize("name", FORMER)
-def test_an_option_that_earlier_versions_did_not_have_counts_as_its_former_value(describe, name):
-    """Equal layer weights, no local spectrum and no border weight are not the defaults now."""
-    former, default = FORMER[name], getattr(StyleConfig(), name)
-    stored = describe(**{name: former})
-    del stored["options"][name]
-    assert differences(stored, describe(**{name: former})) == []
-    assert differences(stored, describe()) == [f"{name} was {former}, is {default}"]
-
-
-def test_a_checkpoint_of_a_version_without_the_local_spectrum_is_resumed(options, content, style, tmp_path):
-    options = {**options, **FORMER, "style_losses": ("gram",)}
-    whole = stylize(content, style, **options)
-    next(run := iterate(content, style, **options, checkpoint=tmp_path / "new"))
-    run.close()
-    checkpoint = read_checkpoint(files_of(tmp_path / "new")[-1])
-    about, arrays = checkpoint.about, checkpoint.arrays
-    assert not arrays["history/spectrum"].any()
-    arrays = {name: array for name, array in arrays.items() if name != "history/spectrum"}
-    for described in (about["config"], about["depends"]["options"]):
-        for name in FORMER:
-            del described[name]
-    CheckpointFolder(tmp_path / "old").write(Checkpoint(about, arrays))
-    resumed = stylize(content, style, **options, checkpoint=tmp_path / "old", resume=True)
-    assert_same(resumed, whole)
-    with pytest.raises(ConfigError, match=r"spectrum_weight was 0\.0, is 0\.5"):
-        stylize(
-            content, style, **{**options, "spectrum_weight": 0.5}, checkpoint=tmp_path / "new", resume=True
-        )
-
-
 def test_weights_are_compared_unless_they_differ_for_another_reason(describe, small_encoder, small_weights):
     arrays = {name: array + 1 for name, array in small_weights.arrays.items()}
     shifted = Encoder(
@@ -844,8 +809,8 @@ def test_a_flipped_bit_is_detected_or_changes_nothing(tmp_path):
 
 
 def test_another_format_is_refused(tmp_path):
-    CheckpointFolder(tmp_path, every=0.0).write(Checkpoint({"format": 3}, {}))
-    with pytest.raises(ConfigError, match=r"000001\.npz has format 3\b.*\b2;.*another folder"):
+    CheckpointFolder(tmp_path, every=0.0).write(Checkpoint({"format": 2}, {}))
+    with pytest.raises(ConfigError, match=r"000001\.npz has format 2\b.*\b3;.*another folder"):
         CheckpointFolder(tmp_path, every=0.0, resume=True)
 
 

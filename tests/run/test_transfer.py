@@ -108,7 +108,9 @@ def trace_counts(run):
 def test_one_graph_serves_all_scales(fast, small_file, options):
     """The step, the targets and the style's summary are traced once, with the results of a graph per scale.
 
-    Without known sizes TensorFlow folds fewer constants, so that the results differ by rounding.
+    Without known sizes TensorFlow folds fewer constants, so that the results differ by rounding. Adam amplifies
+    that: if the content image changes by 1e-7, the last losses change by up to 0.5%. The first iteration of the
+    second scale still agrees closely.
     """
     config = StyleConfig().replace(
         fast | {"weights": str(small_file), "size": 101, "min_scale": 50} | options
@@ -119,9 +121,11 @@ def test_one_graph_serves_all_scales(fast, small_file, options):
     assert {step.scale for step in run} == {step.scale for step in per_scale} == {1, 2}
     assert trace_counts(run) == [1, 1, 1]
     assert trace_counts(per_scale) == [2, 2, 2]
-    rounding = 1e-4 if config.precision == "float32" else 1e-2
-    assert run.history.total == pytest.approx(per_scale.history.total, rel=rounding)
-    assert np.abs(run.result().image - per_scale.result().image).mean() < rounding
+    rounding = 1e-5 if config.precision == "float32" else 1e-2
+    assert run.history.scale[:5] == [1, 1, 1, 1, 2]
+    assert run.history.total[:5] == pytest.approx(per_scale.history.total[:5], rel=rounding)
+    assert run.history.total == pytest.approx(per_scale.history.total, rel=1e-2)
+    assert np.abs(run.result().image - per_scale.result().image).mean() < 1e-2
 
 
 def test_graphs_are_traced_per_scale_where_sizes_are_needed_in_python(fast, small_file, small_encoder):

@@ -534,5 +534,3 @@ def _restore_history(history: History, arrays: Mapping[str, np.ndarray]) -> None
                 history.style_layers[layer] = array.tolist()
             else:
                 setattr(history, name, array.tolist())
-    if not history.spectrum:  # a checkpoint of a version without it
-        history.spectrum = [0.0] * len(history.total)
