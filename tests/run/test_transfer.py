@@ -108,9 +108,9 @@ def trace_counts(run):
 def test_one_graph_serves_all_scales(fast, small_file, options):
     """The step, the targets and the style's summary are traced once, with the results of a graph per scale.
 
-    Without known sizes TensorFlow folds fewer constants, so that the results differ by rounding. Adam amplifies
-    that: if the content image changes by 1e-7, the last losses change by up to 0.5%. The first iteration of the
-    second scale still agrees closely.
+    Without known sizes TensorFlow folds fewer constants, so that the results differ by rounding. Adam
+    amplifies that: if the content image changes by 1e-7, the last losses change by up to 0.5%. The first
+    iteration of the second scale still agrees closely.
     """
     config = StyleConfig().replace(
         fast | {"weights": str(small_file), "size": 101, "min_scale": 50} | options
