@@ -59,9 +59,9 @@ ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0, "spectrum_weight":
 
 
 def upgraded_options(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that an image stores, with those that an earlier version did not have.
+    """Return the options that an image stores, completed by the options that its version did not have.
 
-    In earlier versions the default content layer was conv4_2.
+    In versions without these options the default content layer was conv4_2.
     """
     options = {**ADDED_OPTIONS, **stored}
     if not set(ADDED_OPTIONS) <= set(stored) and options.get("content_layers") is None:

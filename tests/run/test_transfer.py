@@ -108,12 +108,12 @@ def trace_counts(run):
 def test_one_graph_serves_all_scales(fast, small_file, options):
     """The step, the targets and the style's summary are traced once, with the results of a graph per scale.
 
-    Without known sizes TensorFlow folds fewer constants, so that the results differ by rounding. Adam
-    amplifies that: if the content image changes by 1e-7, the last losses change by up to 0.5%. The first
-    iteration of the second scale still agrees closely.
+    Without known sizes TensorFlow folds fewer constants, so that the results differ by rounding. Adam's
+    epsilon is large, because otherwise the sign of a gradient near 0 moves a pixel by the learning rate: with
+    the default epsilon, a change of the content image by 1e-7 changes the last losses by up to 0.5%.
     """
     config = StyleConfig().replace(
-        fast | {"weights": str(small_file), "size": 101, "min_scale": 50} | options
+        fast | {"weights": str(small_file), "size": 101, "min_scale": 50, "epsilon": 1e-4} | options
     )
     inputs = make_image(71, 101, 2), make_image(64, 90, 3)
     run, per_scale = Run(*inputs, config), Run(*inputs, config)
@@ -121,11 +121,9 @@ def test_one_graph_serves_all_scales(fast, small_file, options):
     assert {step.scale for step in run} == {step.scale for step in per_scale} == {1, 2}
     assert trace_counts(run) == [1, 1, 1]
     assert trace_counts(per_scale) == [2, 2, 2]
-    rounding = 1e-5 if config.precision == "float32" else 1e-2
-    assert run.history.scale[:5] == [1, 1, 1, 1, 2]
-    assert run.history.total[:5] == pytest.approx(per_scale.history.total[:5], rel=rounding)
-    assert run.history.total == pytest.approx(per_scale.history.total, rel=1e-2)
-    assert np.abs(run.result().image - per_scale.result().image).mean() < 1e-2
+    rounding = 1e-4 if config.precision == "float32" else 1e-2
+    assert run.history.total == pytest.approx(per_scale.history.total, rel=rounding)
+    assert np.abs(run.result().image - per_scale.result().image).mean() < rounding
 
 
 def test_graphs_are_traced_per_scale_where_sizes_are_needed_in_python(fast, small_file, small_encoder):

@@ -249,8 +249,7 @@ def _extract_style(
     import tensorflow as tf
 
     from tfstyle.images.loading import load
-    from tfstyle.losses.spectrum import local_spectrum, may_have_spectrum
-    from tfstyle.losses.style_file import image_pyramid
+    from tfstyle.losses import image_pyramid, local_spectrum, may_have_spectrum
 
     original = load(path)
     image = original.fitted(source.size)
@@ -261,15 +260,16 @@ def _extract_style(
         )
     levels, spectra = [], []
     for level in image_pyramid(image, source.minimum_size) if pyramid else [image]:
+        white = level.on_white()[None]
         # 8 bits in both cases, so that an extractor and an exported model get the same input.
-        pixels = np.round(level.on_white() * 255).astype(np.uint8)[None]
+        pixels = np.round(white * 255).astype(np.uint8)
         try:
             numbers = source.compute(pixels)
         except tf.errors.InvalidArgumentError as error:
             raise ImageError(f"{path}: the model rejects it: {_assertion(error)}") from None
         levels.append({key: np.asarray(value)[0] for key, value in numbers.items()})
-        if grams and may_have_spectrum(pixels):
-            spectra.append(local_spectrum(tf.constant(level.on_white()[None])).numpy())
+        if grams and may_have_spectrum(white):
+            spectra.append(local_spectrum(tf.constant(white)).numpy())
     gram_levels = [{layer: level[layer] for layer in source.layers} for level in levels] if grams else []
     return ExtractedStyle(
         name, gram_levels, spectra, max(image.rgb.shape), max(original.rgb.shape), levels[0]["embedding"]

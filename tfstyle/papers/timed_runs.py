@@ -158,12 +158,11 @@ def fit_preset(options: StyleConfig, vgg_weights: Weights, *, size: int) -> Styl
         size: longest side of the images in pixels.
     """
     available = vgg_weights.layer_names
-    default_content, default_style = paper_layers(vgg_weights)
+    replacements = default_layers if options.content_layers is None else paper_layers
+    default_content, default_style = replacements(vgg_weights)
     preset_layers = options.style_layers or default_style
     kept = [k for k, layer in enumerate(preset_layers) if layer in available]
     layer_weights = options.style_layer_weights
-    if options.content_layers is None:
-        default_content = default_layers(vgg_weights)[0]
     content_layers = tuple(layer for layer in options.content_layers or () if layer in available)
     return options.replace(
         {
