@@ -109,11 +109,12 @@ def test_one_graph_serves_all_scales(fast, small_file, options):
     """The step, the targets and the style's summary are traced once, with the results of a graph per scale.
 
     Without known sizes TensorFlow folds fewer constants, so that the results differ by rounding. Adam's
-    epsilon is large, because otherwise the sign of a gradient near 0 moves a pixel by the learning rate: with
-    the default epsilon, a change of the content image by 1e-7 changes the last losses by up to 0.5%.
+    epsilon is large, because otherwise the sign of a gradient near 0 moves a pixel by the learning rate. A
+    change of the content image by 1e-7 changes the last losses by up to 1e-2 with epsilon 1e-7, by up to 2e-3
+    with 1e-4, and by 2e-6 with 1e-2.
     """
     config = StyleConfig().replace(
-        fast | {"weights": str(small_file), "size": 101, "min_scale": 50, "epsilon": 1e-4} | options
+        fast | {"weights": str(small_file), "size": 101, "min_scale": 50, "epsilon": 1e-2} | options
     )
     inputs = make_image(71, 101, 2), make_image(64, 90, 3)
     run, per_scale = Run(*inputs, config), Run(*inputs, config)
@@ -121,7 +122,7 @@ def test_one_graph_serves_all_scales(fast, small_file, options):
     assert {step.scale for step in run} == {step.scale for step in per_scale} == {1, 2}
     assert trace_counts(run) == [1, 1, 1]
     assert trace_counts(per_scale) == [2, 2, 2]
-    rounding = 1e-4 if config.precision == "float32" else 1e-2
+    rounding = 1e-5 if config.precision == "float32" else 1e-2
     assert run.history.total == pytest.approx(per_scale.history.total, rel=rounding)
     assert np.abs(run.result().image - per_scale.result().image).mean() < rounding
 
