@@ -29,6 +29,8 @@ PAPER = ("gatys",)
 #: The default content layers of weights that reach conv4_1, and of weights that end below.
 CONTENT_LAYERS: tuple[str, ...] = ("conv3_2",)
 SHALLOW_CONTENT_LAYERS: tuple[str, ...] = ("conv2_2",)
+#: The default content weight of runs with a layer of block 4 or 5, and of runs without one.
+CONTENT_WEIGHT, SHALLOW_CONTENT_WEIGHT = 0.012, 0.003
 #: Defaults of the encoder in runs, in Python, in extracted styles, exported models and experiments. They are
 #: shared so that the same image has the same Gram matrices everywhere.
 POOLING, PADDING = "avg", "reflect"
@@ -168,7 +170,7 @@ class TransferOptions(TypedDict, total=False):
     content_layer_weights: Sequence[float] | None
     style_layer_weights: Sequence[float] | None
     style_layer_decay: float
-    content_weight: float
+    content_weight: float | None
     border_weight: float
     style_weight: float
     style_losses: Sequence[str]
@@ -254,7 +256,12 @@ class StyleConfig:
       0.285; conv3_3 with 0.02: -4.5 and 0.278; conv3_2 with 0.015: -4.3 and 0.281; conv2_2 with 0.015: -4.3
       and 0.285. The default is conv3_2 with 0.012.
     - embedded weights, which end in block 3: conv3_3 with 0.02: -7.3 and 0.262; conv3_2 with 0.022: -7.4 and
-      0.260; conv2_2 with 0.015: -7.0 and 0.251. The default is conv2_2 with 0.012.
+      0.260; conv2_2 with 0.015: -7.0 and 0.251.
+
+    Embedded weights with quality ``high``, other two pairs: conv3_3 with 0.003: E -2.5, S 0.327; conv3_3 with
+    0.007: -3.6 and 0.318; conv3_2 with 0.003: -2.6 and 0.325; conv2_2 with 0.003: -3.0 and 0.308. Medians of
+    five pairs with conv2_2: 0.012: -5.2 and 0.240; 0.0025: -3.4 and 0.261. With the quality ``standard``,
+    0.012: -5.3 and 0.266; 0.003: -4.3 and 0.288, with weaker outlines. The default is conv2_2 with 0.003.
 
     Sources of the options: ``color``, ``masks``, ``guidance`` and ``fine_style`` are from Gatys et al. 2017,
     Controlling Perceptual Factors; the functions in `tfstyle.losses` name the sources of ``style_losses``;
@@ -394,13 +401,14 @@ class StyleConfig:
         high=1e3,
         by_quality=True,
     )
-    content_weight: float = _option(
-        0.012,
-        "weight of the content loss; 0.005 follows the content loosely, 0.03 keeps its details",
+    content_weight: float | None = _option(
+        None,
+        "weight of the content loss; a third of the default follows the content loosely, three times the "
+        "default keeps its details",
         group="losses",
         usual=True,
         low=0,
-        by_quality=True,
+        shown=f"{CONTENT_WEIGHT}, or {SHALLOW_CONTENT_WEIGHT} if no layer is in block 4 or 5",
     )
     border_weight: float = _option(
         4.0,

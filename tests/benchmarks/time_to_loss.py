@@ -142,6 +142,7 @@ def configs(weights, size: int, evaluations: int, layers: Mapping[str, Sequence[
         PLAIN[1]: plain.replace({"init": "content"}),
         "default, coarse to fine": ours,
         "one scale, L-BFGS": single,
+        "one scale, L-BFGS, history 30": single.replace({"lbfgs_history": 30}),
         "one scale, Adam": single.replace({"optimizer": "adam"}),
     }
 

@@ -215,6 +215,7 @@ class Run:
             "padding": encoder.padding,
             "content_layers": self.setup.content_layers,
             "style_layers": self.setup.style_layers,
+            "content_weight": self.setup.objective.content_weight,
             "device": self._device,
             "compile": self.setup.compiler,
             "precision": encoder.dtype,

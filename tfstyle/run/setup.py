@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,9 +15,11 @@ import tensorflow as tf
 from tfstyle import addons
 from tfstyle.config import (
     CONTENT_LAYERS,
+    CONTENT_WEIGHT,
     PAPER,
     PAPER_CONTENT_LAYERS,
     SHALLOW_CONTENT_LAYERS,
+    SHALLOW_CONTENT_WEIGHT,
     STYLE_LAYERS,
     StyleConfig,
 )
@@ -495,7 +497,7 @@ def make_objective(
         features,
         shares(content_layers, config.content_layer_weights),
         style_layers=shares(style_layers, layer_weights),
-        content_weight=config.content_weight,
+        content_weight=_content_weight(config, (*content_layers, *style_layers)),
         style_weight=config.style_weight,
         tv_weight=config.tv_weight,
         spectrum_weight=config.spectrum_weight,
@@ -508,6 +510,17 @@ def make_objective(
         variation=VARIATIONS[config.tv_form],
         unit_gradients=config.normalize_gradients,
     )
+
+
+def _content_weight(config: StyleConfig, layers: Iterable[str]) -> float:
+    """Return the content weight of a config, or the default for a run with some layers."""
+    if config.content_weight is not None:
+        return config.content_weight
+    try:
+        deepest = max(Layer.parse(layer).block for layer in layers)
+    except ValueError:  # layers of the caller's own network
+        return CONTENT_WEIGHT
+    return CONTENT_WEIGHT if deepest >= 4 else SHALLOW_CONTENT_WEIGHT
 
 
 def style_layer_weights(layers: Sequence[str], decay: float) -> list[float]:
