@@ -21,7 +21,7 @@ from tfstyle.errors import ConfigError, suggest
 
 #: The style layers of Gatys et al. 2016, section 3, which are also the default.
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-#: The content layer of Gatys et al. 2016, section 3. The presets and the experiments use it.
+#: The content layer of Gatys et al. 2016, section 3. Most presets and the experiments use it.
 PAPER_CONTENT_LAYERS: tuple[str, ...] = ("conv4_2",)
 #: The value of ``content_layers`` that stands for `PAPER_CONTENT_LAYERS`, or for another layer if the weights
 #: end below; see `tfstyle.network.paper_layers`.
@@ -238,15 +238,15 @@ class StyleConfig:
     - ``gram`` with ``style_layer_decay`` 0.5, 150 iterations at the first scale and 30 at the second: E -6.2.
       ``normalized_gram`` with 60 and 30 iterations: -5.7; with half of the content weight in addition: -5.1.
       Gram matrices that are whitened by those of the style: -6.6.
-    - Adding ``mean_deviation`` raises E from -5.7 to -5.3, less than halving the content weight does. Style
-      files do not contain the means.
+    - Adding ``mean_deviation`` raises E from -5.7 to -5.3. Halving the content weight raises it more, to
+      -5.1. ``mean_deviation`` is not a default, because style files do not contain the means.
     - With ``style_layer_decay`` 0.7, 0.5 and 0.35, S is 0.267, 0.258 and 0.229, E is -5.7, -5.7 and -6.0, and
       the energy distance of the deep layers, where swirls are, is 0.02, 0.05 and 0.10.
     - The local spectrum reduces ripple from 0.5-0.8 to 0.1 at the same E, and makes a run about 10% slower.
       With absolute total variation ripple is 0.5 or more. With Adam it is 0.1 to 0.3, but the energy distance
       of the deep layers is two to four times as large.
-    - With ``border_weight`` 1, 4 and 16, on one pair, frame is 1.17, 1.07 and 1.00, and E -5.2, -5.4 and
-      -6.2.
+    - With ``border_weight`` 1, 4 and 16, on one pair, frame is 1.17, 1.07 and 1.00, and E is -5.2, -5.4
+      and -6.2.
     - Padding with zeros raises E by 0.3 and leaves a dark frame; replicated pixels leave a line at the
       border.
 
@@ -258,10 +258,13 @@ class StyleConfig:
     - embedded weights, which end in block 3: conv3_3 with 0.02: -7.3 and 0.262; conv3_2 with 0.022: -7.4 and
       0.260; conv2_2 with 0.015: -7.0 and 0.251.
 
-    Embedded weights with quality ``high``, other two pairs: conv3_3 with 0.003: E -2.5, S 0.327; conv3_3 with
-    0.007: -3.6 and 0.318; conv3_2 with 0.003: -2.6 and 0.325; conv2_2 with 0.003: -3.0 and 0.308. Medians of
-    five pairs with conv2_2: 0.012: -5.2 and 0.240; 0.0025: -3.4 and 0.261. With the quality ``standard``,
-    0.012: -5.3 and 0.266; 0.003: -4.3 and 0.288, with weaker outlines. The default is conv2_2 with 0.003.
+    Embedded weights at 384 pixels; E and S by content layer and content weight:
+
+    - Quality ``high``, means of two other pairs: conv3_3 with 0.003: -2.5 and 0.327; conv3_3 with 0.007: -3.6
+      and 0.318; conv3_2 with 0.003: -2.6 and 0.325; conv2_2 with 0.003: -3.0 and 0.308.
+    - conv2_2, medians of five pairs. Quality ``high``: -5.2 and 0.240 with 0.012, -3.4 and 0.257 with 0.003.
+      Quality ``standard``: -5.3 and 0.266 with 0.012; -4.3 and 0.288, with weaker outlines, with 0.003. The
+      default is 0.003.
 
     Sources of the options: ``color``, ``masks``, ``guidance`` and ``fine_style`` are from Gatys et al. 2017,
     Controlling Perceptual Factors; the functions in `tfstyle.losses` name the sources of ``style_losses``;
@@ -306,7 +309,7 @@ class StyleConfig:
     )
     enlarge: bool = _option(
         False,
-        "enlarge images that are smaller than --size; without it they are only reduced",
+        "enlarge a content image that is smaller than --size; by default images are only reduced",
         group="size",
         usual=True,
     )
@@ -371,7 +374,8 @@ class StyleConfig:
     )
     content_layers: tuple[str, ...] | None = _option(
         None,
-        "layers of the content loss; gatys stands for conv4_2, or the second deepest layer of the weights",
+        "layers of the content loss; gatys selects conv4_2, or the second deepest layer of weights without "
+        "conv4_2",
         group="losses",
         shown="conv3_2, or conv2_2 if the weights end below conv4_1",
     )
@@ -394,7 +398,7 @@ class StyleConfig:
     )
     style_layer_decay: float = _option(
         0.4,
-        "ratio of the weights of the style layers in two successive blocks of the network; "
+        "weight of the style layers of each block, divided by that of the style layers in the block before; "
         "--style-layer-weights overrides it",
         group="losses",
         low=1e-3,
@@ -403,12 +407,13 @@ class StyleConfig:
     )
     content_weight: float | None = _option(
         None,
-        "weight of the content loss; a third of the default follows the content loosely, three times the "
-        "default keeps its details",
+        "weight of the content loss; with a third of the default the result follows the content loosely, "
+        "with three times the default it keeps the details",
         group="losses",
         usual=True,
         low=0,
-        shown=f"{CONTENT_WEIGHT}, or {SHALLOW_CONTENT_WEIGHT} if no layer is in block 4 or 5",
+        shown=f"{CONTENT_WEIGHT}, or {SHALLOW_CONTENT_WEIGHT} if no content or style layer is in block 4 or "
+        "5",
     )
     border_weight: float = _option(
         4.0,
@@ -776,8 +781,9 @@ class StyleConfig:
     ) -> StyleConfig:
         """Return a copy with some options changed.
 
-        Options that have the value of the quality count as not given: they get the value of the new quality
-        if ``quality`` changes, and the value that belongs to an option that changes, such as ``iterations``.
+        An option whose value is the default of the current quality is treated as not given. Its value is
+        chosen again for the new ``quality`` and for the new values of the options on which it depends, such
+        as ``iterations``.
 
         Args:
             changes: a mapping from option names to values, for names that are only known at run time.

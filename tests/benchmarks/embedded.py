@@ -6,7 +6,7 @@ VGG-19's real lower blocks, called ``genuine``. The genuine network then judges 
 at a layer is ‖G - A‖² between the Gram matrices of the result and of the style image, divided by the same
 distance between the content image and the style image. Its content ratio is ‖F - P‖² / ‖P‖² at conv3_3. The
 goals for the medians with the embedded weights are at most 0.08 at conv3_1, at most 0.12 at conv3_4, and at
-most half of the medians with He initialisation.
+most half of the medians with He initialisation. The runs have the default options.
 """
 
 from __future__ import annotations

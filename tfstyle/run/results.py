@@ -142,7 +142,8 @@ class Result:
         history: the losses at every iteration.
         config: the options as they were given.
         facts: the values that were chosen for ``auto`` and for defaults, such as ``weights``,
-            ``content_layers``, ``style_layers``, ``content_weight``, ``device``, ``compile`` and ``precision``.
+            ``content_layers``, ``style_layers``, ``content_weight``, ``device``, ``compile`` and
+            ``precision``.
         alpha: the content image's alpha channel, float32 ``[height, width]`` in 0..1, or None.
         bits: bits per channel of the content image, 8 or 16.
 
