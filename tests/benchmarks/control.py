@@ -52,7 +52,8 @@ SMOOTHNESS = {
     "adam, average 0.95": {"optimizer": "adam", "ema_decay": 0.95},
     "normalize_gradients": {"normalize_gradients": True, "optimizer": "adam"},
 }
-CONTENT_WEIGHTS = (0.006, 0.012, 0.024)
+#: Factors of the default content weight.
+CONTENT_FACTORS = (0.5, 1.0, 2.0)
 
 
 def main() -> None:
@@ -113,13 +114,18 @@ def main() -> None:
 
 def at_equal_content(content: Path, style: Path, weights: str, size: int) -> None:
     """Print each style loss's style distance, interpolated at the default's content distance, and time."""
+    from tfstyle import StyleConfig
+    from tfstyle.run import make_setup
+
     print(f"{content.name} in the style of {style.name}, {size} pixels, at the default's content distance")
     print("A * marks a style distance whose content distance lies outside the content weights tried.")
-    print(f"{'':24}{'style':>8}   {'seconds':>8}  content distances at content weights {CONTENT_WEIGHTS}")
+    default = make_setup(StyleConfig(weights=weights), "/CPU:0").objective.content_weight
+    content_weights = [factor * default for factor in CONTENT_FACTORS]
+    print(f"{'':24}{'style':>8}   {'seconds':>8}  content distances at content weights {content_weights}")
     goal = None
     for name, changes in LOSSES.items():
         rows = []
-        for weight in CONTENT_WEIGHTS:
+        for weight in content_weights:
             options = {**changes, "content_weight": weight}
             rows.append(measured(content, style, weights, size, options)[1])
         style_distances, content_distances, *_, seconds = np.transpose(rows)
