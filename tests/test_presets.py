@@ -14,6 +14,7 @@ import tensorflow as tf
 from tests import peers, reference
 from tests.conftest import make_image
 from tfstyle import StyleConfig, preset
+from tfstyle.config import quality_options
 from tfstyle.errors import ConfigError
 from tfstyle.images import ImageArray
 from tfstyle.presets import PRESETS
@@ -345,15 +346,13 @@ def test_presets_of_programs_do_not_change_with_the_defaults():
 @pytest.mark.parametrize("name", [name for name in PRESETS if name != "default"])
 def test_presets_of_programs_do_not_change_with_the_qualities(name, monkeypatch):
     before = preset(name)
-    changed = {
-        field.name: field.metadata["high"] if np.isfinite(field.metadata["high"]) else 31
-        for field in dataclasses.fields(StyleConfig)
-        if field.metadata["by_quality"] and field.type in ("int", "float")
-    }
-    changed |= {"first_iterations": 5, "scales": 7, "style_losses": ("sliced",), "optimizer": "adam"}
+    changed = {"iterations": before.iterations, "first_iterations": 5, "iteration_decay": 3.0}
+    assert set(changed) == set(quality_options())
     monkeypatch.setattr("tfstyle.config.QUALITIES", {"standard": changed})
-    assert preset("default").scales == 7
+    assert preset("default").first_iterations == 5
     assert preset(name) == before
+    assert preset(name).replace(iterations=before.iterations) == before
+    assert preset(name).replace(size=64) == before.replace(size=64)
 
 
 def test_an_unknown_preset_is_refused():

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 from typing_extensions import Unpack
 
@@ -37,24 +37,13 @@ POOLING, PADDING = "avg", "reflect"
 #: The style layers with the lowest style distance at all depths, measured for the embedded weights.
 EMBEDDED_STYLE_LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_4")
 
-#: Quality -> values of options that `StyleConfig` marks with ``by_quality``. An option that a quality does
-#: not set keeps its own default.
+#: Quality -> values of the options that `StyleConfig` marks with ``by_quality``. An option that a quality
+#: does not set keeps its own default, and so do all of them if ``iterations`` is given. The iterations of all
+#: scales have a common divisor from 7 to 10, so that one call performs several iterations on a GPU.
 QUALITIES: Mapping[str, Mapping[str, Any]] = {
     "draft": {"iterations": 7, "first_iterations": 28, "iteration_decay": 2.0},
-    "standard": {"iterations": 23, "first_iterations": 40, "iteration_decay": 1.3},
+    "standard": {"iterations": 24, "first_iterations": 48},
     "high": {"iterations": 88},
-}
-#: Option -> an option on which it depends. The value that a quality sets for the first applies only together
-#: with the value that the quality sets for the second.
-DEPENDENT_OPTIONS = {
-    "style_loss_weights": "style_losses",
-    "style_layer_weights": "style_layers",
-    "first_iterations": "iterations",
-    "iteration_decay": "iterations",
-    "scales": "min_scale",
-    "learning_rate": "optimizer",
-    "ema_decay": "optimizer",
-    "warm_start": "optimizer",
 }
 #: Options that are missing in images of earlier versions -> the value with which those were made.
 ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
@@ -394,7 +383,6 @@ class StyleConfig:
         group="losses",
         low=0,
         shown="from --style-layer-decay",
-        by_quality=True,
     )
     style_layer_decay: float = _option(
         0.4,
@@ -403,7 +391,6 @@ class StyleConfig:
         group="losses",
         low=1e-3,
         high=1e3,
-        by_quality=True,
     )
     content_weight: float | None = _option(
         None,
@@ -412,8 +399,7 @@ class StyleConfig:
         group="losses",
         usual=True,
         low=0,
-        shown=f"{CONTENT_WEIGHT}, or {SHALLOW_CONTENT_WEIGHT} if no content or style layer is in block 4 or "
-        "5",
+        shown=f"{CONTENT_WEIGHT}, or {SHALLOW_CONTENT_WEIGHT} if all layers are in blocks 1 to 3 of VGG",
     )
     border_weight: float = _option(
         4.0,
@@ -440,7 +426,6 @@ class StyleConfig:
             "blurred": "chain with blurred features",
             "across": "Gram matrices of every pair of layers",
         },
-        by_quality=True,
     )
     style_loss_weights: tuple[float, ...] | None = _option(
         None,
@@ -448,7 +433,6 @@ class StyleConfig:
         group="losses",
         low=0,
         shown="1",
-        by_quality=True,
     )
     tv_weight: float = _option(
         0.15,
@@ -456,7 +440,6 @@ class StyleConfig:
         group="losses",
         usual=True,
         low=0,
-        by_quality=True,
     )
     spectrum_weight: float = _option(
         0.015,
@@ -577,14 +560,12 @@ class StyleConfig:
             "lbfgs_fixed_step": "without line search",
             **{f"addons:{name}": "" for name in ADDONS},
         },
-        by_quality=True,
     )
     learning_rate: float = _option(
         0.02,
         "learning rate of adam and addons:NAME, for pixels in 0..1",
         group="optimiser",
         low=1e-9,
-        by_quality=True,
     )
     beta_1: float = _option(0.9, "decay rate of Adam's first moment", group="optimiser", low=0, high=0.999999)
     # 0.99 as in crowsonkb's program. After 100 iterations at each of two sizes the loss was 1.4% lower than
@@ -608,7 +589,6 @@ class StyleConfig:
         group="optimiser",
         low=1,
         high=100,
-        by_quality=True,
     )
     clamp: bool = _option(
         True, "clip the image to 0..1 at every step, and not only at the end", group="compatibility"
@@ -619,13 +599,12 @@ class StyleConfig:
         group="optimiser",
         low=0,
         high=0.999999,
-        by_quality=True,
     )
     warm_start: bool = _option(
-        False, "carry Adam's moments over from each scale to the next", group="optimiser", by_quality=True
+        False, "carry Adam's moments over from each scale to the next", group="optimiser"
     )
     iterations: int = _option(
-        23,
+        24,
         "iterations per scale; each one evaluates the loss once",
         group="optimiser",
         usual=True,
@@ -651,21 +630,18 @@ class StyleConfig:
         low=1,
         high=20,
         shown="as many as --min-scale allows",
-        by_quality=True,
     )
     scale_factor: float = _option(
         2.0,
         "ratio of the size of each scale to that of the scale before",
         group="size",
         low=1.01,
-        by_quality=True,
     )
     min_scale: int = _option(
         91,
         "minimum size of the first scale in pixels, measured like --size; --scales overrides it",
         group="size",
         low=1,
-        by_quality=True,
     )
     tolerance: float = _option(
         0.0,
@@ -674,7 +650,6 @@ class StyleConfig:
         group="optimiser",
         low=0,
         high=1,
-        by_quality=True,
     )
     seed: int = _option(
         0, "seed of the initial noise and of random weights", group="optimiser", usual=True,
@@ -731,7 +706,13 @@ class StyleConfig:
         shown="Pillow's limit",
     )
 
+    # Names of the options by quality that were given. `__post_init__` sets it for each instance. It is not a
+    # field, because two configs with the same values are equal.
+    _given: ClassVar[frozenset[str]] = frozenset()
+
     def __post_init__(self) -> None:
+        given = {name for name in quality_options() if getattr(self, name) is not _BY_QUALITY}
+        object.__setattr__(self, "_given", frozenset(given))
         for field in dataclasses.fields(self):
             value = _plain(getattr(self, field.name))
             if value is _BY_QUALITY:
@@ -743,8 +724,7 @@ class StyleConfig:
             object.__setattr__(self, field.name, value)
             _check(field, value)
         for name, value in self._values_by_quality().items():
-            if getattr(self, name) is _BY_QUALITY:
-                object.__setattr__(self, name, value)
+            object.__setattr__(self, name, value)
         if self.content_layers != PAPER and PAPER[0] in (self.content_layers or ()):
             raise ConfigError(f"content_layers is {self.content_layers!r}; {PAPER[0]} must be the only entry")
         for layers, weights in (
@@ -781,9 +761,8 @@ class StyleConfig:
     ) -> StyleConfig:
         """Return a copy with some options changed.
 
-        An option whose value is the default of the current quality is treated as not given. Its value is
-        chosen again for the new ``quality`` and for the new values of the options on which it depends, such
-        as ``iterations``.
+        Options that the quality has set are chosen again for a new ``quality``, and have their own defaults
+        if ``iterations`` is given.
 
         Args:
             changes: a mapping from option names to values, for names that are only known at run time.
@@ -801,30 +780,30 @@ class StyleConfig:
         """
         merged: dict[str, Any] = {**(changes or {}), **options}
         check_option_names(merged)
-        not_given = {
-            name: _BY_QUALITY
-            for name, value in self._values_by_quality().items()
-            if getattr(self, name) == value
-        }
+        not_given = {name: _BY_QUALITY for name in quality_options() if name not in self._given}
         return dataclasses.replace(self, **{**not_given, **merged})
 
     def _values_by_quality(self) -> dict[str, Any]:
-        """Return the values that options by quality have if they are not given, name -> value."""
-        quality = QUALITIES[self.quality]
-        own = {field.name: field.metadata["default"] for field in dataclasses.fields(self)}
-        values = {
-            field.name: quality.get(field.name, own[field.name])
-            for field in dataclasses.fields(self)
-            if field.metadata["by_quality"]
+        """Return the values of the options by quality that were not given, name -> value."""
+        quality = {} if self.has_own_iterations else QUALITIES[self.quality]
+        defaults = {field.name: field.metadata["default"] for field in dataclasses.fields(self)}
+        return {
+            name: quality.get(name, defaults[name]) for name in quality_options() if name not in self._given
         }
-        for name, other in DEPENDENT_OPTIONS.items():
-            if getattr(self, other) not in (_BY_QUALITY, quality.get(other, own[other])):
-                values[name] = own[name]
-        return values
+
+    @property
+    def has_own_iterations(self) -> bool:
+        """Whether ``iterations`` was given, so that ``quality`` has no effect."""
+        return "iterations" in self._given
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options as a dictionary of values that JSON can represent."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def quality_options() -> tuple[str, ...]:
+    """Return the names of the options of `StyleConfig` that a quality sets."""
+    return tuple(field.name for field in dataclasses.fields(StyleConfig) if field.metadata["by_quality"])
 
 
 def check_option_names(names: Iterable[str]) -> None:

@@ -303,6 +303,9 @@ def test_quality_with_config_files_and_presets(tmp_path):
     assert options_of(*file(draft.as_dict()), "--quality", "high") == high
     assert options_of(*file({"quality": "draft"})) == draft
     assert options_of(*file({"iterations": 100}), "--quality", "high").iterations == 100
+    longer = draft.replace(iterations=100, size=64)  # an image stores all options
+    assert options_of(*file(longer.as_dict())) == longer
+    assert options_of(*file(longer.as_dict()), "--quality", "high") == high.replace(size=64)
     assert options_of("--quality", "high", "--iterations", 40) == high.replace(iterations=40)
     assert options_of("--quality", "high", "--preset", "default") == high
     assert options_of(*file(draft.as_dict()), "--preset", "gatys2016") == draft
@@ -311,12 +314,11 @@ def test_quality_with_config_files_and_presets(tmp_path):
             options_of("--preset", "gatys2016", *arguments)
 
 
-def test_images_of_earlier_versions_had_equal_layer_weights_and_conv4_2(tmp_path, monkeypatch):
+def test_images_of_earlier_versions_had_equal_layer_weights_and_conv4_2(tmp_path):
     older = StyleConfig(weights="auto", iterations=7).as_dict()
     for name in ("quality", "style_layer_decay", "spectrum_weight", "border_weight"):
         del older[name]
     (tmp_path / "options.json").write_text(json.dumps({"options": older}))
-    monkeypatch.setattr("tfstyle.config.QUALITIES", {"standard": {"style_layer_decay": 0.5}})
     read = options_of("--config", tmp_path / "options.json")
     assert (read.style_layer_decay, read.spectrum_weight, read.border_weight) == (1.0, 0.0, 1.0)
     assert read.content_layers == ("gatys",)
@@ -326,7 +328,7 @@ def test_images_of_earlier_versions_had_equal_layer_weights_and_conv4_2(tmp_path
     assert options_of("--config", tmp_path / "options.json").content_layers is None
     (tmp_path / "options.json").write_text(json.dumps({"options": read.as_dict()}))
     assert options_of("--config", tmp_path / "options.json") == read
-    assert options_of().style_layer_decay == 0.5
+    assert options_of().style_layer_decay == StyleConfig().style_layer_decay < 1
 
 
 def test_a_preset_and_the_flags_over_it(command, files):

@@ -297,3 +297,10 @@ def test_a_style_file_without_spectra_gives_a_run_without_the_term(run, waves, i
     result, expected = run(tmp_path / "old.npz"), run(image, spectrum_weight=0)
     assert result.history.spectrum == [0] * 6
     assert result.history.total == pytest.approx(expected.history.total, rel=1e-4)
+
+
+def test_styles_of_different_encoders_are_not_written_into_one_file(waves, tmp_path):
+    other = dataclasses.replace(waves, made_with={**waves.made_with, "pooling": "max"}, name="other")
+    with pytest.raises(ConfigError, match=r"same encoder.*'other'"):
+        save_styles(tmp_path / "styles.npz", [waves, other])
+    assert not (tmp_path / "styles.npz").exists()

@@ -12,6 +12,7 @@ import tfstyle
 from tests import reference
 from tests.conftest import make_image
 from tfstyle import Masks, StyleConfig, stylize
+from tfstyle.config import CONTENT_WEIGHT
 from tfstyle.errors import ConfigError
 from tfstyle.images import color, load, resize
 from tfstyle.run import Run, interpolate, mix_styles
@@ -400,6 +401,17 @@ def test_a_fine_style_is_transferred_to_the_coarse_style_image(run, small_file, 
 
     product = np.sum(blurred(mixed.image) * blurred(coarse))
     assert product > 0.5 * np.linalg.norm(blurred(mixed.image)) * np.linalg.norm(blurred(coarse))
+
+
+def test_the_layers_of_a_fine_style_do_not_change_the_default_content_weight(style):
+    """The fine style is transferred with the shallower style layers, here conv1_1 only."""
+    config = StyleConfig(
+        size=32, iterations=1, weights="random", compile="eager", style_layers=("conv1_1", "conv4_1"),
+        content_layers=("conv1_2",),
+    )  # fmt: skip
+    mixed = mix_styles(style, style, config)
+    assert mixed.facts["style_layers"] == ("conv1_1",)
+    assert mixed.facts["content_weight"] == CONTENT_WEIGHT
 
 
 def test_fine_style_in_a_run(run, small_file, style, files):

@@ -1,6 +1,7 @@
 """Tests of the parts of a run that its options select: layers, encoder, objective, optimiser and steps."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -8,11 +9,11 @@ import tensorflow as tf
 
 import tfstyle
 from tfstyle import Encoder, adam, preset
-from tfstyle.config import CONTENT_WEIGHT, SHALLOW_CONTENT_WEIGHT, StyleConfig
+from tfstyle.config import CONTENT_WEIGHT, QUALITIES, SHALLOW_CONTENT_WEIGHT, StyleConfig
 from tfstyle.errors import ConfigError
 from tfstyle.layers import Layer
 from tfstyle.network import weights
-from tfstyle.run import choose_layers, make_setup
+from tfstyle.run import choose_layers, make_setup, plan_scales
 from tfstyle.run.setup import LOSS_NORMALIZATIONS, STYLE_LOSSES, VARIATIONS
 
 LAYERS = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv2_1")}
@@ -93,8 +94,8 @@ def test_the_default_content_weight_depends_on_the_depth_of_the_layers(random_vg
     assert SHALLOW_CONTENT_WEIGHT < CONTENT_WEIGHT
 
 
-def test_the_result_tells_the_default_content_weight(small_weights, content, style):
-    result = tfstyle.stylize(content, style, size=32, iterations=1, weights=small_weights)
+def test_the_result_tells_the_default_content_weight(small_file, content, style):
+    result = tfstyle.stylize(content, style, size=32, iterations=1, weights=small_file)
     assert result.config.content_weight is None
     assert result.facts["content_weight"] == SHALLOW_CONTENT_WEIGHT
 
@@ -269,3 +270,13 @@ def test_layers_that_the_callers_encoder_lacks_are_refused(small_weights, option
     encoder = Encoder(("conv1_1", "conv2_1"), small_weights)
     with pytest.raises(ConfigError, match=message):
         make_setup(StyleConfig(**options), "/CPU:0", encoder=encoder)
+
+
+@pytest.mark.parametrize("quality", QUALITIES)
+@pytest.mark.parametrize("size", [90, 256, 384, 512, 1024, 3000])
+def test_one_call_performs_several_iterations_of_a_quality_on_a_gpu(quality, size):
+    """`TransferSetup.step` takes the largest divisor within 10 of the iterations of all scales."""
+    config = StyleConfig(quality=quality, size=size)
+    scales = plan_scales((3000, 2000, 3), config, minimum=16)
+    common = math.gcd(*(scale.iterations for scale in scales))
+    assert max(divisor for divisor in range(1, 11) if common % divisor == 0) >= 7

@@ -28,6 +28,7 @@ from tfstyle.config import (
     StyleConfig,
     check_init,
     check_option_names,
+    quality_options,
     upgraded_options,
 )
 from tfstyle.errors import ConfigError, ImageError, InputError
@@ -118,6 +119,8 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
     quality = given.get("quality")
     if names - {"quality", *ADDED_OPTIONS} <= set(stored):  # the options of an image, maybe an older one
         stored = upgraded_options(stored)
+        if quality is not None:  # an image stores the values that its own quality had set
+            stored = {name: value for name, value in stored.items() if name not in quality_options()}
     else:
         quality = quality or stored.get("quality")
     if preset and quality is not None:
@@ -125,10 +128,7 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
             f"--quality {quality} cannot be combined with --preset {options.preset}, which sets the same "
             "options; leave one of them out"
         )
-    config, changes = StyleConfig(), {"weights": "auto", **preset, **stored}
-    if "quality" in given and "quality" in stored:  # the file may hold the values of its own quality
-        config, changes = config.replace(changes), {}
-    config = config.replace({**changes, **given})
+    config = StyleConfig().replace({"weights": "auto", **preset, **stored, **given})
     content_layers = () if config.content_layers == PAPER else config.content_layers or ()
     for layer in (*content_layers, *(config.style_layers or ())):
         find_layer(layer, config.network)

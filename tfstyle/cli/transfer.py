@@ -67,7 +67,9 @@ def run_stylize(options: argparse.Namespace) -> int:
     from tfstyle.run.transfer import apply_fine_style
 
     seconds = CHECKPOINT_SECONDS if options.checkpoint_every is None else options.checkpoint_every
-    timetable = make_timetable(options.seconds, config, checkpoint=options.checkpoint, started=started)
+    timetable = make_timetable(
+        options.seconds, config, checkpoint=options.checkpoint, resume=options.resume, started=started
+    )
     checkpoints = open_checkpoints(
         options.checkpoint, every=seconds, resume=options.resume, overwrite=options.overwrite
     )
@@ -79,7 +81,7 @@ def run_stylize(options: argparse.Namespace) -> int:
         else:
             run = make_timed_run(
                 content, styles, config, timetable=timetable,
-                keep_quality=hasattr(options, "quality") or hasattr(options, "iterations"),
+                keep_quality=hasattr(options, "quality"),
                 pause_every=outputs.preview_every,
             )  # fmt: skip
     outputs.check(run)

@@ -111,7 +111,17 @@ class Style:
         Returns:
             layer -> float32 Gram matrix ``[N, N]``.
         """
-        return self.levels[self._nearest_level(longest)]
+        level = self._nearest_level(longest)
+        # There is no level below the last one, because the encoder needs an image of at least this size.
+        if self.size and longest > self.size / 2 ** (len(self.levels) - 1):
+            nearest = self.size / 2**level
+            if abs(nearest / longest - 1) > SIZE_TOLERANCE:
+                log.warning(
+                    "%s was extracted at %d pixels: its Gram matrices of %d pixels are used for an image of "
+                    "%d; extract it at this size, or at two or four times this size",
+                    self.name or "the style", self.size, round(nearest), round(longest),
+                )  # fmt: skip
+        return self.levels[level]
 
     def spectrum_at(self, longest: float) -> np.ndarray | None:
         """Return the local spectrum of the level with the nearest size, or None if the level has none.
@@ -125,19 +135,12 @@ class Style:
     def _nearest_level(self, longest: float) -> int:
         if not self.size:
             return 0
-        sizes = [self.size / 2**level for level in range(len(self.levels))]
-        nearest = min(sizes, key=lambda size: abs(np.log(size / longest)))
-        # There is no level below the last one, because the encoder needs an image of at least this size.
-        if abs(nearest / longest - 1) > SIZE_TOLERANCE and longest > sizes[-1]:
-            log.warning(
-                "%s was extracted at %d pixels: its Gram matrices of %d pixels are used for an image of %d; "
-                "extract it at this size, or at two or four times this size",
-                self.name or "the style", self.size, round(nearest), round(longest),
-            )  # fmt: skip
-        return sizes.index(nearest)
+        return min(range(len(self.levels)), key=lambda level: abs(np.log(self.size / 2**level / longest)))
 
     def check(self, encoder: Encoder, layers: Sequence[str]) -> None:
         """Check that the Gram matrices were computed by an encoder, and that they include some layers.
+
+        If `made_with` is empty, a warning is logged instead.
 
         Args:
             encoder: the encoder of a run.
@@ -149,6 +152,13 @@ class Style:
         name = self.name or "the style"
         available = [layer for layer in layers if layer in self.levels[0]]
         expected = describe_encoder(encoder, available)
+        if not self.made_with:
+            log.warning(
+                "the Gram matrices of %s do not name their encoder, so that it cannot be checked; they are "
+                "used as those of this run's weights, %s pooling and %s padding. StyleExtractor.style and "
+                "tfstyle extract make styles that name it",
+                name, expected["pooling"], expected["padding"],
+            )  # fmt: skip
         differ = [
             key
             for key, value in expected.items()
@@ -207,11 +217,6 @@ class Style:
                 "such as conv1_1"
             )
         made_with = getattr(source, "made_with", {})
-        if not made_with:
-            log.warning(
-                "the Gram matrices of a style do not name their encoder, so that it cannot be checked; "
-                "StyleExtractor.style extracts a style that does"
-            )
         return cls([{k: v[0] if v.shape[:1] == (1,) else v for k, v in grams.items()}], made_with)
 
     def save(self, path: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -376,7 +381,7 @@ def save_styles(
         embeddings: style embeddings ``[styles, size]`` to store with the styles.
 
     Raises:
-        ConfigError: the path does not end with ``.npz``.
+        ConfigError: the path does not end with ``.npz``, or the encoders of the styles differ.
         OutputError: the file exists, or the folder does not exist or cannot be written.
         RunError: writing failed, for example because the disk is full.
 
@@ -394,6 +399,12 @@ def save_styles(
     """
     if path.suffix.lower() != ".npz":
         raise ConfigError(f"{path}: style files are written as .npz; choose a name that ends with .npz")
+    for style in styles:
+        if dict(style.made_with) != dict(styles[0].made_with):
+            raise ConfigError(
+                f"{path}: all styles of a file must be extracted with the same encoder; that of "
+                f"{style.name!r} differs from that of {styles[0].name!r}"
+            )
     check_writable(path, overwrite)
     arrays: dict[str, Any] = {}
     for level in range(max(len(style.levels) for style in styles)):

@@ -110,6 +110,9 @@ def run_optimizer(
     """
     loss_weights = ("content_weight", "style_weight", "tv_weight", "spectrum_weight")
     factor = LOSS_FACTORS.get(config.optimizer, 1.0)
+    if config.content_weight is None:  # its default depends on the layers
+        default = _make_setup(config, vgg_weights).objective.content_weight
+        config = config.replace(content_weight=default)
     setup = _make_setup(
         config.replace({name: factor * getattr(config, name) for name in loss_weights}), vgg_weights
     )

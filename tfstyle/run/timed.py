@@ -13,14 +13,9 @@ from tfstyle.run.setup import plan_scales
 
 log = logging.getLogger(__name__)
 
-#: Options of the scales and iterations. Runs that differ only in these options can share a setup.
-PLAN_OPTIONS = (
-    "quality", "iterations", "first_iterations", "iteration_decay", "scales", "scale_factor", "min_scale",
-)  # fmt: skip
-
 
 def make_timetable(
-    seconds: float | None, config: StyleConfig, *, checkpoint: object, started: float
+    seconds: float | None, config: StyleConfig, *, checkpoint: object, resume: bool, started: float
 ) -> Timetable | None:
     """Return the timetable of a run, or None if the run has no given time.
 
@@ -28,6 +23,7 @@ def make_timetable(
         seconds: the time that the run should take; None if it is not limited.
         config: the options of the run.
         checkpoint: the folder for checkpoints, or None.
+        resume: whether a run is resumed.
         started: the time of `time.monotonic` at which the run began.
 
     Raises:
@@ -37,17 +33,13 @@ def make_timetable(
     if seconds is None:
         return None
     timetable = Timetable(seconds, started=started)
-    for name, value in (("checkpoint", checkpoint), ("fine_style", config.fine_style)):
+    others = {"checkpoint": checkpoint, "resume": resume or None, "fine_style": config.fine_style}
+    for name, value in others.items():
         if value is not None:
             raise ConfigError(
                 f'seconds={seconds:g} cannot be combined with {name}="{value}"; leave one of them out'
             )
     return timetable
-
-
-def _without_plan(config: StyleConfig) -> dict[str, Any]:
-    """Return the options without those of the scales and iterations."""
-    return {name: value for name, value in config.as_dict().items() if name not in PLAN_OPTIONS}
 
 
 def make_timed_run(
@@ -61,15 +53,14 @@ def make_timed_run(
 ) -> Run:
     """Return a run whose scales have as many iterations as its timetable allows.
 
-    A probe performs a few iterations at the first scale. Unless `keep_quality` is True or the config differs
-    from the default in its quality or iterations, the run gets the quality that `choose_quality` returns for
-    the time that is left.
+    A probe performs a few iterations at the first scale. Unless the quality or the iterations are given, the
+    run gets the quality that `choose_quality` returns for the time that is left.
 
     Args:
         content, style, config: as for `tfstyle.stylize`.
         timetable: the timetable of the run.
-        keep_quality: whether the quality of the config is kept because the caller has chosen it or the
-            iterations.
+        keep_quality: whether the caller has chosen the quality of the config, so that it is kept even if it
+            is the default.
         **arguments: further arguments of `Run`.
 
     Raises:
@@ -82,8 +73,8 @@ def make_timed_run(
     for iteration in probe:
         if timetable.seconds_per_pixel > 0:
             iteration.stop()
-    planned, standard = config, StyleConfig()
-    if not keep_quality and (config.quality, config.iterations) == (standard.quality, standard.iterations):
+    planned = config
+    if not keep_quality and not config.has_own_iterations and config.quality == StyleConfig().quality:
         plans = {
             quality: plan_scales(
                 probe.inputs.shape,
@@ -100,11 +91,9 @@ def make_timed_run(
                 preparation=timetable.preparation,
             )
         )
-    if _without_plan(planned) == _without_plan(config):
-        arguments["setup"] = probe.setup
-        if probe.setup.any_size:
-            timetable.preparation = 0.0  # one graph serves all scales, and the probe has traced it
-    run = Run(content, style, planned, timetable=timetable, **arguments)
+    if probe.setup.any_size:
+        timetable.preparation = 0.0  # one graph serves all scales, and the probe has traced it
+    run = Run(content, style, planned, timetable=timetable, setup=probe.setup, **arguments)
     expected = timetable.expected_seconds(run.scales, done=0)
     fewest = max(MINIMUM_ITERATIONS, run.steps_per_call)
     if expected > timetable.seconds and run.scales[-1].iterations <= fewest:

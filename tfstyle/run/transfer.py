@@ -204,11 +204,11 @@ def _make_run(
     if not isinstance(config, StyleConfig):
         raise ConfigError(f"config is a {type(config).__name__}; give tfstyle.StyleConfig(**options)")
     config = config.replace(changes)
-    timetable = make_timetable(seconds, config, checkpoint=checkpoint, started=started)
+    timetable = make_timetable(seconds, config, checkpoint=checkpoint, resume=resume, started=started)
     if timetable is not None:
         return make_timed_run(
             content, style, config, timetable=timetable,
-            keep_quality="quality" in changes or "iterations" in changes,
+            keep_quality="quality" in changes,
             encoder=encoder, optimizer=optimizer, masks=masks,
         )  # fmt: skip
     checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
@@ -285,6 +285,7 @@ def mix_styles(coarse: Any, fine: Any, config: StyleConfig, *, encoder: Encoder 
         style_layers=tuple(style_layers[: max(1, len(style_layers) // 2)]),
         content_layers=setup.content_layers,
         style_layer_weights=None,
+        content_weight=setup.objective.content_weight,  # the default depends on the depth of the layers
     )
     run = Run(coarse, fine, config, encoder=encoder)
     for _ in run:

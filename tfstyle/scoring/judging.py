@@ -40,11 +40,14 @@ class Score(NamedTuple):
     """The scores of an image. docs/scoring.md describes each score with its source and its limits.
 
     Attributes:
-        E: effectiveness, by the E statistic of Yeh et al. 2019. Higher is closer to the style. It is infinite
-            if the image is the style image. If the style image or the image has a single colour, E is not
+        E: effectiveness, by the E statistic of Yeh et al. 2019. Higher is closer to the style. Values are
+            comparable only for the same pair, size and basis. E uses only conv1_1, conv2_1 and conv3_1,
+            does not measure periodic artefacts, and favours the style loss ``wasserstein``. It is infinite if
+            the image is the style image. If the style image or the image has a single colour, E is not
             meaningful; it is usually minus infinity.
-        S: difference between the self-similarities of the image and the content image (Kolkin et al. 2019).
-            Lower is closer to the content; 0 is the content itself.
+        S: difference between the self-similarities of the image and the content image (Kolkin et al. 2019)
+            at conv3_3. Lower is closer to the content; 0 is the content itself. S does not measure
+            details below 16 pixels, and favours content layers near conv3_3.
         ripple: periodic artefacts at periods of 2.3 to 5.3 pixels. Photographs and paintings have 0.05 to
             0.16.
         frame: change towards the borders relative to the interior. About 1 if no frame is visible.
