@@ -186,7 +186,7 @@ tfstyle.StyleConfig().replace(size=512, optimizer="adam").replace({"size": 256})
 
 
 MADE_UP = {
-    "draft": {"iterations": 5, "first_iterations": 9},
+    "draft": {"iterations": 5, "first_iterations": 9, "iteration_decay": 3.0},
     "standard": {"iterations": 20, "first_iterations": 40, "iteration_decay": 2.0},
     "high": {"iterations": 30},
 }
@@ -271,7 +271,7 @@ def test_the_help_shows_the_default_of_every_quality():
     assert texts["iterations"].endswith(" [20; 5 with --quality draft; 30 with --quality high]")
     first = texts["first_iterations"]
     assert first.endswith(" [40; 9 with --quality draft; --iterations with --quality high]")
-    assert texts["iteration_decay"].count("no decay with --quality") == 2
+    assert texts["iteration_decay"].endswith(" [2; 3 with --quality draft; no decay with --quality high]")
     assert texts["seed"].endswith(" [0]")
 
 

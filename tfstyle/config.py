@@ -277,7 +277,7 @@ class StyleConfig:
 
     quality: str = _option(
         "standard",
-        "how good the result is and how long it takes; sets the defaults of other options",
+        "how good the result is and how long it takes; sets the default iterations",
         group="size",
         usual=True,
         choices=tuple(QUALITIES),
@@ -762,7 +762,8 @@ class StyleConfig:
         """Return a copy with some options changed.
 
         Options that the quality has set are chosen again for a new ``quality``, and have their own defaults
-        if ``iterations`` is given.
+        if ``iterations`` is given. In a config from `as_dict` all options are given, unless
+        `without_quality_options` leaves out those of the quality.
 
         Args:
             changes: a mapping from option names to values, for names that are only known at run time.
@@ -804,6 +805,27 @@ class StyleConfig:
 def quality_options() -> tuple[str, ...]:
     """Return the names of the options of `StyleConfig` that a quality sets."""
     return tuple(field.name for field in dataclasses.fields(StyleConfig) if field.metadata["by_quality"])
+
+
+def without_quality_options(options: Mapping[str, Any], *, replaced: bool = False) -> dict[str, Any]:
+    """Return the options that an image stores, without those that its quality had set.
+
+    Args:
+        options: all options, as `StyleConfig.as_dict` returns them.
+        replaced: whether the quality is replaced by another one, so that iterations that were given for the
+            image are left out too.
+
+    Example:
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.config import without_quality_options
+        >>> options = StyleConfig(quality="draft").as_dict()
+        >>> StyleConfig(**without_quality_options(options)).replace(quality="high").iterations
+        88
+    """
+    own = StyleConfig(quality=options.get("quality", StyleConfig().quality))
+    if replaced or all(options.get(name) == getattr(own, name) for name in quality_options()):
+        return {name: value for name, value in options.items() if name not in quality_options()}
+    return dict(options)
 
 
 def check_option_names(names: Iterable[str]) -> None:

@@ -306,6 +306,10 @@ def test_quality_with_config_files_and_presets(tmp_path):
     longer = draft.replace(iterations=100, size=64)  # an image stores all options
     assert options_of(*file(longer.as_dict())) == longer
     assert options_of(*file(longer.as_dict()), "--quality", "high") == high.replace(size=64)
+    shorter = options_of(*file(draft.as_dict()), "--iterations", 40)
+    assert (shorter.iterations, shorter.first_iterations, shorter.iteration_decay) == (40, None, None)
+    assert not options_of(*file(draft.as_dict())).has_own_iterations
+    assert options_of(*file(longer.as_dict())).has_own_iterations
     assert options_of("--quality", "high", "--iterations", 40) == high.replace(iterations=40)
     assert options_of("--quality", "high", "--preset", "default") == high
     assert options_of(*file(draft.as_dict()), "--preset", "gatys2016") == draft

@@ -301,6 +301,9 @@ def test_a_style_file_without_spectra_gives_a_run_without_the_term(run, waves, i
 
 def test_styles_of_different_encoders_are_not_written_into_one_file(waves, tmp_path):
     other = dataclasses.replace(waves, made_with={**waves.made_with, "pooling": "max"}, name="other")
-    with pytest.raises(ConfigError, match=r"same encoder.*'other'"):
+    with pytest.raises(ConfigError, match=r"same encoder.*pooling is avg for 'waves' and max for 'other'"):
         save_styles(tmp_path / "styles.npz", [waves, other])
     assert not (tmp_path / "styles.npz").exists()
+    copy = {key: value for key, value in waves.made_with.items() if key != "pixel_range"}  # of an older file
+    other = dataclasses.replace(waves, made_with={**copy, "source": "another path"}, name="other")
+    save_styles(tmp_path / "styles.npz", [waves, other])

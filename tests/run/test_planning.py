@@ -236,6 +236,7 @@ def test_the_run_has_the_quality_and_the_iterations_that_fit(make_run, seconds, 
 def test_a_quality_or_iterations_that_are_given_are_kept(make_run):
     assert make_run(25, keep_quality=True).config.quality == "standard"
     assert make_run(55, quality="draft").config.quality == "draft"
+    assert make_run(55, iterations=10).config.quality == "standard"  # the number of standard, but given
     run = make_run(200, iterations=20, first_iterations=40)
     assert run.config.quality == "standard"
     first, last = (scale.iterations for scale in run.scales)

@@ -276,7 +276,6 @@ def test_layers_that_the_callers_encoder_lacks_are_refused(small_weights, option
 @pytest.mark.parametrize("size", [90, 256, 384, 512, 1024, 3000])
 def test_one_call_performs_several_iterations_of_a_quality_on_a_gpu(quality, size):
     """`TransferSetup.step` takes the largest divisor within 10 of the iterations of all scales."""
-    config = StyleConfig(quality=quality, size=size)
-    scales = plan_scales((3000, 2000, 3), config, minimum=16)
+    scales = plan_scales((size, 2 * size // 3), StyleConfig(quality=quality), minimum=16)
     common = math.gcd(*(scale.iterations for scale in scales))
     assert max(divisor for divisor in range(1, 11) if common % divisor == 0) >= 7

@@ -28,8 +28,8 @@ from tfstyle.config import (
     StyleConfig,
     check_init,
     check_option_names,
-    quality_options,
     upgraded_options,
+    without_quality_options,
 )
 from tfstyle.errors import ConfigError, ImageError, InputError
 from tfstyle.layers import find_layer
@@ -119,8 +119,8 @@ def run_config(options: argparse.Namespace) -> StyleConfig:
     quality = given.get("quality")
     if names - {"quality", *ADDED_OPTIONS} <= set(stored):  # the options of an image, maybe an older one
         stored = upgraded_options(stored)
-        if quality is not None:  # an image stores the values that its own quality had set
-            stored = {name: value for name, value in stored.items() if name not in quality_options()}
+        if not preset:  # the image's iterations take precedence over those of a preset
+            stored = without_quality_options(stored, replaced=quality is not None)
     else:
         quality = quality or stored.get("quality")
     if preset and quality is not None:

@@ -121,7 +121,8 @@ def run_stylize(options: argparse.Namespace) -> int:
 def _describe_plan(run: Run) -> str:
     plan = run.facts["plan"]
     counts = ", ".join(map(str, plan["iterations"]))
-    return f"planned for {plan['seconds']:g} s: quality {run.config.quality}, iterations per scale: {counts}"
+    quality = "" if run.config.has_own_iterations else f"quality {run.config.quality}, "
+    return f"planned for {plan['seconds']:g} s: {quality}iterations per scale: {counts}"
 
 
 def _check_checkpoint_options(options: argparse.Namespace) -> None:

@@ -28,6 +28,8 @@ Grams = Mapping[str, np.ndarray]
 ENCODER_OPTIONS = ("pooling", "padding", "pixel_range", "feature_scale")
 #: Encoder options of older files, which do not store these options.
 DEFAULT_OPTIONS = {"pixel_range": "255.0", "feature_scale": "1.0"}
+#: Keys of `Style.made_with` that do not change the Gram matrices of a layer.
+NOT_COMPARED = {"source", "views"}
 MAX_LEVELS = 9  # maximum number of sizes of a style: the full size, half of it, a quarter, ...
 #: Remedy in error messages about files that are not style files.
 _STYLE_FILES = "give an .npz file that Style.save or tfstyle extract --grams wrote"
@@ -400,11 +402,14 @@ def save_styles(
     if path.suffix.lower() != ".npz":
         raise ConfigError(f"{path}: style files are written as .npz; choose a name that ends with .npz")
     for style in styles:
-        if dict(style.made_with) != dict(styles[0].made_with):
-            raise ConfigError(
-                f"{path}: all styles of a file must be extracted with the same encoder; that of "
-                f"{style.name!r} differs from that of {styles[0].name!r}"
-            )
+        # The file has one encoder and one set of layers for all styles.
+        for key in sorted({*style.made_with, *styles[0].made_with} - NOT_COMPARED):
+            first, value = (s.made_with.get(key, DEFAULT_OPTIONS.get(key)) for s in (styles[0], style))
+            if first != value:
+                raise ConfigError(
+                    f"{path}: the styles of a file must be extracted with the same encoder and layers; "
+                    f"{key} is {first} for {styles[0].name!r} and {value} for {style.name!r}"
+                )
     check_writable(path, overwrite)
     arrays: dict[str, Any] = {}
     for level in range(max(len(style.levels) for style in styles)):

@@ -41,6 +41,21 @@ def predict_seconds(
     return iterations - done * costs[0] + later
 
 
+def fewest_iterations(iterations: int, multiple: int = 1) -> int:
+    """Return the minimum number of iterations of a scale in a planned run.
+
+    Args:
+        iterations: its number of iterations before planning.
+        multiple: number of iterations in a call of the step. The minimum is a multiple of it.
+
+    Example:
+        >>> from tfstyle.run.planning import fewest_iterations
+        >>> fewest_iterations(24), fewest_iterations(7), fewest_iterations(24, 8)
+        (10, 7, 16)
+    """
+    return math.ceil(min(MINIMUM_ITERATIONS, iterations) / multiple) * multiple
+
+
 def plan_iterations(
     scales: Sequence[Scale],
     *,
@@ -70,9 +85,8 @@ def plan_iterations(
         >>> [scale.iterations for scale in planned]  # 160 x 0.1 s + 160 x 0.4 s + 2.2 s + 2 x 0.4 s = 83 s
         [160, 160]
     """
-    lowest = [min(MINIMUM_ITERATIONS, scale.iterations) for scale in scales]
-    lowest[0] = max(lowest[0], done)
-    lowest = [math.ceil(count / multiple) * multiple for count in lowest]
+    lowest = [fewest_iterations(scale.iterations, multiple) for scale in scales]
+    lowest[0] = max(lowest[0], math.ceil(done / multiple) * multiple)
 
     def planned(factor: float) -> list[Scale]:
         counts = [
@@ -97,7 +111,12 @@ def plan_iterations(
 
 
 def choose_quality(
-    plans: Mapping[str, Sequence[Scale]], *, seconds: float, seconds_per_pixel: float, preparation: float
+    plans: Mapping[str, Sequence[Scale]],
+    *,
+    seconds: float,
+    seconds_per_pixel: float,
+    preparation: float,
+    multiple: int = 1,
 ) -> str:
     """Return the quality whose predicted time is closest to a given time.
 
@@ -106,7 +125,7 @@ def choose_quality(
 
     Args:
         plans: quality -> its scales with its iterations.
-        seconds, seconds_per_pixel, preparation: as for `plan_iterations`.
+        seconds, seconds_per_pixel, preparation, multiple: as for `plan_iterations`.
     """
 
     def predicted(scales: Sequence[Scale]) -> float:
@@ -114,8 +133,9 @@ def choose_quality(
 
     def rank(quality: str) -> tuple[bool, float]:
         fewest = plan_iterations(
-            plans[quality], seconds=0, seconds_per_pixel=seconds_per_pixel, preparation=preparation
-        )
+            plans[quality], seconds=0, seconds_per_pixel=seconds_per_pixel, preparation=preparation,
+            multiple=multiple,
+        )  # fmt: skip
         distance = abs(math.log(predicted(plans[quality]) / max(seconds, 1e-3)))
         return predicted(fewest) > seconds, distance
 
@@ -196,7 +216,7 @@ class Timetable:
             return None
         self._next_plan = 2 * self._calls
         step = self._elapsed / (done - self._first_done)
-        if number > 1 or self.seconds_per_pixel == 0:  # the first scale is traced before the run by a probe
+        if number > 1 or self.seconds_per_pixel == 0:  # the probe has traced the first scale
             self.preparation = max(self._first_call - (self._first_done + FIRST_CALL_STEPS) * step, 0.0)
         self.seconds_per_pixel = step / math.prod(self._own[number - 1].shape)
         return self._plan(number, done)

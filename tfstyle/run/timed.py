@@ -7,7 +7,7 @@ from typing import Any
 
 from tfstyle.config import QUALITIES, StyleConfig
 from tfstyle.errors import ConfigError
-from tfstyle.run.planning import MEASURED_CALLS, MINIMUM_ITERATIONS, Timetable, choose_quality
+from tfstyle.run.planning import MEASURED_CALLS, Timetable, choose_quality, fewest_iterations
 from tfstyle.run.run import Run
 from tfstyle.run.setup import plan_scales
 
@@ -27,8 +27,9 @@ def make_timetable(
         started: the time of `time.monotonic` at which the run began.
 
     Raises:
-        ConfigError: `seconds` is not a positive number, or is combined with checkpoints, because a resumed
-            run must have the same iterations, or with ``fine_style``, which makes a separate run.
+        ConfigError: `seconds` is not a positive number, or is combined with checkpoints or ``resume``,
+            because a resumed run must have the same iterations, or with ``fine_style``, which makes a
+            separate run.
     """
     if seconds is None:
         return None
@@ -89,13 +90,15 @@ def make_timed_run(
                 seconds=timetable.seconds_left(),
                 seconds_per_pixel=timetable.seconds_per_pixel,
                 preparation=timetable.preparation,
+                multiple=probe.steps_per_call,
             )
         )
-    if probe.setup.any_size:
-        timetable.preparation = 0.0  # one graph serves all scales, and the probe has traced it
     run = Run(content, style, planned, timetable=timetable, setup=probe.setup, **arguments)
+    if probe.setup.any_size and run.steps_per_call == probe.steps_per_call:
+        timetable.preparation = 0.0  # one graph serves all scales, and the probe has traced it
     expected = timetable.expected_seconds(run.scales, done=0)
-    fewest = max(MINIMUM_ITERATIONS, run.steps_per_call)
+    own = plan_scales(run.inputs.shape, planned, minimum=run.setup.encoder.minimum_size)[-1].iterations
+    fewest = fewest_iterations(own, run.steps_per_call)
     if expected > timetable.seconds and run.scales[-1].iterations <= fewest:
         height, width = run.inputs.shape
         log.warning(

@@ -64,9 +64,9 @@ def stylize(
             of a run without interruption. If the folder has no checkpoint, the run starts from the beginning.
         seconds: the time that the call should take. The run measures its steps, chooses the quality unless
             ``quality`` or ``iterations`` are given, and multiplies the iterations of all scales by the same
-            factor. If the time is too short, every scale has its fewest iterations, which are at most 10, and
-            a warning is logged. ``result.facts["plan"]`` has the plan. It cannot be combined with
-            ``checkpoint`` and ``fine_style``.
+            factor. If the time is too short, every scale has its fewest iterations (at most 10, rounded up to
+            whole calls of the step), and a warning is logged. ``result.facts["plan"]`` has the plan. It
+            cannot be combined with ``checkpoint``, ``resume`` and ``fine_style``.
         **options: changes to the config, by the names of the fields of `StyleConfig`.
 
     Returns:
