@@ -29,8 +29,8 @@ PAPER = ("gatys",)
 #: The default content layers of weights that reach conv4_1, and of weights that end below.
 CONTENT_LAYERS: tuple[str, ...] = ("conv3_2",)
 SHALLOW_CONTENT_LAYERS: tuple[str, ...] = ("conv2_2",)
-#: The default content weight of runs with a layer of block 4 or 5, and of runs without one.
-CONTENT_WEIGHT, SHALLOW_CONTENT_WEIGHT = 0.012, 0.003
+#: The default content weight, and that of quality ``high`` if no layer is in block 4 or 5.
+CONTENT_WEIGHT, SHALLOW_HIGH_CONTENT_WEIGHT = 0.012, 0.003
 #: Defaults of the encoder in runs, in Python, in extracted styles, exported models and experiments. They are
 #: shared so that the same image has the same Gram matrices everywhere.
 POOLING, PADDING = "avg", "reflect"
@@ -251,9 +251,9 @@ class StyleConfig:
 
     - Quality ``high``, means of two other pairs: conv3_3 with 0.003: -2.5 and 0.327; conv3_3 with 0.007: -3.6
       and 0.318; conv3_2 with 0.003: -2.6 and 0.325; conv2_2 with 0.003: -3.0 and 0.308.
-    - conv2_2, medians of five pairs. Quality ``high``: -5.2 and 0.240 with 0.012, -3.4 and 0.257 with 0.003.
-      Quality ``standard``: -5.3 and 0.266 with 0.012; -4.3 and 0.288, with weaker outlines, with 0.003. The
-      default is 0.003.
+    - conv2_2, medians of five pairs. Quality ``high``: -5.2 and 0.240 with 0.012, -3.4 and 0.257 with 0.003,
+      which is the default. Quality ``standard``: -5.3 and 0.266 with 0.012, the default. With 0.003 it has
+      -4.2 and 0.288, but outlines dissolve, because 24 iterations do not recover them.
 
     Sources of the options: ``color``, ``masks``, ``guidance`` and ``fine_style`` are from Gatys et al. 2017,
     Controlling Perceptual Factors; the functions in `tfstyle.losses` name the sources of ``style_losses``;
@@ -399,7 +399,8 @@ class StyleConfig:
         group="losses",
         usual=True,
         low=0,
-        shown=f"{CONTENT_WEIGHT}, or {SHALLOW_CONTENT_WEIGHT} if all layers are in blocks 1 to 3 of VGG",
+        shown=f"{CONTENT_WEIGHT}, or {SHALLOW_HIGH_CONTENT_WEIGHT} with --quality high if all layers are in "
+        "blocks 1 to 3 of VGG",
     )
     border_weight: float = _option(
         4.0,

@@ -407,7 +407,7 @@ def test_the_layers_of_a_fine_style_do_not_change_the_default_content_weight(sty
     """The fine style is transferred with the shallower style layers, here conv1_1 only."""
     config = StyleConfig(
         size=32, iterations=1, weights="random", compile="eager", style_layers=("conv1_1", "conv4_1"),
-        content_layers=("conv1_2",),
+        content_layers=("conv1_2",), quality="high",
     )  # fmt: skip
     mixed = mix_styles(style, style, config)
     assert mixed.facts["style_layers"] == ("conv1_1",)

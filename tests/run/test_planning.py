@@ -21,6 +21,7 @@ from tfstyle.run.planning import (
     plan_iterations,
     predict_seconds,
 )
+from tfstyle.run.setup import content_weight
 from tfstyle.run.timed import make_timed_run
 
 LAYERS = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv1_2")}
@@ -225,6 +226,8 @@ def test_the_run_has_the_quality_and_the_iterations_that_fit(make_run, seconds, 
     clock = CountingClock()
     run = make_run(seconds, clock=clock)
     assert run.config.quality == quality
+    expected = content_weight(run.config, ["conv1_1"])  # the probe has that of standard
+    assert run.setup.objective.content_weight == expected
     counts = counts_of(run)
     assert 0.8 * seconds < clock.now <= seconds
     assert min(counts) >= 5

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import tfstyle
 from tfstyle import Encoder, adam, preset
-from tfstyle.config import CONTENT_WEIGHT, QUALITIES, SHALLOW_CONTENT_WEIGHT, StyleConfig
+from tfstyle.config import CONTENT_WEIGHT, QUALITIES, SHALLOW_HIGH_CONTENT_WEIGHT, StyleConfig
 from tfstyle.errors import ConfigError
 from tfstyle.layers import Layer
 from tfstyle.network import weights
@@ -78,26 +78,28 @@ def test_the_content_layer_of_an_encoder_of_the_caller(random_vgg, layers, defau
 @pytest.mark.parametrize(
     ("layers", "options", "weight"),
     [
-        (("conv1_1", "conv4_1"), {}, CONTENT_WEIGHT),
-        (("conv1_1", "conv2_2"), {"content_layers": ("conv4_2",)}, CONTENT_WEIGHT),
-        (("conv1_1", "conv3_4"), {}, SHALLOW_CONTENT_WEIGHT),
-        (("conv1_1", "conv3_4"), {"content_weight": 0.5}, 0.5),
+        (("conv1_1", "conv4_1"), {"quality": "high"}, CONTENT_WEIGHT),
+        (("conv1_1", "conv2_2"), {"content_layers": ("conv4_2",), "quality": "high"}, CONTENT_WEIGHT),
+        (("conv1_1", "conv3_4"), {}, CONTENT_WEIGHT),
+        (("conv1_1", "conv3_4"), {"quality": "high"}, SHALLOW_HIGH_CONTENT_WEIGHT),
+        (("conv1_1", "conv3_4"), {"quality": "high", "content_weight": 0.5}, 0.5),
         (("conv1_1", "conv4_1"), {"content_weight": 0.0, "content_layers": ("conv4_2",)}, 0.0),
     ],
 )
-def test_the_default_content_weight_depends_on_the_depth_of_the_layers(random_vgg, layers, options, weight):
-    """It is lower if no content or style layer is in block 4 or 5, as with the embedded weights."""
+def test_the_default_content_weight_depends_on_layers_and_quality(random_vgg, layers, options, weight):
+    """It is lower with quality high if no layer is in block 4 or 5, as with the embedded weights."""
     encoder = Encoder((*layers, "conv2_2", "conv4_2"), random_vgg)
     chosen = {"style_layers": layers, "content_layers": ("conv2_2",)} | options
     setup = make_setup(StyleConfig().replace(chosen), "/CPU:0", encoder=encoder)
     assert setup.objective.content_weight == weight
-    assert SHALLOW_CONTENT_WEIGHT < CONTENT_WEIGHT
+    assert SHALLOW_HIGH_CONTENT_WEIGHT < CONTENT_WEIGHT
 
 
 def test_the_result_tells_the_default_content_weight(small_file, content, style):
-    result = tfstyle.stylize(content, style, size=32, iterations=1, weights=small_file)
-    assert result.config.content_weight is None
-    assert result.facts["content_weight"] == SHALLOW_CONTENT_WEIGHT
+    for quality, weight in (("standard", CONTENT_WEIGHT), ("high", SHALLOW_HIGH_CONTENT_WEIGHT)):
+        result = tfstyle.stylize(content, style, size=32, iterations=1, weights=small_file, quality=quality)
+        assert result.config.content_weight is None
+        assert result.facts["content_weight"] == weight
 
 
 def test_the_default_encoder_has_the_content_layers_of_the_defaults_and_of_the_presets(random_vgg):

@@ -19,7 +19,7 @@ from tfstyle.config import (
     PAPER,
     PAPER_CONTENT_LAYERS,
     SHALLOW_CONTENT_LAYERS,
-    SHALLOW_CONTENT_WEIGHT,
+    SHALLOW_HIGH_CONTENT_WEIGHT,
     STYLE_LAYERS,
     StyleConfig,
 )
@@ -497,7 +497,7 @@ def make_objective(
         features,
         shares(content_layers, config.content_layer_weights),
         style_layers=shares(style_layers, layer_weights),
-        content_weight=_content_weight(config, (*content_layers, *style_layers)),
+        content_weight=content_weight(config, (*content_layers, *style_layers)),
         style_weight=config.style_weight,
         tv_weight=config.tv_weight,
         spectrum_weight=config.spectrum_weight,
@@ -512,15 +512,28 @@ def make_objective(
     )
 
 
-def _content_weight(config: StyleConfig, layers: Iterable[str]) -> float:
-    """Return the content weight of a config, or the default for a run with some layers."""
+def content_weight(config: StyleConfig, layers: Iterable[str]) -> float:
+    """Return the content weight of a config, or its default.
+
+    Args:
+        config: the options ``content_weight`` and ``quality``.
+        layers: the content layers and style layers of the run.
+
+    Example:
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.run.setup import content_weight
+        >>> content_weight(StyleConfig(quality="high"), ["conv1_1", "conv4_1"])
+        0.012
+        >>> content_weight(StyleConfig(quality="high"), ["conv1_1", "conv3_4"])
+        0.003
+    """
     if config.content_weight is not None:
         return config.content_weight
     try:
         deepest = max(Layer.parse(layer).block for layer in layers)
     except ValueError:  # layers of the caller's own network
         return CONTENT_WEIGHT
-    return CONTENT_WEIGHT if deepest >= 4 else SHALLOW_CONTENT_WEIGHT
+    return SHALLOW_HIGH_CONTENT_WEIGHT if deepest <= 3 and config.quality == "high" else CONTENT_WEIGHT
 
 
 def style_layer_weights(layers: Sequence[str], decay: float) -> list[float]:
