@@ -277,7 +277,8 @@ class StyleConfig:
 
     quality: str = _option(
         "standard",
-        "how good the result is and how long it takes; sets the default iterations",
+        "how good the result is and how long it takes; sets the default iterations, and may set the content "
+        "weight",
         group="size",
         usual=True,
         choices=tuple(QUALITIES),
@@ -795,7 +796,7 @@ class StyleConfig:
 
     @property
     def has_own_iterations(self) -> bool:
-        """Whether ``iterations`` was given, so that ``quality`` has no effect."""
+        """Whether ``iterations`` was given, so that the iterations of the quality do not apply."""
         return "iterations" in self._given
 
     def as_dict(self) -> dict[str, Any]:

@@ -82,6 +82,14 @@ def test_a_model_gives_the_same(images, small_file, model, tmp_path):
                     assert np.array_equal(a[key], b[key])
 
 
+def test_the_suggested_command_names_the_options_of_the_encoder(images, small_file, tmp_path, capsys):
+    style = tmp_path / "style.npz"
+    options = ["--pooling", "max", "--padding", "zeros"]
+    assert extract(images / "0.png", "-o", style, "--grams", "--weights", small_file, *options) == 0
+    said = capsys.readouterr().out
+    assert f"tfstyle stylize CONTENT {style} -o OUT --pooling max --padding zeros" in said
+
+
 def test_gram_matrices_come_with_local_spectra(small_file, tmp_path):
     rgb = make_image(48, 80)
     save(tmp_path / "wide.png", ImageArray(rgb))

@@ -1,7 +1,9 @@
 """The command score. Random weights stand for genuine ones, because its subject is the command."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 
 import numpy as np
@@ -169,3 +171,18 @@ def test_a_contact_sheet_without_matplotlib_is_refused_first(images, monkeypatch
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert score("one.png", "-o", "sheet.png", "--weights", "embedded") == 2
     assert "pip install 'tfstyle[papers]'" in capsys.readouterr().err
+
+
+def test_a_refused_contact_sheet_gives_one_line_on_stderr(images):
+    """TensorFlow is loaded before the experiments' module, which imports it, so that its log is not shown."""
+    program = (
+        "import sys; sys.modules['matplotlib.figure'] = None; from tfstyle import cli; "
+        "sys.exit(cli.main(['score', 'one.png', 'one.png', 'one.png', '-o', 'sheet.png']))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=images, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "pip install 'tfstyle[papers]'" in line

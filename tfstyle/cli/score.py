@@ -37,12 +37,11 @@ def run_score(options: argparse.Namespace) -> int:
     if options.reference is not None:
         check_images_or_folders([options.reference])
     sheet = None if options.output is None else Path(options.output)
+    load_tensorflow()
     if sheet is not None:
         from tfstyle.papers.study import check_figure
 
         check_figure(sheet, options.overwrite)
-
-    load_tensorflow()
     from tfstyle.scoring.judging import Judge
 
     judge = Judge(options.content, options.style, weights=options.weights, reference=options.reference)

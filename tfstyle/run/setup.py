@@ -245,6 +245,11 @@ class TransferSetup:
         """Return a setup for runs with other style images, with the same parts and compiled steps."""
         return dataclasses.replace(self, style_summaries={})
 
+    def with_content_weight(self, weight: float) -> TransferSetup:
+        """Return a setup whose content loss has another weight, with the same encoder and style summaries."""
+        objective = dataclasses.replace(self.objective, content_weight=weight)
+        return dataclasses.replace(self, objective=objective, steps={}, _graphs={}, _tiled_objectives={})
+
     def step(self, iterations: Sequence[int], limit: int | None, *, pause_every: int = 0) -> tuple[int, Step]:
         """Return the number of iterations in a call of the step, and the compiled step.
 

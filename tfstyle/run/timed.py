@@ -9,7 +9,7 @@ from tfstyle.config import QUALITIES, StyleConfig
 from tfstyle.errors import ConfigError
 from tfstyle.run.planning import MEASURED_CALLS, Timetable, choose_quality, fewest_iterations
 from tfstyle.run.run import Run
-from tfstyle.run.setup import TransferSetup, content_weight, plan_scales
+from tfstyle.run.setup import content_weight, plan_scales
 
 log = logging.getLogger(__name__)
 
@@ -93,12 +93,12 @@ def make_timed_run(
                 multiple=probe.steps_per_call,
             )
         )
-    setup: TransferSetup | None = probe.setup
-    layers = (*probe.setup.content_layers, *probe.setup.style_layers)
-    if content_weight(planned, layers) != probe.setup.objective.content_weight:
-        setup = None  # the quality has another default
+    setup = probe.setup
+    weight = content_weight(planned, (*setup.content_layers, *setup.style_layers))
+    if weight != setup.objective.content_weight:  # the quality has another default
+        setup = setup.with_content_weight(weight)
     run = Run(content, style, planned, timetable=timetable, setup=setup, **arguments)
-    if setup is not None and setup.any_size and run.steps_per_call == probe.steps_per_call:
+    if setup is probe.setup and setup.any_size and run.steps_per_call == probe.steps_per_call:
         timetable.preparation = 0.0  # one graph serves all scales, and the probe has traced it
     expected = timetable.expected_seconds(run.scales, done=0)
     own = plan_scales(run.inputs.shape, planned, minimum=run.setup.encoder.minimum_size)[-1].iterations
