@@ -29,7 +29,7 @@ PAPER = ("gatys",)
 #: The default content layers of weights that reach conv4_1, and of weights that end below.
 CONTENT_LAYERS: tuple[str, ...] = ("conv3_2",)
 SHALLOW_CONTENT_LAYERS: tuple[str, ...] = ("conv2_2",)
-#: The default content weight, and that of quality ``high`` if no layer is in block 4 or 5.
+#: The default content weight, and the default for quality ``high`` if no layer is in block 4 or 5.
 CONTENT_WEIGHT, SHALLOW_HIGH_CONTENT_WEIGHT = 0.012, 0.003
 #: Defaults of the encoder in runs, in Python, in extracted styles, exported models and experiments. They are
 #: shared so that the same image has the same Gram matrices everywhere.
@@ -50,9 +50,9 @@ ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0, "spectrum_weight":
 
 
 def upgraded_options(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that an image stores, completed by the options that its version did not have.
+    """Return the options stored in an image, with values for the options that its version did not have.
 
-    In versions without these options the default content layer was conv4_2.
+    The default content layer of versions without these options was conv4_2.
     """
     options = {**ADDED_OPTIONS, **stored}
     if not set(ADDED_OPTIONS) <= set(stored) and options.get("content_layers") is None:
@@ -708,8 +708,8 @@ class StyleConfig:
         shown="Pillow's limit",
     )
 
-    # Names of the options by quality that were given. `__post_init__` sets it for each instance. It is not a
-    # field, because two configs with the same values are equal.
+    # Names of the options that depend on the quality and were given. `__post_init__` sets this attribute for
+    # each instance. It is not a field, because two configs with the same values are equal.
     _given: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self) -> None:
@@ -763,9 +763,9 @@ class StyleConfig:
     ) -> StyleConfig:
         """Return a copy with some options changed.
 
-        Options that the quality has set are chosen again for a new ``quality``, and have their own defaults
-        if ``iterations`` is given. In a config from `as_dict` all options are given, unless
-        `without_quality_options` leaves out those of the quality.
+        If ``quality`` changes, the options that were set by the quality get the values of the new one. If
+        ``iterations`` is given, they get their own defaults. A config that is made from the result of
+        `as_dict` counts all options as given; `without_quality_options` leaves out those of the quality.
 
         Args:
             changes: a mapping from option names to values, for names that are only known at run time.
@@ -787,7 +787,7 @@ class StyleConfig:
         return dataclasses.replace(self, **{**not_given, **merged})
 
     def _values_by_quality(self) -> dict[str, Any]:
-        """Return the values of the options by quality that were not given, name -> value."""
+        """Return a dict with the values of the options that depend on the quality and were not given."""
         quality = {} if self.has_own_iterations else QUALITIES[self.quality]
         defaults = {field.name: field.metadata["default"] for field in dataclasses.fields(self)}
         return {
@@ -796,7 +796,7 @@ class StyleConfig:
 
     @property
     def has_own_iterations(self) -> bool:
-        """Whether ``iterations`` was given, so that the iterations of the quality do not apply."""
+        """True if ``iterations`` was given. The iterations of the quality do not apply in this case."""
         return "iterations" in self._given
 
     def as_dict(self) -> dict[str, Any]:
@@ -805,17 +805,17 @@ class StyleConfig:
 
 
 def quality_options() -> tuple[str, ...]:
-    """Return the names of the options of `StyleConfig` that a quality sets."""
+    """Return the names of the options whose default values depend on ``quality``."""
     return tuple(field.name for field in dataclasses.fields(StyleConfig) if field.metadata["by_quality"])
 
 
 def without_quality_options(options: Mapping[str, Any], *, replaced: bool = False) -> dict[str, Any]:
-    """Return the options that an image stores, without those that its quality had set.
+    """Return the options stored in an image, except for those that were set by its quality.
 
     Args:
         options: all options, as `StyleConfig.as_dict` returns them.
-        replaced: whether the quality is replaced by another one, so that iterations that were given for the
-            image are left out too.
+        replaced: whether the quality is replaced by another one. If it is, the iterations that were given for
+            the image are left out, too.
 
     Example:
         >>> from tfstyle import StyleConfig

@@ -9,6 +9,7 @@ import pytest
 import tfstyle
 from tests.conftest import make_image
 from tfstyle import StyleConfig, cli
+from tfstyle.config import CONTENT_WEIGHT, SHALLOW_HIGH_CONTENT_WEIGHT
 from tfstyle.errors import ConfigError
 from tfstyle.images import read_settings
 from tfstyle.run import Scale
@@ -21,7 +22,6 @@ from tfstyle.run.planning import (
     plan_iterations,
     predict_seconds,
 )
-from tfstyle.run.setup import content_weight
 from tfstyle.run.timed import make_timed_run
 
 LAYERS = {"content_layers": ("conv2_1",), "style_layers": ("conv1_1", "conv1_2")}
@@ -221,18 +221,43 @@ def qualities(monkeypatch):
 
 
 @pytest.mark.usefixtures("qualities")
-@pytest.mark.parametrize(("seconds", "quality"), [(28, "draft"), (55, "high")])
-def test_the_run_has_the_quality_and_the_iterations_that_fit(make_run, seconds, quality):
+@pytest.mark.parametrize(
+    ("seconds", "quality", "weight"),
+    [(28, "draft", CONTENT_WEIGHT), (55, "high", SHALLOW_HIGH_CONTENT_WEIGHT)],
+)
+def test_the_run_has_the_quality_and_the_iterations_that_fit(make_run, seconds, quality, weight):
     clock = CountingClock()
     run = make_run(seconds, clock=clock)
     assert run.config.quality == quality
-    expected = content_weight(run.config, ["conv1_1"])  # the probe has that of standard
-    assert run.setup.objective.content_weight == expected
+    assert run.setup.objective.content_weight == weight  # that of the quality, not that of the probe
     counts = counts_of(run)
     assert 0.8 * seconds < clock.now <= seconds
     assert min(counts) >= 5
     assert run.facts["plan"]["seconds"] == seconds
     assert 0.8 * seconds < run.facts["plan"]["expected"] <= seconds
+
+
+@pytest.mark.parametrize(("compile", "preparation"), [("graph", 0.0), ("eager", 7.0)])
+def test_the_first_plan_leaves_out_tracing_that_the_probe_has_done(
+    make_run, monkeypatch, compile, preparation
+):
+    """One graph serves all scales. An eager run stands for XLA, which compiles at every scale."""
+    seen = []
+    begin, after_call = Timetable.begin, Timetable.after_call
+
+    def recorded_begin(self, scales, **options):
+        seen.append(self.preparation)
+        return begin(self, scales, **options)
+
+    def slow_after_call(self, number, done):
+        planned = after_call(self, number, done)
+        self.preparation = 7.0
+        return planned
+
+    monkeypatch.setattr(Timetable, "begin", recorded_begin)
+    monkeypatch.setattr(Timetable, "after_call", slow_after_call)
+    make_run(200, iterations=20, compile=compile)
+    assert seen == [0.0, preparation]  # of the probe and of the run
 
 
 @pytest.mark.usefixtures("qualities")

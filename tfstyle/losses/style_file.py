@@ -114,15 +114,14 @@ class Style:
             layer -> float32 Gram matrix ``[N, N]``.
         """
         level = self._nearest_level(longest)
+        nearest, smallest = (self.size / 2**k for k in (level, len(self.levels) - 1))
         # There is no level below the last one, because the encoder needs an image of at least this size.
-        if self.size and longest > self.size / 2 ** (len(self.levels) - 1):
-            nearest = self.size / 2**level
-            if abs(nearest / longest - 1) > SIZE_TOLERANCE:
-                log.warning(
-                    "%s was extracted at %d pixels: its Gram matrices of %d pixels are used for an image of "
-                    "%d; extract it at this size, or at two or four times this size",
-                    self.name or "the style", self.size, round(nearest), round(longest),
-                )  # fmt: skip
+        if self.size and longest > smallest and abs(nearest / longest - 1) > SIZE_TOLERANCE:
+            log.warning(
+                "%s was extracted at %d pixels: its Gram matrices of %d pixels are used for an image of %d; "
+                "extract it at this size, or at two or four times this size",
+                self.name or "the style", self.size, round(nearest), round(longest),
+            )  # fmt: skip
         return self.levels[level]
 
     def spectrum_at(self, longest: float) -> np.ndarray | None:
@@ -139,10 +138,14 @@ class Style:
             return 0
         return min(range(len(self.levels)), key=lambda level: abs(np.log(self.size / 2**level / longest)))
 
+    def _made_with(self, key: str) -> str | None:
+        """Return a value of `made_with`. Options that older files do not store have their default."""
+        return self.made_with.get(key, DEFAULT_OPTIONS.get(key))
+
     def check(self, encoder: Encoder, layers: Sequence[str]) -> None:
         """Check that the Gram matrices were computed by an encoder, and that they include some layers.
 
-        If `made_with` is empty, a warning is logged instead.
+        If `made_with` is empty, the encoder cannot be checked, and a warning is logged.
 
         Args:
             encoder: the encoder of a run.
@@ -161,11 +164,7 @@ class Style:
                 "tfstyle extract make styles that name it",
                 name, expected["pooling"], expected["padding"],
             )  # fmt: skip
-        differ = [
-            key
-            for key, value in expected.items()
-            if self.made_with and value != self.made_with.get(key, DEFAULT_OPTIONS.get(key))
-        ]
+        differ = [key for key, value in expected.items() if self.made_with and value != self._made_with(key)]
         for key in ENCODER_OPTIONS:
             if key in differ:
                 raise ConfigError(
@@ -404,7 +403,7 @@ def save_styles(
     for style in styles:
         # The file has one encoder and one set of layers for all styles.
         for key in sorted({*style.made_with, *styles[0].made_with} - NOT_COMPARED):
-            first, value = (s.made_with.get(key, DEFAULT_OPTIONS.get(key)) for s in (styles[0], style))
+            first, value = styles[0]._made_with(key), style._made_with(key)
             if first != value:
                 raise ConfigError(
                     f"{path}: the styles of a file must be extracted with the same encoder and layers; "

@@ -14,7 +14,14 @@ from tfstyle.device import choose_device, choose_precision
 from tfstyle.errors import NotFiniteError
 from tfstyle.network import Encoder, Weights, default_layers, paper_layers
 from tfstyle.papers.study import report_iteration
-from tfstyle.run import Run, TransferSetup, call_as_graph, iterations_per_scale, make_setup
+from tfstyle.run import (
+    Run,
+    TransferSetup,
+    call_as_graph,
+    content_weight,
+    iterations_per_scale,
+    make_setup,
+)
 
 #: Optimiser -> factor by which its objective is multiplied. The first step and the stopping rule of
 #: `tfstyle.optim.lbfgs_fixed_step` depend on the unit of the loss. The programs that use this optimiser have
@@ -110,9 +117,8 @@ def run_optimizer(
     """
     loss_weights = ("content_weight", "style_weight", "tv_weight", "spectrum_weight")
     factor = LOSS_FACTORS.get(config.optimizer, 1.0)
-    if config.content_weight is None:  # its default depends on the layers
-        default = _make_setup(config, vgg_weights).objective.content_weight
-        config = config.replace(content_weight=default)
+    layers = (*(config.content_layers or ()), *(config.style_layers or ()))
+    config = config.replace(content_weight=content_weight(config, layers))
     setup = _make_setup(
         config.replace({name: factor * getattr(config, name) for name in loss_weights}), vgg_weights
     )

@@ -42,10 +42,10 @@ def predict_seconds(
 
 
 def fewest_iterations(iterations: int, multiple: int = 1) -> int:
-    """Return the minimum number of iterations of a scale in a planned run.
+    """Return the minimum number of iterations at one scale of a planned run.
 
     Args:
-        iterations: its number of iterations before planning.
+        iterations: the number of iterations of the scale before planning.
         multiple: number of iterations in a call of the step. The minimum is a multiple of it.
 
     Example:

@@ -246,7 +246,7 @@ class TransferSetup:
         return dataclasses.replace(self, style_summaries={})
 
     def with_content_weight(self, weight: float) -> TransferSetup:
-        """Return a setup whose content loss has another weight, with the same encoder and style summaries."""
+        """Return a copy with another content weight. It shares the encoder and the style summaries."""
         objective = dataclasses.replace(self.objective, content_weight=weight)
         return dataclasses.replace(self, objective=objective, steps={}, _graphs={}, _tiled_objectives={})
 
@@ -518,7 +518,7 @@ def make_objective(
 
 
 def content_weight(config: StyleConfig, layers: Iterable[str]) -> float:
-    """Return the content weight of a config, or its default.
+    """Return the weight of the content loss for a config. If the config does not set it, this is the default.
 
     Args:
         config: the options ``content_weight`` and ``quality``.
@@ -526,7 +526,7 @@ def content_weight(config: StyleConfig, layers: Iterable[str]) -> float:
 
     Example:
         >>> from tfstyle import StyleConfig
-        >>> from tfstyle.run.setup import content_weight
+        >>> from tfstyle.run import content_weight
         >>> content_weight(StyleConfig(quality="high"), ["conv1_1", "conv4_1"])
         0.012
         >>> content_weight(StyleConfig(quality="high"), ["conv1_1", "conv3_4"])

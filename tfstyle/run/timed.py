@@ -9,7 +9,7 @@ from tfstyle.config import QUALITIES, StyleConfig
 from tfstyle.errors import ConfigError
 from tfstyle.run.planning import MEASURED_CALLS, Timetable, choose_quality, fewest_iterations
 from tfstyle.run.run import Run
-from tfstyle.run.setup import content_weight, plan_scales
+from tfstyle.run.setup import Scale, content_weight, plan_scales
 
 log = logging.getLogger(__name__)
 
@@ -74,35 +74,35 @@ def make_timed_run(
     for iteration in probe:
         if timetable.seconds_per_pixel > 0:
             iteration.stop()
+
+    def plan(options: StyleConfig) -> list[Scale]:
+        return plan_scales(probe.inputs.shape, options, minimum=probe.setup.encoder.minimum_size)
+
     planned = config
     if not keep_quality and not config.has_own_iterations and config.quality == StyleConfig().quality:
-        plans = {
-            quality: plan_scales(
-                probe.inputs.shape,
-                config.replace(quality=quality),
-                minimum=probe.setup.encoder.minimum_size,
-            )
-            for quality in QUALITIES
-        }
         planned = config.replace(
             quality=choose_quality(
-                plans,
+                {quality: plan(config.replace(quality=quality)) for quality in QUALITIES},
                 seconds=timetable.seconds_left(),
                 seconds_per_pixel=timetable.seconds_per_pixel,
                 preparation=timetable.preparation,
                 multiple=probe.steps_per_call,
             )
         )
-    setup = probe.setup
+    scales, setup = plan(planned), probe.setup
     weight = content_weight(planned, (*setup.content_layers, *setup.style_layers))
     if weight != setup.objective.content_weight:  # the quality has another default
         setup = setup.with_content_weight(weight)
-    run = Run(content, style, planned, timetable=timetable, setup=setup, **arguments)
-    if setup is probe.setup and setup.any_size and run.steps_per_call == probe.steps_per_call:
+    per_call, _ = setup.step(
+        [scale.iterations for scale in scales],
+        planned.steps_per_call,
+        pause_every=arguments.get("pause_every", 0),
+    )
+    if setup is probe.setup and setup.any_size and per_call == probe.steps_per_call:
         timetable.preparation = 0.0  # one graph serves all scales, and the probe has traced it
+    run = Run(content, style, planned, timetable=timetable, setup=setup, **arguments)
     expected = timetable.expected_seconds(run.scales, done=0)
-    own = plan_scales(run.inputs.shape, planned, minimum=run.setup.encoder.minimum_size)[-1].iterations
-    fewest = fewest_iterations(own, run.steps_per_call)
+    fewest = fewest_iterations(scales[-1].iterations, run.steps_per_call)
     if expected > timetable.seconds and run.scales[-1].iterations <= fewest:
         height, width = run.inputs.shape
         log.warning(
