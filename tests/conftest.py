@@ -21,7 +21,7 @@ DATA = Path(os.environ.get("TFSTYLE_TEST_DATA", Path(__file__).parents[2] / "sha
 CORE = """
     test_addons images.test_color images.test_formats images.test_loading losses.test_gram
     losses.test_normalization losses.test_style losses.test_variation network.test_encoder
-    network.test_weights optim.test_optimizers optim.test_step run.test_setup run.test_transfer
+    network.test_encoder_layer network.test_weights optim.test_optimizers optim.test_step run.test_setup run.test_transfer
     serving.test_extractor serving.test_numbers serving.test_saved_model serving.test_serving
     tiling.test_tile_step
 """

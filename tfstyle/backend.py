@@ -153,17 +153,18 @@ def application_layers(network: str, layers: tuple[str, ...]) -> tuple[str, ...]
     return layers
 
 
-def functional(inputs: Sequence[Any], outputs: dict[str, Any]) -> keras.Model:
+def functional(inputs: Sequence[Any], outputs: dict[str, Any], *, name: str) -> keras.Model:
     """Return a `keras.Model` with one input.
 
     Args:
         inputs: the symbolic input, in a sequence of length 1.
         outputs: names -> symbolic outputs.
+        name: name of the model.
 
     Raises:
         ValueError: an output depends on another input.
     """
-    model = keras.Model(inputs, outputs)
+    model = keras.Model(inputs, outputs, name=name)
     # Keras 3.13 does not raise the error of 2.15 and 3.15; it adds the other input to the layers.
     if sum(isinstance(layer, keras.layers.InputLayer) for layer in model.layers) > 1:
         raise ValueError(f"outputs {', '.join(outputs)} depend on a second input; use outputs of the first")

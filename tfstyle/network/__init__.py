@@ -1,14 +1,9 @@
 """The encoder, a convolutional network from images to feature maps at chosen layers, and its weights."""
 
 from tfstyle.network.download import ANSWER_TIMEOUT, imagenet_cache, one_line
-from tfstyle.network.encoder import (
-    CUSTOM_MODEL,
-    IMAGENET_MEAN,
-    Encoder,
-    check_range,
-    float_images,
-    network_input,
-)
+from tfstyle.network.encoder import CUSTOM_MODEL, Encoder
+from tfstyle.network.encoder_layer import EncoderLayer
+from tfstyle.network.preprocessing import IMAGENET_MEAN, check_range, float_images, network_input
 from tfstyle.network.pretraining import pretrain
 from tfstyle.network.weights import (
     EMBEDDED,
@@ -25,6 +20,7 @@ __all__ = [
     "EMBEDDED",
     "IMAGENET_MEAN",
     "Encoder",
+    "EncoderLayer",
     "Weights",
     "check_range",
     "default_layers",

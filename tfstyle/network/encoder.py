@@ -1,7 +1,4 @@
-"""The encoder: VGG-19, VGG-16 or any Keras model as a function from images to feature maps by layer.
-
-The preprocessing of VGG (BGR channels, values in 0..255, ImageNet means) is in this module only.
-"""
+"""The encoder: VGG-19, VGG-16 or any Keras model as a function from images to feature maps by layer."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import keras
 import numpy as np
@@ -19,14 +15,15 @@ import tensorflow as tf
 
 from tfstyle.backend import check_backend, is_symbolic
 from tfstyle.config import CONTENT_LAYERS, PADDING, PAPER_CONTENT_LAYERS, POOLING, STYLE_LAYERS
-from tfstyle.errors import ConfigError, ImageError, WeightsError
+from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.layers import NETWORKS, Layer, as_names, check_network, find_layer, layer_names
-from tfstyle.network.vgg import PADDINGS, POOLINGS, apply_model, build_vgg, fill_vgg, submodel
+from tfstyle.network.encoder_layer import EncoderLayer
+from tfstyle.network.preprocessing import VGGPreprocessing
+from tfstyle.network.vgg import PADDINGS, POOLINGS, build_vgg, fill_vgg, submodel
 from tfstyle.network.weights import Weights, load_weights
-from tfstyle.optim import first_derivatives_suffice
 
-# Mean colour of the ImageNet photographs, BGR in 0..255, that was subtracted when VGG was trained.
-IMAGENET_MEAN = (103.939, 116.779, 123.68)
+#: Values of `Encoder.dtype`. With a mixed policy of Keras the variables are float32.
+DTYPES = ("float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16")
 # Activations reach 10^4, and the largest float16 is 65504. Convolution, ReLU and pooling are homogeneous: if
 # the input and the biases are divided by this number, so are the features, which are then multiplied by it in
 # float32.
@@ -50,8 +47,9 @@ class Encoder:
         padding: padding of every convolution: ``zeros`` (as the network was trained), ``reflect``,
             ``replicate`` or ``circular`` (the opposite border, for seamless textures). With
             ``replicate_first`` the first convolution uses ``replicate`` and the others use ``zeros``.
-        dtype: dtype in which the network computes: ``float32``, ``bfloat16`` or ``float16``. The features
-            that a call returns are float32.
+        dtype: dtype in which the network computes: ``float32``, ``bfloat16`` or ``float16``; or the name of
+            a Keras policy with float32 variables, ``mixed_bfloat16`` or ``mixed_float16``. The features that
+            a call returns are float32.
         network: ``vgg19``, or ``vgg16``, which has no conv3_4, conv4_4 and conv5_4.
         pixel_range: value of white before the ImageNet means are subtracted, 256 in Torch's neural-style.
         feature_scale: positive factor by which the features are multiplied in float32. It gives them the
@@ -61,7 +59,7 @@ class Encoder:
         layers: names of the layers, from the first to the deepest. With `from_model`, in the order given.
         weights: the `Weights` of the network.
         model: the `keras.Model` that computes the features. For VGG its input is BGR in 0..`pixel_range`
-            minus the ImageNet means, divided by 256 if `dtype` is ``float16``.
+            minus the ImageNet means, divided by 256 if the network computes in ``float16``.
         minimum_size: smallest height and width of an image in pixels.
 
     Raises:
@@ -95,10 +93,10 @@ class Encoder:
         check_network(network)
         self.network = network
         chosen = sorted({find_layer(name, network) for name in as_names(layers)})
-        self.layers = self._layers_by_depth = tuple(layer.name for layer in chosen)
+        self.layers = tuple(layer.name for layer in chosen)
         self.pooling = _check_choice("pooling", pooling, POOLINGS)
         self.padding = _check_choice("padding", padding, PADDINGS)
-        self.dtype = _check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
+        self.dtype = _check_choice("dtype", dtype, DTYPES)
         self.pixel_range = _check_positive("pixel_range", pixel_range)
         self.feature_scale = _check_positive("feature_scale", feature_scale)
         if not self.layers:
@@ -111,14 +109,11 @@ class Encoder:
                 f"the weights {self.weights.source} end below {deepest.name}; choose from {available}, "
                 "or take weights of full depth such as imagenet"
             )
-        self.model = build_vgg(network, chosen, pooling=pooling, padding=padding, dtype=dtype)
-        self._gain = FLOAT16_GAIN if dtype == "float16" else 1.0
-        fill_vgg(self.model, self.weights.arrays, gain=self._gain)
-        self._preprocess: Callable[[tf.Tensor], tf.Tensor] = functools.partial(
-            network_input, pixel_range=self.pixel_range
-        )
         # Reflection takes the second pixel from the border, so each side of a feature map needs two pixels.
         self.minimum_size = (2 if padding == "reflect" else 1) * deepest.stride
+        self._chosen = chosen
+        self._layer = self._make_layer(dtype)
+        self.model = self._layer.model
 
     @classmethod
     def from_model(
@@ -131,7 +126,8 @@ class Encoder:
     ) -> Encoder:
         """Make an encoder from any functional Keras model, which is used in inference mode.
 
-        The encoder shares the model's layers and weights. The model is neither changed nor copied.
+        The encoder shares the model's layers and weights. The model is neither changed nor copied, except
+        that a call with a `keras.Input` uses a frozen copy of it.
 
         Args:
             model: functional model with one input and channels last.
@@ -167,13 +163,18 @@ class Encoder:
         if not encoder.layers:
             raise ConfigError(f"layers is empty; give at least one layer of {model.name}")
         encoder.model = submodel(model, encoder.layers)
-        encoder._layers_by_depth = tuple(x.name for x in model.layers if x.name in encoder.layers)
         encoder.weights = Weights({}, model.name, network=CUSTOM_MODEL)
         encoder.network = encoder.pooling = encoder.padding = CUSTOM_MODEL
         encoder.dtype = tf.as_dtype(encoder.model.outputs[0].dtype).name
-        encoder.pixel_range = encoder.feature_scale = encoder._gain = 1.0
-        encoder._preprocess = preprocess
+        encoder.pixel_range = encoder.feature_scale = 1.0
         encoder.minimum_size = minimum_size
+        encoder._layer = EncoderLayer(
+            encoder.model,
+            preprocess,
+            feature_layers=[x.name for x in model.layers if x.name in encoder.layers],
+            minimum_size=minimum_size,
+            dtype=encoder.dtype,
+        )
         return encoder
 
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -194,7 +195,7 @@ class Encoder:
                 and in steps. With `from_model`, also if the result of `preprocess` does not fit the model.
         """
         if is_symbolic(images):
-            return _EncoderLayer(self)(images)
+            return self._frozen_layer(images)
         features = self.features(images)
         return {name: tf.cast(features[name], tf.float32) for name in self.layers}
 
@@ -218,28 +219,61 @@ class Encoder:
         Raises:
             ImageError: as for a call.
         """
-        images = float_images(images)
-        if not first_derivatives_suffice():
-            check_range(images)
-        self._check_shape(images.shape)
-        inputs = self._model_input(images)
-        features = apply_model(self.model, inputs, variables=variables)
-        factor = self._gain * self.feature_scale
-        if factor == 1:
-            return {name: features[name] for name in self._layers_by_depth}
-        return {name: tf.cast(features[name], tf.float32) * factor for name in self._layers_by_depth}
+        return self._layer.features(images, variables=variables)
 
-    def _model_input(self, images: tf.Tensor) -> tf.Tensor:
-        """Compute the model's input from images, in the model's dtype for VGG."""
-        inputs = tf.convert_to_tensor(self._preprocess(images))
+    def as_layer(self, *, dtype: str | None = None, name: str | None = None) -> EncoderLayer:
+        """Return a frozen Keras layer that computes the features of RGB images in 0..1.
+
+        The layer has its own copy of the weights. To use it with a `tf.distribute` strategy, make it inside
+        the scope of the strategy. A call of the encoder with a `keras.Input` shares the encoder's weights.
+
+        Args:
+            dtype: name of the layer's Keras dtype policy; by default the `dtype` of the encoder, or if that
+                is ``float32``, Keras' global policy. The layer's output has the compute dtype of the policy,
+                except that it is float32 for ``float16`` and ``mixed_float16``.
+            name: name of the layer; by default Keras chooses one.
+
+        Raises:
+            ConfigError: the policy is unknown.
+
+        Example:
+            >>> import numpy as np
+            >>> from tfstyle import Encoder
+            >>> layer = Encoder(("conv1_1", "conv2_1"), "embedded").as_layer(dtype="mixed_bfloat16")
+            >>> features = layer(np.zeros((1, 32, 48, 3), np.float32))
+            >>> features["conv1_1"].dtype.name, layer.variables[0].dtype, len(layer.trainable_variables)
+            ('bfloat16', 'float32', 0)
+        """
+        if dtype is None and self.dtype == "float32":
+            dtype = keras.mixed_precision.global_policy().name
+        dtype = _check_choice("dtype", dtype or self.dtype, DTYPES)
+        if self.network == CUSTOM_MODEL:
+            return self._layer.with_own_weights(dtype=dtype, name=name)
+        return self._make_layer(dtype, name=name)
+
+    @functools.cached_property
+    def _frozen_layer(self) -> EncoderLayer:
+        """The layer for symbolic images: the encoder's own, or a copy of a user's model that is frozen."""
         if self.network != CUSTOM_MODEL:
-            return tf.cast(inputs / self._gain if self._gain != 1 else inputs, self.dtype)
-        expected = tf.TensorShape(self.model.inputs[0].shape)
-        if not inputs.shape.is_compatible_with(expected):
-            raise ImageError(
-                f"preprocess returns shape {inputs.shape}; the model {self.weights.source} needs {expected}"
-            )
-        return inputs
+            return self._layer
+        return self._layer.with_own_weights(dtype=self.dtype)
+
+    def _make_layer(self, dtype: str, *, name: str | None = None) -> EncoderLayer:
+        """Return a new layer with VGG, which computes with a dtype policy."""
+        gain = FLOAT16_GAIN if dtype.removeprefix("mixed_") == "float16" else 1.0
+        model = build_vgg(
+            self.network, self._chosen, pooling=self.pooling, padding=self.padding, dtype=dtype, gain=gain
+        )
+        fill_vgg(model, self.weights.arrays)
+        return EncoderLayer(
+            model,
+            VGGPreprocessing(self.pixel_range, gain),
+            feature_layers=[layer.name for layer in self._chosen],
+            minimum_size=self.minimum_size,
+            feature_scale=gain * self.feature_scale,
+            dtype=dtype,
+            name=name,
+        )
 
     def normalized(self, images: tf.Tensor | Sequence[tf.Tensor]) -> Encoder:
         """Return a new encoder in which every filter has mean activation 1 over the given images.
@@ -312,106 +346,6 @@ class Encoder:
                 sums[i] += count * tf.reduce_mean(features, axis=(0, 1, 2)).numpy()
                 counts[i] += count
         return {layer.keras_name: s / n for layer, s, n in zip(layers, sums, counts, strict=True)}
-
-    def _check_shape(self, shape: tf.TensorShape) -> None:
-        if shape.rank != 4 or shape[-1] not in (3, None):
-            hint = "; channels come last" if shape.rank == 4 and shape[1] == 3 else ""
-            raise ImageError(f"images have shape {shape}; expected [batch, height, width, 3]{hint}")
-        if shape[0] == 0:
-            raise ImageError(f"images have shape {shape}; give at least one image")
-        for axis, name in ((1, "height"), (2, "width")):
-            if shape[axis] is not None and shape[axis] < self.minimum_size:
-                raise ImageError(
-                    f"{name} {shape[axis]} is too small for {self.layers[-1]}: at least "
-                    f"{self.minimum_size} pixels are needed"
-                )
-
-
-class _EncoderLayer(keras.layers.Layer):
-    """A layer that computes the features of an encoder, for symbolic images."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__(trainable=False, autocast=False)
-        self._encoder = encoder
-
-    def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the features of images."""
-        return self._encoder(images)
-
-
-def float_images(images: Any) -> tf.Tensor:
-    """Return images as float32 in 0..1.
-
-    Args:
-        images: floats in 0..1, or uint8 in 0..255, as a tensor, an array or nested lists.
-
-    Returns:
-        A float32 tensor of the shape of the images.
-
-    Raises:
-        ImageError: the images cannot be converted to a tensor, or have another type.
-
-    Example:
-        >>> import numpy as np
-        >>> from tfstyle.network import float_images
-        >>> float_images(np.full((1, 1, 1, 3), 51, np.uint8)).numpy().tolist()
-        [[[[0.20000000298023224, 0.20000000298023224, 0.20000000298023224]]]]
-    """
-    try:
-        tensor = tf.convert_to_tensor(images)
-    except (AttributeError, RuntimeError, TypeError, ValueError):  # of several frameworks
-        raise ImageError(
-            f"images are {type(images).__name__}; expected an array or a tensor of uint8 or floats in 0..1"
-        ) from None
-    if tensor.dtype == tf.uint8:
-        return tf.cast(tensor, tf.float32) / 255.0
-    if not tensor.dtype.is_floating:
-        raise ImageError(f"images are {tensor.dtype.name}; expected uint8, or floats in 0..1")
-    return tf.cast(tensor, tf.float32)
-
-
-def check_range(images: tf.Tensor | np.ndarray) -> None:
-    """Raise ImageError if float images have values above 2, which shows that they are not in 0..1.
-
-    Values up to 2 are accepted, because resizing and optimisers overshoot. In a graph nothing is checked.
-
-    Args:
-        images: float images, a tensor or an array.
-
-    Raises:
-        ImageError: a value is above 2 or NaN.
-    """
-    if not tf.executing_eagerly():
-        return
-    if isinstance(images, np.ndarray):  # it may be as large as the memory of the host
-        largest = float(images.max(initial=-math.inf))
-    else:
-        largest = float(tf.reduce_max(images))
-    if not largest <= 2:  # also if it is NaN
-        raise ImageError(
-            f"floating-point images have values up to {largest:g}, outside 0..1; divide them by 255, or "
-            "give uint8"
-        )
-
-
-def network_input(images: tf.Tensor, pixel_range: float = 255.0) -> tf.Tensor:
-    """Return the input of VGG for images: BGR in 0..`pixel_range` minus the ImageNet means.
-
-    Args:
-        images: float32 ``[batch, height, width, 3]``, sRGB in 0..1.
-        pixel_range: value of white.
-
-    Returns:
-        A float32 tensor of the shape of the images.
-
-    Example:
-        >>> import numpy as np
-        >>> from tfstyle.network import network_input
-        >>> white = np.ones((1, 1, 1, 3), np.float32)
-        >>> network_input(white).numpy().round().tolist()
-        [[[[151.0, 138.0, 131.0]]]]
-    """
-    return tf.reverse(images, [-1]) * pixel_range - tf.constant(IMAGENET_MEAN)
 
 
 def _check_choice(option: str, value: str, choices: Iterable[str]) -> str:

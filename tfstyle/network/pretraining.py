@@ -19,7 +19,8 @@ import tensorflow as tf
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.images import find_images, load
 from tfstyle.layers import NETWORKS, Layer
-from tfstyle.network.encoder import Encoder, network_input
+from tfstyle.network.encoder import Encoder
+from tfstyle.network.preprocessing import network_input
 from tfstyle.network.weights import Weights, load_weights
 
 log = logging.getLogger(__name__)

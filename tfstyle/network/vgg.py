@@ -21,18 +21,26 @@ APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
 }
 
 
+@keras.saving.register_keras_serializable(package="tfstyle")
 class PaddedConv2D(keras.layers.Conv2D):
-    """A 3 x 3 convolution that pads its input with values of the input instead of zeros.
+    """A 3 x 3 convolution with a choice of padding, whose bias can be divided by a constant.
 
     Args:
-        mode: ``REFLECT`` or ``SYMMETRIC`` as in `tf.pad`, or ``WRAP``, which pads with the opposite border.
-            For a border of one pixel, ``SYMMETRIC`` replicates the outermost pixel.
+        mode: ``REFLECT``, ``SYMMETRIC`` or ``CONSTANT`` (zeros) as in `tf.pad`, or ``WRAP``, which pads with
+            the opposite border. For a border of one pixel, ``SYMMETRIC`` replicates the outermost pixel.
+        gain: number by which the bias is divided when it is added. The weights are not changed.
         **config: configuration of `keras.layers.Conv2D`.
     """
 
-    def __init__(self, mode: str, **config: Any) -> None:
+    def __init__(self, mode: str, gain: float = 1.0, **config: Any) -> None:
         super().__init__(**{**config, "padding": "valid"})
-        self.mode = mode
+        self.mode, self.gain = mode, gain
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return the activation of the convolution plus the divided bias."""
+        if self.gain == 1:
+            return super().call(inputs)
+        return self.activation(self.convolution_op(inputs, self.kernel) + self.bias / self.gain)
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """Return the convolution of the input, which is first padded by one pixel on each side."""
@@ -44,7 +52,7 @@ class PaddedConv2D(keras.layers.Conv2D):
 
     def get_config(self) -> dict[str, Any]:
         """Return the layer's configuration, from which `from_config` builds it again."""
-        return {**super().get_config(), "mode": self.mode}
+        return {**super().get_config(), "mode": self.mode, "gain": self.gain}
 
 
 def _pad_border(x: tf.Tensor, mode: str) -> tf.Tensor:
@@ -56,6 +64,7 @@ def _pad_border(x: tf.Tensor, mode: str) -> tf.Tensor:
     return x
 
 
+@keras.saving.register_keras_serializable(package="tfstyle")
 class RescaledPooling2D(keras.layers.AveragePooling2D):
     """Average pooling over 2 x 2 positions, multiplied by 2.
 
@@ -87,7 +96,7 @@ PADDINGS: dict[str, tuple[str | None, str | None]] = {
 
 
 def build_vgg(
-    network: str, layers: Sequence[Layer], *, pooling: str, padding: str, dtype: str
+    network: str, layers: Sequence[Layer], *, pooling: str, padding: str, dtype: str, gain: float = 1.0
 ) -> keras.Model:
     """Build a frozen VGG network with the given pooling and padding that ends at the deepest of the layers.
 
@@ -96,7 +105,8 @@ def build_vgg(
         layers: output layers, from the first to the deepest.
         pooling: a key of `POOLINGS`.
         padding: a key of `PADDINGS`.
-        dtype: dtype in which the model computes.
+        dtype: dtype in which the model computes, or the name of a Keras dtype policy.
+        gain: number by which all biases are divided when they are added.
 
     Returns:
         A model whose output is a dict from the papers' names of the layers to their features. `fill_vgg`
@@ -108,8 +118,8 @@ def build_vgg(
         if isinstance(layer, keras.layers.MaxPooling2D):
             return POOLINGS[pooling].from_config(config)
         mode = PADDINGS[padding][0 if layer.name == "block1_conv1" else 1]
-        if mode is not None and isinstance(layer, keras.layers.Conv2D):
-            return PaddedConv2D(mode, **config)
+        if isinstance(layer, keras.layers.Conv2D) and (mode is not None or gain != 1):
+            return PaddedConv2D(mode or "CONSTANT", gain, **config)
         return type(layer).from_config(config)
 
     whole = APPLICATIONS[network](include_top=False, weights=None, input_shape=(None, None, 3))
@@ -120,12 +130,25 @@ def build_vgg(
     return model
 
 
-def fill_vgg(model: keras.Model, arrays: Mapping[str, np.ndarray], *, gain: float) -> None:
-    """Set the weights of a model of `build_vgg`. The biases are divided by the gain."""
+def fill_vgg(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
+    """Set the weights of a model of `build_vgg`."""
     for layer in model.layers:
         if layer.weights:
-            kernel, bias = (arrays[f"{layer.name}/{kind}"] for kind in ("kernel", "bias"))
-            layer.set_weights([kernel, bias / gain])
+            layer.set_weights([arrays[f"{layer.name}/{kind}"] for kind in ("kernel", "bias")])
+
+
+def copy_model(model: keras.Model, *, dtype: str) -> keras.Model:
+    """Return a copy of a functional model with its own variables, which have the same values.
+
+    Args:
+        model: functional model.
+        dtype: dtype in which the layers of the copy compute, or the name of a Keras dtype policy.
+    """
+    clone = keras.models.clone_model(
+        model, clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": dtype})
+    )
+    clone.set_weights(model.get_weights())
+    return clone
 
 
 def submodel(model: keras.Model, layers: Sequence[str]) -> keras.Model:
@@ -166,7 +189,7 @@ def submodel(model: keras.Model, layers: Sequence[str]) -> keras.Model:
                 "[batch, height, width, channels]"
             )
     try:
-        return functional(model.inputs, outputs)
+        return functional(model.inputs, outputs, name=model.name)
     except ValueError:
         names = ", ".join(layers)
         raise ConfigError(
