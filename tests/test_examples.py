@@ -68,6 +68,16 @@ def test_stylize(tmp_path, small_file):
     assert Image.open(tmp_path / "village_at_evening.png").size == (96, 72)
 
 
+def test_perceptual_loss(tmp_path):
+    printed = run("perceptual_loss.py", str(EXAMPLES / "evening.jpg"), "embedded", "60", "32", cwd=tmp_path)
+    losses = [float(loss) for loss in re.findall(r"loss: ([\d.]+)", printed)]
+    assert len(losses) == 3
+    assert losses[2] < losses[1] < losses[0]
+    painted = np.asarray(Image.open(tmp_path / "perceptual_loss.png").convert("RGB"), float)
+    assert painted.shape == (72, 192, 3)
+    assert np.abs(painted[:, :96] - painted[:, 96:]).mean() > 5  # the output is not the input
+
+
 @pytest.mark.slow
 def test_custom_objective(tmp_path, small_file):
     def activations(steps):

@@ -20,7 +20,9 @@ __version__ = "0.1.0"
 
 #: Public name -> the module or subpackage that defines it.
 _HOMES = {
+    "ContentLoss": "losses",
     "Encoder": "network",
+    "GramStyleLoss": "losses",
     "History": "run",
     "Iteration": "run",
     "Masks": "losses",
@@ -70,7 +72,9 @@ _SUBMODULES = (
 _WITHOUT_TENSORFLOW = ("cli", "config", "errors", "files", "layers", "papers", "presets")
 
 __all__ = [
+    "ContentLoss",
     "Encoder",
+    "GramStyleLoss",
     "History",
     "Iteration",
     "Masks",
@@ -101,6 +105,8 @@ if TYPE_CHECKING:
     from tfstyle.config import StyleConfig
     from tfstyle.errors import TfstyleError
     from tfstyle.losses import (
+        ContentLoss,
+        GramStyleLoss,
         Masks,
         Objective,
         Style,

@@ -53,6 +53,7 @@ from tfstyle.losses.style_file import (
     save_styles,
     write_style_numbers,
 )
+from tfstyle.losses.training import ContentLoss, GramStyleLoss
 from tfstyle.losses.variation import (
     Band,
     Variation,
@@ -73,6 +74,8 @@ __all__ = [
     "WINDOW",
     "Band",
     "ContentExtent",
+    "ContentLoss",
+    "GramStyleLoss",
     "LossNormalization",
     "Masks",
     "Objective",

@@ -14,7 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle.backend import check_backend, is_symbolic
-from tfstyle.config import CONTENT_LAYERS, PADDING, PAPER_CONTENT_LAYERS, POOLING, STYLE_LAYERS
+from tfstyle.config import (
+    CONTENT_LAYERS,
+    PADDING,
+    PAPER_CONTENT_LAYERS,
+    POOLING,
+    SHALLOW_CONTENT_LAYERS,
+    STYLE_LAYERS,
+)
 from tfstyle.errors import ConfigError, WeightsError
 from tfstyle.layers import NETWORKS, Layer, as_names, check_network, find_layer, layer_names
 from tfstyle.network.encoder_layer import EncoderLayer
@@ -346,6 +353,27 @@ class Encoder:
                 sums[i] += count * tf.reduce_mean(features, axis=(0, 1, 2)).numpy()
                 counts[i] += count
         return {layer.keras_name: s / n for layer, s, n in zip(layers, sums, counts, strict=True)}
+
+
+def encoder_layers(encoder: Encoder) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the default content layers and style layers among the layers of an encoder.
+
+    Args:
+        encoder: any encoder.
+
+    Returns:
+        The content layers conv3_2, conv4_2 or conv2_2, of which the first is taken that the encoder has, and
+        the style layers of Gatys et al. that it has. Either can be empty.
+
+    Example:
+        >>> from tfstyle import Encoder
+        >>> from tfstyle.network import encoder_layers
+        >>> encoder_layers(Encoder(("conv1_1", "conv2_1", "conv2_2"), weights="random"))
+        (('conv2_2',), ('conv1_1', 'conv2_1'))
+    """
+    defaults = (CONTENT_LAYERS, PAPER_CONTENT_LAYERS, SHALLOW_CONTENT_LAYERS)
+    content = next((layers for layers in defaults if set(layers) <= set(encoder.layers)), ())
+    return content, tuple(layer for layer in STYLE_LAYERS if layer in encoder.layers)
 
 
 def _check_choice(option: str, value: str, choices: Iterable[str]) -> str:

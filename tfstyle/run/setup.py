@@ -18,7 +18,6 @@ from tfstyle.config import (
     CONTENT_WEIGHT,
     PAPER,
     PAPER_CONTENT_LAYERS,
-    SHALLOW_CONTENT_LAYERS,
     SHALLOW_HIGH_CONTENT_WEIGHT,
     STYLE_LAYERS,
     StyleConfig,
@@ -55,7 +54,7 @@ from tfstyle.losses import (
     wasserstein,
     windowed_gram,
 )
-from tfstyle.network import Encoder, Weights, default_layers, load_weights, paper_layers
+from tfstyle.network import Encoder, Weights, default_layers, encoder_layers, load_weights, paper_layers
 from tfstyle.optim import (
     HIGH,
     LOW,
@@ -437,13 +436,12 @@ def _make_encoder(config: StyleConfig, precision: str) -> tuple[Encoder, tuple[s
 
 def _layers_of(encoder: Encoder, config: StyleConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the content and style layers for an encoder that the caller made."""
-    content = config.content_layers or ()
+    content, style = encoder_layers(encoder)
     if config.content_layers == PAPER:
         content = PAPER_CONTENT_LAYERS
-    elif config.content_layers is None:
-        defaults = (CONTENT_LAYERS, PAPER_CONTENT_LAYERS, SHALLOW_CONTENT_LAYERS)
-        content = next((names for names in defaults if set(names) <= set(encoder.layers)), ())
-    style = config.style_layers or tuple(x for x in STYLE_LAYERS if x in encoder.layers)
+    elif config.content_layers is not None:
+        content = config.content_layers
+    style = config.style_layers or style
     missing = [layer for layer in (*content, *style) if layer not in encoder.layers]
     if missing or not content or not style:
         wrong = f"it has no {', '.join(missing)}" if missing else "it has no default content or style layer"
