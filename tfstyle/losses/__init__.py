@@ -14,6 +14,7 @@ from tfstyle.losses.normalization import (
 )
 from tfstyle.losses.objective import (
     SPECTRUM,
+    ExtraLoss,
     Objective,
     Region,
     SpectrumTarget,
@@ -75,6 +76,7 @@ __all__ = [
     "Band",
     "ContentExtent",
     "ContentLoss",
+    "ExtraLoss",
     "GramStyleLoss",
     "LossNormalization",
     "Masks",

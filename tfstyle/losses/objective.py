@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import numbers
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import ClassVar, NamedTuple
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +23,7 @@ from tfstyle.losses.spectrum import (
 )
 from tfstyle.losses.style import GRAM, StyleLoss, Summary
 from tfstyle.losses.variation import total_variation
+from tfstyle.optim import all_derivatives
 
 #: Layer -> tensor, or name of a term of the loss -> scalar.
 Tensors = dict[str, tf.Tensor]
@@ -28,6 +32,9 @@ Tensors = dict[str, tf.Tensor]
 Summaries = dict[str, tuple[Summary, ...]]
 #: Key of the local spectrum in `Summaries`.
 SPECTRUM = "spectrum"
+#: A function of the image ``[1, height, width, 3]`` and of its features by layer, float32, that returns a
+#: scalar; and the weight of this loss.
+ExtraLoss = tuple[Callable[[tf.Tensor, Mapping[str, tf.Tensor]], tf.Tensor], float]
 
 
 class Region(NamedTuple):
@@ -140,8 +147,8 @@ class Objective:
     """The total loss ``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV + δ S`` as a function of image and targets.
 
     C_l is the content loss of layer l, E_l is its style loss, TV is the total variation of the image, and S
-    is the distance of its local spectrum from that of the style image. The total can be differentiated
-    twice, for example for Hessian-vector products.
+    is the distance of its local spectrum from that of the style image. The caller can add further losses.
+    The total can be differentiated twice, for example for Hessian-vector products.
 
     Args:
         encoder: function of images ``[batch, height, width, 3]`` in 0..1 that returns layer -> features, such
@@ -163,9 +170,13 @@ class Objective:
         unit_gradients: whether to divide the gradient of the loss of each layer with respect to the features
             of the layer by the sum of its absolute values, so that every layer has the same influence. The
             result is then not the gradient of a function, and has no second derivatives.
+        extra_losses: name -> a function of the image and of its features, and the weight of this loss; see
+            `ExtraLoss`. A function that differentiates `tfstyle.gram_matrix` at most once can have the
+            attribute ``first_derivatives_only = True``, which makes it faster in the step.
 
     Raises:
-        ConfigError: `content_layers` or `style_layers` is not a mapping.
+        ConfigError: `content_layers` or `style_layers` is not a mapping, or `extra_losses` is not a mapping
+            of names to functions and finite weights.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7; unit gradients as in jcjohnson/neural-style.
     Differs from Gatys: the total variation, the local spectrum, and the factors of a balanced normalisation.
@@ -199,6 +210,7 @@ class Objective:
     style_losses: Sequence[tuple[StyleLoss, float]] = ((GRAM, 1.0),)
     variation: Callable[..., tf.Tensor] = total_variation
     unit_gradients: bool = False
+    extra_losses: Mapping[str, ExtraLoss] = field(default_factory=dict)
     #: The step evaluates it inside `tfstyle.optim.only_first_derivatives`, where the losses are faster.
     first_derivatives_only: ClassVar[bool] = True
 
@@ -210,6 +222,7 @@ class Objective:
                     f"{option} is {value!r}; give a mapping of layers to weights, such as {{'conv4_2': 1.0}} "
                     "or tfstyle.losses.shares(layers, None)"
                 )
+        check_extra_losses(self.extra_losses)
 
     def targets(
         self,
@@ -459,9 +472,12 @@ class Objective:
             targets: the result of `targets` for a content image of the same size.
 
         Returns:
-            float32 scalars by name: ``total``; its weighted terms ``content``, ``style``, ``tv`` and, if
-            the local spectrum is used, ``spectrum``, which add up to ``total``; and
-            ``style/<layer>`` for each style layer, which add up to ``style``.
+            float32 scalars by name: ``total``; its weighted terms ``content``, ``style``, ``tv``, if the
+            local spectrum is used ``spectrum``, and ``extra/<name>`` for each extra loss, which add up to
+            ``total``; and ``style/<layer>`` for each style layer, which add up to ``style``.
+
+        Raises:
+            ConfigError: an extra loss is not a scalar.
         """
         image = restore_kept(image, targets)
         features = self.encoder(image)
@@ -483,7 +499,32 @@ class Objective:
             terms["spectrum"] = self.spectrum_term(
                 [local_spectrum(image, *target.mask) for target in targets.spectra], targets
             )
+        terms |= self._extra_terms(image, features)
         return {"total": tf.add_n(list(terms.values())), **terms, **style_terms}
+
+    def _extra_terms(self, image: tf.Tensor, features: Mapping[str, tf.Tensor]) -> Tensors:
+        """Return the weighted extra losses by the names ``extra/<name>``."""
+        if not self.extra_losses:
+            return {}
+        features = {layer: tf.cast(maps, tf.float32) for layer, maps in features.items()}
+        terms = {}
+        for name, (function, weight) in self.extra_losses.items():
+            fast = getattr(function, "first_derivatives_only", False)
+            with contextlib.nullcontext() if fast else all_derivatives():
+                value = function(image, features)
+            try:
+                loss = tf.cast(tf.convert_to_tensor(value), tf.float32)
+            except (TypeError, ValueError):
+                raise ConfigError(
+                    f"the extra loss {name!r} returned a {type(value).__name__}; return a scalar tensor"
+                ) from None
+            if loss.shape.rank != 0:
+                raise ConfigError(
+                    f"the extra loss {name!r} returned shape {tuple(loss.shape)}; return a scalar, for "
+                    "example by tf.reduce_mean"
+                )
+            terms[f"extra/{name}"] = weight * loss
+        return terms
 
     def spectrum_term(self, spectra: Sequence[tf.Tensor], targets: Targets) -> tf.Tensor:
         """Return the weighted distance of local spectra from their targets, a float32 scalar.
@@ -545,6 +586,26 @@ class Objective:
 
     def _evaluate(self, loss: Callable[..., tf.Tensor], features: Sequence[tf.Tensor]) -> tf.Tensor:
         return _with_unit_gradient(loss, features) if self.unit_gradients else loss(*features)
+
+
+def check_extra_losses(extra_losses: Any) -> None:
+    """Check that extra losses are a mapping of names to pairs of a function and a finite weight.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    expected = 'give a mapping of names to pairs, such as {"dark": (function, 0.1)}'
+    if not isinstance(extra_losses, Mapping):
+        raise ConfigError(f"extra_losses is a {type(extra_losses).__name__}; {expected}")
+    for name, loss in extra_losses.items():
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"extra_losses has the name {name!r}; {expected}")
+        if not isinstance(loss, (tuple, list)) or len(loss) != 2 or not callable(loss[0]):
+            raise ConfigError(f"the extra loss {name!r} is {loss!r}; {expected}")
+        weight = loss[1]
+        is_number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+        if not is_number or not math.isfinite(weight):
+            raise ConfigError(f"the weight of the extra loss {name!r} is {weight!r}; give a finite number")
 
 
 def restore_kept(image: tf.Tensor, targets: Targets) -> tf.Tensor:

@@ -1,7 +1,7 @@
 """Image optimisers, each a set of functions, and the compiled optimisation step."""
 
 from tfstyle.optim.base import HIGH, LOW, Evaluate, Optimizer, Terms
-from tfstyle.optim.derivatives import first_derivatives_suffice, only_first_derivatives
+from tfstyle.optim.derivatives import all_derivatives, first_derivatives_suffice, only_first_derivatives
 from tfstyle.optim.first_order import adam, averaged
 from tfstyle.optim.keras_adapter import from_keras
 from tfstyle.optim.quasi_newton import lbfgs, lbfgs_fixed_step
@@ -15,6 +15,7 @@ __all__ = [
     "Step",
     "Terms",
     "adam",
+    "all_derivatives",
     "averaged",
     "first_derivatives_suffice",
     "from_keras",

@@ -46,6 +46,20 @@ def only_first_derivatives() -> Iterator[None]:
         _STEP_GRAPH.reset(token)
 
 
+@contextlib.contextmanager
+def all_derivatives() -> Iterator[None]:
+    """Make losses use the forms that can be differentiated twice, also inside `only_first_derivatives`.
+
+    Yields:
+        None.
+    """
+    token = _STEP_GRAPH.set(None)
+    try:
+        yield
+    finally:
+        _STEP_GRAPH.reset(token)
+
+
 def first_derivatives_suffice() -> bool:
     """Return whether the caller is inside `only_first_derivatives`, in the same graph.
 

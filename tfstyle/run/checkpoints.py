@@ -265,6 +265,9 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
             different.append(f"{label} is given now and was not before")
         elif was[name] != now[name]:
             different.append(f"{label} is another image")
+    was, now = (side.get("extra_losses", {}) for side in (stored, current))
+    if was != now:
+        different.append(f"the weights of extra_losses were {was}, are {now}")
     if not different:  # differences of the encoder and the optimiser may follow from an option
         sides = ({**side["encoder"], "optimizer": side["optimizer"]} for side in (stored, current))
         was, now = ({k: v for k, v in side.items() if k not in ("weights", "arrays")} for side in sides)
@@ -418,6 +421,7 @@ def dependencies(inputs: TransferInputs, setup: TransferSetup) -> dict[str, Any]
         },
         "normalised": config.normalize_weights,
         "optimizer": setup.optimizer.description,
+        "extra_losses": {name: float(weight) for name, (_, weight) in setup.objective.extra_losses.items()},
     }
 
 
@@ -519,9 +523,14 @@ def _typed(array: np.ndarray, leaf: Any) -> np.ndarray:
 
 def _history_arrays(history: History, count: int) -> dict[str, np.ndarray]:
     """Return the first entries of a history, name -> float64 or int64 array."""
-    layers = {f"style_layers/{layer}": series for layer, series in history.style_layers.items()}
-    plain = {name: series for name, series in vars(history).items() if name != "style_layers"}
-    return {f"history/{name}": np.array(series[:count]) for name, series in {**plain, **layers}.items()}
+    series: dict[str, list[Any]] = {}
+    for name, value in vars(history).items():
+        series |= (
+            {f"{name}/{part}": values for part, values in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
+    return {f"history/{name}": np.array(values[:count]) for name, values in series.items()}
 
 
 def _restore_history(history: History, arrays: Mapping[str, np.ndarray]) -> None:
@@ -529,8 +538,8 @@ def _restore_history(history: History, arrays: Mapping[str, np.ndarray]) -> None
     for name, array in arrays.items():
         kind, _, name = name.partition("/")
         if kind == "history":
-            name, _, layer = name.partition("/")
-            if layer:
-                history.style_layers[layer] = array.tolist()
+            name, _, part = name.partition("/")
+            if part:
+                getattr(history, name)[part] = array.tolist()
             else:
                 setattr(history, name, array.tolist())

@@ -30,9 +30,11 @@ class History:
         scale: number of the scale, from 1 for the coarsest.
         total: the total loss.
         content, style, tv, spectrum: the weighted content loss, style loss, total variation and local
-            spectrum. Their sum is `total`. The spectrum is 0 where it is not used.
+            spectrum. The sum of these and of `extra_losses` is `total`. The spectrum is 0 where it is not
+            used.
         seconds: wall time in seconds since the optimisation began.
         style_layers: layer -> its weighted part of the style loss.
+        extra_losses: name -> the weighted loss, for each of the ``extra_losses`` of `tfstyle.stylize`.
     """
 
     iteration: list[int] = field(default_factory=list)
@@ -44,23 +46,27 @@ class History:
     spectrum: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     style_layers: dict[str, list[float]] = field(default_factory=dict)
+    extra_losses: dict[str, list[float]] = field(default_factory=dict)
 
     def record(self, scale: int, terms: Mapping[str, float], *, seconds: float) -> None:
         """Append one iteration.
 
         Args:
             scale: number of the scale, from 1.
-            terms: the terms of the objective: ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``
-                and, if it is used, ``spectrum``.
+            terms: the terms of the objective: ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``,
+                ``extra/<name>`` and, if it is used, ``spectrum``.
             seconds: wall time in seconds since the optimisation began.
         """
         self.iteration.append(len(self.iteration) + 1)
         self.scale.append(scale)
         self.seconds.append(seconds)
         for name, value in {"spectrum": 0.0, **terms}.items():
-            kind, _, layer = name.partition("/")
-            series = self.style_layers.setdefault(layer, []) if layer else getattr(self, kind)
-            series.append(value)
+            kind, _, part = name.partition("/")
+            if part:
+                parts = self.style_layers if kind == "style" else self.extra_losses
+                parts.setdefault(part, []).append(value)
+            else:
+                getattr(self, kind).append(value)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain lists for JSON, in which numbers that are not finite are None."""
@@ -100,8 +106,8 @@ class Iteration:
         scale: number of the scale, from 1 for the coarsest.
         scales: number of scales.
         shape: height and width of the image at this scale in pixels.
-        losses: the weighted terms ``total``, ``content``, ``style``, ``tv``, ``style/<layer>`` and, if it is
-            used, ``spectrum``.
+        losses: the weighted terms ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``,
+            ``extra/<name>`` and, if it is used, ``spectrum``.
         seconds: wall time in seconds since the optimisation began.
     """
 

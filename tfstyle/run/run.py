@@ -7,7 +7,7 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 import keras
@@ -19,7 +19,7 @@ from tfstyle.device import choose_device, is_out_of_memory, one_line_errors
 from tfstyle.errors import ConfigError, NotFiniteError, RunError
 from tfstyle.files import digest
 from tfstyle.images import resize
-from tfstyle.losses import Masks
+from tfstyle.losses import ExtraLoss, Masks
 from tfstyle.network import Encoder
 from tfstyle.optim import Optimizer
 from tfstyle.run.checkpoints import (
@@ -68,7 +68,7 @@ class Run:
     iterations, only the last of them is yielded, so that image, history and number of iterations agree.
 
     Args:
-        content, style, config, encoder, optimizer, masks: as for `tfstyle.stylize`.
+        content, style, config, encoder, optimizer, masks, extra_losses: as for `tfstyle.stylize`.
         pause_every: interval of previews in iterations. No call of the step continues past a multiple of it,
             so that the image at each multiple is available; 0 sets no such limit.
         setup: the setup of an earlier run with the same options and style images; by default a new one.
@@ -115,6 +115,7 @@ class Run:
         encoder: Encoder | None = None,
         optimizer: Optimizer | keras.optimizers.Optimizer | None = None,
         masks: Masks | Sequence[Any] | None = None,
+        extra_losses: Mapping[str, ExtraLoss] | None = None,
         pause_every: int = 0,
         setup: TransferSetup | None = None,
         checkpoints: CheckpointFolder | None = None,
@@ -124,7 +125,7 @@ class Run:
         self.inputs = read_inputs(content, style, config, masks=masks, digests=checkpoints is not None)
         pinned = config if checkpoints is None else checkpoints.pinned(config)
         self._device = choose_device(pinned.device).value
-        self.setup = setup or self._make_setup(pinned, encoder, optimizer)
+        self.setup = setup or self._make_setup(pinned, encoder, optimizer, extra_losses)
         self.inputs.check(self.setup)
         self.scales = plan_scales(self.inputs.shape, config, minimum=self.setup.encoder.minimum_size)
         self._targets = ScaleTargets(self.inputs, self.setup)
@@ -192,10 +193,18 @@ class Run:
         config: StyleConfig,
         encoder: Encoder | None,
         optimizer: Optimizer | keras.optimizers.Optimizer | None,
+        extra_losses: Mapping[str, ExtraLoss] | None,
     ) -> TransferSetup:
         images = [self.inputs.content, *self.inputs.styles]
         with tf.device(self._device), one_line_errors(self.inputs.shape):
-            return make_setup(config, self._device, images=images, encoder=encoder, optimizer=optimizer)
+            return make_setup(
+                config,
+                self._device,
+                images=images,
+                encoder=encoder,
+                optimizer=optimizer,
+                extra_losses=extra_losses,
+            )
 
     def _plan_layouts(self, checkpoints: CheckpointFolder | None) -> list[Layout]:
         """Return the layout of every scale, from the checkpoint if the run is resumed."""

@@ -31,6 +31,7 @@ from tfstyle.losses import (
     HISTOGRAM,
     MEAN_DEVIATION,
     NORMALIZED_GRAM,
+    ExtraLoss,
     LossNormalization,
     Objective,
     Style,
@@ -359,6 +360,7 @@ def make_setup(
     images: Sequence[ImageArray | Style] = (),
     encoder: Encoder | None = None,
     optimizer: Optimizer | keras.optimizers.Optimizer | None = None,
+    extra_losses: Mapping[str, ExtraLoss] | None = None,
 ) -> TransferSetup:
     """Return the encoder, objective, optimiser and compiler that the options of a run describe.
 
@@ -370,6 +372,7 @@ def make_setup(
             They are used for nothing else.
         encoder: an encoder to use in place of the encoder that the config describes.
         optimizer: an optimiser to use in place of the optimiser that the config names.
+        extra_losses: further losses of the objective, as for `tfstyle.Objective`.
 
     Returns:
         The setup of the run.
@@ -390,7 +393,7 @@ def make_setup(
     compiler = choose_compile(config.compile, device).value
     # XLA compiles for each size in any case. Cross-layer losses compute with sizes in Python, and the
     # functions of the caller may do so too.
-    any_size = compiler == "graph" and encoder is None and optimizer is None
+    any_size = compiler == "graph" and encoder is None and optimizer is None and not extra_losses
     any_size &= not any(STYLE_LOSSES[name].deeper_layers for name in config.style_losses)
     precision = choose_precision(config.precision, device).value
     if encoder is None:
@@ -406,7 +409,11 @@ def make_setup(
         content_layers,
         style_layers=style_layers,
         objective=make_objective(
-            config, encoder.features, content_layers=content_layers, style_layers=style_layers
+            config,
+            encoder.features,
+            content_layers=content_layers,
+            style_layers=style_layers,
+            extra_losses=extra_losses,
         ),
         optimizer=_make_optimizer(config, optimizer),
         device=device,
@@ -486,6 +493,7 @@ def make_objective(
     *,
     content_layers: Sequence[str],
     style_layers: Sequence[str],
+    extra_losses: Mapping[str, ExtraLoss] | None = None,
 ) -> Objective:
     """Return the objective that the options of a run describe.
 
@@ -493,6 +501,7 @@ def make_objective(
         config: the options.
         features: function of images that returns layer -> features, such as `Encoder.features`.
         content_layers, style_layers: names of the layers.
+        extra_losses: further losses, as for `tfstyle.Objective`.
     """
     loss_weights = config.style_loss_weights or [1.0] * len(config.style_losses)
     layer_weights = config.style_layer_weights or style_layer_weights(style_layers, config.style_layer_decay)
@@ -512,6 +521,7 @@ def make_objective(
         ],
         variation=VARIATIONS[config.tv_form],
         unit_gradients=config.normalize_gradients,
+        extra_losses={} if extra_losses is None else extra_losses,
     )
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from typing_extensions import Unpack
 from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, TransferOptions
 from tfstyle.errors import ConfigError
 from tfstyle.images import load
-from tfstyle.losses import Masks, Style
+from tfstyle.losses import ExtraLoss, Masks, Style
 from tfstyle.network import Encoder
 from tfstyle.optim import Optimizer
 from tfstyle.run.checkpoints import CheckpointFolder, open_checkpoints
@@ -35,6 +35,7 @@ def stylize(
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
     callback: Callable[[Iteration], bool | None] | None = None,
     masks: Masks | Sequence[Any] | None = None,
+    extra_losses: Mapping[str, ExtraLoss] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     resume: bool = False,
@@ -57,6 +58,9 @@ def stylize(
             result so far is returned.
         masks: the regions of the styles, and the region in which the content image is not changed; by default
             the masks that the config names.
+        extra_losses: further losses, name -> a pair of a function and its weight. The function gets the
+            image, float32 ``[1, height, width, 3]``, and its features, a dict from the names of the layers to
+            float32 ``[1, h, w, N]``, and returns a scalar tensor. The image is not evaluated in tiles.
         checkpoint: folder for the checkpoints of the run, of which the last two are kept.
         checkpoint_every: time between two checkpoints in seconds, at least 0. A checkpoint is also written at
             the end of each scale and when the run is interrupted.
@@ -93,7 +97,7 @@ def stylize(
     """
     run = _make_run(
         content, style, config, options,
-        encoder=encoder, optimizer=optimizer, masks=masks,
+        encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses,
         checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, seconds=seconds,
     )  # fmt: skip
     with contextlib.closing(iter(run)) as iterations:  # closes at once if the callback raises
@@ -140,6 +144,7 @@ def iterate(
     encoder: Encoder | None = None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
     masks: Masks | Sequence[Any] | None = None,
+    extra_losses: Mapping[str, ExtraLoss] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
     resume: bool = False,
@@ -153,8 +158,8 @@ def iterate(
     yielded.
 
     Args:
-        content, style, config, encoder, optimizer, masks, checkpoint, checkpoint_every, resume, seconds,
-            options: as for `stylize`.
+        content, style, config, encoder, optimizer, masks, extra_losses, checkpoint, checkpoint_every, resume,
+            seconds, options: as for `stylize`.
 
     Returns:
         The iterations, in order. The iterator's method ``result`` returns the result so far.
@@ -175,7 +180,7 @@ def iterate(
     """
     run = _make_run(
         content, style, config, options,
-        encoder=encoder, optimizer=optimizer, masks=masks,
+        encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses,
         checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, seconds=seconds,
     )  # fmt: skip
     return Iterations(run)
@@ -190,6 +195,7 @@ def _make_run(
     encoder: Encoder | None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None,
     masks: Masks | Sequence[Any] | None,
+    extra_losses: Mapping[str, ExtraLoss] | None,
     checkpoint: str | os.PathLike[str] | None,
     checkpoint_every: float,
     resume: bool,
@@ -209,13 +215,14 @@ def _make_run(
         return make_timed_run(
             content, style, config, timetable=timetable,
             keep_quality="quality" in changes,
-            encoder=encoder, optimizer=optimizer, masks=masks,
+            encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses,
         )  # fmt: skip
     checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
     style = apply_fine_style(style, config, encoder=encoder, checkpoints=checkpoints)
     return Run(
-        content, style, config, encoder=encoder, optimizer=optimizer, masks=masks, checkpoints=checkpoints
-    )
+        content, style, config,
+        encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses, checkpoints=checkpoints,
+    )  # fmt: skip
 
 
 def apply_fine_style(

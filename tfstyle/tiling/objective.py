@@ -56,8 +56,8 @@ class TiledObjective:
         compile: ``xla``, ``graph`` or ``eager``.
 
     Raises:
-        ConfigError: a style loss needs all positions at once, the objective has unit gradients, or the
-            receptive fields of the encoder are not known.
+        ConfigError: a style loss needs all positions at once, the objective has unit gradients or extra
+            losses, or the receptive fields of the encoder are not known.
 
     Example:
         >>> import numpy as np
@@ -84,6 +84,11 @@ class TiledObjective:
         if objective.unit_gradients:
             raise ConfigError(
                 'normalize_gradients needs the whole image at once; turn it off or use tile="off"'
+            )
+        if objective.extra_losses:
+            names = ", ".join(objective.extra_losses)
+            raise ConfigError(
+                f'extra_losses ({names}) need the whole image at once; leave them out or use tile="off"'
             )
         if any(loss.contribution is None for loss, _ in objective.style_losses):
             raise ConfigError(
