@@ -51,6 +51,7 @@ _HOMES = {
 _SUBMODULES = (
     "addons",
     "backend",
+    "callbacks",
     "cli",
     "config",
     "device",

@@ -211,7 +211,7 @@ class StyleOptions(TransferOptions, total=False):
     masks: Sequence[str | os.PathLike[str]] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class StyleConfig:
     """The options of one run. Instances are immutable; `replace` returns a changed copy.
 
@@ -793,6 +793,16 @@ class StyleConfig:
         return {
             name: quality.get(name, defaults[name]) for name in quality_options() if name not in self._given
         }
+
+    def __repr__(self) -> str:
+        """Return an expression with the options that differ from their defaults."""
+        shown = [
+            f"{field.name}={value!r}"
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.metadata["default"]
+            and (field.name in self._given or not field.metadata["by_quality"])
+        ]
+        return f"StyleConfig({', '.join(shown)})"
 
     @property
     def has_own_iterations(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import itertools
 import os
 import re
@@ -29,6 +30,8 @@ IMAGE_FORMATS = {
     ".tif": ("TIFF", 2**31 - 1, True),
     ".tiff": ("TIFF", 2**31 - 1, True),
 }
+#: Suffixes of films of the evolution of an image.
+FILM_SUFFIXES = (".mp4", ".gif", ".webp")
 #: Values of `StyleConfig.weights` other than the path of a file.
 NAMED_WEIGHTS = ("imagenet", "embedded", "random", "auto")
 WEIGHTS_SUFFIXES = (".h5", ".npz", ".safetensors")
@@ -76,6 +79,42 @@ def check_output(path: Path, *, overwrite: bool = False, shape: tuple[int, int] 
             f"cannot write {path}: {path.suffix} holds at most {longest} pixels a side; use .png or .tif"
         )
     check_writable(path, overwrite)
+
+
+def check_film(path: Path, *, overwrite: bool = False) -> None:
+    """Raise an InputError unless a film can be written to a path. Called before a run starts.
+
+    Args:
+        path: of the film. Its suffix determines the format.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        OutputError: the suffix is unknown, or as for `check_writable`.
+        ConfigError: the film is an MP4 file, and PyAV is not installed.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FILM_SUFFIXES:
+        suffixes = ", ".join(FILM_SUFFIXES)
+        raise OutputError(f"cannot write {path}: the suffix of a film must be one of {suffixes}")
+    if suffix == ".mp4" and importlib.util.find_spec("av") is None:
+        raise ConfigError(
+            f"{path}: MP4 films need PyAV; pip install 'tfstyle[video]', or choose .gif or .webp"
+        )
+    check_writable(path, overwrite)
+
+
+def check_logdir(folder: Path) -> None:
+    """Create a folder for the logs of TensorBoard. Called before a run starts.
+
+    Raises:
+        ConfigError: the package tensorboard is not installed.
+        OutputError: the folder cannot be created or written to.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError("logs need the package tensorboard; pip install 'tfstyle[tensorboard]'")
+    make_folder(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write logs: no permission to write in {folder}; choose another folder")
 
 
 def check_weights_output(path: Path, overwrite: bool = False) -> None:

@@ -16,6 +16,8 @@ from tfstyle.cli.wording import in_options
 from tfstyle.errors import ConfigError, ImageError, RunError, TfstyleError
 
 if TYPE_CHECKING:
+    from tfstyle.callbacks import Film
+    from tfstyle.run.callbacks import Callback
     from tfstyle.run.results import Result
     from tfstyle.run.run import Run
 
@@ -32,13 +34,14 @@ class Outputs:
 
     Attributes:
         preview_every: number of iterations between two previews, or 0 for no previews.
+        pause_every: largest number of iterations in one call of the step, or 0 for no limit.
 
     Raises:
         InputError: a file cannot be written, or it exists and may not be replaced.
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from tfstyle.files import check_output, check_writable, remove_left
+        from tfstyle.files import check_film, check_logdir, check_output, check_writable, remove_left
 
         self._given_path = None if options.output is None else Path(options.output)
         self._image_path = self._given_path or default_output(options.content, options.styles)
@@ -55,6 +58,17 @@ class Outputs:
             if self._history_path.resolve() == self._image_path.resolve():
                 raise ConfigError(f"--history and --output are both {self._image_path}")
             check_writable(self._history_path, overwrite=replace)
+        self._film_path = None if options.film is None else Path(options.film)
+        if self._film_path is not None:
+            if self._film_path.resolve() == self._image_path.resolve():
+                raise ConfigError(f"--film and --output are both {self._image_path}; choose two names")
+            check_film(self._film_path, overwrite=replace)
+        self._film: Film | None = None
+        self._logdir = None if options.logdir is None else Path(options.logdir)
+        if self._logdir is not None:
+            check_logdir(self._logdir)
+        # A film shows every iteration. A resumed run keeps the number of iterations in a call of the step.
+        self.pause_every = self.preview_every or int(self._film_path is not None and not self._resume)
         remove_left(self._image_path.parent)
 
     def check(self, run: Run) -> None:
@@ -77,6 +91,18 @@ class Outputs:
             for number in range(1, self._preview_count(run) + 1):
                 preview_path = self._preview_path(number, run)
                 check_writable(preview_path, overwrite=self._may_replace(preview_path, run.result))
+
+    def callbacks(self) -> list[Callback]:
+        """Return the callbacks that write the film and the logs."""
+        from tfstyle.callbacks import Film, TensorBoard
+
+        callbacks: list[Callback] = []
+        if self._film_path is not None:
+            self._film = Film(self._film_path, overwrite=True)  # `__init__` has checked the path
+            callbacks.append(self._film)
+        if self._logdir is not None:
+            callbacks.append(TensorBoard(self._logdir))
+        return callbacks
 
     def write_preview(self, run: Run) -> None:
         """Write a preview if one is due. If that fails, print a warning and continue.
@@ -115,6 +141,8 @@ class Outputs:
         if self._history_path is not None:
             history_path = self._history_path
             _warn_on_failure(lambda: result.history.save(history_path, overwrite=replace))
+        if self._film is not None and self._film.written:
+            report(f"{self._film.path}: film of {self._film.frames} frames", saved=self._film.path)
         return failure
 
     def _preview_count(self, run: Run) -> int:

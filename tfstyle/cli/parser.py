@@ -366,13 +366,22 @@ def _add_stylize(command: argparse.ArgumentParser, show_all: bool) -> None:
         "--resume", action="store_true",
         help="continue from the last checkpoint in --checkpoint; start a new run if there is none",
     )  # fmt: skip
-    long_runs.add_argument(
+    progress = command.add_argument_group("previews and logs")
+    progress.add_argument(
         "--save-every", metavar="N", type=integer(1),
         help=_shown(show_all, "write a preview image in the size of the final image every N iterations"),
     )  # fmt: skip
-    long_runs.add_argument(
+    progress.add_argument(
         "--history", metavar="FILE.json",
         help=_shown(show_all, "write the losses of every iteration to a JSON file"),
+    )  # fmt: skip
+    progress.add_argument(
+        "--film", metavar="FILE",
+        help=_shown(show_all, "write the evolution of the image as a film: .mp4 (needs PyAV), .gif or .webp"),
+    )  # fmt: skip
+    progress.add_argument(
+        "--logdir", metavar="DIR",
+        help=_shown(show_all, "write losses, images and options to a folder for TensorBoard"),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
@@ -19,9 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-if TYPE_CHECKING:  # these modules import TensorFlow
+if TYPE_CHECKING:  # this module imports TensorFlow
     from tfstyle.run.results import Iteration
-    from tfstyle.run.setup import Scale
 
 LINE_INTERVAL = 10.0  # seconds between two lines if the stream is not a terminal
 Show = Callable[["Iteration"], None]
@@ -54,30 +53,17 @@ def waiting_display(doing: str, stream: TextIO) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress_display(scales: Sequence[Scale], stream: TextIO) -> Iterator[Show]:
+def progress_display(stream: TextIO) -> Iterator[Show]:
     """Display the progress of a run.
 
     Args:
-        scales: the scales of the run, in the run's own list, since a run with a given time changes it. The
-            amount of work is counted in pixels times iterations.
         stream: the stream that the progress is written to.
 
     Yields:
         A function to call with each `Iteration`.
     """
-
-    def work(first: Sequence[Scale]) -> float:
-        return sum(scale.iterations * scale.shape[0] * scale.shape[1] for scale in first)
-
-    def total_work() -> float:
-        return work(scales)
-
-    def work_done(step: Iteration) -> float:  # a resumed run starts in the middle
-        current = work(scales[step.scale - 1 : step.scale])
-        return work(scales[: step.scale - 1]) + current * step.iteration / step.iterations
-
     if not stream.isatty():
-        yield _line_display(total_work, work_done, stream)
+        yield _line_display(stream)
         return
     with _terminal_bar(stream, TextColumn("{task.fields[status]}"), TimeRemainingColumn()) as bar:
         task = bar.add_task("preparing the first iteration", total=None, status="")
@@ -87,8 +73,8 @@ def progress_display(scales: Sequence[Scale], stream: TextIO) -> Iterator[Show]:
             height, width = step.shape
             bar.update(
                 task,
-                total=total_work(),
-                completed=work_done(step),
+                total=1.0,
+                completed=step.progress,
                 description=f"{width} x {height} ({step.scale}/{step.scales})",
                 status=f"loss {step.losses['total']:.4g}  {meter.update(step):.1f} it/s",
             )
@@ -156,9 +142,7 @@ def experiment_display(stream: TextIO) -> Iterator[tuple[Callable[[str], None], 
         yield lambda line: bar.console.print(line, markup=False, highlight=False), show
 
 
-def _line_display(
-    total_work: Callable[[], float], work_done: Callable[[Iteration], float], stream: TextIO
-) -> Show:
+def _line_display(stream: TextIO) -> Show:
     meter, last_line = _SpeedMeter(), time.monotonic()
 
     def show(step: Iteration) -> None:
@@ -168,10 +152,10 @@ def _line_display(
         if time.monotonic() - last_line < LINE_INTERVAL and step.iteration < step.iterations:
             return
         last_line = time.monotonic()
-        remaining = step.seconds * (total_work() / work_done(step) - 1)
         print(
             f"scale {step.scale}/{step.scales} ({width} x {height})  iteration {step.iteration}/"
-            f"{step.iterations}  loss {step.losses['total']:.4g}  {speed:.1f} it/s  {remaining:.0f} s left",
+            f"{step.iterations}  loss {step.losses['total']:.4g}  {speed:.1f} it/s  "
+            f"{step.seconds_left:.0f} s left",
             file=stream,
             flush=True,
         )

@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 DATA = Path(__file__).parents[1] / "data"
 DEMO_CONTENT, DEMO_STYLE, DEMO_SIZE = "cat.jpg", "evening.jpg", 384
 #: Options of ``tfstyle stylize`` that cannot be combined with --interpolate, which makes several runs.
-SINGLE_RUN_OPTIONS = ("save_every", "history", "checkpoint", "checkpoint_every", "resume", "seconds")
+SINGLE_RUN_OPTIONS = (
+    "save_every", "history", "film", "logdir", "checkpoint", "checkpoint_every", "resume", "seconds",
+)  # fmt: skip
 
 
 def run_stylize(options: argparse.Namespace) -> int:
@@ -60,6 +62,7 @@ def run_stylize(options: argparse.Namespace) -> int:
 
     load_tensorflow()
     from tfstyle.cli.progress import progress_display, waiting_display
+    from tfstyle.run.callbacks import calling
     from tfstyle.run.checkpoints import open_checkpoints
     from tfstyle.run.layout import describe_layout
     from tfstyle.run.run import Run
@@ -77,12 +80,12 @@ def run_stylize(options: argparse.Namespace) -> int:
         content, *styles = load_standard_input([content, *styles], config.max_pixels)
         styles = apply_fine_style(styles, config, checkpoints=checkpoints)
         if timetable is None:
-            run = Run(content, styles, config, pause_every=outputs.preview_every, checkpoints=checkpoints)
+            run = Run(content, styles, config, pause_every=outputs.pause_every, checkpoints=checkpoints)
         else:
             run = make_timed_run(
                 content, styles, config, timetable=timetable,
                 keep_quality=hasattr(options, "quality"),
-                pause_every=outputs.preview_every,
+                pause_every=outputs.pause_every,
             )  # fmt: skip
     outputs.check(run)
     layout = describe_layout(run.setup, run.scales[-1].shape, layout=run.layouts[-1])
@@ -94,11 +97,13 @@ def run_stylize(options: argparse.Namespace) -> int:
     with interruptible() as interrupted:
         try:
             with (
-                progress_display(run.scales, sys.stderr) as show,
+                progress_display(sys.stderr) as show,
+                calling(outputs.callbacks()) as call,
                 contextlib.closing(iter(run)) as iterations,
             ):
                 for iteration in iterations:
                     show(iteration)
+                    call(iteration)
                     outputs.write_preview(run)
                     if interrupted():
                         break
@@ -155,8 +160,9 @@ def run_demo(options: argparse.Namespace) -> int:
     code = run_stylize(
         argparse.Namespace(
             content=str(content), styles=[str(style)], output=str(output), overwrite=options.overwrite,
-            save_every=None, history=None, config=None, preset="default", size=DEMO_SIZE, interpolate=None,
-            checkpoint=None, checkpoint_every=None, resume=False, seconds=None, **given,
+            save_every=None, history=None, film=None, logdir=None, config=None, preset="default",
+            size=DEMO_SIZE, interpolate=None, checkpoint=None, checkpoint_every=None, resume=False,
+            seconds=None, **given,
         )
     )  # fmt: skip
     if code != DONE:

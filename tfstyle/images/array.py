@@ -10,7 +10,7 @@ from PIL import Image
 from tfstyle.errors import ImageError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ImageArray:
     """An image in memory.
 
@@ -32,6 +32,11 @@ class ImageArray:
     alpha: np.ndarray | None = None
     _: KW_ONLY
     bits: int = 8
+
+    def __repr__(self) -> str:
+        height, width = self.rgb.shape[:2]
+        alpha = "" if self.alpha is None else ", with alpha"
+        return f"ImageArray({width} x {height} pixels, {self.bits} bits{alpha})"
 
     def fitted(self, size: int, enlarge: bool = False) -> ImageArray:
         """Return the image, resized to a given length of its longest side in the same proportions.
@@ -80,6 +85,20 @@ class ImageArray:
         if self.alpha is None:
             return self.rgb
         return self.rgb * self.alpha[..., None] + (1 - self.alpha[..., None])
+
+    def quantized(self, bits: int = 8) -> np.ndarray:
+        """Return the image as integers ``[height, width, 3]``, or ``[height, width, 4]`` with alpha.
+
+        Args:
+            bits: bits per channel: 8 gives uint8, and 16 gives uint16.
+        """
+        planes = [self.rgb] + ([self.alpha[..., None]] if self.alpha is not None else [])
+        maximum, dtype = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+        return np.round(np.clip(np.concatenate(planes, -1), 0, 1) * maximum).astype(dtype)
+
+    def as_pil(self) -> Image.Image:
+        """Return the image as a PIL image with 8 bits per channel, in mode RGB or RGBA."""
+        return Image.fromarray(self.quantized())
 
 
 def resize(array: np.ndarray, shape: tuple[int, int], *, clip: bool = True) -> np.ndarray:

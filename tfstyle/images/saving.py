@@ -63,12 +63,11 @@ def save(
             "%s: %s has no transparency, so the image is composited on white; use .png to keep it", path, kind
         )
         image = ImageArray(image.on_white(), None, bits=image.bits)
-    planes = [image.rgb] + ([image.alpha[..., None]] if image.alpha is not None else [])
-    use_16_bits = image.bits == 16 and kind in ("PNG", "TIFF")
-    maximum, dtype = (65535, np.uint16) if use_16_bits else (255, np.uint8)
-    array = np.round(np.clip(np.concatenate(planes, -1), 0, 1) * maximum).astype(dtype)
     encode_16_bits = {"PNG": _encode_16_bit_png, "TIFF": _encode_16_bit_tiff}
-    data = encode_16_bits[kind](array, text) if use_16_bits else _encode(array, kind, text)
+    if image.bits == 16 and kind in encode_16_bits:
+        data = encode_16_bits[kind](image.quantized(16), text)
+    else:
+        data = _encode(image.as_pil(), kind, text)
     write_atomically(path, data)
 
 
@@ -107,7 +106,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
+def _encode(image: Image.Image, kind: str, text: str) -> bytes:
     """Return an image file with 8 bits per channel, encoded by Pillow."""
     options: dict[str, Any] = {"icc_profile": srgb_profile()}
     if kind == "PNG":
@@ -125,10 +124,10 @@ def _encode(array: np.ndarray, kind: str, text: str) -> bytes:
     options |= options_by_kind.get(kind, {})
     buffer = io.BytesIO()
     try:
-        Image.fromarray(array).save(buffer, kind, **options)
+        image.save(buffer, kind, **options)
     except (OSError, ValueError) as error:
         raise ImageError(
-            f"{kind} cannot hold this image of {array.shape[1]} x {array.shape[0]} pixels "
+            f"{kind} cannot hold this image of {image.width} x {image.height} pixels "
             f"({first_line(error)}); choose another format"
         ) from None
     return buffer.getvalue()

@@ -17,7 +17,7 @@ from tfstyle.images import load
 from tfstyle.layers import NETWORKS, Layer, layer_names
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Masks:
     """Masks of regions of the content image and of the style images.
 
@@ -50,6 +50,10 @@ class Masks:
     styles: Any = ()
     _: KW_ONLY
     keep: Any = None
+
+    def __repr__(self) -> str:
+        keep = "" if self.keep is None else ", keep"
+        return f"Masks({len(self.content)} of content, {len(self.styles)} of styles{keep})"
 
     def __post_init__(self) -> None:
         for name in ("content", "styles"):

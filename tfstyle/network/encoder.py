@@ -184,6 +184,12 @@ class Encoder:
         )
         return encoder
 
+    def __repr__(self) -> str:
+        return (
+            f"Encoder({', '.join(self.layers)}; {self.network}, weights {self.weights.source}, pooling "
+            f"{self.pooling}, padding {self.padding}, {self.dtype})"
+        )
+
     def __call__(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the features of images.
 

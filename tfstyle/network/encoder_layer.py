@@ -65,6 +65,7 @@ class EncoderLayer(keras.layers.Layer):
         self.minimum_size = minimum_size
         self.feature_scale = feature_scale
         self._preprocess = preprocess
+        self.built = True  # the model has its variables
 
     def call(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Compute the features of images.

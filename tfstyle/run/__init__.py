@@ -1,6 +1,7 @@
 """Style transfer runs: inputs, scales, the optimisation from coarse to fine, checkpoints and results."""
 
 from tfstyle.run.batch import Job, contact_sheets, is_finished, plan_jobs, run_jobs, save_contact_sheets
+from tfstyle.run.callbacks import Callback, calling
 from tfstyle.run.checkpoints import (
     Checkpoint,
     CheckpointFolder,
@@ -28,6 +29,7 @@ from tfstyle.run.setup import (
 from tfstyle.run.transfer import Iterations, apply_fine_style, interpolate, iterate, mix_styles, stylize
 
 __all__ = [
+    "Callback",
     "Checkpoint",
     "CheckpointFolder",
     "CheckpointWriter",
@@ -44,6 +46,7 @@ __all__ = [
     "TransferSetup",
     "apply_fine_style",
     "call_as_graph",
+    "calling",
     "choose_layers",
     "contact_sheets",
     "content_weight",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,16 @@ import tensorflow as tf
 
 from tfstyle import __version__
 from tfstyle.config import StyleConfig
+from tfstyle.errors import ConfigError
 from tfstyle.files import check_writable, write_atomically
 from tfstyle.images import ImageArray, save
+from tfstyle.run.plots import plot_losses, show_images
+
+#: Longest side in pixels of an image that a notebook displays.
+DISPLAYED_SIDE = 1024
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, repr=False)
 class History:
     """The losses at every iteration of a run, as lists of equal length.
 
@@ -68,6 +74,45 @@ class History:
             else:
                 getattr(self, kind).append(value)
 
+    def __repr__(self) -> str:
+        if not self.iteration:
+            return "History(no iterations)"
+        return (
+            f"History({_count(len(self.iteration), 'iteration')}, {_count(max(self.scale), 'scale')}, "
+            f"loss {self.total[0]:.4g} to {self.total[-1]:.4g}, {self.seconds[-1]:.1f} s)"
+        )
+
+    def plot(self, axes: Any = None, *, layers: bool = False) -> Any:
+        """Draw the weighted losses over the iterations, on a logarithmic axis.
+
+        A dashed line marks the beginning of the next, larger scale. Losses that are always 0 are left out.
+
+        Args:
+            axes: the `matplotlib.axes.Axes` that is drawn on; by default that of a new figure.
+            layers: whether the parts of the style layers are drawn as well.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ConfigError: matplotlib is not installed, or the history has no iteration.
+
+        Example:
+            >>> import numpy as np
+            >>> import tfstyle
+            >>> content, style = np.random.default_rng(0).uniform(size=(2, 32, 48, 3))
+            >>> result = tfstyle.stylize(content, style, weights="embedded", iterations=3)
+            >>> axes = result.history.plot()
+            >>> [line.get_label() for line in axes.get_lines()][:3]
+            ['total', 'content', 'style']
+        """
+        if not self.iteration:
+            raise ConfigError("the history has no iteration, so that there is nothing to plot")
+        terms = ("total", "content", "style", "tv", "spectrum")
+        losses = {name: getattr(self, name) for name in terms} | self.extra_losses
+        losses = {name: values for name, values in losses.items() if any(values)}
+        return plot_losses(losses | self.style_layers if layers else losses, self.scale, axes)
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain lists for JSON, in which numbers that are not finite are None."""
 
@@ -106,9 +151,16 @@ class Iteration:
         scale: number of the scale, from 1 for the coarsest.
         scales: number of scales.
         shape: height and width of the image at this scale in pixels.
+        final_shape: height and width of the image at the last scale in pixels.
+        global_iteration: number of the iteration over all scales, from 1.
+        total_iterations: maximum number of iterations of all scales together.
+        progress: part of the work of the run that is done, in 0..1. The work of an iteration is counted as
+            the number of pixels of its scale.
         losses: the weighted terms ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``,
             ``extra/<name>`` and, if it is used, ``spectrum``.
         seconds: wall time in seconds since the optimisation began.
+        config: the options of the run.
+        facts: the values that were chosen for ``auto`` and for defaults, as in `Result.facts`.
     """
 
     iteration: int
@@ -117,10 +169,21 @@ class Iteration:
     scale: int
     scales: int
     shape: tuple[int, int]
+    final_shape: tuple[int, int]
+    global_iteration: int
+    total_iterations: int
+    progress: float
     losses: dict[str, float]
     seconds: float
-    _read_image: Callable[[], np.ndarray]
-    _stop: Callable[[], None]
+    config: StyleConfig = field(repr=False)
+    facts: Mapping[str, Any] = field(repr=False)
+    _read_image: Callable[[], np.ndarray] = field(repr=False)
+    _stop: Callable[[], None] = field(repr=False)
+
+    @property
+    def seconds_left(self) -> float:
+        """The expected time in seconds until the last iteration, from the time so far and `progress`."""
+        return self.seconds * (1 / self.progress - 1)
 
     @property
     def image(self) -> np.ndarray:
@@ -139,7 +202,7 @@ class Iteration:
         self._stop()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """The result of a finished or interrupted run.
 
@@ -152,6 +215,9 @@ class Result:
             ``precision``.
         alpha: the content image's alpha channel, float32 ``[height, width]`` in 0..1, or None.
         bits: bits per channel of the content image, 8 or 16.
+        content: the content image at the size of the last scale, float32 ``[height, width, 3]``, or None.
+        styles: the style images at their sizes for the last scale, float32 ``[height, width, 3]``. Styles
+            that were extracted before have no image and are left out.
 
     Example:
         >>> import numpy as np
@@ -170,6 +236,34 @@ class Result:
     facts: dict[str, Any]
     alpha: np.ndarray | None = None
     bits: int = 8
+    content: np.ndarray | None = None
+    styles: Sequence[np.ndarray] = ()
+
+    def __repr__(self) -> str:
+        height, width = self.image.shape[:2]
+        done = ""
+        if self.history.iteration:
+            count, seconds = _count(len(self.history.iteration), "iteration"), self.history.seconds[-1]
+            done = f", {count} in {seconds:.1f} s, loss {self.history.total[-1]:.4g}"
+        return f"Result({width} x {height} pixels{done}, weights {self.facts.get('weights', 'unknown')})"
+
+    def _repr_png_(self) -> bytes:
+        """Return the image as a PNG file, which a notebook displays, with at most `DISPLAYED_SIDE` pixels."""
+        image = ImageArray(self.image, self.alpha).fitted(DISPLAYED_SIDE)
+        buffer = io.BytesIO()
+        image.as_pil().save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def show(self) -> None:
+        """Show the content image, the style images and the result side by side with matplotlib.
+
+        Raises:
+            ConfigError: matplotlib is not installed.
+        """
+        images = {} if self.content is None else {"content": self.content}
+        names = ["style"] if len(self.styles) == 1 else [f"style {n + 1}" for n in range(len(self.styles))]
+        images |= dict(zip(names, self.styles, strict=True))
+        show_images({**images, "result": self.image})
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False, bits: int | None = None) -> None:
         """Write the image and the options that produced it to an image file.
@@ -207,3 +301,7 @@ class Result:
                 "python": platform.python_version(),
             },
         }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -18,7 +18,7 @@ from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device, is_out_of_memory, one_line_errors
 from tfstyle.errors import ConfigError, NotFiniteError, RunError
 from tfstyle.files import digest
-from tfstyle.images import resize
+from tfstyle.images import ImageArray, resize
 from tfstyle.losses import ExtraLoss, Masks
 from tfstyle.network import Encoder
 from tfstyle.optim import Optimizer
@@ -186,6 +186,8 @@ class Run:
             facts=dict(self.facts),
             alpha=alpha,
             bits=self.inputs.original.bits,
+            content=self.inputs.original.on_white(),
+            styles=[style.on_white() for style in self.inputs.styles if isinstance(style, ImageArray)],
         )
 
     def _make_setup(
@@ -302,8 +304,14 @@ class Run:
                 scale=scale.number,
                 scales=len(self.scales),
                 shape=scale.shape,
+                final_shape=self.scales[-1].shape,
+                global_iteration=len(self.history.iteration),
+                total_iterations=self.total_iterations,
+                progress=self._progress(scale, done),
                 losses=values,
                 seconds=seconds,
+                config=self.config,
+                facts=dict(self.facts),
                 _read_image=self._image_reader(),
                 _stop=self.stop,
             )
@@ -315,6 +323,12 @@ class Run:
             self._fail(f"the image is not finite after the last iteration of scale {scale.number}")
         if not self._stopped or done == scale.iterations:
             self._record_position(scale, len(losses), ended=True)
+
+    def _progress(self, scale: Scale, done: int) -> float:
+        """Return the part of the run's work that is done, where an iteration counts as its pixels."""
+        work = [math.prod(each.shape) * each.iterations for each in self.scales]
+        before = sum(work[: scale.number - 1])
+        return (before + math.prod(scale.shape) * done) / sum(work)
 
     def _planned_again(self, scale: Scale, done: int) -> Scale:
         """Return the current scale after a call of its step, as the timetable plans it now."""

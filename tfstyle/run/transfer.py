@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from typing_extensions import Unpack
 
 from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, TransferOptions
@@ -19,6 +18,7 @@ from tfstyle.images import load
 from tfstyle.losses import ExtraLoss, Masks, Style
 from tfstyle.network import Encoder
 from tfstyle.optim import Optimizer
+from tfstyle.run.callbacks import Callback, calling
 from tfstyle.run.checkpoints import CheckpointFolder, open_checkpoints
 from tfstyle.run.results import Iteration, Result
 from tfstyle.run.run import Run
@@ -33,7 +33,7 @@ def stylize(
     *,
     encoder: Encoder | None = None,
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
-    callback: Callable[[Iteration], bool | None] | None = None,
+    callback: Callback | Sequence[Callback] | None = None,
     masks: Masks | Sequence[Any] | None = None,
     extra_losses: Mapping[str, ExtraLoss] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -54,8 +54,9 @@ def stylize(
         config: the options; by default `StyleConfig()`.
         encoder: an encoder to use in place of the config's weights, network, pooling and padding.
         optimizer: a value of `StyleConfig.optimizer`, a `tfstyle.optim.Optimizer`, or a Keras optimiser.
-        callback: function that is called with each `Iteration`. If it returns True, the run ends and the
-            result so far is returned.
+        callback: function that is called with each `Iteration`, such as those of `tfstyle.callbacks`, or a
+            list of functions. If one returns True, the run ends and the result so far is returned. If it has
+            a method ``close``, this is called when the run ends in whatever way.
         masks: the regions of the styles, and the region in which the content image is not changed; by default
             the masks that the config names.
         extra_losses: further losses, name -> a pair of a function and its weight. The function gets the
@@ -100,10 +101,10 @@ def stylize(
         encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses,
         checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, seconds=seconds,
     )  # fmt: skip
-    with contextlib.closing(iter(run)) as iterations:  # closes at once if the callback raises
+    # The iterations are closed at once if a callback raises an exception.
+    with calling(callback) as call, contextlib.closing(iter(run)) as iterations:
         for iteration in iterations:
-            answer = None if callback is None else callback(iteration)
-            if isinstance(answer, (bool, np.bool_)) and answer:
+            if call(iteration):
                 run.stop()
     return run.result()
 

@@ -104,6 +104,9 @@ class StyleExtractor:
         self.views, self.embedding_size, self.size = views, embedding_size, size
         self.minimum_size = minimum_size(self.encoder, views)
 
+    def __repr__(self) -> str:
+        return f"StyleExtractor({', '.join(self.layers)}; size {self.size}, {self.encoder!r})"
+
     def __call__(self, images: Any) -> dict[str, tf.Tensor]:
         """Compute the Gram matrices and the embedding of each image.
 

@@ -1,0 +1,28 @@
+"""Callbacks of a run: a display in notebooks, a film of the evolution, and logs for TensorBoard.
+
+A callback is a function that `tfstyle.stylize` calls with an `Iteration` after each iteration, or after each
+call of the step if `StyleConfig.steps_per_call` is more than 1. If it returns True, the run ends with the
+result so far. If it has a method ``close``, this is called when the run ends in whatever way. A callback can
+also be called in a loop over `tfstyle.iterate`: close it after the loop, or use it as a context manager.
+
+The best image is no matter of callbacks: ``checkpoint`` and ``resume`` store and continue a run, and
+``--save-every`` writes previews.
+
+Example:
+    >>> import numpy as np
+    >>> import tfstyle
+    >>> content, style = np.random.default_rng(0).uniform(size=(2, 32, 48, 3))
+    >>> film = tfstyle.callbacks.Film("evolution.gif")
+    >>> result = tfstyle.stylize(
+    ...     content, style, weights="embedded", iterations=4,
+    ...     callback=[film, lambda step: step.losses["total"] < 1e-9],
+    ... )
+    >>> film.frames
+    4
+"""
+
+from tfstyle.callbacks.films import Film
+from tfstyle.callbacks.logs import TensorBoard
+from tfstyle.callbacks.notebook import NotebookProgress
+
+__all__ = ["Film", "NotebookProgress", "TensorBoard"]

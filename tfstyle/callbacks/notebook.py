@@ -1,0 +1,113 @@
+"""A display of a run in notebooks: a bar with numbers, and a preview of the image."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import io
+import time
+from typing import Any
+
+from tfstyle.errors import ConfigError, RunError
+from tfstyle.images import ImageArray
+from tfstyle.run import Iteration
+
+JPEG_QUALITY = 90
+
+
+class NotebookProgress:
+    """A callback that shows a bar and a live preview in Colab, Jupyter and VS Code.
+
+    The display appears below the cell at once, and is updated in place.
+
+    Args:
+        interval: minimum time between two updates in seconds.
+        size: longest side of the preview in pixels. Previews are JPEG files, because Jupyter drops messages
+            of more than about one megabyte per second.
+
+    Raises:
+        ConfigError: IPython is not installed, or a number is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> import tfstyle
+        >>> content, style = np.random.default_rng(0).uniform(size=(2, 32, 48, 3))
+        >>> progress = tfstyle.callbacks.NotebookProgress()  # doctest: +SKIP
+        >>> result = tfstyle.stylize(content, style, size=32, callback=progress)  # doctest: +SKIP
+    """
+
+    def __init__(self, *, interval: float = 0.5, size: int = 512) -> None:
+        try:
+            from IPython.display import HTML
+        except ImportError:
+            raise ConfigError("NotebookProgress needs IPython, which is part of every notebook") from None
+        for name, value in (("interval", interval), ("size", size)):
+            if value <= 0:
+                raise ConfigError(f"{name} is {value!r}; it must be positive")
+        self._interval, self._size = interval, size
+        self._bar = _displayed(HTML(_bar_html(0.0, "preparing the first iteration")), None)
+        self._preview: Any = None
+        self._last: Iteration | None = None
+        self._shown_at = -float("inf")
+
+    def __call__(self, step: Iteration) -> None:
+        """Update the display if the last update is long enough ago.
+
+        Args:
+            step: the iteration.
+        """
+        self._last = step
+        if time.monotonic() - self._shown_at >= self._interval:
+            height, width = step.shape
+            self._show(
+                step,
+                f"scale {step.scale} of {step.scales}, {width} x {height}, iteration {step.iteration} of "
+                f"{step.iterations}, loss {step.losses['total']:.4g}, {step.seconds_left:.0f} s left",
+            )
+
+    def close(self) -> None:
+        """Show the last iteration."""
+        if self._last is not None:
+            step, self._last = self._last, None
+            count = f"{step.global_iteration} of {step.total_iterations} iterations"
+            self._show(step, f"{count} in {step.seconds:.1f} s, loss {step.losses['total']:.4g}")
+
+    def __enter__(self) -> NotebookProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _show(self, step: Iteration, text: str) -> None:
+        from IPython.display import HTML, Image
+
+        self._bar = _displayed(HTML(_bar_html(step.progress, text)), self._bar)
+        with contextlib.suppress(RunError):  # a later iteration has updated the image in place
+            image = ImageArray(step.image).fitted(self._size)
+            buffer = io.BytesIO()
+            image.as_pil().save(buffer, "JPEG", quality=JPEG_QUALITY)
+            self._preview = _displayed(Image(data=buffer.getvalue(), format="jpeg"), self._preview)
+        self._shown_at = time.monotonic()
+
+
+def _displayed(content: Any, handle: Any) -> Any:
+    """Display content below the cell, or in place of an earlier display, and return its handle.
+
+    Outside of a notebook and of IPython, nothing is displayed.
+    """
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is None:
+        return None
+    if handle is None:
+        return display(content, display_id=True)
+    handle.update(content)
+    return handle
+
+
+def _bar_html(progress: float, text: str) -> str:
+    return (
+        f"<progress value='{progress:.4f}' max='1' style='width: 20em'></progress> {progress:.0%}<br>"
+        f"{html.escape(text)}"
+    )

@@ -1,0 +1,58 @@
+"""The protocol of callbacks: functions that a run calls after each iteration."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from tfstyle.errors import ConfigError, TfstyleError
+from tfstyle.run.results import Iteration
+
+log = logging.getLogger(__name__)
+
+#: A function that is called after each iteration. If it returns True, the run ends.
+Callback = Callable[[Iteration], "bool | None"]
+
+
+@contextlib.contextmanager
+def calling(callbacks: Callback | Sequence[Callback] | None) -> Iterator[Callable[[Iteration], bool]]:
+    """Call callbacks during a run, and close them when the run ends in whatever way.
+
+    A callback with a method ``close`` has it called at the end of the block. If that fails, for example
+    because the disk is full, a warning is logged, so that the result of the run is not lost.
+
+    Args:
+        callbacks: a callback, a sequence of callbacks, or None.
+
+    Yields:
+        A function that calls all callbacks with an iteration and returns whether one of them returned True.
+
+    Raises:
+        ConfigError: one of them cannot be called.
+    """
+    if callbacks is None:
+        callbacks = ()
+    functions = tuple(callbacks) if isinstance(callbacks, (list, tuple)) else (callbacks,)
+    for function in functions:
+        if not callable(function):
+            raise ConfigError(
+                f"callback is a {type(function).__name__}; give a function of an Iteration, or a list of them"
+            )
+
+    def call(iteration: Iteration) -> bool:
+        answers = [function(iteration) for function in functions]
+        return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
+
+    try:
+        yield call
+    finally:
+        for function in functions:
+            close = getattr(function, "close", None)
+            if callable(close):
+                try:
+                    close()
+                except (TfstyleError, OSError) as error:
+                    log.warning("%s", error)
