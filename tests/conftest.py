@@ -19,11 +19,12 @@ DATA = Path(os.environ.get("TFSTYLE_TEST_DATA", Path(__file__).parents[2] / "sha
 #: Test modules whose subject depends on the versions of TensorFlow, Keras, NumPy or Pillow. They run on every
 #: supported stack (`pytest -m core`), except for their slow tests.
 CORE = """
-    images.test_color images.test_formats images.test_loading losses.test_gram losses.test_normalization
-    losses.test_style losses.test_training losses.test_variation network.test_encoder
-    network.test_encoder_layer network.test_weights optim.test_optimizers optim.test_step run.test_setup
-    run.test_transfer serving.test_extractor serving.test_numbers serving.test_saved_model
-    serving.test_serving test_addons tiling.test_tile_step
+    callbacks.test_films callbacks.test_logs callbacks.test_notebook_progress images.test_color
+    images.test_formats images.test_loading losses.test_gram losses.test_normalization losses.test_style
+    losses.test_training losses.test_variation network.test_encoder network.test_encoder_layer
+    network.test_weights optim.test_optimizers optim.test_step run.test_callbacks run.test_extra_losses
+    run.test_results run.test_setup run.test_transfer serving.test_extractor serving.test_numbers
+    serving.test_saved_model serving.test_serving test_addons tiling.test_tile_step
 """
 
 

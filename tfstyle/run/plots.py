@@ -35,7 +35,7 @@ def show_images(images: Mapping[str, np.ndarray]) -> None:
     plt.show()
 
 
-def plot_losses(losses: Mapping[str, Sequence[float]], scales: Sequence[int], axes: Any = None) -> Any:
+def plot_losses(losses: Mapping[str, Sequence[float]], scales: Sequence[int], *, axes: Any = None) -> Any:
     """Draw losses over the iterations on a logarithmic axis, and a dashed line where the next scale begins.
 
     Args:
