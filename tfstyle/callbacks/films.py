@@ -62,8 +62,8 @@ class Film:
         >>> with tfstyle.callbacks.Film("evolution.webp", every=2) as film:
         ...     for step in tfstyle.iterate(content, style, weights="embedded", iterations=6):
         ...         film(step)
-        >>> film.frames
-        3
+        >>> film.frames  # after the iterations 1, 2, 4 and 6
+        4
     """
 
     def __init__(
