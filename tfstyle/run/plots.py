@@ -35,12 +35,19 @@ def show_images(images: Mapping[str, np.ndarray]) -> None:
     plt.show()
 
 
-def plot_losses(losses: Mapping[str, Sequence[float]], scales: Sequence[int], *, axes: Any = None) -> Any:
+def plot_losses(
+    losses: Mapping[str, Sequence[float]],
+    scales: Sequence[int],
+    *,
+    parts: Mapping[str, Sequence[float]],
+    axes: Any = None,
+) -> Any:
     """Draw losses over the iterations on a logarithmic axis, and a dashed line where the next scale begins.
 
     Args:
         losses: label -> the loss at every iteration. The first one is drawn with a thicker line.
         scales: number of the scale at every iteration, at least one.
+        parts: label -> a part of a loss at every iteration, drawn with a dotted line.
         axes: the `matplotlib.axes.Axes` that is drawn on; None for those of a new figure.
 
     Returns:
@@ -54,6 +61,8 @@ def plot_losses(losses: Mapping[str, Sequence[float]], scales: Sequence[int], *,
     iterations = range(1, len(scales) + 1)
     for number, (name, values) in enumerate(losses.items()):
         axes.plot(iterations, values, label=name, linewidth=1.5 if number else 2.5)
+    for name, values in parts.items():
+        axes.plot(iterations, values, label=name, linewidth=1.2, linestyle=":")
     for number, (before, after) in enumerate(itertools.pairwise(scales), 1):
         if after > before:
             axes.axvline(number + 0.5, color="grey", linestyle="--", linewidth=1)
@@ -62,7 +71,7 @@ def plot_losses(losses: Mapping[str, Sequence[float]], scales: Sequence[int], *,
     axes.set_ylim(bottom=min((value for value in first if value > 0), default=1.0) / 100)
     axes.set_xlabel("iteration")
     axes.set_ylabel("weighted loss")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))  # beside the lines
     return axes
 
 

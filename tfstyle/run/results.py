@@ -111,7 +111,7 @@ class History:
         terms = ("total", "content", "style", "tv", "spectrum")
         losses = {name: getattr(self, name) for name in terms} | self.extra_losses
         losses = {name: values for name, values in losses.items() if any(values)}
-        return plot_losses(losses | self.style_layers if layers else losses, self.scale, axes=axes)
+        return plot_losses(losses, self.scale, parts=self.style_layers if layers else {}, axes=axes)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain lists for JSON, in which numbers that are not finite are None."""
