@@ -1,10 +1,10 @@
-"""Train an image network with the content and style losses: style transfer in one pass, after Johnson et al.
+"""Train an image transformation network with the content and style losses, after Johnson et al.
 
 ``python examples/perceptual_loss.py [STYLE] [WEIGHTS] [STEPS] [SIZE] [OUTPUT]`` trains a small network on
-random crops of two images, so that its output has the content of its input and the style of STYLE. A longer
-training on many photographs gives a network that paints any image at once: this example shows how the losses
-are used, with a few steps. It prints the loss of every 20 steps, and saves an image and the network's output
-for it side by side.
+random crops of two images, so that its output has the content of its input and the style of STYLE. The
+example shows how the losses are used, and takes only a few steps. After a longer training on many images,
+such a network transfers the style to any image in a single pass. The example prints the mean loss of every 20
+steps, and saves an image and the network's output for it side by side.
 """
 
 import sys
@@ -25,9 +25,9 @@ CONTENT_WEIGHT = 0.05  # relative to the style loss
 
 
 def image_network() -> keras.Model:
-    """Return a network that adds a change to its input images, which is zero before training.
+    """Return an untrained network that adds a change, which is zero before training, to its input images.
 
-    The change is computed at a quarter of the size, with three residual blocks and instance normalisation.
+    The three residual blocks run at a quarter of the height and width, with instance normalisation.
     """
     layers = keras.layers
 
@@ -68,7 +68,8 @@ def main(
     Args:
         style: the style image.
         weights: the encoder's weights, as for `tfstyle.Encoder`.
-        steps: number of training steps, each with four crops.
+        steps: number of training steps, each with four crops, rounded down to a multiple of 20 if it is above
+            20.
         size: height and width of the crops in pixels, a multiple of 4.
         output: path of the image file.
     """
@@ -82,7 +83,7 @@ def main(
 
     signature = tf.TensorSpec([int(size), int(size), 3], tf.float32)
     dataset = tf.data.Dataset.from_generator(lambda: crops(int(size)), output_signature=signature)
-    dataset = dataset.batch(BATCH).map(lambda images: (images, images))  # the content is that of the input
+    dataset = dataset.batch(BATCH).map(lambda images: (images, images))  # y_true is the input
 
     network = image_network()
     network.compile(keras.optimizers.Adam(5e-4), loss)

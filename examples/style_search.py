@@ -1,11 +1,11 @@
 """Search by style: the nearest neighbours of each image of a folder, and a map of their styles.
 
 ``python examples/style_search.py FOLDER [QUERY] [WEIGHTS] [OUTPUT]`` computes the style embeddings of the
-images in a folder and its subfolders. For the image QUERY, which may be outside the folder, or with
-``all``, the default, for each image of the folder, it prints the five images whose embeddings have the
-largest inner products with that of the image. An inner product near 1 means a very similar style. The map
-shows each image at the first two principal components of its embedding, such that images of similar
-styles are near each other.
+images in a folder and its subfolders. QUERY is the path of an image, inside or outside the folder, or ``all``
+(the default) for each image of the folder. For each query image it prints the five images of the folder whose
+embeddings have the largest inner products with its embedding. An inner product near 1 means a very similar
+style. The map places each image at the first two principal components of its embedding, so that images of
+similar styles are near each other.
 """
 
 import sys
@@ -38,7 +38,7 @@ def main(folder: str, query: str = "all", weights: str = "auto", output: str = "
         return extractor(path)["embedding"][0].numpy()
 
     queries = {}
-    if query != "all":  # before the folder, such that an error is reported at once
+    if query != "all":  # before the images of the folder, so that an error is reported at once
         path = paths.get(Path(query).resolve(), Path(query))
         queries[path] = embed(path)
     embeddings = {}
@@ -48,14 +48,14 @@ def main(folder: str, query: str = "all", weights: str = "auto", output: str = "
         except tfstyle.TfstyleError as error:
             print(f"skipped {path}: {error}", file=sys.stderr)
     if len(embeddings) < 3:
-        sys.exit(f"{folder} has too few usable images ({len(embeddings)}); the map needs at least 3")
+        sys.exit(f"{folder} has {len(embeddings)} usable images; the map needs at least 3")
     for path, embedding in (queries or embeddings).items():
         print_neighbours(path, embedding, embeddings)
     save_map(Path(output), embeddings)
 
 
 def print_neighbours(query: Path, embedding: np.ndarray, embeddings: Mapping[Path, np.ndarray]) -> None:
-    """Print the images with the largest inner products with a query image, without the image itself."""
+    """Print the images whose styles are most similar to that of a query image, without the image itself."""
     others = [path for path in embeddings if path != query]
     similarities = np.stack([embeddings[path] for path in others]) @ embedding
     print(query)
@@ -64,7 +64,7 @@ def print_neighbours(query: Path, embedding: np.ndarray, embeddings: Mapping[Pat
 
 
 def save_map(output: Path, embeddings: Mapping[Path, np.ndarray]) -> None:
-    """Save the map, whose axes have the same scale, and print the share of the variance each explains."""
+    """Save the map, whose axes have the same scale, and print the share of variance that each explains."""
     centred = np.stack(list(embeddings.values()))
     centred -= centred.mean(0)
     left, singular, _ = np.linalg.svd(centred, full_matrices=False)

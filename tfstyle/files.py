@@ -98,7 +98,8 @@ def check_film(path: Path, *, overwrite: bool = False) -> None:
         raise OutputError(f"cannot write {path}: the suffix of a film must be one of {suffixes}")
     if suffix == ".mp4" and importlib.util.find_spec("av") is None:
         raise ConfigError(
-            f"{path}: MP4 films need PyAV; pip install 'tfstyle[video]', or choose .gif or .webp"
+            f"{path}: MP4 films need PyAV; install it with pip install 'tfstyle[video]', or choose .gif or "
+            ".webp"
         )
     check_writable(path, overwrite)
 
@@ -111,7 +112,10 @@ def check_logdir(folder: Path) -> None:
         OutputError: the folder cannot be created or written to.
     """
     if importlib.util.find_spec("tensorboard") is None:
-        raise ConfigError("logs need the package tensorboard; pip install 'tfstyle[tensorboard]'")
+        raise ConfigError(
+            "logs for TensorBoard need the package tensorboard; install it with pip install "
+            "'tfstyle[tensorboard]'"
+        )
     make_folder(folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write logs: no permission to write in {folder}; choose another folder")

@@ -91,5 +91,5 @@ def test_wrong_arguments_are_refused_before_the_run(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"cannot create the folder .*file"):
         TensorBoard(tmp_path / "file")
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"package tensorboard; pip install 'tfstyle\[tensorboard\]'"):
+    with pytest.raises(ConfigError, match=r"package tensorboard; install .* 'tfstyle\[tensorboard\]'"):
         TensorBoard(tmp_path / "logs")

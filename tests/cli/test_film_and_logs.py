@@ -1,7 +1,10 @@
 """``tfstyle stylize`` with ``--film`` and ``--logdir``."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from PIL import Image
 from tests.callbacks.test_films import frames_of
 from tests.callbacks.test_logs import read_logs
 from tfstyle import cli
+from tfstyle.callbacks import TensorBoard
 
 
 @pytest.fixture
@@ -34,13 +38,25 @@ def test_logs_are_written(command, files):
     assert set(texts) == {"options", "facts"}
 
 
-def test_a_film_and_the_logs_go_on_in_a_resumed_run(command, files):
+def test_a_resumed_run_writes_a_film_of_its_own(command, files, monkeypatch):
     film, logs = files / "film.gif", files / "logs"
     more = ["--checkpoint", str(files / "run"), "--film", str(film), "--logdir", str(logs)]
-    assert cli.main([*command, *more]) == 0
-    assert cli.main([*command, *more]) == 2  # the files exist
-    assert cli.main([*command, *more, "--resume"]) == 0  # the run has ended, so that no iteration is left
-    assert len(frames_of(film)[0]) == 4
+    whole = [*command[:-1], "6"]
+
+    def interrupt(self, step):
+        if step.global_iteration == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TensorBoard, "__call__", interrupt)
+        assert cli.main([*whole, *more]) == 130
+    first = film.read_bytes()
+    assert cli.main([*whole, *more, "--resume"]) == 0
+    assert film.read_bytes() == first
+    assert len(frames_of(film)[0]) == 2
+    assert len(frames_of(files / "film_2.gif")[0]) == 4
+    assert list(read_logs(logs)[0]["loss/total"]) == [3, 4, 5, 6]
+    assert cli.main([*whole, *more]) == 2  # the files exist
 
 
 @pytest.mark.parametrize(
@@ -88,9 +104,6 @@ sys.exit(cli.main({[*command, *arguments]!r}))
 
 def test_a_film_can_be_interrupted(command, files):
     """Ctrl-C ends the run; the film has the frames so far."""
-    import signal
-    import time
-
     words = [*command[:-1], "100000", "--film", str(files / "film.gif")]
     process = subprocess.Popen([sys.executable, "-m", "tfstyle", *words], stderr=subprocess.PIPE, text=True)
     for line in process.stderr:

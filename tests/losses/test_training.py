@@ -158,6 +158,19 @@ def test_outputs_outside_0_1_are_neither_clipped_nor_refused(small_encoder, imag
         ContentLoss(small_encoder)(255 * true, outputs)
 
 
+def test_true_images_can_be_uint8(small_encoder, images):
+    """Keras converts them to float32 without scaling."""
+    true, outputs = images
+    pixels = (true * 255).round().astype(np.uint8)
+    expected = float(ContentLoss(small_encoder)(pixels / np.float32(255), outputs))
+    assert float(ContentLoss(small_encoder)(pixels, outputs)) == pytest.approx(expected, rel=1e-5)
+    model = keras.Sequential(
+        [keras.Input((16, 20, 3)), keras.layers.Lambda(lambda x: x, output_shape=(16, 20, 3))]
+    )
+    model.compile("sgd", ContentLoss(small_encoder))
+    assert model.evaluate(outputs, pixels, verbose=0) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_mixed_policy_and_a_bfloat16_encoder(small_weights, small_encoder, images, style):
     true, outputs = images
     half = Encoder(LAYERS, small_weights, dtype="bfloat16")

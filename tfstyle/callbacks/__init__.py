@@ -2,11 +2,12 @@
 
 A callback is a function that `tfstyle.stylize` calls with an `Iteration` after each iteration, or after each
 call of the step if `StyleConfig.steps_per_call` is more than 1. If it returns True, the run ends with the
-result so far. If it has a method ``close``, this is called when the run ends in whatever way. A callback can
-also be called in a loop over `tfstyle.iterate`: close it after the loop, or use it as a context manager.
+result so far. If it has a method ``close``, that method is called when the run ends, even after an error. A
+callback can also be called in a loop over `tfstyle.iterate`: close it after the loop, or use it as a context
+manager.
 
-The best image is no matter of callbacks: ``checkpoint`` and ``resume`` store and continue a run, and
-``--save-every`` writes previews.
+There is no callback for checkpoints: the arguments ``checkpoint`` and ``resume`` of `tfstyle.stylize` store
+and continue a run. The option ``--save-every`` of the command line writes preview images.
 
 Example:
     >>> import numpy as np

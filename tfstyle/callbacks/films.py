@@ -21,27 +21,29 @@ from tfstyle.run import Iteration
 #: Suffix of a film -> longest side of its frames in pixels, unless another size is given. The frames of GIF
 #: and WebP films stay in memory until the end.
 LONGEST_SIDES = {".mp4": 1280, ".gif": 480, ".webp": 640}
-#: Maximum number of frames, unless their interval is given.
+#: Maximum number of intervals between frames, unless `every` is given.
 MOST_FRAMES = 240
 WEBP_QUALITY = 85
-#: Constant rate factor of x264, at which the compression of paintings is hardly visible.
+#: Constant rate factor of x264, at which compression artefacts are hardly visible.
 MP4_QUALITY = "18"
 
 
 class Film:
-    """A callback that writes the evolution of the image as a film, all scales at one size.
+    """A callback that writes the evolution of the image as a film, in which all scales have the same size.
 
-    The file is written when the run ends, also if it is interrupted, and has the frames so far.
+    The file is written when the run ends. If the run is interrupted, the film contains the frames up to that
+    point. GIF and WebP films repeat endlessly, and their frames stay in memory until `close`.
 
     Args:
         path: path of the film. The suffix selects the format: ``.mp4`` (H.264, needs PyAV), ``.gif`` or
             ``.webp``.
-        fps: frames per second, at most 50 for GIF.
-        every: number of iterations between two frames; by default the smallest number with which the film has
-            at most 240 frames. If a call of the step performs several iterations, as on a GPU by default, a
-            frame is taken after a call at the earliest; ``steps_per_call=1`` gives every iteration.
-        size: longest side of the frames in pixels; by default that of the final image, but at most 1280 for
-            MP4, 640 for WebP and 480 for GIF. MP4 films have even numbers of pixels.
+        fps: frames per second, from 0.1 to 120, or to 50 for GIF.
+        every: number of iterations between two frames; by default the smallest number that divides the run
+            into at most 240 intervals. The first and the last iteration are always included. If a call of the
+            step performs several iterations, as on a GPU by default, a frame is taken after a call at the
+            earliest; ``steps_per_call=1`` gives every iteration.
+        size: longest side of the frames in pixels, at least 16; by default that of the final image, but at
+            most 1280 for MP4, 640 for WebP and 480 for GIF. MP4 films have even numbers of pixels.
         hold: time in seconds for which the last frame is shown.
         overwrite: whether an existing file may be replaced.
 
@@ -51,7 +53,8 @@ class Film:
         written: whether the film has been written.
 
     Raises:
-        ConfigError: PyAV is needed and not installed, or a number is out of its range.
+        ConfigError: the film is an MP4 file and PyAV is not installed, or `fps`, `every`, `size` or `hold` is
+            out of its range.
         OutputError: the suffix is unknown, the file cannot be written, or it exists and `overwrite` is not
             set.
 
@@ -133,7 +136,7 @@ class Film:
     def _take(self, step: Iteration) -> None:
         """Add a frame with the image of an iteration."""
         height, width = step.final_shape
-        longest = self._size or min(max(height, width), self._longest)
+        longest = min(max(height, width), self._size or self._longest)
         factor = longest / max(height, width)
         shape = max(2, round(height * factor)), max(2, round(width * factor))
         if self._make_encoder is _H264:  # whose colours have half the resolution

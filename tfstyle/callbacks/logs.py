@@ -23,15 +23,17 @@ LOGGED_SIDE = 1024
 class TensorBoard:
     """A callback that writes the losses, images and options of a run for TensorBoard.
 
-    The step of TensorBoard is the number of the iteration over all scales. Scalars are ``loss/total``,
-    ``loss/content``, ``loss/style``, ``loss/tv``, ``loss/spectrum``, ``style/<layer>`` and ``extra/<name>``.
-    The image is logged at the end of each scale and every few iterations, the options and what was chosen for
-    ``auto`` as text at the beginning. ``tensorboard --logdir DIR`` shows them.
+    The step in TensorBoard is the number of the iteration over all scales. If a call of the compiled step
+    performs several iterations, as on a GPU by default, only the last of them is logged; ``steps_per_call=1``
+    logs every iteration. Scalars are ``loss/total``, ``loss/content``, ``loss/style``, ``loss/tv``,
+    ``loss/spectrum``, ``style/<layer>`` and ``extra/<name>``. The image is logged at the end of each scale
+    and every few iterations, the options and what was chosen for ``auto`` as text at the beginning.
+    ``tensorboard --logdir DIR`` shows them.
 
     Args:
         logdir: folder of the logs, created if it is missing. A resumed run can use the folder of the run that
-            it continues. Give other runs folders of their own, side by side in one folder: TensorBoard then
-            compares them.
+            it continues. Give every other run its own subfolder of a common folder, such as ``logs/first``
+            and ``logs/second``; ``tensorboard --logdir logs`` then compares the runs.
         every: number of iterations between two images.
 
     Raises:

@@ -16,7 +16,7 @@ JPEG_QUALITY = 90
 
 
 class NotebookProgress:
-    """A callback that shows a bar and a live preview in Colab, Jupyter and VS Code.
+    """A callback that shows a progress bar and a live preview in Colab, Jupyter and VS Code.
 
     The display appears below the cell at once, and is updated in place.
 
@@ -40,7 +40,9 @@ class NotebookProgress:
         try:
             from IPython.display import HTML
         except ImportError:
-            raise ConfigError("NotebookProgress needs IPython, which is part of every notebook") from None
+            raise ConfigError(
+                "NotebookProgress needs IPython; use it in a notebook, or install it with pip install ipython"
+            ) from None
         for name, value in (("interval", interval), ("size", size)):
             if value <= 0:
                 raise ConfigError(f"{name} is {value!r}; it must be positive")

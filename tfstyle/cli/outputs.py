@@ -41,7 +41,14 @@ class Outputs:
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from tfstyle.files import check_film, check_logdir, check_output, check_writable, remove_left
+        from tfstyle.files import (
+            check_film,
+            check_logdir,
+            check_output,
+            check_writable,
+            free_path,
+            remove_left,
+        )
 
         self._given_path = None if options.output is None else Path(options.output)
         self._image_path = self._given_path or default_output(options.content, options.styles)
@@ -59,15 +66,18 @@ class Outputs:
                 raise ConfigError(f"--history and --output are both {self._image_path}")
             check_writable(self._history_path, overwrite=replace)
         self._film_path = None if options.film is None else Path(options.film)
+        if self._film_path is not None and self._resume and not self._overwrite:
+            self._film_path = free_path(self._film_path)  # keeps the film of the run before
         if self._film_path is not None:
             if self._film_path.resolve() == self._image_path.resolve():
                 raise ConfigError(f"--film and --output are both {self._image_path}; choose two names")
-            check_film(self._film_path, overwrite=replace)
+            check_film(self._film_path, overwrite=self._overwrite)
         self._film: Film | None = None
         self._logdir = None if options.logdir is None else Path(options.logdir)
         if self._logdir is not None:
             check_logdir(self._logdir)
-        # A film shows every iteration. A resumed run keeps the number of iterations in a call of the step.
+        # With a film, a call of the step performs one iteration, so that frames have equal intervals. A
+        # resumed run keeps the number of iterations in a call.
         self.pause_every = self.preview_every or int(self._film_path is not None and not self._resume)
         remove_left(self._image_path.parent)
 

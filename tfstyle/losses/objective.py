@@ -32,8 +32,8 @@ Tensors = dict[str, tf.Tensor]
 Summaries = dict[str, tuple[Summary, ...]]
 #: Key of the local spectrum in `Summaries`.
 SPECTRUM = "spectrum"
-#: A function of the image ``[1, height, width, 3]`` and of its features by layer, float32, that returns a
-#: scalar; and the weight of this loss.
+#: A pair of a function and the weight of its loss. The function takes the image, float32 ``[1, height, width,
+#: 3]``, and a dict from layers to float32 features, and returns a scalar.
 ExtraLoss = tuple[Callable[[tf.Tensor, Mapping[str, tf.Tensor]], tf.Tensor], float]
 
 
@@ -171,8 +171,9 @@ class Objective:
             of the layer by the sum of its absolute values, so that every layer has the same influence. The
             result is then not the gradient of a function, and has no second derivatives.
         extra_losses: name -> a function of the image and of its features, and the weight of this loss; see
-            `ExtraLoss`. A function that differentiates `tfstyle.gram_matrix` at most once can have the
-            attribute ``first_derivatives_only = True``, which makes it faster in the step.
+            `ExtraLoss`. If a function calls `tfstyle.gram_matrix` and computes no gradients itself, it can
+            have the attribute ``first_derivatives_only = True``: the step then uses a faster form of the Gram
+            matrix, whose second derivatives are wrong.
 
     Raises:
         ConfigError: `content_layers` or `style_layers` is not a mapping, or `extra_losses` is not a mapping
@@ -477,7 +478,7 @@ class Objective:
             ``total``; and ``style/<layer>`` for each style layer, which add up to ``style``.
 
         Raises:
-            ConfigError: an extra loss is not a scalar.
+            ConfigError: the function of an extra loss does not return a scalar.
         """
         image = restore_kept(image, targets)
         features = self.encoder(image)
@@ -594,7 +595,9 @@ def check_extra_losses(extra_losses: Any) -> None:
     Raises:
         ConfigError: they are not.
     """
-    expected = 'give a mapping of names to pairs, such as {"dark": (function, 0.1)}'
+    expected = (
+        'give a mapping of names to pairs of a function and its weight, such as {"dark": (function, 0.1)}'
+    )
     if not isinstance(extra_losses, Mapping):
         raise ConfigError(f"extra_losses is a {type(extra_losses).__name__}; {expected}")
     for name, loss in extra_losses.items():

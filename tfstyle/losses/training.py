@@ -1,4 +1,5 @@
-"""Content and style losses as Keras losses, for training image networks such as those of Johnson et al."""
+"""Content and style losses as Keras losses, for training image transformation networks such as those of
+Johnson et al."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tfstyle.losses.gram import gram_matrix
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
 from tfstyle.losses.objective import shares
 from tfstyle.losses.style import GRAM
-from tfstyle.network import Encoder, encoder_layers
+from tfstyle.network import Encoder, encoder_layers, float_images
 from tfstyle.optim import only_first_derivatives
 
 
@@ -24,13 +25,14 @@ class ContentLoss(keras.losses.Loss):
     """The content loss of a network's output images, relative to the features of the true images.
 
     For each image it is ``Σ_l v_l Σ (F - P)² / Σ P²``, where F are the features of ``y_pred`` in layer l, P
-    are those of ``y_true``, and the weights v_l add up to 1. ``y_true`` and ``y_pred`` are images
-    ``[batch, height, width, 3]``, sRGB in 0..1. Values of ``y_pred`` outside 0..1 are neither clipped nor
-    refused.
+    are those of ``y_true``, and the weights v_l add up to 1. ``y_true`` and ``y_pred`` are images ``[batch,
+    height, width, 3]`` of the same size, sRGB in 0..1; ``y_true`` can be uint8. Values of ``y_pred`` outside
+    0..1 are neither clipped nor rejected. With the default ``reduction``, Keras averages the losses over the
+    batch.
 
     Args:
         encoder: the encoder, which is not trained.
-        layers: names of the content layers; by default the content layer of `tfstyle.stylize` that the
+        layers: names of the content layers; by default the first of conv3_2, conv4_2 and conv2_2 that the
             encoder has.
         layer_weights: a weight for each layer, divided by their sum; by default equal weights.
         normalization: the factors of the loss of a layer, as for `tfstyle.Objective`.
@@ -40,8 +42,8 @@ class ContentLoss(keras.losses.Loss):
         ConfigError: the encoder lacks a layer, or has no default layer.
 
     Reference: Johnson, Alahi, Fei-Fei 2016, arXiv 1603.08155, eq. 2; Gatys, Ecker, Bethge 2016, eq. 1.
-    Differs from Johnson et al.: the squared differences are divided by ``Σ P²`` in place of their number, so
-    that the weights of the losses mean the same with every encoder, layer and size.
+    Differs from Johnson et al.: the sum of squared differences is divided by ``Σ P²`` instead of the number
+    of features, so that a loss weight has the same meaning with every encoder, layer and image size.
 
     Example:
         >>> import numpy as np
@@ -68,6 +70,10 @@ class ContentLoss(keras.losses.Loss):
         self._shares = _shares(encoder, layers, layer_weights)
         self._normalization = normalization
 
+    def __call__(self, y_true: Any, y_pred: tf.Tensor, sample_weight: Any = None) -> tf.Tensor:
+        """Return the loss of a batch. ``y_true`` can be uint8, which Keras would not divide by 255."""
+        return super().__call__(float_images(y_true), y_pred, sample_weight)
+
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Return the loss of each image, float32 ``[batch]``."""
         targets = self._encoder.features(y_true)
@@ -93,16 +99,16 @@ class GramStyleLoss(keras.losses.Loss):
     """The style loss of a network's output images, relative to the Gram matrices of one style image.
 
     For each image it is ``Σ_l w_l Σ (G - A)² / Σ A²``, where G is the Gram matrix of ``y_pred`` in layer l,
-    A is that of the style image, and the weights w_l add up to 1. ``y_pred`` are images
-    ``[batch, height, width, 3]``, sRGB in 0..1, which are neither clipped nor refused outside 0..1.
-    ``y_true`` is not used and can be None.
+    A is that of the style image, and the weights w_l add up to 1. ``y_pred`` are images ``[batch, height,
+    width, 3]`` of any size, sRGB in 0..1. Values outside 0..1 are neither clipped nor rejected. ``y_true`` is
+    not used and can be None.
 
     Args:
         encoder: the encoder, which is not trained.
         style: the style image: a path, a PIL image, or an array ``[height, width, 3]`` of uint8, uint16 or
             floats in 0..1.
-        size: longest side in pixels to which a larger style image is reduced; None for no limit. The style
-            is that of this size: train with images in which its textures should have the same size.
+        size: longest side in pixels to which a larger style image is reduced; None for no limit. The network
+            learns textures of the size in pixels that they have in the reduced style image.
         layers: names of the style layers; by default the style layers of `tfstyle.stylize` that the encoder
             has.
         layer_weights: a weight for each layer, divided by their sum; by default equal weights.

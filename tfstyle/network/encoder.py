@@ -200,7 +200,8 @@ class Encoder:
         Returns:
             A dict from the layers' names to float32 features ``[batch, height / 2^p, width / 2^p, N]``, where
             p is the number of pooling layers below the layer and N its number of filters. Sizes are rounded
-            down. With `from_model`, the features have the shape of the layer's output.
+            down. With `from_model`, the features have the shape of the layer's output. The symbolic features
+            of a `keras.Input` have the dtype that `features` describes.
 
         Raises:
             ImageError: the images have another type, do not have four axes with three channels last, or are
@@ -238,12 +239,14 @@ class Encoder:
         """Return a frozen Keras layer that computes the features of RGB images in 0..1.
 
         The layer has its own copy of the weights. To use it with a `tf.distribute` strategy, make it inside
-        the scope of the strategy. A call of the encoder with a `keras.Input` shares the encoder's weights.
+        the scope of the strategy. By contrast, calling the encoder with a `keras.Input` shares the encoder's
+        weights or, for an encoder that was made by `from_model`, those of one frozen copy.
 
         Args:
             dtype: name of the layer's Keras dtype policy; by default the `dtype` of the encoder, or if that
-                is ``float32``, Keras' global policy. The layer's output has the compute dtype of the policy,
-                except that it is float32 for ``float16`` and ``mixed_float16``.
+                is ``float32``, Keras' global policy. The features have the compute dtype of the policy. Those
+                of VGG are float32 with ``float16`` and ``mixed_float16``, because they can exceed the range
+                of float16, and with any policy if `feature_scale` is not 1.
             name: name of the layer; by default Keras chooses one.
 
         Raises:

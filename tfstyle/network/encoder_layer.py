@@ -1,4 +1,4 @@
-"""The encoder as a Keras layer, for models of one's own."""
+"""The encoder as a Keras layer that users can put into their models."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from tfstyle.optim import first_derivatives_suffice
 class EncoderLayer(keras.layers.Layer):
     """A frozen Keras layer from RGB images to feature maps, with the preprocessing inside.
 
-    `tfstyle.Encoder.as_layer` makes one. It takes a `keras.Input`, is part of the model or layer that
-    contains it, and is saved in a ``.keras`` file. Such a file can be loaded after ``import tfstyle.network``
-    without ``custom_objects``.
+    Create it with `tfstyle.Encoder.as_layer`. A model or layer that contains it counts its weights and saves
+    them in a ``.keras`` file. After ``import tfstyle.network`` the file can be loaded without
+    ``custom_objects``.
 
     Args:
         model: functional model from preprocessed images to a dict from names of layers to features.
@@ -75,7 +75,8 @@ class EncoderLayer(keras.layers.Layer):
 
         Returns:
             A dict from the layers' names to features ``[batch, h, w, N]`` in the compute dtype of the layer.
-            They are float32 if `feature_scale` is not 1, as it is with float16, in which they may overflow.
+            They are float32 if `feature_scale` is not 1. This is the case for VGG in float16, whose features
+            could overflow.
 
         Raises:
             ImageError: as for `tfstyle.Encoder`.

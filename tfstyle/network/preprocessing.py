@@ -1,4 +1,4 @@
-"""The preprocessing of images: uint8 or floats in 0..1 to the input of VGG, in this module only.
+"""The preprocessing of images, from uint8 or floats in 0..1 to the input of VGG. No other module does this.
 
 The input of VGG has BGR channels in 0..255 minus the ImageNet means.
 """

@@ -19,10 +19,10 @@ Callback = Callable[[Iteration], "bool | None"]
 
 @contextlib.contextmanager
 def calling(callbacks: Callback | Sequence[Callback] | None) -> Iterator[Callable[[Iteration], bool]]:
-    """Call callbacks during a run, and close them when the run ends in whatever way.
+    """Call callbacks during a run, and close them when the run ends, even after an error.
 
-    A callback with a method ``close`` has it called at the end of the block. If that fails, for example
-    because the disk is full, a warning is logged, so that the result of the run is not lost.
+    At the end of the block, the method ``close`` of each callback that has one is called. If it fails, for
+    example because the disk is full, a warning is logged, so that the result of the run is not lost.
 
     Args:
         callbacks: a callback, a sequence of callbacks, or None.
@@ -39,7 +39,8 @@ def calling(callbacks: Callback | Sequence[Callback] | None) -> Iterator[Callabl
     for function in functions:
         if not callable(function):
             raise ConfigError(
-                f"callback is a {type(function).__name__}; give a function of an Iteration, or a list of them"
+                f"callback is a {type(function).__name__}; give a function that takes an Iteration, or a "
+                "list of such functions"
             )
 
     def call(iteration: Iteration) -> bool:

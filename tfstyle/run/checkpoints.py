@@ -267,7 +267,7 @@ def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[s
             different.append(f"{label} is another image")
     was, now = (side.get("extra_losses", {}) for side in (stored, current))
     if was != now:
-        different.append(f"the weights of extra_losses were {was}, are {now}")
+        different.append(f"the weights of extra_losses were {was} and are now {now}")
     if not different:  # differences of the encoder and the optimiser may follow from an option
         sides = ({**side["encoder"], "optimizer": side["optimizer"]} for side in (stored, current))
         was, now = ({k: v for k, v in side.items() if k not in ("weights", "arrays")} for side in sides)

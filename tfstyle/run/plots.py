@@ -11,7 +11,7 @@ import numpy as np
 from tfstyle.errors import ConfigError
 
 NO_MATPLOTLIB = "figures need matplotlib; install it with pip install 'tfstyle[notebook]'"
-PANEL_WIDTH = 4.0  # of an image side by side with others, in inches
+PANEL_WIDTH = 4.0  # width of the panel of one image, in inches
 
 
 def show_images(images: Mapping[str, np.ndarray]) -> None:

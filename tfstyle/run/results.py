@@ -107,7 +107,7 @@ class History:
             ['total', 'content', 'style']
         """
         if not self.iteration:
-            raise ConfigError("the history has no iteration, so that there is nothing to plot")
+            raise ConfigError("the history has no iterations; there is nothing to plot")
         terms = ("total", "content", "style", "tv", "spectrum")
         losses = {name: getattr(self, name) for name in terms} | self.extra_losses
         losses = {name: values for name, values in losses.items() if any(values)}
@@ -216,8 +216,8 @@ class Result:
         alpha: the content image's alpha channel, float32 ``[height, width]`` in 0..1, or None.
         bits: bits per channel of the content image, 8 or 16.
         content: the content image at the size of the last scale, float32 ``[height, width, 3]``, or None.
-        styles: the style images at their sizes for the last scale, float32 ``[height, width, 3]``. Styles
-            that were extracted before have no image and are left out.
+        styles: the style images at their sizes for the last scale, recoloured if `StyleConfig.color` says so,
+            float32 ``[height, width, 3]``. Styles that were extracted before have no image and are left out.
 
     Example:
         >>> import numpy as np
@@ -248,7 +248,7 @@ class Result:
         return f"Result({width} x {height} pixels{done}, weights {self.facts.get('weights', 'unknown')})"
 
     def _repr_png_(self) -> bytes:
-        """Return the image as a PNG file, which a notebook displays, with at most `DISPLAYED_SIDE` pixels."""
+        """Return the image as a PNG file for notebooks, with sides of at most `DISPLAYED_SIDE` pixels."""
         image = ImageArray(self.image, self.alpha).fitted(DISPLAYED_SIDE)
         buffer = io.BytesIO()
         image.as_pil().save(buffer, "PNG")

@@ -372,7 +372,7 @@ def make_setup(
             They are used for nothing else.
         encoder: an encoder to use in place of the encoder that the config describes.
         optimizer: an optimiser to use in place of the optimiser that the config names.
-        extra_losses: further losses of the objective, as for `tfstyle.Objective`.
+        extra_losses: additional losses of the objective, as for `tfstyle.Objective`.
 
     Returns:
         The setup of the run.
@@ -501,7 +501,7 @@ def make_objective(
         config: the options.
         features: function of images that returns layer -> features, such as `Encoder.features`.
         content_layers, style_layers: names of the layers.
-        extra_losses: further losses, as for `tfstyle.Objective`.
+        extra_losses: additional losses, as for `tfstyle.Objective`.
     """
     loss_weights = config.style_loss_weights or [1.0] * len(config.style_losses)
     layer_weights = config.style_layer_weights or style_layer_weights(style_layers, config.style_layer_decay)

@@ -54,14 +54,18 @@ def stylize(
         config: the options; by default `StyleConfig()`.
         encoder: an encoder to use in place of the config's weights, network, pooling and padding.
         optimizer: a value of `StyleConfig.optimizer`, a `tfstyle.optim.Optimizer`, or a Keras optimiser.
-        callback: function that is called with each `Iteration`, such as those of `tfstyle.callbacks`, or a
-            list of functions. If one returns True, the run ends and the result so far is returned. If it has
-            a method ``close``, this is called when the run ends in whatever way.
+        callback: a function that is called with each `Iteration`, such as an object of `tfstyle.callbacks`,
+            or a list of such functions. If one of them returns True, the run ends and the result so far is
+            returned. If a callback has a method ``close``, that method is called when the run ends, even if
+            the run is interrupted or raises an error.
         masks: the regions of the styles, and the region in which the content image is not changed; by default
             the masks that the config names.
-        extra_losses: further losses, name -> a pair of a function and its weight. The function gets the
-            image, float32 ``[1, height, width, 3]``, and its features, a dict from the names of the layers to
-            float32 ``[1, h, w, N]``, and returns a scalar tensor. The image is not evaluated in tiles.
+        extra_losses: additional losses, a dict from names to pairs of a function and a finite weight. The
+            function takes the image at the current scale, float32 ``[1, height, width, 3]``, sRGB in 0..1,
+            and its features, a dict from the names of the encoder's layers to float32 ``[1, h, w, N]``. It
+            returns a scalar tensor, which is multiplied by the weight. It must use differentiable TensorFlow
+            operations, because it is traced as a part of the compiled step. With extra losses the image is
+            not evaluated in tiles.
         checkpoint: folder for the checkpoints of the run, of which the last two are kept.
         checkpoint_every: time between two checkpoints in seconds, at least 0. A checkpoint is also written at
             the end of each scale and when the run is interrupted.
