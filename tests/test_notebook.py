@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import types
@@ -42,9 +43,11 @@ COLAB = {
 FACTS = """
 import json
 print(json.dumps({
-    "names": list(images), "similarity": similarity.tolist(), "agreement": agreement,
-    "history": history.as_dict(), "second": second.history.as_dict(), "style_levels": len(kept.levels),
-    "content_layers": extractor.content_layers, "served": np.asarray(served_image).std().item(),
+    "python": sys.executable, "package": tfstyle.__file__, "content_layers": extractor.content_layers,
+    "history": result.history.as_dict(), "second": second.history.as_dict(), "style_losses": style_losses,
+    "gram": grams["result"].tolist(), "gram_difference": float(difference), "film": film.frames,
+    "names": list(images), "similarity": similarity.tolist(), "style_levels": len(kept.levels),
+    "agreement": agreement, "served": np.asarray(served_image).std().item(),
 }))
 """
 
@@ -66,10 +69,14 @@ def texts(cell):
     return "".join(output.text for output in cell.outputs if output.output_type == "stream")
 
 
-def images(cell):
-    shown = [output.data for output in cell.outputs if "data" in output]
-    files = [base64.b64decode(data["image/png"]) for data in shown if "image/png" in data]
-    return [np.asarray(Image.open(io.BytesIO(file)).convert("RGB")) for file in files]
+def displays(cell, kind):
+    """Return what the cell displays as a MIME type."""
+    return [output.data[kind] for output in cell.outputs if kind in output.get("data", {})]
+
+
+def images(cell, kind="image/png"):
+    files = [io.BytesIO(base64.b64decode(data)) for data in displays(cell, kind)]
+    return [np.asarray(Image.open(file).convert("RGB")) for file in files]
 
 
 class Client(NotebookClient):
@@ -97,6 +104,7 @@ def executed(tmp_path_factory):
         "TFSTYLE_NOTEBOOK_OUTPUT": "out",
     }
     environment.pop("MPLBACKEND", None)
+    # The name python3 stands for this interpreter, unless the user has a kernel of this name.
     client = Client(
         notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
@@ -119,19 +127,87 @@ def test_it_is_valid_and_stored_without_outputs():
     assert len({cell.id for cell in notebook.cells}) == len(notebook.cells)
 
 
-def test_it_is_the_only_one_and_its_badge_opens_it():
+def test_it_is_the_only_one_and_leads_to_no_address_that_does_not_exist():
     assert list(NOTEBOOK.parent.glob("*.ipynb")) == [NOTEBOOK]
-    links = re.findall(
-        r"https://colab\.research\.google\.com/github/tfstyle/tfstyle/blob/main/([^)]+)", str(read())
-    )
-    assert links == [str(NOTEBOOK.relative_to(ROOT))]
+    assert re.findall(r"https?://[^\s)\"']+", str(read())) == ["https://arxiv.org/abs/1508.06576"]
 
 
 def test_each_cell_compiles():
     cells = code_cells(read())
     for name, cell in cells.items():
         compile(python_of(cell), name, "exec")
-    assert "run_line_magic" in python_of(cells["install"])
+
+
+def test_each_code_cell_is_explained():
+    notebook = read()
+    kinds = "".join(cell.cell_type[0] for cell in notebook.cells)
+    assert re.fullmatch("m(mc+)+", kinds)  # a title, then explanations, each with its code
+    assert "ccc" not in kinds
+    words = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for function in ("content_loss", "gram_matrix", "style_loss", "Objective"):
+        assert f"tfstyle.{function}" in words.replace("\\_", "_")
+    assert [words.count("$$"), words.count("$") % 2] == [10, 0]
+
+
+#: A script that runs the cell of the installation in IPython. tfstyle cannot be imported until `pip` has run.
+INSTALLING = """
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+def pip(command):
+    commands.append(command)
+    del sys.modules["tfstyle"]
+
+commands = []
+source, install = json.load(sys.stdin)
+shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+shell.system = pip
+sys.modules["tfstyle"] = None
+shell.user_ns["SOURCE"] = source
+result = shell.run_cell(install)
+error = result.error_in_exec
+print(json.dumps([commands, type(error).__name__, str(error), shell.user_ns.get("tfstyle") is not None]))
+"""
+
+
+@pytest.fixture
+def install(tmp_path):
+    """A function that runs the cell of the installation with a value of SOURCE in a process of its own.
+
+    It returns the commands that IPython runs, the type and the message of the error, and whether tfstyle was
+    imported.
+    """
+
+    def run(source):
+        done = subprocess.run(
+            [sys.executable, "-c", INSTALLING],
+            input=json.dumps([source, code_cells(read())["install"].source]),
+            env={**os.environ, "PYTHONPATH": str(ROOT), "IPYTHONDIR": str(tmp_path)},
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_without_a_source_one_line_says_what_to_set(install):
+    commands, error, message, imported = install("")
+    assert (commands, error, imported) == ([], "ModuleNotFoundError", False)
+    assert "SOURCE" in message
+    assert "wheel" in message
+    assert "\n" not in message
+
+
+def test_the_source_is_installed_by_pip(install):
+    commands, error, _, imported = install("copies of mine/tfstyle-0.1.0-py3-none-any.whl")
+    assert (error, imported) == ("NoneType", True)
+    (command,) = commands
+    python, *words = shlex.split(command)
+    assert Path(python).name.startswith("python")
+    assert words == [
+        "-m", "pip", "install", "-q", "copies of mine/tfstyle-0.1.0-py3-none-any.whl", "matplotlib",
+    ]  # fmt: skip
 
 
 def test_settings_are_read_from_the_environment(tmp_path, monkeypatch):
@@ -147,14 +223,13 @@ def test_settings_are_read_from_the_environment(tmp_path, monkeypatch):
     assert defaults["SIZE"] == tfstyle.StyleConfig().size
     assert defaults["ITERATIONS"] == 0  # the iterations of each scale are those of the defaults
     assert defaults["WEIGHTS"] == "auto"
+    assert defaults["SOURCE"] == ""  # neither a name on PyPI nor an address of a repository exists
     assert changed["OUTPUT"].is_dir()
 
 
 @pytest.fixture
 def choose_images(tmp_path, monkeypatch):
     """A function that runs the cell ``images`` in an empty folder and returns the names that it defines."""
-    import matplotlib
-    import matplotlib.pyplot as plt
 
     def choose(**names):
         cells = code_cells(read())
@@ -165,11 +240,7 @@ def choose_images(tmp_path, monkeypatch):
         return space
 
     monkeypatch.chdir(tmp_path)
-    before = matplotlib.get_backend()
-    matplotlib.use("Agg")
-    yield choose
-    plt.close("all")
-    matplotlib.use(before)
+    return choose
 
 
 def test_a_checkout_uses_the_images_of_the_examples(choose_images):
@@ -218,9 +289,13 @@ def test_images_are_uploaded_only_in_colab(choose_images, tmp_path, monkeypatch)
 
 @pytest.mark.slow
 class TestExecuted:
+    def test_the_kernel_is_this_interpreter_and_runs_this_package(self, executed):
+        assert executed.facts["python"] == sys.executable
+        assert Path(executed.facts["package"]).parents[1] == ROOT
+
     def test_every_cell_ran_in_order_without_an_error(self, executed):
         cells = [cell for name, cell in executed.cells.items() if name != "facts"]
-        assert [cell.execution_count for cell in cells] == list(range(1, 14))
+        assert [cell.execution_count for cell in cells] == list(range(1, 16))
         assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
 
     def test_the_command_agrees_about_the_device(self, executed):
@@ -229,27 +304,62 @@ class TestExecuted:
             value, why = re.search(rf"^{name}: (\S+), because (.+)$", printed, re.M).groups()
             assert re.search(rf"^{name} auto +{re.escape(f'{value} ({why})')}\s*$", printed, re.M)
 
-    @pytest.mark.parametrize("name", ["transfer", "keep"])
-    def test_preview_and_bar_are_updated_to_the_end(self, executed, name):
+    @pytest.mark.parametrize(("name", "file"), [("transfer", "result.png"), ("keep", "second.png")])
+    def test_preview_and_bar_are_updated_to_the_end(self, executed, name, file):
         cell = executed.cells[name]
-        assert executed.updates[name] >= 4  # at least bar and preview at the end of each of the two scales
-        bar = next(
-            output.data["text/html"] for output in cell.outputs if "text/html" in output.get("data", {})
-        )
+        assert executed.updates[name] >= 4  # of bar and preview: during the run and at its end
+        (bar,) = displays(cell, "text/html")
         assert "value='1.0000'" in bar
-        assert f"scale 2 of 2, {SIZE} x " in bar
-        assert f"iteration {ITERATIONS} of {ITERATIONS}" in bar
-        (preview,) = images(cell)
-        saved = Image.open(executed.folder / "out" / {"transfer": "result.png", "keep": "second.png"}[name])
-        assert np.abs(preview.astype(int) - np.asarray(saved.convert("RGB"))).max() <= 1
+        assert f"{2 * ITERATIONS} of {2 * ITERATIONS} iterations in " in bar
+        (preview,) = images(cell, "image/jpeg")
+        saved = np.asarray(Image.open(executed.folder / "out" / file).convert("RGB"))
+        assert preview.shape == saved.shape
+        assert np.abs(preview.astype(int) - saved).mean() < 8  # of 255: a JPEG file of the result
 
-    @pytest.mark.parametrize(
-        "name", ["images", "side-by-side", "loss", "keep-side-by-side", "compare", "call-stylize"]
-    )
+    def test_the_result_is_displayed(self, executed):
+        cell = executed.cells["transfer"]
+        (shown,) = images(cell)
+        saved = Image.open(executed.folder / "out" / "result.png").convert("RGB")
+        np.testing.assert_array_equal(shown, np.asarray(saved))
+        assert re.search(rf"Result\({SIZE} x \d+ pixels, {2 * ITERATIONS} iterations", texts(cell))
+
+    @pytest.mark.parametrize("name", ["images", "side-by-side", "gram", "history", "keep", "compare"])
     def test_it_draws(self, executed, name):
         (drawn,) = images(executed.cells[name])
         assert min(drawn.shape[:2]) > 200
         assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 100  # not an empty frame
+
+    def test_content_style_and_result_are_side_by_side(self, executed):
+        three, two = (images(executed.cells[name])[0] for name in ("side-by-side", "keep"))
+        assert three.shape[1] > 1.3 * two.shape[1]  # the style that was kept has no image
+
+    def test_the_film_is_displayed(self, executed):
+        (data,) = displays(executed.cells["film"], "image/gif")
+        file = executed.folder / "out" / "evolution.gif"
+        assert base64.b64decode(data) == file.read_bytes()
+        assert len(data) < 3e6  # Jupyter drops more than this in 3 seconds
+        film = Image.open(file)
+        assert film.n_frames == executed.facts["film"] >= 5
+        film.seek(film.n_frames - 1)
+        (result,) = images(executed.cells["transfer"])
+        assert np.abs(np.asarray(film.convert("RGB"), int) - result).mean() < 16  # of 255: 256 colours
+
+    def test_the_style_losses_fall_in_every_layer(self, executed):
+        printed = texts(executed.cells["losses"])
+        assert len(executed.facts["style_losses"]) > 3
+        for layer, (before, after) in executed.facts["style_losses"].items():
+            assert 0 < after < 0.5 * before
+            assert (
+                f"{layer}: style loss of the content image {before:.4g}, of the result {after:.4g}" in printed
+            )
+        for layer in executed.facts["content_layers"]:
+            assert re.search(rf"^{layer}: content loss of the result [\d.e+]+$", printed, re.M)
+
+    def test_the_model_of_keras_layers_computes_the_same_gram_matrix(self, executed):
+        gram = np.array(executed.facts["gram"])
+        np.testing.assert_allclose(gram, gram.T, rtol=1e-5)
+        assert np.linalg.eigvalsh(gram).min() > -1e-4 * np.trace(gram)
+        assert executed.facts["gram_difference"] < 1e-5
 
     def test_the_settings_reached_the_run(self, executed):
         stored = read_settings(executed.folder / "out" / "result.png")
@@ -286,11 +396,13 @@ class TestExecuted:
     def test_the_exported_model_answers(self, executed):
         folder = executed.folder / "out" / "models" / "tfstyle" / "1"
         assert (folder / "saved_model.pb").is_file()
-        printed = texts(executed.cells["call"]) + texts(executed.cells["call-stylize"])
+        printed = texts(executed.cells["export"]) + texts(executed.cells["call-stylize"])
         assert "signatures: content, encoded, serving_default, stylize" in printed
         assert executed.facts["agreement"] == pytest.approx(1, abs=1e-4)
-        width, _, loss = re.search(r"stylize: (\d+) x (\d+), loss (\S+)", printed).groups()
+        (shown,) = images(executed.cells["call-stylize"])
+        width, height, loss = re.search(r"stylize: (\d+) x (\d+), loss (\S+)", printed).groups()
         assert int(width) == SIZE
+        assert shown.shape == (int(height), SIZE, 3)
         assert 0 < float(loss) < 0.5 * executed.facts["history"]["total"][0]
         assert executed.facts["served"] > 20  # of 255: the image is not uniformly grey
 
