@@ -796,12 +796,11 @@ class StyleConfig:
 
     def __repr__(self) -> str:
         """Return an expression with the options that differ from their defaults."""
-        shown = [
-            f"{field.name}={value!r}"
-            for field in dataclasses.fields(self)
-            if (value := getattr(self, field.name)) != field.metadata["default"]
-            and (field.name in self._given or not field.metadata["by_quality"])
-        ]
+        shown = []
+        for field in dataclasses.fields(self):
+            value, name = getattr(self, field.name), field.name
+            if name in self._given if field.metadata["by_quality"] else value != field.metadata["default"]:
+                shown.append(f"{name}={value!r}")
         return f"StyleConfig({', '.join(shown)})"
 
     @property

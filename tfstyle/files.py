@@ -90,17 +90,20 @@ def check_film(path: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         OutputError: the suffix is unknown, or as for `check_writable`.
-        ConfigError: the film is an MP4 file, and PyAV is not installed.
+        ConfigError: the film is an MP4 file, and PyAV is not installed or lacks the encoder libx264.
     """
     suffix = path.suffix.lower()
     if suffix not in FILM_SUFFIXES:
         suffixes = ", ".join(FILM_SUFFIXES)
         raise OutputError(f"cannot write {path}: the suffix of a film must be one of {suffixes}")
-    if suffix == ".mp4" and importlib.util.find_spec("av") is None:
-        raise ConfigError(
-            f"{path}: MP4 films need PyAV; install it with pip install 'tfstyle[video]', or choose .gif or "
-            ".webp"
-        )
+    if suffix == ".mp4":
+        remedy = "install it with pip install 'tfstyle[video]', or choose .gif or .webp"
+        try:
+            import av
+        except ImportError as error:
+            raise ConfigError(f"{path}: MP4 films need PyAV ({error}); {remedy}") from None
+        if "libx264" not in av.codecs_available:
+            raise ConfigError(f"{path}: MP4 films need a PyAV with the encoder libx264; {remedy}")
     check_writable(path, overwrite)
 
 

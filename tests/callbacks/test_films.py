@@ -1,16 +1,19 @@
 """Films of the evolution: what they show, for how long, and what is refused."""
 
 import logging
+import re
+import sys
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.callbacks.conftest import OPTIONS
-from tfstyle import StyleConfig, files, iterate
+from tfstyle import StyleConfig, iterate
 from tfstyle.callbacks import Film, films
 from tfstyle.callbacks.films import MOST_FRAMES
-from tfstyle.errors import ConfigError, OutputError, RunError
+from tfstyle.errors import ConfigError, OutputError
 from tfstyle.images import resize
 from tfstyle.run.results import Iteration
 
@@ -146,28 +149,59 @@ def test_wrong_arguments_are_refused_before_the_run(tmp_path, monkeypatch):
         Film(tmp_path / "film.avi")
     with pytest.raises(OutputError, match=r"no folder"):
         Film(tmp_path / "missing" / "film.gif")
-    for name, value in {"fps": 0, "every": 0, "size": 8, "hold": -1}.items():
-        with pytest.raises(ConfigError, match=rf"{name} is {value}; it must be"):
-            Film(tmp_path / "film.gif", **{name: value})
-    with pytest.raises(ConfigError, match=r"fps is 60; .* 0\.1 and 50"):
-        Film(tmp_path / "film.gif", fps=60)
+    wrong = {
+        "fps": (0, 60, None, "x", True), "every": (0, 1.5, "x"), "size": (8, 9000, 20.5),
+        "hold": (-1, 700, None, float("nan")),
+    }  # fmt: skip
+    for name, values in wrong.items():
+        for value in values:
+            with pytest.raises(ConfigError, match=rf"{name} is {re.escape(repr(value))}; it must be a"):
+                Film(tmp_path / "film.gif", **{name: value})
     (tmp_path / "film.gif").write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"film\.gif exists.*overwrite=True"):
         Film(tmp_path / "film.gif")
-    monkeypatch.setattr(files.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"MP4 films need PyAV; install .* 'tfstyle\[video\]'"):
+    monkeypatch.setitem(sys.modules, "av", None)  # as if its import failed
+    with pytest.raises(ConfigError, match=r"MP4 films need PyAV .*; install .* 'tfstyle\[video\]'"):
+        Film(tmp_path / "film.mp4")
+    monkeypatch.setitem(sys.modules, "av", types.SimpleNamespace(codecs_available={"mpeg4"}))
+    with pytest.raises(ConfigError, match=r"libx264"):
         Film(tmp_path / "film.mp4")
 
 
-def test_a_film_that_cannot_be_written_does_not_lose_the_result(paint, tmp_path, caplog, monkeypatch):
+@pytest.mark.parametrize("failing", ["write_atomically", "ImageArray"])
+def test_a_film_that_cannot_be_written_does_not_lose_the_result(
+    paint, tmp_path, caplog, monkeypatch, failing
+):
     film = Film(tmp_path / "film.gif")
 
-    def full(path, data):
-        raise RunError(f"{path} could not be written: No space left on device")
+    def full(*_):
+        raise RuntimeError("No space left on device")
 
-    monkeypatch.setattr(films, "write_atomically", full)
+    monkeypatch.setattr(films, failing, full)
     with caplog.at_level(logging.WARNING, "tfstyle"):
         result = paint(callback=film)
     assert len(result.history.total) == 8
-    assert "No space left on device" in caplog.text
+    assert caplog.text.count("film.gif cannot be written (No space left on device); the run continues") == 1
     assert not film.written
+    assert list(tmp_path.glob("*.gif")) == []
+
+
+def test_a_film_can_be_used_for_another_run(paint, tmp_path):
+    film = Film(tmp_path / "film.gif")
+    paint(callback=film)
+    first = film.path.read_bytes()
+    paint(callback=film, iterations=3)
+    assert film.path == tmp_path / "film_2.gif"  # the first film is kept
+    assert film.frames == 6
+    assert 2 <= len(frames_of(film.path)[0]) <= 6  # Pillow joins equal frames
+    assert (tmp_path / "film.gif").read_bytes() == first
+
+
+def test_a_file_that_appears_during_the_run_is_kept(paint, tmp_path):
+    film = Film(tmp_path / "film.gif")
+    film.path.write_bytes(b"mine")
+    paint(callback=film)
+    assert (tmp_path / "film.gif").read_bytes() == b"mine"
+    assert film.path == tmp_path / "film_2.gif"
+    assert film.frames == 8
+    assert len(frames_of(film.path)[0]) >= 2

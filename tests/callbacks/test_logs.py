@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -84,9 +86,41 @@ def test_a_resumed_run_continues_the_steps(paint, tmp_path):
     np.testing.assert_allclose(list(scalars["loss/total"].values()), result.history.total, rtol=1e-5)
 
 
+def test_it_can_be_used_for_another_run(paint, tmp_path):
+    logs = TensorBoard(tmp_path / "logs")
+    paint(callback=logs)
+    for path in (tmp_path / "logs").iterdir():
+        path.unlink()
+    paint(callback=logs)
+    scalars, images, _ = read_logs(tmp_path / "logs")
+    assert (len(scalars["loss/total"]), list(images)) == (8, [4, 8])
+
+
+FULL = """
+import resource, signal, sys, numpy as np, tfstyle
+content, style = np.random.default_rng(0).random((2, 40, 56, 3))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+result = tfstyle.stylize(content, style, weights=sys.argv[1], size=56, scales=1, iterations=60,
+    content_layers=["conv2_2"], style_layers=["conv1_1"], compile="eager",
+    callback=tfstyle.callbacks.TensorBoard("logs", every=1))
+print(len(result.history.total))
+"""
+
+
+def test_a_full_disk_does_not_lose_the_result(small_file, tmp_path):
+    """A file may have at most 20 kB, as if the disk were full."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(small_file)], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == "60\n", done.stderr[-2000:]
+    assert done.stderr.count("the logs in logs cannot be written") == 1
+
+
 def test_wrong_arguments_are_refused_before_the_run(tmp_path, monkeypatch):
-    with pytest.raises(ConfigError, match=r"every is 0; it must be at least 1"):
-        TensorBoard(tmp_path, every=0)
+    for wrong in (0, 1.5, "x", None):
+        with pytest.raises(ConfigError, match=rf"every is {wrong!r}; it must be an integer of at least 1"):
+            TensorBoard(tmp_path, every=wrong)
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=r"cannot create the folder .*file"):
         TensorBoard(tmp_path / "file")

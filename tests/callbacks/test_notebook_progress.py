@@ -30,7 +30,7 @@ def displayed(monkeypatch):
 
 
 def test_a_bar_and_a_preview_are_updated_in_place(paint, displayed):
-    result = paint(callback=NotebookProgress(interval=1e-9, size=24))
+    result = paint(callback=NotebookProgress(interval=0, size=24))
     bars = [(update, data["text/html"]) for number, update, data in displayed if number == 0]
     previews = [(update, data["image/jpeg"]) for number, update, data in displayed if number == 1]
     assert len(bars) == 1 + 8 + 1  # before the first iteration, after each, and at the end
@@ -57,6 +57,22 @@ def test_updates_have_a_minimum_interval(paint, displayed):
     assert len(displayed) == 1 + 2 + 2  # preparing, the first iteration and the end with bar and preview
 
 
+def test_a_run_that_does_not_begin_says_so(paint, displayed):
+    with pytest.raises(ConfigError):
+        paint(callback=NotebookProgress(), content_layers=("conv9_9",))
+    assert [(update, data["text/html"].split("<br>")[1]) for _, update, data in displayed] == [
+        (False, "preparing the first iteration"),
+        (True, "the run ended before the first iteration"),
+    ]
+
+
+def test_another_run_has_another_display(paint, displayed):
+    progress = NotebookProgress(interval=3600)
+    paint(callback=progress)
+    paint(callback=progress)
+    assert len({number for number, _, _ in displayed}) == 4  # a bar and a preview for each run
+
+
 def test_outside_of_a_notebook_it_displays_nothing(paint):
     assert InteractiveShell.initialized() is False
     with capture_output() as output:
@@ -65,10 +81,10 @@ def test_outside_of_a_notebook_it_displays_nothing(paint):
 
 
 def test_wrong_arguments_and_a_missing_ipython_are_refused():
-    with pytest.raises(ConfigError, match=r"interval is 0; it must be positive"):
-        NotebookProgress(interval=0)
-    with pytest.raises(ConfigError, match=r"size is -1; it must be positive"):
-        NotebookProgress(size=-1)
+    with pytest.raises(ConfigError, match=r"interval is -1; it must be a number of at least 0"):
+        NotebookProgress(interval=-1)
+    with pytest.raises(ConfigError, match=r"size is 0; it must be an integer of at least 1"):
+        NotebookProgress(size=0)
     code = """
 import sys
 sys.modules["IPython"] = sys.modules["IPython.display"] = None

@@ -69,6 +69,8 @@ def test_a_resumed_run_writes_a_film_of_its_own(command, files, monkeypatch):
         (["--film", "missing/film.gif"], "there is no folder missing"),
         (["--film", "content.png.gif", "-o", "content.png.gif"], "suffix must be"),
         (["--film", "out.webp", "-o", "out.webp"], "--film and --output are both out.webp"),
+        (["--history", "film.gif", "--film", "film.gif"], "--film and --history are both film.gif"),
+        (["--save-every", "2", "-o", "out.webp", "--film", "out-0001.webp"], "the name of a preview"),
         (["--film", "here.gif"], "here.gif exists; replace it with --overwrite"),
         (["--logdir", "here.gif"], "cannot create the folder here.gif"),
         (["--film", "film.gif", "--interpolate", "3"], "--film cannot be combined with --interpolate"),
@@ -91,8 +93,9 @@ def test_without_its_package_one_line_says_what_to_install(command, files, packa
     """The package is hidden, as if it were not installed. TensorFlow is not imported."""
     code = f"""
 import importlib.util, sys
-find, sys.modules["tensorflow"] = importlib.util.find_spec, None
+find, sys.modules[{package!r}] = importlib.util.find_spec, None
 importlib.util.find_spec = lambda name, *rest: None if name == {package!r} else find(name, *rest)
+sys.modules["tensorflow"] = None
 from tfstyle import cli
 sys.exit(cli.main({[*command, *arguments]!r}))
 """

@@ -1,5 +1,7 @@
 """The Keras losses against slow NumPy, in `compile`, in a `train_step`, and in files."""
 
+import copy
+
 import keras
 import numpy as np
 import pytest
@@ -200,6 +202,35 @@ def test_wrong_layers_are_refused(small_encoder, style):
         GramStyleLoss(small_encoder, style, layers=["conv9_9"])
     with pytest.raises(ConfigError, match=r"no default layer"):
         ContentLoss(Encoder(("conv1_1",), "random"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer_weights": [1, 2]}, r"layer_weights is \[1, 2\]; give 1 non-negative numbers"),
+        ({"layer_weights": [0]}, r"layer_weights is \[0\]; .*positive sum"),
+        ({"layer_weights": [-1]}, r"layer_weights is \[-1\]"),
+        ({"size": "a"}, r"size is 'a'; give a number of pixels"),
+        ({"size": 0}, r"size is 0; give a number of pixels"),
+    ],
+)
+def test_wrong_arguments_are_refused(small_encoder, style, options, message):
+    with pytest.raises(ConfigError, match=message):
+        GramStyleLoss(small_encoder, style, layers=["conv1_1"], **options)
+    with pytest.raises(ConfigError, match=r"encoder is a Sequential; give a tfstyle\.Encoder or"):
+        ContentLoss(keras.Sequential())
+
+
+def test_the_encoder_can_be_a_layer_and_a_loss_can_be_copied(small_encoder, images, style):
+    true, outputs = images
+    layer = small_encoder.as_layer()
+    for loss, other in (
+        (ContentLoss(small_encoder), ContentLoss(layer)),
+        (GramStyleLoss(small_encoder, style), GramStyleLoss(layer, style)),
+    ):
+        expected = float(loss(true, outputs))
+        for same in (other, copy.deepcopy(other), copy.deepcopy(loss)):
+            assert float(same(true, outputs)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_compiled_model_is_saved_and_loaded_without_the_loss(small_encoder, images, style, tmp_path):

@@ -144,6 +144,8 @@ def test_its_dtype_is_a_keras_policy(
         if "float16" in dtype:  # the computation is not in float32
             assert errors({k: tf.cast(v, tf.float32) for k, v in features.items()}, expected) > 1e-5
     assert {maps.dtype.name for maps in inherited(images).values()} == {"float32"}
+    policy = getattr(keras, "DTypePolicy", keras.mixed_precision.Policy)(dtype)
+    assert small_encoder.as_layer(dtype=policy).dtype_policy.name == dtype
     with pytest.raises(ConfigError, match=r"dtype is 'int8'; it can be float32, .*mixed_bfloat16"):
         small_encoder.as_layer(dtype="int8")
 
@@ -262,6 +264,51 @@ def test_a_users_model_is_a_layer_too(images, tmp_path):
     scale = 2.0
     copied = copy.deepcopy(Encoder.from_model(network, lambda x: scale * x - 1, layers=names))
     assert errors(copied(images), encoder(images)) < 1e-6
+
+
+def test_a_users_model_with_arithmetic_a_model_inside_and_statistics_is_copied(images):
+    """Layers without a configuration of their own, nested models and normalisation keep their values."""
+    inner_input = keras.Input((None, None, 3))
+    inner = keras.Model(inner_input, keras.layers.Conv2D(3, 3, padding="same")(inner_input), name="inner")
+    normalization = keras.layers.Normalization(name="statistics")
+    normalization.adapt(images)
+    inputs = keras.Input((None, None, 3))
+    x = normalization(inner(inputs * 2.0 - 0.5))
+    x = keras.layers.Lambda(lambda maps: 2 * maps, output_shape=(None, None, 3))(x)
+    network = keras.Model(inputs, keras.layers.Conv2D(4, 3, name="last")(x))
+    encoder = Encoder.from_model(network, lambda x: x, layers=["last"])
+    expected = encoder(images)
+    assert errors(encoder.as_layer()(images), expected) < 1e-6
+    assert errors(copy.deepcopy(encoder)(images), expected) < 1e-6
+    symbolic = keras.Model(i := keras.Input((None, None, 3)), encoder(i))
+    assert errors(symbolic(images), expected) < 1e-6
+    half = encoder.as_layer(dtype="mixed_bfloat16")
+    assert errors({k: tf.cast(v, tf.float32) for k, v in half(images).items()}, expected) < 0.05
+    assert half.model.get_layer("inner").layers[-1].dtype_policy.name == "mixed_bfloat16"
+    assert len(network.trainable_weights) == 4
+
+
+def test_the_setter_of_trainable_does_not_unfreeze_it(small_weights, images):
+    encoder = Encoder(LAYERS, small_weights)
+    expected = {layer: maps.numpy() for layer, maps in encoder(images).items()}
+    for call in (encoder, encoder.as_layer()):
+        inputs = keras.Input((None, None, 3))
+        pooled = keras.layers.GlobalAveragePooling2D()(call(inputs)["conv2_1"])
+        model = keras.Model(inputs, keras.layers.Dense(2)(pooled))
+        model.trainable = False
+        model.trainable = True
+        assert len(model.trainable_weights) == 2
+        model.compile("adam", "mse")
+        model.fit(images, np.ones((2, 2)), epochs=2, verbose=0)
+        assert errors(encoder(images), expected) == 0
+
+
+def test_a_copied_encoder_is_one_object(small_encoder, images):
+    copied = copy.deepcopy(small_encoder)
+    copied.model.set_weights([np.zeros_like(w) for w in copied.model.get_weights()])
+    assert float(tf.reduce_max(copied(images)["conv1_1"])) == 0
+    pair = copy.deepcopy([small_encoder, small_encoder])
+    assert pair[0] is pair[1]
 
 
 @pytest.mark.parametrize(

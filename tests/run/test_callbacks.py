@@ -68,7 +68,7 @@ def test_they_are_closed_however_the_run_ends(paint):
 def test_an_error_while_closing_is_a_warning(paint, caplog):
     last = Recorder()
     with caplog.at_level(logging.WARNING, "tfstyle"):
-        result = paint(callback=[Recorder(error=OSError("the disk is full")), last])
+        result = paint(callback=[Recorder(error=OverflowError("the disk is full")), last])
     assert len(result.history.total) == 8
     assert "the disk is full" in caplog.text
     assert last.closed == 1

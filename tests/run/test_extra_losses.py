@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tests import reference
 from tfstyle import Objective, gram_matrix, iterate, stylize
-from tfstyle.errors import ConfigError
+from tfstyle.errors import ConfigError, NotFiniteError
 from tfstyle.optim import value_and_gradient
 
 OPTIONS = {
@@ -184,11 +184,28 @@ def test_a_resumed_run_has_the_same_losses_and_refuses_other_weights(paint, tmp_
             r"'a' returned shape \(1, 40, 56, 3\); return",
         ),
         ({"a": (lambda image, features: None, 1.0)}, r"'a' returned a NoneType; return a scalar"),
+        ({"a": (lambda image, features: 0.5, 1.0)}, r"'a' returned a float; return a scalar tensor"),
+        ({"a": (lambda image, features: tf.constant("x"), 1.0)}, r"'a' returned a string tensor; return"),
     ],
 )
 def test_wrong_losses_are_refused(paint, wrong, message):
     with pytest.raises(ConfigError, match=message):
         paint(extra_losses=wrong, iterations=1)
+
+
+def test_a_loss_that_is_not_finite_is_named(paint):
+    def broken(image, features):
+        return tf.reduce_mean(image) / 0.0
+
+    with pytest.raises(NotFiniteError, match=r"at iteration 1 of scale 1 \(total, extra/broken\)"):
+        paint(extra_losses={"broken": (broken, 1.0)}, optimizer="adam")
+
+
+def test_a_loss_of_unknown_rank_is_a_scalar(paint):
+    def measured(image, features):
+        return tf.py_function(lambda x: tf.reduce_mean(x), [image], tf.float32)
+
+    assert len(paint(extra_losses={"measured": (measured, 1.0)}).history.total) == 6
 
 
 def test_a_loss_of_an_edge_filter_agrees_with_numpy(paint, content):

@@ -111,7 +111,7 @@ def test_plot_draws_every_loss_and_the_scales(paint, plt):
     axes = history.plot()
     lines = {line.get_label(): line for line in axes.get_lines() if not line.get_label().startswith("_")}
     assert list(lines)[:3] == ["total", "content", "style"]
-    assert "flat" in lines
+    assert "extra/flat" in lines
     for name in ("total", "content", "style"):
         assert list(lines[name].get_xdata()) == list(range(1, 9))
         assert list(lines[name].get_ydata()) == getattr(history, name)
@@ -123,6 +123,30 @@ def test_plot_draws_every_loss_and_the_scales(paint, plt):
     assert {"conv1_1", "conv2_1"} <= {line.get_label() for line in given.get_lines()}
     with pytest.raises(ConfigError, match="no iteration"):
         tfstyle.History().plot()
+
+
+def test_plot_draws_losses_that_are_zero_negative_or_infinite(plt):
+    history = tfstyle.History()
+    for total in (0.0, 0.0):
+        history.record(1, {"total": total, "content": 0.0, "style": 0.0, "tv": 0.0}, seconds=1.0)
+    assert [line.get_label() for line in history.plot().get_lines()] == ["total"]
+    history = tfstyle.History()
+    for total in (1.0, -2.0, float("inf"), -3.0):
+        terms = {"content": 0.0, "style": 0.0, "tv": 0.0, "extra/total": total, r"extra/$\bad{$": 1.0}
+        history.record(1, {"total": total, **terms}, seconds=1.0)
+    axes = history.plot()
+    plt.gcf().canvas.draw()
+    low, high = axes.get_ylim()
+    assert low <= -3 < 1 <= high
+    assert list(axes.get_lines()[0].get_ydata()) == [1.0, -2.0, float("inf"), -3.0]
+    assert [line.get_label() for line in axes.get_lines()][:2] == ["total", "extra/total"]
+
+
+def test_the_images_of_a_result_cannot_change_the_run(paint):
+    result = paint(iterations=1)
+    for image in (result.content, *result.styles):
+        with pytest.raises(ValueError, match="read-only"):
+            image[:] = 0
 
 
 def test_only_figures_need_matplotlib(small_file, content, style, tmp_path):

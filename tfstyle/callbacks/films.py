@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import logging
 import math
 import os
 import tempfile
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,10 +16,12 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from tfstyle.errors import ConfigError, RunError
-from tfstyle.files import check_film, write_atomically
+from tfstyle.callbacks.arguments import check_number
+from tfstyle.files import check_film, free_path, write_atomically
 from tfstyle.images import ImageArray
 from tfstyle.run import Iteration
+
+log = logging.getLogger(__name__)
 
 #: Suffix of a film -> longest side of its frames in pixels, unless another size is given. The frames of GIF
 #: and WebP films stay in memory until the end.
@@ -44,7 +49,7 @@ class Film:
             earliest; ``steps_per_call=1`` gives every iteration.
         size: longest side of the frames in pixels, at least 16; by default that of the final image, but at
             most 1280 for MP4, 640 for WebP and 480 for GIF. MP4 films have even numbers of pixels.
-        hold: time in seconds for which the last frame is shown.
+        hold: time in seconds for which the last frame is shown, from 0 to 600.
         overwrite: whether an existing file may be replaced.
 
     Attributes:
@@ -83,14 +88,14 @@ class Film:
         check_film(self.path, overwrite=overwrite)
         suffix = self.path.suffix.lower()
         fastest = 50.0 if suffix == ".gif" else 120.0  # browsers slow down faster GIF films
-        for name, value, low, high in (
-            ("fps", fps, 0.1, fastest), ("every", every, 1, math.inf), ("size", size, 16, math.inf),
-            ("hold", hold, 0, 3600),
-        ):  # fmt: skip
-            if value is not None and not low <= value <= high:
-                limits = f"between {low:g} and {high:g}" if high < math.inf else f"at least {low:g}"
-                raise ConfigError(f"{name} is {value!r}; it must be {limits}")
+        check_number("fps", fps, low=0.1, high=fastest)
+        check_number("hold", hold, low=0, high=600)
+        if every is not None:
+            check_number("every", every, low=1, whole=True)
+        if size is not None:
+            check_number("size", size, low=16, high=8192, whole=True)
         self._fps, self._hold, self._every, self._size = fps, hold, every, size
+        self._overwrite, self._failed = overwrite, False
         self._longest = LONGEST_SIDES[suffix]
         encoders: dict[str, type[_Encoder]] = {".mp4": _H264, ".gif": _Gif, ".webp": _WebP}
         self._make_encoder = encoders[suffix]
@@ -100,32 +105,45 @@ class Film:
         self.frames, self.written = 0, False
 
     def __call__(self, step: Iteration) -> None:
-        """Add a frame if one is due.
+        """Add a frame if one is due. If that fails, log a warning, and write no film.
 
         Args:
             step: the iteration.
-
-        Raises:
-            RunError: the frame could not be encoded.
         """
         every = self._every or math.ceil(step.total_iterations / MOST_FRAMES)
         self._last = step
+        if self._failed:
+            return
         if step.global_iteration // every > self._last_taken // every or self._last_taken == 0:
-            self._take(step)
+            with self._warning_on_failure():
+                self._take(step)
 
     def close(self) -> None:
         """Write the film, unless there is no frame. The last iteration is its last frame.
 
-        Raises:
-            RunError: the file cannot be written, for example because the disk is full.
+        If the file cannot be written, for example because the disk is full, a warning is logged. If another
+        program has written a file with this name during the run, a number is added to the name. The object
+        can be used for another run afterwards.
         """
-        if self._last is not None and self._last.global_iteration != self._last_taken:
-            self._take(self._last)
-        self._last = None
-        if self._encoder is not None:
-            encoder, self._encoder = self._encoder, None
-            write_atomically(self.path, encoder.finish(self._hold))
-            self.written = True
+        last = None if self._failed else self._last
+        with self._warning_on_failure():
+            if last is not None and last.global_iteration != self._last_taken:
+                self._take(last)
+            if self._encoder is not None:
+                film = self._encoder.finish(self._hold)
+                self.path = self.path if self._overwrite else free_path(self.path)
+                write_atomically(self.path, film)
+                self.written = True
+        self._last, self._encoder, self._last_taken, self._failed = None, None, 0, False
+
+    @contextlib.contextmanager
+    def _warning_on_failure(self) -> Iterator[None]:
+        """Log a warning if the block fails, and drop the film."""
+        try:
+            yield
+        except Exception as error:  # of Pillow, PyAV or the file system: the run must not be lost
+            log.warning("the film %s cannot be written (%s); the run continues", self.path, error)
+            self._failed, self._encoder = True, None
 
     def __enter__(self) -> Film:
         return self
@@ -143,7 +161,7 @@ class Film:
             shape = shape[0] // 2 * 2, shape[1] // 2 * 2
         frame = ImageArray(step.image).resized(shape).quantized()
         if self._encoder is None:
-            self._encoder = self._make_encoder(shape, self._fps)
+            self._encoder, self.frames = self._make_encoder(shape, self._fps), 0
         self._encoder.add(frame)
         self._last_taken = step.global_iteration
         self.frames += 1
@@ -223,12 +241,9 @@ class _H264:
         import av
 
         self._last = frame
-        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        try:
-            self._container.mux(self._stream.encode(picture))
-        except (av.FFmpegError, OSError) as error:
-            raise RunError(f"a frame of the film could not be encoded: {error}") from error
+        video_frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
+        video_frame = video_frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
+        self._container.mux(self._stream.encode(video_frame))
 
     def finish(self, hold: float) -> bytes:
         for _ in range(round(hold * self._fps)):

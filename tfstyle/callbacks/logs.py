@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.errors import ConfigError, RunError
+from tfstyle.callbacks.arguments import check_number
+from tfstyle.errors import RunError
 from tfstyle.files import check_logdir
 from tfstyle.images import ImageArray
 from tfstyle.run import Iteration
+
+log = logging.getLogger(__name__)
 
 #: Longest side in pixels of a logged image.
 LOGGED_SIDE = 1024
@@ -37,7 +42,7 @@ class TensorBoard:
         every: number of iterations between two images.
 
     Raises:
-        ConfigError: the package tensorboard is not installed, or `every` is less than 1.
+        ConfigError: the package tensorboard is not installed, or `every` is not an integer of at least 1.
         OutputError: the folder cannot be created.
 
     Example:
@@ -52,19 +57,27 @@ class TensorBoard:
 
     def __init__(self, logdir: str | os.PathLike[str], *, every: int = 20) -> None:
         check_logdir(Path(logdir))
-        if every < 1:
-            raise ConfigError(f"every is {every!r}; it must be at least 1")
+        check_number("every", every, low=1, whole=True)
         self._folder, self._every = Path(logdir), every
         self._writer: Any = None
         self._last: Iteration | None = None
         self._image_logged = 0  # the number of the iteration
+        self._failed = False
 
     def __call__(self, step: Iteration) -> None:
         """Write the losses of an iteration, and its image if one is due.
 
+        If the files cannot be written, for example because the disk is full, log a warning, and write no
+        more.
+
         Args:
             step: the iteration.
         """
+        if not self._failed:
+            with self._warning_on_failure():
+                self._write(step)
+
+    def _write(self, step: Iteration) -> None:
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self._folder))
             self._write_options(step)
@@ -79,12 +92,25 @@ class TensorBoard:
             self._write_image(step)
 
     def close(self) -> None:
-        """Write the last image, and close the files."""
-        if self._last is not None:
-            self._write_image(self._last)
-        if self._writer is not None:
-            self._writer.close()
+        """Write the last image, and close the files. The object can be used for another run afterwards."""
+        if not self._failed:
+            with self._warning_on_failure():
+                if self._last is not None:
+                    self._write_image(self._last)
+                if self._writer is not None:
+                    self._writer.close()
         self._writer = self._last = None
+        self._image_logged, self._failed = 0, False
+
+    @contextlib.contextmanager
+    def _warning_on_failure(self) -> Iterator[None]:
+        """Log a warning if the block fails, and write no more logs."""
+        try:
+            yield
+        except (tf.errors.OpError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            log.warning("the logs in %s cannot be written (%s); the run continues", self._folder, reason)
+            self._failed = True
 
     def __enter__(self) -> TensorBoard:
         return self
@@ -100,6 +126,7 @@ class TensorBoard:
             self._image_logged = step.global_iteration
             with self._writer.as_default(step.global_iteration):
                 tf.summary.image("image", image[np.newaxis])
+            self._writer.flush()
 
     def _write_options(self, step: Iteration) -> None:
         """Write the options and the facts of the run as JSON in Markdown."""

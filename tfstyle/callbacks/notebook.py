@@ -8,6 +8,7 @@ import io
 import time
 from typing import Any
 
+from tfstyle.callbacks.arguments import check_number
 from tfstyle.errors import ConfigError, RunError
 from tfstyle.images import ImageArray
 from tfstyle.run import Iteration
@@ -26,7 +27,7 @@ class NotebookProgress:
             of more than about one megabyte per second.
 
     Raises:
-        ConfigError: IPython is not installed, or a number is not positive.
+        ConfigError: IPython is not installed, `interval` is negative, or `size` is not a positive integer.
 
     Example:
         >>> import numpy as np
@@ -38,17 +39,17 @@ class NotebookProgress:
 
     def __init__(self, *, interval: float = 0.5, size: int = 512) -> None:
         try:
-            from IPython.display import HTML
+            import IPython  # noqa: F401
         except ImportError:
             raise ConfigError(
                 "NotebookProgress needs IPython; use it in a notebook, or install it with pip install ipython"
             ) from None
-        for name, value in (("interval", interval), ("size", size)):
-            if value <= 0:
-                raise ConfigError(f"{name} is {value!r}; it must be positive")
+        check_number("interval", interval, low=0)
+        check_number("size", size, low=1, whole=True)
         self._interval, self._size = interval, size
-        self._bar = _displayed(HTML(_bar_html(0.0, "preparing the first iteration")), None)
+        self._bar: Any = None
         self._preview: Any = None
+        self._update_bar(0.0, "preparing the first iteration")
         self._last: Iteration | None = None
         self._shown_at = -float("inf")
 
@@ -68,11 +69,15 @@ class NotebookProgress:
             )
 
     def close(self) -> None:
-        """Show the last iteration."""
+        """Show the last iteration. The object can be used for another run afterwards."""
         if self._last is not None:
             step, self._last = self._last, None
             count = f"{step.global_iteration} of {step.total_iterations} iterations"
             self._show(step, f"{count} in {step.seconds:.1f} s, loss {step.losses['total']:.4g}")
+        elif self._bar is not None:
+            self._update_bar(0.0, "the run ended before the first iteration")
+        self._bar = self._preview = None
+        self._shown_at = -float("inf")
 
     def __enter__(self) -> NotebookProgress:
         return self
@@ -80,10 +85,16 @@ class NotebookProgress:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _show(self, step: Iteration, text: str) -> None:
-        from IPython.display import HTML, Image
+    def _update_bar(self, progress: float, text: str) -> None:
+        from IPython.display import HTML
 
-        self._bar = _displayed(HTML(_bar_html(step.progress, text)), self._bar)
+        bar = f"<progress value='{progress:.4f}' max='1' style='width: 20em'></progress> {progress:.0%}"
+        self._bar = _displayed(HTML(f"{bar}<br>{html.escape(text)}"), self._bar)
+
+    def _show(self, step: Iteration, text: str) -> None:
+        from IPython.display import Image
+
+        self._update_bar(step.progress, text)
         with contextlib.suppress(RunError):  # a later iteration has updated the image in place
             image = ImageArray(step.image).fitted(self._size)
             buffer = io.BytesIO()
@@ -106,10 +117,3 @@ def _displayed(content: Any, handle: Any) -> Any:
         return display(content, display_id=True)
     handle.update(content)
     return handle
-
-
-def _bar_html(progress: float, text: str) -> str:
-    return (
-        f"<progress value='{progress:.4f}' max='1' style='width: 20em'></progress> {progress:.0%}<br>"
-        f"{html.escape(text)}"
-    )

@@ -62,16 +62,13 @@ class Outputs:
             if self._given_path is not None and self._given_path.resolve() == Path(source).resolve():
                 raise ConfigError(f"--output is the input image {source}; choose another file")
         if self._history_path is not None:
-            if self._history_path.resolve() == self._image_path.resolve():
-                raise ConfigError(f"--history and --output are both {self._image_path}")
             check_writable(self._history_path, overwrite=replace)
         self._film_path = None if options.film is None else Path(options.film)
         if self._film_path is not None and self._resume and not self._overwrite:
             self._film_path = free_path(self._film_path)  # keeps the film of the run before
         if self._film_path is not None:
-            if self._film_path.resolve() == self._image_path.resolve():
-                raise ConfigError(f"--film and --output are both {self._image_path}; choose two names")
             check_film(self._film_path, overwrite=self._overwrite)
+        self._check_names()
         self._film: Film | None = None
         self._logdir = None if options.logdir is None else Path(options.logdir)
         if self._logdir is not None:
@@ -80,6 +77,14 @@ class Outputs:
         # resumed run keeps the number of iterations in a call.
         self.pause_every = self.preview_every or int(self._film_path is not None and not self._resume)
         remove_left(self._image_path.parent)
+
+    def _check_names(self) -> None:
+        """Raise ConfigError if two of the files have the same path."""
+        paths = {"--output": self._image_path, "--history": self._history_path, "--film": self._film_path}
+        options: dict[Path, str] = {}
+        for option, path in paths.items():
+            if path is not None and (other := options.setdefault(path.resolve(), option)) != option:
+                raise ConfigError(f"{option} and {other} are both {path}; choose two names")
 
     def check(self, run: Run) -> None:
         """Check the files again once the run is known. A resumed run may replace the files that it wrote.
@@ -101,6 +106,8 @@ class Outputs:
             for number in range(1, self._preview_count(run) + 1):
                 preview_path = self._preview_path(number, run)
                 check_writable(preview_path, overwrite=self._may_replace(preview_path, run.result))
+                if self._film_path is not None and preview_path.resolve() == self._film_path.resolve():
+                    raise ConfigError(f"--film is {self._film_path}, the name of a preview; choose another")
 
     def callbacks(self) -> list[Callback]:
         """Return the callbacks that write the film and the logs."""
@@ -152,7 +159,8 @@ class Outputs:
             history_path = self._history_path
             _warn_on_failure(lambda: result.history.save(history_path, overwrite=replace))
         if self._film is not None and self._film.written:
-            report(f"{self._film.path}: film of {self._film.frames} frames", saved=self._film.path)
+            frames = "1 frame" if self._film.frames == 1 else f"{self._film.frames} frames"
+            report(f"{self._film.path}: film of {frames}", saved=self._film.path)
         return failure
 
     def _preview_count(self, run: Run) -> int:

@@ -513,12 +513,15 @@ class Objective:
             fast = getattr(function, "first_derivatives_only", False)
             with contextlib.nullcontext() if fast else all_derivatives():
                 value = function(image, features)
-            try:
-                loss = tf.cast(tf.convert_to_tensor(value), tf.float32)
-            except (TypeError, ValueError):
+            if not tf.is_tensor(value) or not (value.dtype.is_floating or value.dtype.is_integer):
+                kind = f"{value.dtype.name} tensor" if tf.is_tensor(value) else type(value).__name__
                 raise ConfigError(
-                    f"the extra loss {name!r} returned a {type(value).__name__}; return a scalar tensor"
-                ) from None
+                    f"the extra loss {name!r} returned a {kind}; return a scalar tensor that is computed "
+                    "from the image or the features"
+                )
+            loss = tf.cast(value, tf.float32)
+            if loss.shape.rank is None:  # as that of tf.py_function
+                loss = tf.ensure_shape(loss, [])
             if loss.shape.rank != 0:
                 raise ConfigError(
                     f"the extra loss {name!r} returned shape {tuple(loss.shape)}; return a scalar, for "

@@ -3,6 +3,7 @@ Johnson et al."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from tfstyle.losses.gram import gram_matrix
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
 from tfstyle.losses.objective import shares
 from tfstyle.losses.style import GRAM
-from tfstyle.network import Encoder, encoder_layers, float_images
+from tfstyle.network import Encoder, EncoderLayer, defaults_among, float_images
 from tfstyle.optim import only_first_derivatives
 
 
@@ -31,7 +32,7 @@ class ContentLoss(keras.losses.Loss):
     batch.
 
     Args:
-        encoder: the encoder, which is not trained.
+        encoder: an encoder or the result of `Encoder.as_layer`. It is not trained.
         layers: names of the content layers; by default the first of conv3_2, conv4_2 and conv2_2 that the
             encoder has.
         layer_weights: a weight for each layer, divided by their sum; by default equal weights.
@@ -39,7 +40,8 @@ class ContentLoss(keras.losses.Loss):
         name, **options: options of `keras.losses.Loss`, such as ``reduction``.
 
     Raises:
-        ConfigError: the encoder lacks a layer, or has no default layer.
+        ConfigError: the encoder lacks a layer or has no default layer, or the weights of the layers are
+            wrong.
 
     Reference: Johnson, Alahi, Fei-Fei 2016, arXiv 1603.08155, eq. 2; Gatys, Ecker, Bethge 2016, eq. 1.
     Differs from Johnson et al.: the sum of squared differences is divided by ``Σ P²`` instead of the number
@@ -56,7 +58,7 @@ class ContentLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Encoder | EncoderLayer,
         *,
         layers: Sequence[str] | None = None,
         layer_weights: Sequence[float] | None = None,
@@ -66,7 +68,7 @@ class ContentLoss(keras.losses.Loss):
     ) -> None:
         super().__init__(name=name, **options)
         self._encoder = encoder
-        layers = encoder_layers(encoder)[0] if layers is None else layers
+        layers = defaults_among(_layer_names(encoder))[0] if layers is None else layers
         self._shares = _shares(encoder, layers, layer_weights)
         self._normalization = normalization
 
@@ -88,6 +90,9 @@ class ContentLoss(keras.losses.Loss):
             losses.append(share * factor * _half_squares(tf.cast(features[layer], tf.float32) - target))
         return tf.add_n(losses)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> ContentLoss:
+        return _copy_loss(self, memo)
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> ContentLoss:
         """Raise ConfigError, because a model file does not contain the encoder of the loss."""
@@ -104,7 +109,7 @@ class GramStyleLoss(keras.losses.Loss):
     not used and can be None.
 
     Args:
-        encoder: the encoder, which is not trained.
+        encoder: an encoder or the result of `Encoder.as_layer`. It is not trained.
         style: the style image: a path, a PIL image, or an array ``[height, width, 3]`` of uint8, uint16 or
             floats in 0..1.
         size: longest side in pixels to which a larger style image is reduced; None for no limit. The network
@@ -117,7 +122,8 @@ class GramStyleLoss(keras.losses.Loss):
         name, **options: options of `keras.losses.Loss`, such as ``reduction``.
 
     Raises:
-        ConfigError: the encoder lacks a layer, or has no default layer.
+        ConfigError: the encoder lacks a layer or has no default layer, or the weights of the layers or the
+            size are wrong.
         ImageError: the style image cannot be read, or is too small.
 
     Reference: Johnson, Alahi, Fei-Fei 2016, arXiv 1603.08155, eq. 3 and 4; Gatys, Ecker, Bethge 2016, eq. 3
@@ -134,7 +140,7 @@ class GramStyleLoss(keras.losses.Loss):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: Encoder | EncoderLayer,
         style: Any,
         *,
         size: int | None = None,
@@ -146,8 +152,10 @@ class GramStyleLoss(keras.losses.Loss):
     ) -> None:
         super().__init__(name=name, **options)
         self._encoder = encoder
-        layers = encoder_layers(encoder)[1] if layers is None else layers
+        layers = defaults_among(_layer_names(encoder))[1] if layers is None else layers
         self._shares = _shares(encoder, layers, layer_weights)
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+            raise ConfigError(f"size is {size!r}; give a number of pixels, or None")
         image = load(style)
         image = image if size is None else image.fitted(size)
         features = encoder(image.on_white()[None])
@@ -172,24 +180,46 @@ class GramStyleLoss(keras.losses.Loss):
             losses.append(share * self._factors[layer] * _half_squares(gram - target) / (2.0 * channels**2))
         return tf.add_n(losses)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> GramStyleLoss:
+        return _copy_loss(self, memo)
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> GramStyleLoss:
         """Raise ConfigError, because a model file contains neither the encoder nor the style image."""
         raise _not_stored(cls)
 
 
-def _shares(encoder: Encoder, layers: Sequence[str], weights: Sequence[float] | None) -> dict[str, float]:
-    """Return layer -> its share of the loss, or raise ConfigError if the encoder lacks a layer."""
-    missing = [layer for layer in as_names(layers) if layer not in encoder.layers]
+def _layer_names(encoder: Encoder | EncoderLayer) -> tuple[str, ...]:
+    """Return the names of an encoder's layers, or raise ConfigError if it is something else."""
+    if isinstance(encoder, EncoderLayer):
+        return encoder.feature_layers
+    if not isinstance(encoder, Encoder):
+        raise ConfigError(
+            f"encoder is a {type(encoder).__name__}; give a tfstyle.Encoder or the result of its as_layer"
+        )
+    return encoder.layers
+
+
+def _shares(
+    encoder: Encoder | EncoderLayer, layers: Sequence[str], weights: Sequence[float] | None
+) -> dict[str, float]:
+    """Return layer -> its share of the loss, or raise ConfigError if the layers or weights are wrong."""
+    available, layers = _layer_names(encoder), as_names(layers)
+    missing = [layer for layer in layers if layer not in available]
     if missing or not layers:
         wrong = f"it has no {', '.join(missing)}" if missing else "it has no default layer of this loss"
         raise ConfigError(
-            f"the encoder's layers are {', '.join(encoder.layers)}, and {wrong}; choose layers from them"
+            f"the encoder's layers are {', '.join(available)}, and {wrong}; choose layers from them"
+        )
+    if weights is not None and (len(weights) != len(layers) or min(weights) < 0 or sum(weights) <= 0):
+        raise ConfigError(
+            f"layer_weights is {list(weights)!r}; give {len(layers)} non-negative numbers, one for each of "
+            f"{', '.join(layers)}, with a positive sum"
         )
     return shares(layers, weights)
 
 
-def _output_features(encoder: Encoder, images: tf.Tensor) -> Mapping[str, tf.Tensor]:
+def _output_features(encoder: Encoder | EncoderLayer, images: tf.Tensor) -> Mapping[str, tf.Tensor]:
     """Return the features of a network's output, which may leave 0..1 in training."""
     # Inside this context the range is not checked. The features can still be differentiated twice.
     with only_first_derivatives():
@@ -199,6 +229,13 @@ def _output_features(encoder: Encoder, images: tf.Tensor) -> Mapping[str, tf.Ten
 def _half_squares(x: tf.Tensor) -> tf.Tensor:
     """Return ``½ Σ x²`` of each entry of a batch, float32 ``[batch]``."""
     return tf.reduce_sum(tf.square(x), axis=list(range(1, x.shape.rank))) / 2.0
+
+
+def _copy_loss(loss: Any, memo: dict[int, Any]) -> Any:
+    """Return a deep copy of a loss. Keras would make it from a configuration, which has no encoder."""
+    new = memo[id(loss)] = object.__new__(type(loss))
+    vars(new).update({name: copy.deepcopy(value, memo) for name, value in vars(loss).items()})
+    return new
 
 
 def _not_stored(loss: type) -> ConfigError:

@@ -1,7 +1,7 @@
 """The encoder, a convolutional network from images to feature maps at chosen layers, and its weights."""
 
 from tfstyle.network.download import ANSWER_TIMEOUT, imagenet_cache, one_line
-from tfstyle.network.encoder import CUSTOM_MODEL, Encoder, encoder_layers
+from tfstyle.network.encoder import CUSTOM_MODEL, Encoder, defaults_among
 from tfstyle.network.encoder_layer import EncoderLayer
 from tfstyle.network.preprocessing import IMAGENET_MEAN, check_range, float_images, network_input
 from tfstyle.network.pretraining import pretrain
@@ -24,7 +24,7 @@ __all__ = [
     "Weights",
     "check_range",
     "default_layers",
-    "encoder_layers",
+    "defaults_among",
     "float_images",
     "imagenet_cache",
     "load_weights",

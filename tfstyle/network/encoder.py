@@ -8,6 +8,7 @@ import numbers
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -120,7 +121,6 @@ class Encoder:
         self.minimum_size = (2 if padding == "reflect" else 1) * deepest.stride
         self._chosen = chosen
         self._layer = self._make_layer(dtype)
-        self.model = self._layer.model
 
     @classmethod
     def from_model(
@@ -169,20 +169,25 @@ class Encoder:
         encoder.layers = tuple(dict.fromkeys(as_names(layers)))
         if not encoder.layers:
             raise ConfigError(f"layers is empty; give at least one layer of {model.name}")
-        encoder.model = submodel(model, encoder.layers)
+        part = submodel(model, encoder.layers)
         encoder.weights = Weights({}, model.name, network=CUSTOM_MODEL)
         encoder.network = encoder.pooling = encoder.padding = CUSTOM_MODEL
-        encoder.dtype = tf.as_dtype(encoder.model.outputs[0].dtype).name
+        encoder.dtype = tf.as_dtype(part.outputs[0].dtype).name
         encoder.pixel_range = encoder.feature_scale = 1.0
         encoder.minimum_size = minimum_size
         encoder._layer = EncoderLayer(
-            encoder.model,
+            part,
             preprocess,
             feature_layers=[x.name for x in model.layers if x.name in encoder.layers],
             minimum_size=minimum_size,
             dtype=encoder.dtype,
         )
         return encoder
+
+    @property
+    def model(self) -> keras.Model:
+        """The `keras.Model` that computes the features."""
+        return self._layer.model
 
     def __repr__(self) -> str:
         return (
@@ -235,7 +240,7 @@ class Encoder:
         """
         return self._layer.features(images, variables=variables)
 
-    def as_layer(self, *, dtype: str | None = None, name: str | None = None) -> EncoderLayer:
+    def as_layer(self, *, dtype: Any = None, name: str | None = None) -> EncoderLayer:
         """Return a frozen Keras layer that computes the features of RGB images in 0..1.
 
         The layer has its own copy of the weights. To use it with a `tf.distribute` strategy, make it inside
@@ -243,10 +248,11 @@ class Encoder:
         weights or, for an encoder that was made by `from_model`, those of one frozen copy.
 
         Args:
-            dtype: name of the layer's Keras dtype policy; by default the `dtype` of the encoder, or if that
-                is ``float32``, Keras' global policy. The features have the compute dtype of the policy. Those
-                of VGG are float32 with ``float16`` and ``mixed_float16``, because they can exceed the range
-                of float16, and with any policy if `feature_scale` is not 1.
+            dtype: the layer's Keras dtype policy or its name; by default the `dtype` of the encoder or, if
+                that is ``float32``, Keras' global policy. Layers of a user's model keep their own by default.
+                The features have the compute dtype of the policy. Those of VGG are float32 with ``float16``
+                and ``mixed_float16``, because they can exceed the range of float16, and with any policy if
+                `feature_scale` is not 1.
             name: name of the layer; by default Keras chooses one.
 
         Raises:
@@ -260,19 +266,20 @@ class Encoder:
             >>> features["conv1_1"].dtype.name, layer.variables[0].dtype, len(layer.trainable_variables)
             ('bfloat16', 'float32', 0)
         """
-        if dtype is None and self.dtype == "float32":
-            dtype = keras.mixed_precision.global_policy().name
-        dtype = _check_choice("dtype", dtype or self.dtype, DTYPES)
+        if dtype is not None:
+            dtype = _check_choice("dtype", getattr(dtype, "name", dtype), DTYPES)
         if self.network == CUSTOM_MODEL:
             return self._layer.with_own_weights(dtype=dtype, name=name)
-        return self._make_layer(dtype, name=name)
+        common = keras.mixed_precision.global_policy().name
+        inherited = common if self.dtype == "float32" and common in DTYPES else self.dtype
+        return self._make_layer(dtype or inherited, name=name)
 
     @functools.cached_property
     def _frozen_layer(self) -> EncoderLayer:
         """The layer for symbolic images: the encoder's own, or a copy of a user's model that is frozen."""
         if self.network != CUSTOM_MODEL:
             return self._layer
-        return self._layer.with_own_weights(dtype=self.dtype)
+        return self._layer.with_own_weights()
 
     def _make_layer(self, dtype: str, *, name: str | None = None) -> EncoderLayer:
         """Return a new layer with VGG, which computes with a dtype policy."""
@@ -364,25 +371,24 @@ class Encoder:
         return {layer.keras_name: s / n for layer, s, n in zip(layers, sums, counts, strict=True)}
 
 
-def encoder_layers(encoder: Encoder) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def defaults_among(layers: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the default content layers and style layers among the layers of an encoder.
 
     Args:
-        encoder: any encoder.
+        layers: names of the layers.
 
     Returns:
         The content layers conv3_2, conv4_2 or conv2_2, of which the first is taken that the encoder has, and
         the style layers of Gatys et al. that it has. Either can be empty.
 
     Example:
-        >>> from tfstyle import Encoder
-        >>> from tfstyle.network import encoder_layers
-        >>> encoder_layers(Encoder(("conv1_1", "conv2_1", "conv2_2"), weights="random"))
+        >>> from tfstyle.network import defaults_among
+        >>> defaults_among(["conv1_1", "conv2_1", "conv2_2"])
         (('conv2_2',), ('conv1_1', 'conv2_1'))
     """
-    defaults = (CONTENT_LAYERS, PAPER_CONTENT_LAYERS, SHALLOW_CONTENT_LAYERS)
-    content = next((layers for layers in defaults if set(layers) <= set(encoder.layers)), ())
-    return content, tuple(layer for layer in STYLE_LAYERS if layer in encoder.layers)
+    choices = (CONTENT_LAYERS, PAPER_CONTENT_LAYERS, SHALLOW_CONTENT_LAYERS)
+    content = next((names for names in choices if set(names) <= set(layers)), ())
+    return content, tuple(layer for layer in STYLE_LAYERS if layer in layers)
 
 
 def _check_choice(option: str, value: str, choices: Iterable[str]) -> str:

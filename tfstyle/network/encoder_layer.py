@@ -145,11 +145,23 @@ class EncoderLayer(keras.layers.Layer):
         )
         return super().from_config({**config, "model": model, "preprocess": preprocess})
 
-    def with_own_weights(self, *, dtype: str, name: str | None = None) -> EncoderLayer:
+    @property
+    def trainable(self) -> bool:
+        """Always False, also if the ``trainable`` of a model that contains the layer is set to True.
+
+        To train the encoder nevertheless, with Keras 3, set that of `model`.
+        """
+        return False
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        pass
+
+    def with_own_weights(self, *, dtype: str | None = None, name: str | None = None) -> EncoderLayer:
         """Return a frozen copy of the layer with its own variables, which have the same values.
 
         Args:
-            dtype: name of the Keras dtype policy of the copy.
+            dtype: name of the Keras dtype policy of the copy; by default its layers keep their own.
             name: name of the copy; by default Keras chooses one.
         """
         model = copy_model(self.model, dtype=dtype)
@@ -161,8 +173,9 @@ class EncoderLayer(keras.layers.Layer):
             minimum_size=self.minimum_size,
             feature_scale=self.feature_scale,
             name=name,
-            dtype=dtype,
+            dtype=dtype or self.dtype_policy.name,
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EncoderLayer:
-        return self.with_own_weights(dtype=self.dtype_policy.name, name=self.name)
+        memo[id(self)] = self.with_own_weights(name=self.name)
+        return memo[id(self)]

@@ -137,17 +137,39 @@ def fill_vgg(model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
             layer.set_weights([arrays[f"{layer.name}/{kind}"] for kind in ("kernel", "bias")])
 
 
-def copy_model(model: keras.Model, *, dtype: str) -> keras.Model:
+def copy_model(model: keras.Model, *, dtype: str | None = None) -> keras.Model:
     """Return a copy of a functional model with its own variables, which have the same values.
 
     Args:
-        model: functional model.
-        dtype: dtype in which the layers of the copy compute, or the name of a Keras dtype policy.
+        model: functional model. Models in it are copied too.
+        dtype: dtype in which the layers of the copy compute, or the name of a Keras dtype policy; by default
+            each layer keeps its own.
+
+    Raises:
+        ConfigError: a layer with weights cannot be made from its configuration.
     """
-    clone = keras.models.clone_model(
-        model, clone_function=lambda layer: type(layer).from_config({**layer.get_config(), "dtype": dtype})
-    )
+
+    def clone_layer(layer: Any) -> Any:
+        if isinstance(layer, keras.Model):
+            return copy_model(layer, dtype=dtype)
+        config = layer.get_config()
+        if dtype is not None and "dtype" in config:
+            config["dtype"] = dtype
+        try:
+            return type(layer).from_config(config)
+        except (TypeError, ValueError) as error:
+            if not getattr(layer, "weights", None):
+                return layer  # such as a Lambda, which Keras does not make from a configuration
+            raise ConfigError(
+                f"layer {layer.name!r} of {model.name} cannot be copied; make its get_config return the "
+                f"arguments of its class ({type(error).__name__})"
+            ) from error
+
+    clone = keras.models.clone_model(model, clone_function=clone_layer)
     clone.set_weights(model.get_weights())
+    for layer in clone.layers:
+        if isinstance(layer, keras.layers.Normalization) and layer.weights:
+            layer.finalize_state()  # which computes with the new weights
     return clone
 
 

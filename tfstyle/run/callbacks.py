@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from tfstyle.errors import ConfigError, TfstyleError
+from tfstyle.errors import ConfigError
 from tfstyle.run.results import Iteration
 
 log = logging.getLogger(__name__)
@@ -55,5 +55,5 @@ def calling(callbacks: Callback | Sequence[Callback] | None) -> Iterator[Callabl
             if callable(close):
                 try:
                     close()
-                except (TfstyleError, OSError) as error:
-                    log.warning("%s", error)
+                except Exception as error:  # whatever it is, the result of the run must not be lost
+                    log.warning("%s could not be closed: %s", type(function).__name__, error)

@@ -410,6 +410,7 @@ def dependencies(inputs: TransferInputs, setup: TransferSetup) -> dict[str, Any]
         options["init"] = "a file"
     attributes = {name: getattr(encoder, name) for name in ENCODER_ATTRIBUTES}
     arrays = [np.asarray(tf.cast(tf.convert_to_tensor(v), tf.float32)) for v in encoder.model.weights]
+    extra_losses = {name: float(weight) for name, (_, weight) in setup.objective.extra_losses.items()}
     return {
         "options": options,
         "inputs": dict(inputs.digests),
@@ -421,7 +422,7 @@ def dependencies(inputs: TransferInputs, setup: TransferSetup) -> dict[str, Any]
         },
         "normalised": config.normalize_weights,
         "optimizer": setup.optimizer.description,
-        "extra_losses": {name: float(weight) for name, (_, weight) in setup.objective.extra_losses.items()},
+        **({"extra_losses": extra_losses} if extra_losses else {}),  # not in checkpoints without any
     }
 
 

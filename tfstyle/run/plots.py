@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,7 +43,9 @@ def plot_losses(
     parts: Mapping[str, Sequence[float]],
     axes: Any = None,
 ) -> Any:
-    """Draw losses over the iterations on a logarithmic axis, and a dashed line where the next scale begins.
+    """Draw losses over the iterations, and a dashed line where the next scale begins.
+
+    The axis of the losses is logarithmic if the first one is always positive.
 
     Args:
         losses: label -> the loss at every iteration. The first one is drawn with a thicker line.
@@ -60,19 +63,25 @@ def plot_losses(
         _, axes = _pyplot().subplots(figsize=(8, 4), layout="constrained")
     iterations = range(1, len(scales) + 1)
     for number, (name, values) in enumerate(losses.items()):
-        axes.plot(iterations, values, label=name, linewidth=1.5 if number else 2.5)
+        axes.plot(iterations, values, label=_literal(name), linewidth=1.5 if number else 2.5)
     for name, values in parts.items():
-        axes.plot(iterations, values, label=name, linewidth=1.2, linestyle=":")
+        axes.plot(iterations, values, label=_literal(name), linewidth=1.2, linestyle=":")
     for number, (before, after) in enumerate(itertools.pairwise(scales), 1):
         if after > before:
             axes.axvline(number + 0.5, color="grey", linestyle="--", linewidth=1)
-    axes.set_yscale("log", nonpositive="mask")  # from the content image the content loss starts at 0
-    first = next(iter(losses.values()))
-    axes.set_ylim(bottom=min((value for value in first if value > 0), default=1.0) / 100)
+    first = [value for value in next(iter(losses.values())) if math.isfinite(value)]
+    if first and min(first) > 0:
+        axes.set_yscale("log", nonpositive="mask")  # from the content image the content loss starts at 0
+        axes.set_ylim(bottom=min(first) / 100)
     axes.set_xlabel("iteration")
     axes.set_ylabel("weighted loss")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))  # beside the lines
     return axes
+
+
+def _literal(label: str) -> str:
+    """Return a label in which matplotlib finds no formula."""
+    return label.replace("$", r"\$")
 
 
 def _pyplot() -> Any:

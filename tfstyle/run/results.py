@@ -83,9 +83,10 @@ class History:
         )
 
     def plot(self, axes: Any = None, *, layers: bool = False) -> Any:
-        """Draw the weighted losses over the iterations, on a logarithmic axis.
+        """Draw the weighted losses over the iterations, on a logarithmic axis if the total is positive.
 
         A dashed line marks the beginning of the next, larger scale. Losses that are always 0 are left out.
+        The labels of the extra losses are ``extra/<name>``.
 
         Args:
             axes: the `matplotlib.axes.Axes` that is drawn on; by default that of a new figure.
@@ -109,8 +110,9 @@ class History:
         if not self.iteration:
             raise ConfigError("the history has no iterations; there is nothing to plot")
         terms = ("total", "content", "style", "tv", "spectrum")
-        losses = {name: getattr(self, name) for name in terms} | self.extra_losses
-        losses = {name: values for name, values in losses.items() if any(values)}
+        losses = {name: getattr(self, name) for name in terms}
+        losses |= {f"extra/{name}": values for name, values in self.extra_losses.items()}
+        losses = {name: values for name, values in losses.items() if name == "total" or any(values)}
         return plot_losses(losses, self.scale, parts=self.style_layers if layers else {}, axes=axes)
 
     def as_dict(self) -> dict[str, Any]:

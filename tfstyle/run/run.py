@@ -186,8 +186,10 @@ class Run:
             facts=dict(self.facts),
             alpha=alpha,
             bits=self.inputs.original.bits,
-            content=self.inputs.original.on_white(),
-            styles=[style.on_white() for style in self.inputs.styles if isinstance(style, ImageArray)],
+            content=_read_only(self.inputs.original.on_white()),
+            styles=[
+                _read_only(style.on_white()) for style in self.inputs.styles if isinstance(style, ImageArray)
+            ],
         )
 
     def _make_setup(
@@ -293,7 +295,9 @@ class Run:
                 losses.append(total)
                 not_finite = 0 if math.isfinite(total) else not_finite + 1
                 if not_finite > (PATIENCE if self._optimizer.recovers else 0):
-                    self._fail(f"the loss is {total} at iteration {done} of scale {scale.number}")
+                    wrong = [name for name, value in values.items() if not math.isfinite(value)]
+                    where = f"iteration {done} of scale {scale.number}"
+                    self._fail(f"the loss is {total} at {where} ({', '.join(wrong)})")
             self._last_good = before
             if self._timetable is not None:
                 scale = self._planned_again(scale, done)
@@ -456,6 +460,13 @@ class Run:
             return self.inputs.finish(np.asarray(solution[0]))
 
         return read
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    """Return a view of an array that cannot be written to, because the run computes with the array."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def _last_not_finite(losses: Sequence[float]) -> int:

@@ -55,7 +55,7 @@ from tfstyle.losses import (
     wasserstein,
     windowed_gram,
 )
-from tfstyle.network import Encoder, Weights, default_layers, encoder_layers, load_weights, paper_layers
+from tfstyle.network import Encoder, Weights, default_layers, defaults_among, load_weights, paper_layers
 from tfstyle.optim import (
     HIGH,
     LOW,
@@ -443,7 +443,7 @@ def _make_encoder(config: StyleConfig, precision: str) -> tuple[Encoder, tuple[s
 
 def _layers_of(encoder: Encoder, config: StyleConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the content and style layers for an encoder that the caller made."""
-    content, style = encoder_layers(encoder)
+    content, style = defaults_among(encoder.layers)
     if config.content_layers == PAPER:
         content = PAPER_CONTENT_LAYERS
     elif config.content_layers is not None:

@@ -100,16 +100,16 @@ def stylize(
         >>> result.image.shape, len(result.history.total)
         ((21, 32, 3), 3)
     """
-    run = _make_run(
-        content, style, config, options,
-        encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses,
-        checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, seconds=seconds,
-    )  # fmt: skip
-    # The iterations are closed at once if a callback raises an exception.
-    with calling(callback) as call, contextlib.closing(iter(run)) as iterations:
-        for iteration in iterations:
-            if call(iteration):
-                run.stop()
+    with calling(callback) as call:
+        run = _make_run(
+            content, style, config, options,
+            encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses,
+            checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, seconds=seconds,
+        )  # fmt: skip
+        with contextlib.closing(iter(run)) as iterations:  # closed at once if a callback raises an exception
+            for iteration in iterations:
+                if call(iteration):
+                    run.stop()
     return run.result()
 
 
