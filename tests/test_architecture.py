@@ -17,7 +17,7 @@ FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for p
 #: Modules at the top of the package, which any folder may import.
 TOP = {"errors", "config", "presets", "layers", "files", "device", "backend", "addons"}
 #: Folder -> the other folders that it may import, which stand to its left in
-#: images, optim <- network <- losses <- tiling, scoring <- run <- callbacks, serving <- papers <- cli.
+#: images, optim <- network <- losses <- tiling, scoring <- run <- callbacks, serving <- papers <- web <- cli.
 BELOW = {
     "images": set(),
     "optim": set(),
@@ -29,6 +29,18 @@ BELOW = {
     "callbacks": {"images", "optim", "network", "losses", "tiling", "scoring", "run"},
     "serving": {"images", "optim", "network", "losses", "tiling", "scoring", "run"},
     "papers": {"images", "optim", "network", "losses", "tiling", "scoring", "run", "serving"},
+    "web": {
+        "images",
+        "optim",
+        "network",
+        "losses",
+        "tiling",
+        "scoring",
+        "run",
+        "callbacks",
+        "serving",
+        "papers",
+    },
     "cli": {
         "images",
         "optim",
@@ -40,6 +52,7 @@ BELOW = {
         "callbacks",
         "serving",
         "papers",
+        "web",
     },
 }
 SCRIPTS = {"data/make_embedded.py", "data/make_score_basis.py"}

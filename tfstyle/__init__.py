@@ -46,6 +46,7 @@ _HOMES = {
     "style_loss": "losses",
     "stylize": "run",
     "total_variation": "losses",
+    "ui": "web",
 }
 #: Modules and subpackages that are loaded as attributes, such as ``tfstyle.images``.
 _SUBMODULES = (
@@ -68,9 +69,10 @@ _SUBMODULES = (
     "scoring",
     "serving",
     "tiling",
+    "web",
 )
 #: Modules and subpackages that can be loaded without TensorFlow.
-_WITHOUT_TENSORFLOW = ("cli", "config", "errors", "files", "layers", "papers", "presets")
+_WITHOUT_TENSORFLOW = ("cli", "config", "errors", "files", "layers", "papers", "presets", "web")
 
 __all__ = [
     "ContentLoss",
@@ -100,6 +102,7 @@ __all__ = [
     "style_loss",
     "stylize",
     "total_variation",
+    "ui",
 ]
 
 if TYPE_CHECKING:
@@ -122,6 +125,7 @@ if TYPE_CHECKING:
     from tfstyle.run import History, Iteration, Result, interpolate, iterate, stylize
     from tfstyle.scoring import score
     from tfstyle.serving import StyleExtractor
+    from tfstyle.web import ui
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,7 @@ from tfstyle.cli.pretrain import run_pretrain
 from tfstyle.cli.score import run_score
 from tfstyle.cli.terminal import check_reports, safe_streams
 from tfstyle.cli.transfer import run_demo, run_stylize
+from tfstyle.cli.ui import run_ui
 from tfstyle.cli.wording import LogHandler
 from tfstyle.config import (
     ADDONS,
@@ -137,6 +138,7 @@ def make_parser(*, show_all: bool = False) -> argparse.ArgumentParser:
     _add_demo(add("demo", "create a first result from the images in the package"))
     _add_stylize(add("stylize", "transfer the style of one or more images to a content image"), show_all)
     _add_batch(add("batch", "transfer styles to many content images"), show_all)
+    _add_ui(add("ui", "open a page in the browser that needs no command line"))
     _add_score(add("score", "compare results by numbers for style, content and artefacts"))
     _add_pretrain(add("pretrain", "learn the encoder's filters from images without labels"))
     _add_extract(add("extract", "write style embeddings and Gram matrices of images to a file"))
@@ -211,6 +213,23 @@ def _add_pretrain(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument(
         "--half", action="store_true", help="write the weights as float16, in half the space"
+    )
+
+
+def _add_ui(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(command=run_ui)
+    command.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1",
+        help="address to listen on; another than this machine's own needs --password or --no-password "
+        "[127.0.0.1]",
+    )  # fmt: skip
+    command.add_argument(
+        "--port", metavar="N", type=integer(1, 65535), help="port to listen on [the first free one from 7860]"
+    )
+    command.add_argument("--password", metavar="WORD", help="password of the page, with any user name")
+    command.add_argument("--no-password", action="store_true", help="let anyone who reaches the page use it")
+    command.add_argument(
+        "--no-browser", action="store_false", dest="browser", help="do not open the page in the browser"
     )
 
 

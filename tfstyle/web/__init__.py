@@ -1,0 +1,10 @@
+"""The web page: two images in, a stylised image out, without a command line. It needs Gradio.
+
+The page computes nothing itself. It turns its controls into a `tfstyle.StyleConfig` and drives
+`tfstyle.iterate`. TensorFlow is loaded in the background after the page is shown.
+"""
+
+from tfstyle.web.limits import Limits
+from tfstyle.web.serving import serve, ui
+
+__all__ = ["Limits", "serve", "ui"]

@@ -1,0 +1,134 @@
+"""The limits of a page, and the options that its users may set. TensorFlow is not imported here."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfstyle.config import INIT_NAMES, StyleConfig, check_option_names, quality_options
+from tfstyle.errors import ConfigError, ImageError
+from tfstyle.files import NAMED_WEIGHTS
+from tfstyle.presets import preset
+
+#: Options that name files of the server, or that belong to whoever runs it. Users of a page cannot set them.
+SERVER_OPTIONS = ("masks", "style_masks", "content_mask", "fine_style", "memory", "max_pixels", "device")
+#: Options whose value can be the path of a file -> the names that users of a page may choose from.
+NAMES_ONLY: Mapping[str, Sequence[str]] = {"weights": NAMED_WEIGHTS, "init": INIT_NAMES}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a user of a page may ask for.
+
+    Attributes:
+        size: longest side of a result in pixels.
+        pixels: pixels of an image file.
+        file_bytes: bytes of an image file.
+        iterations: iterations at each scale.
+        styles: style images of one result.
+        waiting: jobs that wait for the running job.
+    """
+
+    size: int = 2048
+    pixels: int = 50_000_000
+    file_bytes: int = 50_000_000
+    iterations: int = 1000
+    styles: int = 6
+    waiting: int = 20
+
+    def check_config(self, config: StyleConfig) -> None:
+        """Raise ConfigError if a result with these options would be larger or take longer than is allowed."""
+        shown = {"size": (config.size, self.size), "iterations": (config.iterations, self.iterations)}
+        if config.first_iterations is not None:
+            shown["first_iterations"] = (config.first_iterations, self.iterations)
+        if config.size_of != "longest":
+            raise ConfigError(f"size_of is {config.size_of!r}; this page measures the longest side")
+        for name, (value, most) in shown.items():
+            if value > most:
+                raise ConfigError(f"{name} is {value}; this page allows at most {most}")
+        if config.scales is not None and config.scales > 12:
+            raise ConfigError(f"scales is {config.scales}; this page allows at most 12")
+
+    def check_files(self, content: object, styles: Sequence[object]) -> None:
+        """Raise ImageError unless there are a content image and style images, of which none is too large."""
+        if not content:
+            raise ImageError("no content image; upload, paste or photograph one")
+        if not styles:
+            raise ImageError("no style image; upload one, or choose one of the package")
+        if len(styles) > self.styles:
+            raise ImageError(f"{len(styles)} style images; this page allows at most {self.styles}")
+        for source in (content, *styles):
+            path = Path(str(source))
+            if not path.is_file():
+                raise ImageError(f"no such image: {path.name}; upload it again")
+            if (size := os.path.getsize(path)) > self.file_bytes:
+                raise ImageError(
+                    f"{path.name} has {size / 1e6:.0f} MB; this page allows at most "
+                    f"{self.file_bytes / 1e6:.0f} MB"
+                )
+
+
+def make_config(options: Mapping[str, Any], limits: Limits) -> StyleConfig:
+    """Return the config for options that a user of a page has chosen.
+
+    Args:
+        options: names of the fields of `StyleConfig` -> values; the name ``preset`` -> the name of a preset,
+            whose options the others change.
+        limits: the limits of the page.
+
+    Raises:
+        ConfigError: an option does not exist, has a wrong value, exceeds the limits, or may be set by
+            whoever runs the page only.
+    """
+    chosen = dict(options)
+    start = preset(_word(chosen.pop("preset", "default"), "preset"))
+    check_option_names(chosen)
+    for name, value in chosen.items():
+        if name in SERVER_OPTIONS and value != getattr(StyleConfig(), name):
+            raise ConfigError(f"{name} cannot be set on this page")
+        if name in NAMES_ONLY and value not in NAMES_ONLY[name]:
+            raise ConfigError(f"{name} is {value!r}; on this page it can be {', '.join(NAMES_ONLY[name])}")
+    config = start.replace({"weights": "auto", **chosen, "max_pixels": limits.pixels})
+    limits.check_config(config)
+    return config
+
+
+def read_options(text: str) -> dict[str, Any]:
+    """Return the options in a JSON object, or of an image's metadata in the same form.
+
+    Args:
+        text: a JSON object of options; empty for none.
+
+    Raises:
+        ConfigError: the text is not a JSON object.
+    """
+    try:
+        options = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        options = None
+    if not isinstance(options, dict):
+        raise ConfigError('options are not a JSON object; give an object such as {"size": 512}, or nothing')
+    return options
+
+
+def allowed_options(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the options stored in an image that users of a page may set, without its files."""
+    names = {field.name for field in dataclasses.fields(StyleConfig)} - set(SERVER_OPTIONS)
+    allowed = {name: value for name, value in stored.items() if name in names}
+    for name, choices in NAMES_ONLY.items():
+        if allowed.get(name) not in choices:
+            allowed.pop(name, None)
+    if allowed.get("quality") is not None:  # the iterations follow from it
+        allowed = {name: value for name, value in allowed.items() if name not in quality_options()}
+    return allowed
+
+
+def _word(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{name} is {value!r}; give a name")
+    return value

@@ -1,0 +1,145 @@
+"""The page: the inputs at one side, and the views at the other."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from tfstyle.config import QUALITIES, StyleConfig
+from tfstyle.errors import TfstyleError
+from tfstyle.presets import PRESETS
+from tfstyle.web.controls import ADVANCED_GROUPS, control_values, make_control
+from tfstyle.web.explain import explain_view
+from tfstyle.web.limits import Limits, allowed_options
+from tfstyle.web.paint import paint_view
+from tfstyle.web.shared import Context, Inputs, paths_of
+from tfstyle.web.variations import blend_view, compare_view, places_view, texture_view
+from tfstyle.web.visits import Visits
+
+DATA = Path(__file__).parents[1] / "data"
+#: The style images of the package: name -> file.
+PACKAGE_STYLES = {"Evening": DATA / "evening.jpg", "Cat": DATA / "cat.jpg"}
+CSS = """
+.tfstyle-preview img { width: 100%; border-radius: 8px; }
+.tfstyle-preview progress { width: 100%; height: 1rem; }
+"""
+#: Arguments of `gradio.Blocks.launch` for the look. The fonts are those of the operating system, so that the
+#: browser loads none.
+LOOK: dict[str, Any] = {
+    "theme": gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace")),
+    "css": CSS,
+}
+
+
+def make_page(folder: str, limits: Limits) -> gr.Blocks:
+    """Return the page.
+
+    Args:
+        folder: folder for the files of its visits.
+        limits: the limits of its users.
+    """
+    context = Context(Visits(Path(folder) / "visits", Path(folder) / "gradio"), limits)
+    with gr.Blocks(title="tfstyle", analytics_enabled=False, delete_cache=(60, 3600)) as page:
+        gr.Markdown("# tfstyle\nNeural style transfer after Gatys, Ecker and Bethge.")
+        gallery = gr.State([])
+        with gr.Row():
+            with gr.Column(scale=2, min_width=300):
+                inputs = _inputs(context)
+            with gr.Column(scale=3, min_width=300):
+                with gr.Tab("Paint"):
+                    paint_view(context, inputs, gallery)
+                with gr.Tab("Places"):
+                    places_view(context, inputs, gallery)
+                with gr.Tab("Blend"):
+                    blend_view(context, inputs, gallery)
+                with gr.Tab("Texture"):
+                    texture_view(context, inputs, gallery)
+                with gr.Tab("Compare"):
+                    compare_view(context, inputs, gallery)
+                with gr.Tab("Gallery"):
+                    shown = gr.Gallery(
+                        label="Results of this visit",
+                        interactive=False,
+                        elem_id="gallery",
+                        buttons=["download", "fullscreen"],
+                    )
+                    gallery.change(lambda results: results, gallery, shown, api_visibility="private")
+                with gr.Tab("Explain"):
+                    explain_view(context, inputs)
+
+        def end(request: gr.Request) -> None:
+            context.visits.end(request.session_hash)
+
+        page.unload(end)
+    page.queue(default_concurrency_limit=1, max_size=limits.waiting)
+    return page
+
+
+def _inputs(context: Context) -> Inputs:
+    """Add the images and settings to the page that is being made, and return their components."""
+    limits, default = context.limits, StyleConfig()
+    content = gr.Image(
+        label="Content image", type="filepath", image_mode=None, elem_id="content", height=260,
+        sources=["upload", "clipboard", "webcam"],
+    )  # fmt: skip
+    styles = gr.Gallery(
+        label="Style images", type="filepath", interactive=True, columns=3, height=180, elem_id="styles",
+        object_fit="cover", file_types=["image"],
+    )  # fmt: skip
+    with gr.Row():
+        for name, path in PACKAGE_STYLES.items():
+            button = gr.Button(f"Add style: {name}", size="sm")
+            button.click(_adding(context, path), styles, styles, api_visibility="private")
+    strength = gr.Slider(
+        0.1, 10, value=1, step=0.1, label="Strength of the style", info="weight of the style loss",
+        elem_id="strength",
+    )  # fmt: skip
+    size = gr.Slider(
+        64, limits.size, value=default.size, step=32, label="Size",
+        info="longest side of the result in pixels", elem_id="size",
+    )  # fmt: skip
+    quality = gr.Radio(list(QUALITIES), value=default.quality, label="Quality", elem_id="quality")
+    colours = gr.Checkbox(label="Keep the colours of the content image", elem_id="colours")
+    advanced = []
+    with gr.Accordion("Advanced", open=False):
+        preset = gr.Dropdown(list(PRESETS), value="default", label="preset", info="a named set of options")
+        for title, fields in ADVANCED_GROUPS.items():
+            with gr.Accordion(title, open=False):
+                advanced += [make_control(field) for field in fields]
+    note = gr.Markdown(elem_id="note")
+
+    def uploaded(request: gr.Request, path: str | None) -> list[Any]:
+        """Show the settings that an image of tfstyle stores in the controls."""
+        context.visits.of(request.session_hash).add_uploads(path)
+        from tfstyle.images import read_settings
+
+        try:
+            options = allowed_options(read_settings(Path(str(path)))["options"])
+        except TfstyleError:
+            return ["", *[gr.skip()] * (4 + len(advanced))]
+        return [
+            "The settings that are stored in this image are shown in the controls.",
+            min(max(options.get("style_weight", 1.0), 0.1), 10),
+            min(options.get("size", default.size), limits.size),
+            options.get("quality", default.quality),
+            options.get("color") == "luminance",
+            *control_values(options),
+        ]
+
+    outputs = [note, strength, size, quality, colours, *advanced]
+    content.upload(uploaded, content, outputs, api_visibility="private")
+    return Inputs(content, styles, [strength, size, quality, colours, preset, *advanced])
+
+
+def _adding(context: Context, path: Path) -> Any:
+    """Return the function that adds a style image of the package to those of the user."""
+
+    def add(request: gr.Request, chosen: Any) -> list[str]:
+        copy = context.visits.of(request.session_hash).new_file(path.suffix)
+        shutil.copy(path, copy)  # Gradio sends no files of the package
+        return [*paths_of(chosen), str(copy)]
+
+    return add

@@ -1,0 +1,131 @@
+"""Start the page: from the command line, or in a notebook."""
+
+from __future__ import annotations
+
+import atexit
+import hmac
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import webbrowser
+from importlib import import_module
+from typing import Any
+
+from tfstyle.errors import ConfigError, OutputError
+from tfstyle.web.limits import Limits
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+DEFAULT_PORT = 7860
+
+
+def serve(
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    password: str | None = None,
+    no_password: bool = False,
+    browser: bool = True,
+    limits: Limits | None = None,
+    block: bool = True,
+    inline: bool = False,
+) -> Any:
+    """Start the server of the page.
+
+    Args:
+        host: address to listen on. Without a password, only this machine can reach the page by default.
+        port: port to listen on; by default the first free one from 7860 on.
+        password: password that users of the page must give, with any user name.
+        no_password: whether anyone who reaches `host` may use the page.
+        browser: whether to open the page in the browser of this machine.
+        limits: the limits of the page.
+        block: whether to return only when the server ends, for example by Ctrl-C.
+        inline: whether to show the page below the cell of a notebook.
+
+    Returns:
+        The `gradio.Blocks` of the page, on which ``close()`` ends the server.
+
+    Raises:
+        ConfigError: Gradio is not installed, or `host` is not this machine and there is neither a password
+            nor `no_password`.
+        OutputError: the port is in use, or the address does not belong to this machine.
+    """
+    if host not in LOOPBACK and password is None and not no_password:
+        raise ConfigError(
+            f"host is {host}, so that others can reach the page; give a password, or no_password to let "
+            "anyone use it"
+        )
+    if password is not None and not password:
+        raise ConfigError("password is empty; give a word, or no_password")
+    limits = limits or Limits()
+    folder = tempfile.mkdtemp(prefix="tfstyle-page-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    page = _make_page(folder, limits)
+    check = None if password is None else (lambda user, given: _equal(given, password))
+    from tfstyle.web.page import LOOK
+
+    try:
+        _, url, _ = page.launch(
+            server_name=host, server_port=port, auth=check, inbrowser=False, inline=inline, share=False,
+            quiet=True,
+            prevent_thread_lock=True, show_error=False, max_file_size=limits.file_bytes,
+            ssr_mode=False, enable_monitoring=False, footer_links=["api"], run_history=False, pwa=False,
+            mcp_server=False, strict_cors=True, blocked_paths=[], allowed_paths=[],
+            **LOOK,
+        )  # fmt: skip
+    except OSError as error:
+        raise OutputError(
+            f"cannot listen on {host}:{port or DEFAULT_PORT} ({error}); choose another port"
+        ) from None
+    threading.Thread(target=_load, name="tfstyle-load", daemon=True).start()
+    log.info("the page is at %s", url)
+    if browser:
+        webbrowser.open(url)
+    if block:
+        page.block_thread()
+    return page
+
+
+def ui(**options: Any) -> Any:
+    """Show the page in a notebook, or start it and open the browser.
+
+    Args:
+        **options: arguments of `serve`.
+
+    Returns:
+        The `gradio.Blocks` of the page, on which ``close()`` ends the server.
+    """
+    return serve(**{"browser": not _in_notebook(), "block": False, "inline": _in_notebook(), **options})
+
+
+def _in_notebook() -> bool:
+    """Return whether the program runs in a notebook, such as Jupyter or Colab."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def _make_page(folder: str, limits: Limits) -> Any:
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"the page needs Gradio ({error}); install it with pip install 'tfstyle[ui]'"
+        ) from None
+    from tfstyle.web.page import make_page
+
+    return make_page(folder, limits)
+
+
+def _equal(given: str, password: str) -> bool:
+    return hmac.compare_digest(given.encode(), password.encode())
+
+
+def _load() -> None:
+    """Import TensorFlow, so that the first job does not wait for it."""
+    import_module("tfstyle.run")

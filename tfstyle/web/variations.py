@@ -1,0 +1,275 @@
+"""The views Places, Blend, Texture and Compare: other results from the same images and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from tfstyle.config import StyleConfig
+from tfstyle.errors import ConfigError, TfstyleError
+from tfstyle.web.painting import transfer
+from tfstyle.web.shared import (
+    QUEUE,
+    Context,
+    Inputs,
+    Updates,
+    done,
+    error_line,
+    job,
+    paths_of,
+    previews,
+    result_image,
+    save_image,
+    status,
+)
+
+#: Colours of the brush for the regions of the styles, and for what stays, with their names.
+REGION_COLOURS = (
+    ("#e6194b", "red"), ("#3cb44b", "green"), ("#4363d8", "blue"), ("#f58231", "orange"),
+    ("#911eb4", "purple"), ("#42d4f4", "cyan"),
+)  # fmt: skip
+STAYS = ("#ffffff", "white")
+#: Maximum number of settings of a comparison.
+MOST_SETTINGS = 6
+
+
+def places_view(context: Context, inputs: Inputs, gallery: Any) -> None:
+    """Add the view in which the regions of the styles are brushed on the content image."""
+    legend = ", ".join(f"{name}: style {number}" for number, (_, name) in enumerate(REGION_COLOURS, 1))
+    gr.Markdown(
+        "Brush the regions of the styles on the content image. Each colour of the brush stands for a style: "
+        f"{legend}. {STAYS[1].capitalize()} marks what stays unchanged. What is not brushed gets style 1."
+    )
+    load = gr.Button("Take the content image", elem_id="places-load")
+    colours = [colour for colour, _ in (*REGION_COLOURS, STAYS)]
+    editor = gr.ImageEditor(
+        label="Regions", type="numpy", image_mode="RGBA", sources=(), transforms=(), layers=False,
+        brush=gr.Brush(colors=colours, default_color=colours[1], color_mode="fixed", default_size=40),
+        elem_id="places-editor", height=420,
+    )  # fmt: skip
+    paint = gr.Button("Paint the regions", variant="primary", elem_id="places-paint")
+    display = gr.HTML(elem_id="places-preview")
+    shown = result_image("Result", elem_id="places-result")
+
+    def take(request: gr.Request, content: str | None) -> Any:
+        return content
+
+    load.click(take, inputs.content, editor, api_visibility="private")
+
+    @job(display)
+    def run(request: gr.Request, results: list[Any], drawn: Any, *values: Any) -> Iterator[Updates]:
+        from tfstyle.losses import Masks
+
+        chosen = context.choose(request, values)
+        regions, keep = regions_of(drawn, len(chosen.styles))
+        masks = Masks(regions if len(chosen.styles) > 1 else (), keep=keep)
+        updates = transfer(
+            chosen.content, chosen.styles, chosen.config, masks=masks, stop=chosen.visit.stopped.is_set
+        )
+        result = yield from previews(updates, display)
+        file = chosen.visit.new_file(".png")
+        result.save(file)
+        yield {
+            display: status(done(result)),
+            shown: str(file),
+            gallery: [*results, (str(file), f"regions, {done(result)}")],
+        }
+
+    paint.click(run, [gallery, editor, *inputs.all], [display, shown, gallery], **QUEUE)
+
+
+def regions_of(drawn: Any, count: int) -> tuple[list[np.ndarray], np.ndarray | None]:
+    """Return the masks of the styles, and the mask of what stays, from the layers of an image editor.
+
+    Args:
+        drawn: value of the editor: a dict whose ``layers`` are uint8 ``[height, width, 4]``.
+        count: number of styles.
+
+    Returns:
+        For each style a mask, float32 ``[height, width]`` with 1 inside, which add up to 1; and the mask of
+        what stays, or None if nothing is marked.
+
+    Raises:
+        ConfigError: nothing is drawn, or a colour belongs to a style that does not exist.
+    """
+    layers = [np.asarray(layer) for layer in (drawn or {}).get("layers", ()) if layer is not None]
+    if not any((layer[..., 3] > 0).any() for layer in layers):
+        raise ConfigError("nothing is brushed; take the content image, and brush the regions of the styles")
+    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c, _ in (*REGION_COLOURS, STAYS)])
+    choice = np.full(layers[0].shape[:2], -1)
+    for layer in layers:
+        distances = np.abs(layer[..., None, :3].astype(int) - palette).sum(-1)
+        choice = np.where(layer[..., 3] > 127, distances.argmin(-1), choice)
+    stays = choice == len(REGION_COLOURS)
+    choice = np.where((choice < 0) | stays, 0, choice)
+    if choice.max() >= count:
+        number = int(choice.max()) + 1
+        raise ConfigError(
+            f"the colour {REGION_COLOURS[number - 1][1]} stands for style {number}, and there are {count} "
+            "styles"
+        )
+    masks = [(choice == number).astype(np.float32) for number in range(count)]
+    return masks, stays.astype(np.float32) if stays.any() else None
+
+
+def blend_view(context: Context, inputs: Inputs, gallery: Any) -> None:
+    """Add the view that blends the styles by sliders, and the strip of results between two styles."""
+    gr.Markdown("The weights of the styles in the blend, in the order of the style images.")
+    sliders = [
+        gr.Slider(
+            0, 1, value=1, step=0.05, label=f"Style {number}", visible=number <= 2,
+            elem_id=f"blend-{number}",
+        )
+        for number in range(1, context.limits.styles + 1)
+    ]  # fmt: skip
+    with gr.Row():
+        paint = gr.Button("Paint the blend", variant="primary", elem_id="blend-paint")
+        count = gr.Slider(3, 9, value=5, step=1, label="Results in the strip")
+        strip = gr.Button("Strip between the first two styles", elem_id="blend-strip")
+    display = gr.HTML(elem_id="blend-preview")
+    shown = result_image("Result", elem_id="blend-result")
+
+    def styles_changed(styles: Any) -> list[Any]:
+        number = max(2, len(paths_of(styles)))
+        return [gr.update(visible=k < number) for k in range(len(sliders))]
+
+    inputs.styles.change(styles_changed, inputs.styles, sliders, api_visibility="private")
+
+    @job(display)
+    def run(request: gr.Request, results: list[Any], *values: Any) -> Iterator[Updates]:
+        weights, others = values[: len(sliders)], values[len(sliders) :]
+        chosen = context.choose(request, others)
+        if len(chosen.styles) < 2:
+            raise ConfigError("a blend needs at least two style images")
+        chosen = chosen.with_options(style_blend=tuple(float(w) for w in weights[: len(chosen.styles)]))
+        updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.stopped.is_set)
+        result = yield from previews(updates, display)
+        file = chosen.visit.new_file(".png")
+        result.save(file)
+        yield {
+            display: status(done(result)),
+            shown: str(file),
+            gallery: [*results, (str(file), f"blend, {done(result)}")],
+        }
+
+    @job(display)
+    def run_strip(request: gr.Request, results: list[Any], count: float, *values: Any) -> Iterator[Updates]:
+        chosen = context.choose(request, values)
+        if len(chosen.styles) < 2:
+            raise ConfigError("a strip needs two style images")
+        from tfstyle.images import strip
+        from tfstyle.run import interpolate
+
+        images: list[np.ndarray] = []
+        finished = interpolate(
+            chosen.content, chosen.styles[:2], chosen.config, count=int(count),
+            stop=chosen.visit.stopped.is_set,
+        )  # fmt: skip
+        for result in finished:
+            images.append(result.image)
+            file = save_image(strip(images), chosen.visit.new_file(".png"))
+            yield {display: status(f"{len(images)} of {int(count)} results"), shown: file}
+        if images:
+            yield {gallery: [*results, (file, f"strip of {len(images)} results")]}
+
+    paint.click(run, [gallery, *sliders, *inputs.all], [display, shown, gallery], **QUEUE)
+    strip.click(run_strip, [gallery, count, *inputs.all], [display, shown, gallery], **QUEUE)
+
+
+def texture_view(context: Context, inputs: Inputs, gallery: Any) -> None:
+    """Add the view that makes a seamless texture of the first style image, shown tiled."""
+    gr.Markdown("A texture with the Gram matrices of the first style image. It tiles without seams.")
+    side = gr.Slider(64, 1024, value=256, step=64, label="Side of the texture", info="in pixels")
+    make = gr.Button("Make the texture", variant="primary", elem_id="texture-make")
+    display = gr.HTML(elem_id="texture-preview")
+    with gr.Row():
+        shown = result_image("Texture", elem_id="texture-result")
+        tiled = result_image("Tiled 2 x 2")
+
+    @job(display)
+    def run(request: gr.Request, results: list[Any], side: float, *values: Any) -> Iterator[Updates]:
+        chosen = context.choose(request, values, content_needed=False)
+        chosen = chosen.with_options(
+            size=int(side),
+            padding="circular",
+            init="noise",
+            content_weight=0.0,
+            color=StyleConfig().color,
+        )
+        canvas = np.full((int(side), int(side), 3), 0.5, np.float32)  # only its size matters
+        updates = transfer(canvas, chosen.styles[:1], chosen.config, stop=chosen.visit.stopped.is_set)
+        result = yield from previews(updates, display)
+        file = chosen.visit.new_file(".png")
+        result.save(file)
+        yield {
+            display: status(done(result)),
+            shown: str(file),
+            tiled: save_image(np.tile(result.image, (2, 2, 1)), chosen.visit.new_file(".png")),
+            gallery: [*results, (str(file), f"texture, {done(result)}")],
+        }
+
+    make.click(run, [gallery, side, *inputs.all], [display, shown, tiled, gallery], **QUEUE)
+
+
+def compare_view(context: Context, inputs: Inputs, gallery: Any) -> None:
+    """Add the view that shows the same images under several settings as a sheet."""
+    gr.Markdown(
+        f"Choose settings at the side, and add them to the list; up to {MOST_SETTINGS}. All of them are "
+        "applied to the same images."
+    )
+    remembered = gr.State([])
+    with gr.Row():
+        add = gr.Button("Add the present settings", elem_id="compare-add")
+        clear = gr.Button("Clear the list", elem_id="compare-clear")
+        run_all = gr.Button("Compare", variant="primary", elem_id="compare-run")
+    listed = gr.Markdown("The list is empty.", elem_id="compare-list")
+    display = gr.HTML(elem_id="compare-preview")
+    shown = result_image("Sheet", elem_id="compare-result")
+
+    def add_settings(settings: list[Any], *values: Any) -> tuple[Any, str]:
+        if len(settings) < MOST_SETTINGS:
+            settings = [*settings, list(values)]
+        try:
+            configs = [context.config(values) for values in settings]
+        except TfstyleError as error:
+            return settings[:-1], f"error: {error_line(error)}"
+        return settings, "\n".join(f"{number}. `{config}`" for number, config in enumerate(configs, 1))
+
+    add.click(add_settings, [remembered, *inputs.settings], [remembered, listed], api_visibility="private")
+    clear.click(lambda: ([], "The list is empty."), None, [remembered, listed], api_visibility="private")
+
+    @job(display)
+    def run(
+        request: gr.Request, results: list[Any], settings: Sequence[Any], content: Any, styles: Any
+    ) -> Iterator[Updates]:
+        if not settings:
+            raise ConfigError("the list is empty; add settings to it")
+        from tfstyle.images import contact_sheet
+
+        choices = [context.choose(request, [content, styles, *values]) for values in settings]
+        images = []
+        for number, chosen in enumerate(choices, 1):
+            updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.stopped.is_set)
+            before = f"{number} of {len(choices)}: "
+            result = yield from previews(updates, display, before=before)
+            images.append(result.image)
+            if chosen.visit.stopped.is_set():
+                break
+        columns = min(3, len(images))
+        cells = [*images, *[None] * (-len(images) % columns)]
+        rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+        file = save_image(contact_sheet(rows, side=480), choices[0].visit.new_file(".png"))
+        yield {
+            display: status(
+                f"{len(images)} results; the settings are from left to right and from top to bottom"
+            ),
+            shown: file,
+            gallery: [*results, (file, f"sheet of {len(images)} settings")],
+        }
+
+    run_all.click(
+        run, [gallery, remembered, inputs.content, inputs.styles], [display, shown, gallery], **QUEUE
+    )

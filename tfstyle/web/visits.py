@@ -1,0 +1,91 @@
+"""The visits of a page: their jobs and their files, which are deleted when the visit ends."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+#: Seconds after which a visit without activity ends. The page tells when a tab is closed, but programs that
+#: call the endpoint do not.
+IDLE_SECONDS = 3600.0
+
+
+class Visit:
+    """One open tab: the signal that stops its job, and its files.
+
+    Args:
+        folder: folder of the files that the server writes for this visit; it is created.
+
+    Attributes:
+        stopped: whether the running job should end.
+        uploads: files that the user uploaded.
+        active: time of the last activity, as `time.monotonic` gives it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._folder, self._count = folder, 0
+        self.stopped, self.uploads, self.active = threading.Event(), set[Path](), time.monotonic()
+
+    def new_file(self, suffix: str) -> Path:
+        """Return the path of a new file, whose name contains a secret token of the visit."""
+        self._count += 1
+        return self._folder / f"tfstyle-{self._folder.name}-{self._count}{suffix}"
+
+    def add_uploads(self, *paths: object) -> None:
+        """Note files that the user uploaded, so that they are deleted when the visit ends."""
+        self.uploads |= {Path(str(path)).resolve() for path in paths if path}
+
+    def end(self, cache: Path, *, kept: Collection[Path]) -> None:
+        """Stop the job of the visit, and delete its files.
+
+        Args:
+            cache: folder in which Gradio keeps uploads and copies of the files that it sends.
+            kept: uploads of other visits. Gradio stores equal files once.
+        """
+        self.stopped.set()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        copies = cache.rglob(f"tfstyle-{self._folder.name}-*") if cache.is_dir() else ()
+        for path in (*self.uploads.difference(kept), *copies):
+            if cache.resolve() in path.resolve().parents:
+                path.unlink(missing_ok=True)
+
+
+class Visits:
+    """The visits of a server by the session that Gradio gives each tab.
+
+    Args:
+        folder: folder for the files of all visits, inside of which each visit has its own.
+        cache: folder of Gradio's files.
+    """
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        self._folder, self._cache = folder, cache
+        self._lock, self._visits = threading.Lock(), dict[str, Visit]()
+
+    def of(self, session: str | None) -> Visit:
+        """Return the visit of a session, a new one if it is not known."""
+        with self._lock:
+            now = time.monotonic()
+            for key in [key for key, visit in self._visits.items() if now - visit.active > IDLE_SECONDS]:
+                self._end(key)
+            if str(session) not in self._visits:
+                self._visits[str(session)] = Visit(self._folder / secrets.token_hex(16))
+            visit = self._visits[str(session)]
+            visit.active = now
+            return visit
+
+    def end(self, session: str | None) -> None:
+        """End the visit of a session, if there is one."""
+        with self._lock:
+            self._end(str(session))
+
+    def _end(self, key: str) -> None:
+        visit = self._visits.pop(key, None)
+        if visit is not None:
+            kept = {path for other in self._visits.values() for path in other.uploads}
+            visit.end(self._cache, kept=kept)
