@@ -31,9 +31,7 @@ def make_control(field: dataclasses.Field[Any]) -> gr.components.Component:
     """Return the control of a field. An empty control leaves the option at its default."""
     label, text = field.name.replace("_", " "), field.metadata["help"]
     choices = list(NAMES_ONLY.get(field.name, field.metadata["choices"]))
-    kind, default = str(field.type), field.metadata["default"]
-    if field.name == "weights":
-        default = "auto"
+    kind, default = str(field.type), _default(field)
     if kind == "bool":
         return gr.Checkbox(value=default, label=label, info=text)
     if choices and "tuple" in kind:
@@ -53,6 +51,11 @@ def make_control(field: dataclasses.Field[Any]) -> gr.components.Component:
     )  # fmt: skip
 
 
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """Return the default of a field on a page, where the weights are chosen as on the command line."""
+    return "auto" if field.name == "weights" else field.metadata["default"]
+
+
 def options_of(values: Sequence[Any]) -> dict[str, Any]:
     """Return the options that the values of the advanced controls set, without those at their defaults.
 
@@ -65,7 +68,7 @@ def options_of(values: Sequence[Any]) -> dict[str, Any]:
     options = {}
     for field, given in zip(ADVANCED, values, strict=True):
         value = _option_value(field, given)
-        if value is not None and (value != field.metadata["default"] or field.metadata["by_quality"]):
+        if value is not None and (value != _default(field) or field.metadata["by_quality"]):
             options[field.name] = value
     return options
 
@@ -89,8 +92,7 @@ def control_values(options: Mapping[str, Any]) -> list[Any]:
     """Return the values of the advanced controls that show given options."""
     values = []
     for field in ADVANCED:
-        default = "auto" if field.name == "weights" else field.metadata["default"]
-        value = options.get(field.name, None if field.metadata["by_quality"] else default)
+        value = options.get(field.name, None if field.metadata["by_quality"] else _default(field))
         if "tuple" in str(field.type):
             items = list(value or ())
             value = items if field.metadata["choices"] else ",".join(map(str, items))

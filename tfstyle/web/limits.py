@@ -51,8 +51,6 @@ class Limits:
         for name, (value, most) in shown.items():
             if value > most:
                 raise ConfigError(f"{name} is {value}; this page allows at most {most}")
-        if config.scales is not None and config.scales > 12:
-            raise ConfigError(f"scales is {config.scales}; this page allows at most 12")
 
     def check_files(self, content: object, styles: Sequence[object]) -> None:
         """Raise ImageError unless there are a content image and style images, of which none is too large."""

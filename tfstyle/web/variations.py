@@ -182,7 +182,9 @@ def blend_view(context: Context, inputs: Inputs, gallery: Any) -> None:
 def texture_view(context: Context, inputs: Inputs, gallery: Any) -> None:
     """Add the view that makes a seamless texture of the first style image, shown tiled."""
     gr.Markdown("A texture with the Gram matrices of the first style image. It tiles without seams.")
-    side = gr.Slider(64, 1024, value=256, step=64, label="Side of the texture", info="in pixels")
+    side = gr.Slider(
+        64, 1024, value=256, step=64, label="Side of the texture", info="in pixels", elem_id="texture-side"
+    )
     make = gr.Button("Make the texture", variant="primary", elem_id="texture-make")
     display = gr.HTML(elem_id="texture-preview")
     with gr.Row():

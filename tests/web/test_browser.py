@@ -1,0 +1,216 @@
+"""The page in a real Chromium: previews, Stop, downloads, stored settings, a brushed mask, every view."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.web.conftest import DATA
+from tfstyle.images import load, read_settings
+
+pytest.importorskip("gradio")
+pytestmark = pytest.mark.ui
+
+
+@pytest.fixture
+def page(server, browser):
+    """An open tab with a content image, the style image of the package, and a small size."""
+    tab = open_tab(server, browser)
+    yield tab
+    tab.context.close()
+
+
+def open_tab(server, browser, **options):
+    context = browser.new_context(viewport={"width": 1280, "height": 1000}, **options)
+    tab = context.new_page()
+    tab.hosts, tab.problems = set(), []
+    tab.on("request", lambda request: tab.hosts.add(request.url.split("/")[2]))
+    tab.on("pageerror", lambda error: tab.problems.append(str(error)))
+    tab.goto(server.url)
+    tab.wait_for_selector("#paint")
+    choose(tab)
+    return tab
+
+
+def choose(tab, content=DATA / "cat.jpg", size=96):
+    tab.set_input_files("#content input[type=file]", str(content))
+    tab.wait_for_selector("#content img")
+    tab.get_by_role("button", name="Add style: Evening").click()
+    tab.wait_for_selector("#styles img")
+    set_number(tab, "#size", size)
+    tab.get_by_label("draft").check()
+
+
+def set_number(tab, control, value):
+    field = tab.locator(f"{control} input[type=number]")
+    field.fill(str(value))
+    field.press("Enter")
+
+
+def seen_until(tab, selector, end, seconds=120):
+    """Return the texts that an element shows until one of them contains a word."""
+    texts, start = [], time.monotonic()
+    while time.monotonic() - start < seconds:
+        text = tab.locator(selector).inner_text()
+        if not texts or text != texts[-1]:
+            texts.append(text)
+        assert "error" not in text.lower(), text
+        if end in text:
+            return texts
+        time.sleep(0.02)
+    raise AssertionError(texts[-3:])
+
+
+def open_view(tab, name):
+    tab.get_by_role("tab", name=name).click()
+
+
+def test_previews_a_result_downloads_and_the_stored_settings(page, tmp_path):
+    set_number(page, "#size", 320)
+    page.get_by_label("standard").check()
+    page.click("#paint")
+    texts = seen_until(page, "#preview", "iterations in")
+    assert len([text for text in texts if "seconds" in text or "s left" in text]) >= 2
+    assert page.locator("#result img").count() == 2  # content image and result, with a slider between them
+    files = {}
+    for button, suffix in (("#png", ".png"), ("#tiff", ".tif")):
+        with page.expect_download() as download:
+            page.click(button)
+        files[suffix] = tmp_path / f"download{suffix}"
+        download.value.save_as(files[suffix])
+    assert load(files[".tif"]).bits == 16
+    image = np.asarray(Image.open(files[".png"]).convert("RGB"), float)
+    assert image.shape == (213, 320, 3)
+    assert np.abs(load(files[".tif"]).rgb * 255 - image).max() < 0.6
+    assert read_settings(files[".png"])["options"]["quality"] == "standard"
+    # The file is dropped again: its settings are shown.
+    set_number(page, "#size", 64)
+    page.get_by_label("draft").check()
+    page.locator("#content").get_by_label("Clear").or_(
+        page.locator("#content button[title='Clear']")
+    ).first.click()
+    page.set_input_files("#content input[type=file]", str(files[".png"]))
+    page.wait_for_function("document.querySelector('#note').innerText.includes('settings')")
+    assert page.locator("#size input[type=number]").input_value() == "320"
+    assert page.get_by_label("standard").is_checked()
+    assert page.problems == []
+    assert len(page.hosts) == 1  # the browser asked no other server, for example for fonts
+
+
+def test_stop_keeps_the_image_so_far(page):
+    set_number(page, "#size", 320)
+    page.get_by_label("high").check()
+    page.click("#paint")
+    seen_until(page, "#preview", "s left")
+    page.click("#stop")
+    *_, text = seen_until(page, "#preview", "iterations in")
+    assert int(text.split(",")[1].split()[0]) < 3 * 88
+    page.wait_for_selector("#result img")
+
+
+def test_a_mask_is_brushed(page, tmp_path):
+    """The green region gets the second style, so that it differs from a result without regions."""
+    page.get_by_role("button", name="Add style: Cat").click()
+    open_view(page, "Places")
+    page.click("#places-load")
+    page.wait_for_selector("#places-editor canvas")
+    time.sleep(2)  # until the image is drawn
+    box = page.locator("#places-editor canvas").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    for step in range(15):
+        page.mouse.move(x + 5 * step, y + 3 * step)
+    page.mouse.up()
+    time.sleep(1)
+    page.click("#places-paint")
+    seen_until(page, "#places-preview", "iterations in")
+    page.wait_for_selector("#places-result img")
+
+
+def test_every_view_works(page):
+    page.get_by_role("button", name="Add style: Cat").click()
+    open_view(page, "Blend")
+    page.click("#blend-paint")
+    seen_until(page, "#blend-preview", "iterations in")
+    page.wait_for_selector("#blend-result img")
+    page.click("#blend-strip")
+    seen_until(page, "#blend-preview", "5 of 5")
+    open_view(page, "Texture")
+    set_number(page, "#texture-side", 64)
+    page.click("#texture-make")
+    seen_until(page, "#texture-preview", "64 x 64 pixels")
+    open_view(page, "Compare")
+    page.click("#compare-add")
+    page.wait_for_function("document.querySelector('#compare-list').innerText.includes('StyleConfig')")
+    set_number(page, "#size", 64)
+    page.click("#compare-add")
+    page.wait_for_function("document.querySelector('#compare-list').innerText.includes('size=64')")
+    page.click("#compare-run")
+    seen_until(page, "#compare-preview", "2 results")
+    open_view(page, "Explain")
+    page.click("#explain-run")
+    seen_until(page, "#explain-preview", "done")
+    open_view(page, "Gallery")
+    page.wait_for_selector("#gallery img")
+    assert page.locator("#gallery img").count() >= 4  # a blend, a strip, a texture and a sheet
+    assert page.problems == []
+
+
+def test_a_wrong_value_is_one_line(page):
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_role("button", name="losses").click()
+    page.get_by_label("style layer weights").fill("1,x")
+    page.click("#paint")
+    page.wait_for_function("document.querySelector('#preview').innerText.includes('error')")
+    assert "style_layer_weights is '1,x'; give numbers" in page.locator("#preview").inner_text()
+
+
+def test_a_closed_tab_ends_its_job_and_its_files_are_deleted(server, browser):
+    first, second = (open_tab(server, browser) for _ in range(2))
+    set_number(first, "#size", 512)
+    first.get_by_label("high").check()
+    first.click("#paint")
+    seen_until(first, "#preview", "s left")
+    second.click("#paint")
+    second.wait_for_function("document.querySelector('#preview').innerText.includes('queue')")  # its place
+    first.context.close()
+    seen_until(second, "#preview", "iterations in")
+    second.context.close()
+    deadline = time.monotonic() + 30
+    while (left := tfstyle_files(server)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert left == []
+
+
+def tfstyle_files(server):
+    """Return the files of visits with a browser that are left in the folder of the server."""
+    return [path for path in Path(server.pages).rglob("tfstyle-*-*.*") if path.suffix in (".jpg", ".tif")]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_phone_and_a_keyboard_reach_every_control(server, browser, theme):
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=theme)
+    tab = context.new_page()
+    tab.goto(server.url)
+    tab.wait_for_selector("#paint")
+    widths = tab.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert widths[0] <= widths[1]  # nothing has to be scrolled sideways
+    dark = tab.evaluate("document.body.classList.contains('dark')")
+    assert dark == (theme == "dark")
+    unnamed = tab.evaluate(
+        """[...document.querySelectorAll('button, input, select, textarea')]
+        .filter(e => e.offsetParent !== null)
+        .filter(e => !(e.innerText || e.ariaLabel || e.title || e.placeholder || e.labels?.length
+            || e.closest('label') || e.getAttribute('aria-labelledby')))
+        .map(e => e.outerHTML.slice(0, 200))"""
+    )
+    assert unnamed == []
+    reached = set()
+    for _ in range(60):
+        tab.keyboard.press("Tab")
+        reached.add(tab.evaluate("document.activeElement.id || document.activeElement.innerText"))
+    assert {"paint", "stop"} <= reached
+    context.close()

@@ -1,0 +1,183 @@
+"""What users of a page may ask for. Neither TensorFlow nor Gradio is needed."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tfstyle import StyleConfig
+from tfstyle.errors import ConfigError, ImageError
+from tfstyle.web.limits import Limits, allowed_options, make_config, read_options
+from tfstyle.web.visits import Visits
+
+LIMITS = Limits(size=1024, iterations=200, file_bytes=1000, styles=2)
+
+
+def test_options_become_a_config():
+    few = {"iterations": 20, "first_iterations": 40}
+    config = make_config({"size": 300, "style_weight": 2.0, "preset": "crowsonkb", **few}, LIMITS)
+    assert (config.size, config.style_weight, config.optimizer) == (300, 2.0, "adam")
+    assert config.max_pixels == LIMITS.pixels
+    assert make_config({}, LIMITS).weights == "auto"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 1025}, r"size is 1025; this page allows at most 1024"),
+        ({"iterations": 201}, r"iterations is 201; this page allows at most 200"),
+        ({"first_iterations": 900}, r"first_iterations is 900; this page allows at most 200"),
+        ({"preset": "gatys2016"}, r"iterations is 1000; this page allows at most 200"),
+        ({"size_of": "shortest"}, r"size_of is 'shortest'"),
+        ({"weights": "/etc/passwd"}, r"weights is '/etc/passwd'; on this page it can be imagenet"),
+        ({"init": "/etc/passwd"}, r"init is '/etc/passwd'; on this page it can be content"),
+        ({"masks": ["/etc/passwd"]}, r"masks cannot be set on this page"),
+        ({"fine_style": "/etc/passwd"}, r"fine_style cannot be set"),
+        ({"memory": 1.0}, r"memory cannot be set"),
+        ({"max_pixels": 10**12}, r"max_pixels cannot be set"),
+        ({"device": "gpu:0"}, r"device cannot be set"),
+        ({"preset": 3}, r"preset is 3; give a name"),
+        ({"preset": "x"}, r"no preset 'x'"),
+        ({"sise": 3}, r"sise"),
+        ({"size": "x"}, r"size is 'x'"),
+        ({"size": [1]}, r"size is \(1,\)"),
+    ],
+)
+def test_what_is_not_allowed_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        make_config(options, LIMITS)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "3", "null", '"x"', "[" * 100_000])
+def test_options_are_a_json_object(text):
+    with pytest.raises(ConfigError, match="not a JSON object"):
+        read_options(text)
+    assert read_options("") == {}
+    assert read_options('{"size": 3}') == {"size": 3}
+
+
+def test_files_are_checked(tmp_path):
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    small.write_bytes(b"x")
+    large.write_bytes(b"x" * 1001)
+    LIMITS.check_files(small, [small, small])
+    for content, styles, message in (
+        (None, [small], "no content image"),
+        (small, [], "no style image"),
+        (small, [small] * 3, "3 style images; this page allows at most 2"),
+        (tmp_path / "gone.png", [small], "no such image: gone.png"),
+        (small, [large], "large.png has 0 MB; this page allows at most 0 MB"),
+    ):
+        with pytest.raises(ImageError, match=message):
+            LIMITS.check_files(content, styles)
+
+
+def test_stored_options_lose_what_a_page_does_not_allow():
+    stored = StyleConfig(
+        size=300, weights="mine.npz", init="start.png", content_mask="mask.png", quality="high"
+    ).as_dict()
+    allowed = allowed_options(stored)
+    assert allowed["size"] == 300
+    assert allowed["quality"] == "high"
+    assert not {"weights", "init", "content_mask", "iterations"} & set(allowed)
+    assert make_config(allowed, LIMITS).quality == "high"
+
+
+def test_the_files_of_a_visit_are_deleted_and_those_of_others_are_kept(tmp_path):
+    cache = tmp_path / "gradio"
+    visits = Visits(tmp_path / "visits", cache)
+    first, second = visits.of("a"), visits.of("b")
+    assert visits.of("a") is first
+    assert first is not second
+    (cache / "0f").mkdir(parents=True)
+    shared, own, outside = cache / "0f" / "shared.png", cache / "0f" / "own.png", tmp_path / "mine.png"
+    for path in (shared, own, outside):
+        path.write_bytes(b"x")
+    first.add_uploads(shared, own, outside, None)
+    second.add_uploads(shared)
+    made = first.new_file(".png")
+    copy = cache / "0f" / made.name  # as Gradio copies what it sends
+    for path in (made, copy):
+        path.write_bytes(b"x")
+    assert first.new_file(".png") != made
+    visits.end("a")
+    assert first.stopped.is_set()
+    assert not second.stopped.is_set()
+    assert sorted(path.name for path in (shared, own, outside, made, copy) if path.exists()) == [
+        "mine.png",  # not a file of the server
+        "shared.png",  # another user uploaded an equal file
+    ]
+    visits.end("a")  # nothing happens
+    visits.end("b")
+    assert not shared.exists()
+
+
+def test_a_visit_ends_after_an_hour_without_activity(tmp_path, monkeypatch):
+    visits = Visits(tmp_path / "visits", tmp_path / "gradio")
+    old = visits.of("program")
+    old.active -= 3601
+    visits.of("another")
+    assert old.stopped.is_set()
+    assert visits.of("program") is not old
+
+
+def test_neither_tensorflow_nor_gradio_is_needed_to_import_the_folder():
+    code = """
+import sys
+sys.modules["tensorflow"] = sys.modules["gradio"] = None
+import tfstyle.web
+try:
+    tfstyle.ui(port=1)
+except tfstyle.TfstyleError as error:
+    print(error)
+for options in ({"host": "0.0.0.0"}, {"password": ""}):
+    try:
+        tfstyle.web.serve(**options)
+    except tfstyle.TfstyleError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    first, second, third = done.stdout.splitlines()
+    assert "install it with pip install 'tfstyle[ui]'" in first
+    assert second.startswith(
+        "host is 0.0.0.0, so that others can reach the page; give a password, or no_password"
+    )
+    assert third == "password is empty; give a word, or no_password"
+
+
+def test_regions_of_a_drawing():
+    pytest.importorskip("gradio")
+    from tfstyle.web.variations import REGION_COLOURS, regions_of
+
+    drawn = np.zeros((4, 6, 4), np.uint8)
+    drawn[:2, :, :] = [*(int(REGION_COLOURS[1][0][i : i + 2], 16) for i in (1, 3, 5)), 255]
+    drawn[3, :, :] = 255  # white stays
+    masks, keep = regions_of({"layers": [drawn]}, 2)
+    assert np.array_equal(masks[1][:, 0], [1, 1, 0, 0])
+    assert np.array_equal(masks[0] + masks[1], np.ones((4, 6)))
+    assert np.array_equal(keep[:, 0], [0, 0, 0, 1])
+    with pytest.raises(ConfigError, match="green stands for style 2, and there are 1 styles"):
+        regions_of({"layers": [drawn]}, 1)
+    for nothing in (None, {}, {"layers": [np.zeros((4, 6, 4), np.uint8)]}):
+        with pytest.raises(ConfigError, match="nothing is brushed"):
+            regions_of(nothing, 2)
+
+
+def test_the_controls_give_the_options_that_were_changed():
+    pytest.importorskip("gradio")
+    from tfstyle.web.controls import ADVANCED, control_values, options_of
+
+    defaults = control_values({})
+    assert options_of(defaults) == {}
+    names = [field.name for field in ADVANCED]
+    assert len(set(names)) == len(names)
+    changed = {
+        "tv_weight": 0.5, "style_layers": ("conv1_1", "conv3_1"), "iterations": 12, "clamp": False,
+        "style_loss_weights": (1.0,), "optimizer": "adam",
+    }  # fmt: skip
+    assert options_of(control_values(changed)) == changed
+    values = list(defaults)
+    values[names.index("style_layer_weights")] = "1, x"
+    with pytest.raises(ConfigError, match="style_layer_weights is '1, x'; give numbers"):
+        options_of(values)

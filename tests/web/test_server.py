@@ -1,0 +1,190 @@
+"""The server of the page: its endpoint for programs, wrong requests, visits, passwords."""
+
+import concurrent.futures
+import io
+import json
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.web.conftest import DATA, running
+from tfstyle.images import read_settings
+
+pytest.importorskip("gradio")
+gradio_client = pytest.importorskip("gradio_client")
+
+pytestmark = pytest.mark.ui
+SMALL = json.dumps({"size": 64, "iterations": 3, "scales": 1, "weights": "embedded"})
+
+
+@pytest.fixture
+def client(server):
+    return gradio_client.Client(server.url, verbose=False)
+
+
+def paint(client, options=SMALL, content=DATA / "cat.jpg", style=DATA / "evening.jpg"):
+    file = gradio_client.handle_file
+    return client.predict(file(str(content)), file(str(style)), options, api_name="/paint")
+
+
+def test_the_page_names_itself_and_no_other_server(server):
+    html = urllib.request.urlopen(server.url).read().decode()
+    assert '"title":"tfstyle"' in html
+    assert '"analytics_enabled":false' in html
+    assert "fonts.googleapis" not in html
+
+
+def test_a_program_calls_the_endpoint(client):
+    file, facts = paint(client)
+    assert Image.open(file).size == (64, 43)
+    stored = read_settings(Path(file))
+    assert (stored["options"]["size"], stored["options"]["iterations"]) == (64, 3)
+    assert facts["facts"]["weights"] == "embedded"
+    assert facts["iterations"] == 3
+    assert facts["loss"]["total"] > 0
+    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/paint"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("[1]", "not a JSON object"),
+        ('{"size": 99999}', "size is 99999; this page allows at most 2048"),
+        ('{"size": 1e9}', "size is 1000000000.0"),
+        ('{"sise": 3}', "did you mean 'size'"),
+        ('{"weights": "/etc/passwd"}', "weights is '/etc/passwd'; on this page it can be"),
+    ],
+)
+def test_wrong_options_are_one_line(client, options, message):
+    with pytest.raises(Exception, match=message) as caught:
+        paint(client, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_file_gets_the_line_of_the_command_line(client, tmp_path, capsys):
+    from tfstyle import cli
+
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"\x89PNG not an image")
+    with pytest.raises(Exception, match=r"damaged\.png") as caught:
+        paint(client, content=damaged)
+    assert cli.main(["stylize", str(damaged), str(DATA / "evening.jpg"), "-o", str(tmp_path / "o.png")]) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert str(caught.value) == line.removeprefix("tfstyle: error: ").replace(str(damaged), "damaged.png")
+
+
+def post(url, path, body):
+    """Send a request, and return the status and the text of the answer."""
+    request = urllib.request.Request(f"{url}{path}", body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read(100_000).decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(100_000).decode(errors="replace")
+
+
+def wrong_requests(secret):
+    """Yield the path and the body of wrong requests: types, huge numbers, path tricks, forged references."""
+    forged = [
+        {"path": str(secret), "meta": {"_type": "gradio.FileData"}},
+        {"path": f"../../../..{secret}", "meta": {"_type": "gradio.FileData"}},
+        {"path": "/etc/passwd", "url": f"file://{secret}", "meta": {"_type": "gradio.FileData"}},
+        {"url": "http://127.0.0.1:1/", "path": "x", "meta": {"_type": "gradio.FileData"}},
+    ]
+    values = [None, 1, 1e308, -1, "x" * 10_000, [], {}, [[[]]], True, {"path": None}, *forged]
+    for number, value in enumerate(values):
+        other = values[(number + 3) % len(values)]
+        yield "/gradio_api/call/paint", {"data": [value, other, "{}"]}
+        yield "/gradio_api/run/paint", {"data": [value, value, value]}
+        for index in range(3):
+            body = {"data": [value] * number, "fn_index": index, "session_hash": "x"}
+            yield "/gradio_api/queue/join", body
+    for index in (-1, 10**9, "x", None):
+        yield "/gradio_api/queue/join", {"data": [], "fn_index": index, "session_hash": "y"}
+    for body in (b"", b"{", b"[1]", b"null", b"\xff\xfe", b"[" * 10_000):
+        yield "/gradio_api/call/paint", body
+        yield "/gradio_api/queue/join", body
+
+
+def wrong_paths(secret):
+    tricks = (
+        str(secret),
+        f"..{secret}",
+        f"%2e%2e%2f{secret}",
+        f"//{secret}",
+        f"....//{secret}",
+        f"%00{secret}",
+    )
+    for trick in tricks:
+        yield f"/gradio_api/file={trick}"
+        yield f"/file={trick}"
+        yield f"/static/{trick}"
+        yield f"/gradio_api/stream/{trick}"
+
+
+def test_it_survives_wrong_requests_and_reads_nothing_outside_of_its_cache(server, client, tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret of this machine")
+    answers = []
+    for path, body in wrong_requests(secret):
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        answers.append(post(server.url, path, data))
+    for path in wrong_paths(secret):
+        try:
+            with urllib.request.urlopen(server.url + path, timeout=20) as answer:
+                answers.append((answer.status, answer.read(100_000).decode(errors="replace")))
+        except (urllib.error.HTTPError, ValueError, OSError) as error:
+            answers.append((getattr(error, "code", 0), ""))
+    assert len(answers) > 100
+    assert not [text for _, text in answers if "the secret" in text]
+    file, _ = paint(client)  # it still works
+    assert Image.open(file).size == (64, 43)
+
+
+def test_it_connects_to_no_other_machine(server, client):
+    """Except for the weights, which the user asks for with ``auto`` or ``imagenet``."""
+    paint(client)
+    assert not server.log.exists() or server.log.read_text() == ""
+
+
+def test_two_users_get_their_own_images(server):
+    clients = [gradio_client.Client(server.url, verbose=False) for _ in range(2)]
+    styles = [DATA / "evening.jpg", DATA / "cat.jpg"]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda pair: paint(pair[0], style=pair[1]), zip(clients, styles)))
+    images = [np.asarray(Image.open(io.BytesIO(Path(file).read_bytes())), float) for file, _ in results]
+    assert np.abs(images[0] - images[1]).mean() > 1
+    names = [Path(file).name for file, _ in results]
+    tokens = {name.split("-")[1] for name in names}
+    assert len(tokens) == 2
+    assert all(len(token) == 32 for token in tokens)  # nobody guesses the name of another user's file
+
+
+def test_a_password_is_asked_for(tmp_path):
+    with running(tmp_path, "--password", "open sesame") as server:
+        for path in ("/gradio_api/info", "/config", "/gradio_api/file=x"):
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                urllib.request.urlopen(server.url + path)
+            assert caught.value.code in (401, 403)
+        with pytest.raises(Exception, match=r"(?i)credentials|log"):
+            gradio_client.Client(server.url, auth=("me", "wrong"), verbose=False)
+        file, _ = paint(gradio_client.Client(server.url, auth=("me", "open sesame"), verbose=False))
+        assert Image.open(file).size == (64, 43)
+
+
+def test_a_port_that_is_taken_is_one_line(capsys):
+    from tfstyle import cli
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.main(["ui", "--no-browser", "--port", str(port)]) == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in capsys.readouterr().err
+    assert cli.main(["ui", "--no-browser", "--host", "0.0.0.0"]) == 2
+    assert "--no-password" in capsys.readouterr().err
