@@ -1,5 +1,6 @@
 """Fixtures: the weights of a small encoder, small images, and the test data with the weights of VGG-19."""
 
+import importlib.util
 import os
 import zipfile
 from pathlib import Path
@@ -27,6 +28,17 @@ CORE = """
     run.test_results run.test_setup run.test_transfer serving.test_extractor serving.test_numbers
     serving.test_saved_model serving.test_serving test_addons tiling.test_tile_step
 """
+
+
+#: Modules of the page that import Gradio, which is not among the requirements of the usual tests.
+GRADIO_MODULES = tuple(
+    f"tfstyle.web.{name}" for name in ("controls", "explain", "page", "paint", "shared", "variations")
+)
+
+
+def importable(module):
+    """Return whether a module of the package can be imported here: those of the page may lack Gradio."""
+    return module not in GRADIO_MODULES or importlib.util.find_spec("gradio") is not None
 
 
 def pytest_collection_modifyitems(items):

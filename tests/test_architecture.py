@@ -11,6 +11,7 @@ import keras
 import pytest
 
 import tfstyle
+from tests.conftest import importable
 
 PACKAGE = Path(tfstyle.__file__).parent
 FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
@@ -255,6 +256,8 @@ def public_functions():
     functions = {}
     for file in LIBRARY:
         name = ".".join(["tfstyle", *Path(file).with_suffix("").parts]).removesuffix(".__init__")
+        if not importable(name):
+            continue
         for key, value in vars(importlib.import_module(name)).items():
             if key.startswith("_") or getattr(value, "__module__", None) != name:
                 continue

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 
 import tfstyle
+from tests.conftest import importable
 from tests.test_architecture import public_functions
 from tfstyle import cli
 from tfstyle.backend import KERAS_2
+from tfstyle.cli.parser import make_parser
 from tfstyle.network import weights
 from tfstyle.run import run as runs
 from tfstyle.scoring import judging
@@ -59,6 +61,8 @@ def run_commands(text):
             continue
         if line.startswith(INSTALLS):
             check_extras(line)
+        elif words[:2] == ["tfstyle", "ui"]:  # it runs until it is interrupted
+            make_parser().parse_args(words[1:])
         elif words[0] == "tfstyle":
             with contextlib.ExitStack() as stack:
                 if target:
@@ -154,7 +158,7 @@ def modules():
     return [
         name
         for name in ("tfstyle", *names)
-        if not name.endswith(("__main__", "make_embedded", "make_score_basis"))
+        if not name.endswith(("__main__", "make_embedded", "make_score_basis")) and importable(name)
     ]
 
 

@@ -41,6 +41,7 @@ BENCHMARKS = {
     ),
     "startup": Benchmark("seconds before the first iteration, of each scale, and before the first preview"),
     "xla": Benchmark("time of the step as a StableHLO program on a GPU, through TensorFlow or JAX"),
+    "page": Benchmark("start of the page, memory over 50 jobs, wrong requests; needs Gradio"),
     "tiling": Benchmark("time and peak memory of a step that is evaluated in tiles", ("--large", "2048")),
     "time_to_loss": Benchmark(
         "time until the final loss of a plain implementation is reached", ("-o", "{folder}/time_to_loss.png")

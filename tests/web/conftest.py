@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -70,7 +71,9 @@ def browser():
     """Debian's Chromium, or the one in $CHROMIUM."""
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as driver:
-        path = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+        path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+        if path is None:
+            pytest.skip("no Chromium; install it, or name it in $CHROMIUM")
         chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
         chromium.close()

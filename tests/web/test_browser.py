@@ -73,6 +73,7 @@ def test_previews_a_result_downloads_and_the_stored_settings(page, tmp_path):
     page.click("#paint")
     texts = seen_until(page, "#preview", "iterations in")
     assert len([text for text in texts if "seconds" in text or "s left" in text]) >= 2
+    page.wait_for_selector("#result img")
     assert page.locator("#result img").count() == 2  # content image and result, with a slider between them
     files = {}
     for button, suffix in (("#png", ".png"), ("#tiff", ".tif")):

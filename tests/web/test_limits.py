@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import tfstyle
+from tests.conftest import GRADIO_MODULES
 from tfstyle import StyleConfig
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.web.limits import Limits, allowed_options, make_config, read_options
@@ -181,3 +184,9 @@ def test_the_controls_give_the_options_that_were_changed():
     values[names.index("style_layer_weights")] = "1, x"
     with pytest.raises(ConfigError, match="style_layer_weights is '1, x'; give numbers"):
         options_of(values)
+
+
+def test_the_modules_that_need_gradio_are_known():
+    folder = Path(tfstyle.__file__).parent / "web"
+    with_gradio = [path.stem for path in folder.glob("*.py") if "\nimport gradio" in path.read_text()]
+    assert sorted(GRADIO_MODULES) == sorted(f"tfstyle.web.{name}" for name in with_gradio)

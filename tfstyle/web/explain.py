@@ -83,7 +83,9 @@ def _gram_matrix(result: Any, layer: str) -> np.ndarray:
     from tfstyle.losses import gram_matrix
     from tfstyle.network import Encoder
 
-    encoder = Encoder((layer,), result.facts["weights"])
+    facts = result.facts
+    weights = facts["weights"].removesuffix(", normalized")
+    encoder = Encoder((layer,), weights, pooling=facts["pooling"], padding=facts["padding"])
     gram = gram_matrix(encoder(result.styles[0][None])[layer])[0].numpy()
     logarithm = np.log10(np.abs(gram) + 1e-3 * np.abs(gram).max() + 1e-12)
     share = (logarithm - logarithm.min()) / max(float(np.ptp(logarithm)), 1e-12)

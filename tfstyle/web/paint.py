@@ -102,10 +102,12 @@ def _scores(chosen: Chosen, result: Result) -> str:
 
     if len(chosen.styles) > 1:
         return "Scores compare a result with one style image."
+    if not result.facts["weights"].startswith("imagenet"):
+        return "Scores need VGG-19's ImageNet weights."
     try:
         (scores,) = score(chosen.content, chosen.styles[0], result.image, weights="imagenet")
-    except TfstyleError as error:
-        return f"No scores: {error}"
+    except TfstyleError as error:  # such as an image that is too small
+        return f"No scores: {error_line(error)}"
     return f"{scores} (higher E: closer style; lower S: closer content)"
 
 

@@ -238,7 +238,9 @@ def compare_view(context: Context, inputs: Inputs, gallery: Any) -> None:
             configs = [context.config(values) for values in settings]
         except TfstyleError as error:
             return settings[:-1], f"error: {error_line(error)}"
-        return settings, "\n".join(f"{number}. `{config}`" for number, config in enumerate(configs, 1))
+        return settings, "\n".join(
+            f"{number}. `{config.replace(max_pixels=None)}`" for number, config in enumerate(configs, 1)
+        )
 
     add.click(add_settings, [remembered, *inputs.settings], [remembered, listed], api_visibility="private")
     clear.click(lambda: ([], "The list is empty."), None, [remembered, listed], api_visibility="private")

@@ -1,0 +1,76 @@
+"""The page: its start, 50 jobs, and 200 wrong requests: ``python -m tests.benchmarks.page``.
+
+It starts ``tfstyle ui`` and prints the seconds until the page answers, the seconds of a first and of a later
+job of a program, the memory of the server after every tenth job, and what happens after wrong requests. It
+needs Gradio (``pip install '.[test,ui]'``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks import machine
+from tests.web.conftest import DATA, running
+
+
+def memory(process: int) -> float:
+    """Return the resident memory of a process in megabytes."""
+    status = Path(f"/proc/{process}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--jobs", type=int, default=50, help="number of jobs [50]")
+    parser.add_argument("--requests", type=int, default=200, help="number of wrong requests [200]")
+    parser.add_argument("--size", type=int, default=128, help="longest side of the results in pixels [128]")
+    options = parser.parse_args()
+    print(machine.line(), flush=True)
+    import gradio_client
+
+    from tests.web.test_server import post, wrong_requests
+
+    choices = {"size": options.size, "iterations": 5, "scales": 1, "weights": "embedded"}
+    files = [gradio_client.handle_file(str(DATA / name)) for name in ("cat.jpg", "evening.jpg")]
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as server:
+        print(f"seconds from the start until the page answers: {server.seconds:.1f}")
+        client = gradio_client.Client(server.url, verbose=False)
+        seconds = []
+        for number in range(1, options.jobs + 1):
+            began = time.perf_counter()
+            client.predict(*files, json.dumps(choices), api_name="/paint")
+            seconds.append(time.perf_counter() - began)
+            if number == 1 or number % 10 == 0:
+                megabytes = memory(server.process.pid)
+                print(
+                    f"after {number} jobs: {megabytes:.0f} MB, {seconds[-1]:.2f} s for the last", flush=True
+                )
+        later = statistics.median(seconds[1:])
+        print(f"seconds of a job: first {seconds[0]:.2f}, median of the others {later:.2f}")
+        secret = Path(folder) / "secret.txt"
+        secret.write_text("the secret of this machine")
+        wrong = list(wrong_requests(secret)) * (1 + options.requests // 50)
+        codes: dict[int, int] = {}
+        leaks = 0
+        for path, body in wrong[: options.requests]:
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
+            code, text = post(server.url, path, data)
+            codes[code] = codes.get(code, 0) + 1
+            leaks += "the secret" in text
+        print(
+            f"{options.requests} wrong requests: answers {codes}, {leaks} with a file from outside the cache"
+        )
+        client.predict(*files, json.dumps(choices), api_name="/paint")
+        print(f"a job after them works; {memory(server.process.pid):.0f} MB")
+
+
+if __name__ == "__main__":
+    main()
