@@ -30,32 +30,9 @@ BELOW = {
     "callbacks": {"images", "optim", "network", "losses", "tiling", "scoring", "run"},
     "serving": {"images", "optim", "network", "losses", "tiling", "scoring", "run"},
     "papers": {"images", "optim", "network", "losses", "tiling", "scoring", "run", "serving"},
-    "web": {
-        "images",
-        "optim",
-        "network",
-        "losses",
-        "tiling",
-        "scoring",
-        "run",
-        "callbacks",
-        "serving",
-        "papers",
-    },
-    "cli": {
-        "images",
-        "optim",
-        "network",
-        "losses",
-        "tiling",
-        "scoring",
-        "run",
-        "callbacks",
-        "serving",
-        "papers",
-        "web",
-    },
 }
+BELOW["web"] = set(BELOW)
+BELOW["cli"] = set(BELOW)
 SCRIPTS = {"data/make_embedded.py", "data/make_score_basis.py"}
 LIBRARY = sorted(
     name for name in FILES if not name.startswith("cli/") and name not in {"__main__.py", *SCRIPTS}

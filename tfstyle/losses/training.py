@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 import tensorflow as tf
@@ -94,7 +94,7 @@ class ContentLoss(keras.losses.Loss):
         return _copy_loss(self, memo)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ContentLoss:
+    def from_config(cls, config: dict[str, Any]) -> NoReturn:
         """Raise ConfigError, because a model file does not contain the encoder of the loss."""
         raise _not_stored(cls)
 
@@ -184,7 +184,7 @@ class GramStyleLoss(keras.losses.Loss):
         return _copy_loss(self, memo)
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> GramStyleLoss:
+    def from_config(cls, config: dict[str, Any]) -> NoReturn:
         """Raise ConfigError, because a model file contains neither the encoder nor the style image."""
         raise _not_stored(cls)
 

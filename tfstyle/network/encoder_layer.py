@@ -91,6 +91,9 @@ class EncoderLayer(keras.layers.Layer):
         Args:
             images: as for `call`.
             variables: float32 values that replace the variables of `model`, in the same order.
+
+        Returns:
+            As for `call`.
         """
         images = float_images(images)
         if not first_derivatives_suffice():

@@ -163,7 +163,7 @@ def copy_model(model: keras.Model, *, dtype: str | None = None) -> keras.Model:
             raise ConfigError(
                 f"layer {layer.name!r} of {model.name} cannot be copied; make its get_config return the "
                 f"arguments of its class ({type(error).__name__})"
-            ) from error
+            ) from None
 
     clone = keras.models.clone_model(model, clone_function=clone_layer)
     clone.set_weights(model.get_weights())

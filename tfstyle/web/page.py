@@ -50,15 +50,15 @@ def make_page(folder: str, limits: Limits) -> gr.Blocks:
                 inputs = _inputs(context)
             with gr.Column(scale=3, min_width=300):
                 with gr.Tab("Paint"):
-                    paint_view(context, inputs, gallery)
+                    paint_view(context, inputs, gallery=gallery)
                 with gr.Tab("Places"):
-                    places_view(context, inputs, gallery)
+                    places_view(context, inputs, gallery=gallery)
                 with gr.Tab("Blend"):
-                    blend_view(context, inputs, gallery)
+                    blend_view(context, inputs, gallery=gallery)
                 with gr.Tab("Texture"):
-                    texture_view(context, inputs, gallery)
+                    texture_view(context, inputs, gallery=gallery)
                 with gr.Tab("Compare"):
-                    compare_view(context, inputs, gallery)
+                    compare_view(context, inputs, gallery=gallery)
                 with gr.Tab("Gallery"):
                     shown = gr.Gallery(
                         label="Results of this visit",
@@ -131,7 +131,8 @@ def _inputs(context: Context) -> Inputs:
 
     outputs = [note, strength, size, quality, colours, *advanced]
     content.upload(uploaded, content, outputs, api_visibility="private")
-    return Inputs(content, styles, [strength, size, quality, colours, preset, *advanced])
+    settings = [strength, size, quality, colours, preset, *advanced]
+    return Inputs(content=content, styles=styles, settings=settings)
 
 
 def _adding(context: Context, path: Path) -> Any:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tfstyle.run import Result
 
 
-def paint_view(context: Context, inputs: Inputs, gallery: Any) -> None:
+def paint_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     """Add the view to the page that is being made.
 
     Args:

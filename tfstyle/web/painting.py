@@ -6,7 +6,7 @@ import base64
 import io
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tfstyle.config import StyleConfig
@@ -34,6 +34,7 @@ class Preview:
 
     progress: float
     text: str
+    _: KW_ONLY
     image: str = ""
 
 
@@ -68,7 +69,7 @@ def transfer(
                     f"scale {step.scale} of {step.scales} ({width} x {height}), iteration {step.iteration} "
                     f"of {step.iterations}, loss {step.losses['total']:.4g}, {step.seconds_left:.0f} s left"
                 )
-                yield Preview(step.progress, text, data_uri(step.image))
+                yield Preview(step.progress, text, image=data_uri(step.image))
                 shown = time.monotonic()
         yield run.result()
     finally:  # also if the tab is closed

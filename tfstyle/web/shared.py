@@ -30,7 +30,7 @@ Updates = dict[Any, Any]
 QUEUE = {"concurrency_id": "jobs", "show_progress": "minimal", "api_visibility": "private"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inputs:
     """The components beside the views: images and settings.
 
@@ -50,7 +50,7 @@ class Inputs:
         return [self.content, self.styles, *self.settings]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chosen:
     """What a user has chosen when a job begins.
 
@@ -97,7 +97,7 @@ class Context:
         if not content_needed and not content and paths:
             content = paths[0]
         self.limits.check_files(content, paths)
-        return Chosen(visit, content, paths, self.config(settings))
+        return Chosen(visit=visit, content=content, styles=paths, config=self.config(settings))
 
     def config(self, settings: Sequence[Any]) -> StyleConfig:
         """Return the config for the values of `Inputs.settings`.
@@ -189,6 +189,19 @@ def done(result: Result) -> str:
     height, width = result.image.shape[:2]
     count = len(result.history.total)
     return f"{width} x {height} pixels, {count} iterations in {result.history.seconds[-1]:.1f} s"
+
+
+def saved(chosen: Chosen, result: Result, *, kind: str) -> tuple[str, str]:
+    """Write a result to a PNG file of the visit, and return its path and its caption in the gallery.
+
+    Args:
+        chosen: what the user has chosen.
+        result: the result.
+        kind: the kind of the result, such as ``blend``.
+    """
+    file = chosen.visit.new_file(".png")
+    result.save(file)
+    return str(file), f"{kind}, {done(result)}"
 
 
 def result_image(label: str, **options: Any) -> gr.Image:

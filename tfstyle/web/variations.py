@@ -16,13 +16,13 @@ from tfstyle.web.shared import (
     Context,
     Inputs,
     Updates,
-    done,
     error_line,
     job,
     paths_of,
     previews,
     result_image,
     save_image,
+    saved,
     status,
 )
 
@@ -36,7 +36,7 @@ STAYS = ("#ffffff", "white")
 MOST_SETTINGS = 6
 
 
-def places_view(context: Context, inputs: Inputs, gallery: Any) -> None:
+def places_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     """Add the view in which the regions of the styles are brushed on the content image."""
     legend = ", ".join(f"{name}: style {number}" for number, (_, name) in enumerate(REGION_COLOURS, 1))
     gr.Markdown(
@@ -70,13 +70,8 @@ def places_view(context: Context, inputs: Inputs, gallery: Any) -> None:
             chosen.content, chosen.styles, chosen.config, masks=masks, stop=chosen.visit.stopped.is_set
         )
         result = yield from previews(updates, display)
-        file = chosen.visit.new_file(".png")
-        result.save(file)
-        yield {
-            display: status(done(result)),
-            shown: str(file),
-            gallery: [*results, (str(file), f"regions, {done(result)}")],
-        }
+        file, caption = saved(chosen, result, kind="regions")
+        yield {display: status(caption), shown: file, gallery: [*results, (file, caption)]}
 
     paint.click(run, [gallery, editor, *inputs.all], [display, shown, gallery], **QUEUE)
 
@@ -115,7 +110,7 @@ def regions_of(drawn: Any, count: int) -> tuple[list[np.ndarray], np.ndarray | N
     return masks, stays.astype(np.float32) if stays.any() else None
 
 
-def blend_view(context: Context, inputs: Inputs, gallery: Any) -> None:
+def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     """Add the view that blends the styles by sliders, and the strip of results between two styles."""
     gr.Markdown("The weights of the styles in the blend, in the order of the style images.")
     sliders = [
@@ -147,13 +142,8 @@ def blend_view(context: Context, inputs: Inputs, gallery: Any) -> None:
         chosen = chosen.with_options(style_blend=tuple(float(w) for w in weights[: len(chosen.styles)]))
         updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.stopped.is_set)
         result = yield from previews(updates, display)
-        file = chosen.visit.new_file(".png")
-        result.save(file)
-        yield {
-            display: status(done(result)),
-            shown: str(file),
-            gallery: [*results, (str(file), f"blend, {done(result)}")],
-        }
+        file, caption = saved(chosen, result, kind="blend")
+        yield {display: status(caption), shown: file, gallery: [*results, (file, caption)]}
 
     @job(display)
     def run_strip(request: gr.Request, results: list[Any], count: float, *values: Any) -> Iterator[Updates]:
@@ -179,7 +169,7 @@ def blend_view(context: Context, inputs: Inputs, gallery: Any) -> None:
     strip.click(run_strip, [gallery, count, *inputs.all], [display, shown, gallery], **QUEUE)
 
 
-def texture_view(context: Context, inputs: Inputs, gallery: Any) -> None:
+def texture_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     """Add the view that makes a seamless texture of the first style image, shown tiled."""
     gr.Markdown("A texture with the Gram matrices of the first style image. It tiles without seams.")
     side = gr.Slider(
@@ -204,19 +194,14 @@ def texture_view(context: Context, inputs: Inputs, gallery: Any) -> None:
         canvas = np.full((int(side), int(side), 3), 0.5, np.float32)  # only its size matters
         updates = transfer(canvas, chosen.styles[:1], chosen.config, stop=chosen.visit.stopped.is_set)
         result = yield from previews(updates, display)
-        file = chosen.visit.new_file(".png")
-        result.save(file)
-        yield {
-            display: status(done(result)),
-            shown: str(file),
-            tiled: save_image(np.tile(result.image, (2, 2, 1)), chosen.visit.new_file(".png")),
-            gallery: [*results, (str(file), f"texture, {done(result)}")],
-        }
+        file, caption = saved(chosen, result, kind="texture")
+        tiles = save_image(np.tile(result.image, (2, 2, 1)), chosen.visit.new_file(".png"))
+        yield {display: status(caption), shown: file, tiled: tiles, gallery: [*results, (file, caption)]}
 
     make.click(run, [gallery, side, *inputs.all], [display, shown, tiled, gallery], **QUEUE)
 
 
-def compare_view(context: Context, inputs: Inputs, gallery: Any) -> None:
+def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     """Add the view that shows the same images under several settings as a sheet."""
     gr.Markdown(
         f"Choose settings at the side, and add them to the list; up to {MOST_SETTINGS}. All of them are "
