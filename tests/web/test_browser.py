@@ -89,9 +89,7 @@ def test_previews_a_result_downloads_and_the_stored_settings(page, tmp_path):
     # The file is dropped again: its settings are shown.
     set_number(page, "#size", 64)
     page.get_by_label("draft").check()
-    page.locator("#content").get_by_label("Clear").or_(
-        page.locator("#content button[title='Clear']")
-    ).first.click()
+    page.locator("#content").get_by_role("button", name="Remove Image").click()
     page.set_input_files("#content input[type=file]", str(files[".png"]))
     page.wait_for_function("document.querySelector('#note').innerText.includes('settings')")
     assert page.locator("#size input[type=number]").input_value() == "320"
