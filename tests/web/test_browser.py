@@ -115,7 +115,21 @@ def test_a_mask_is_brushed(page, tmp_path):
     open_view(page, "Places")
     page.click("#places-load")
     page.wait_for_selector("#places-editor canvas")
-    time.sleep(2)  # until the image is drawn
+    for _ in range(10):  # until the editor is ready
+        time.sleep(2)
+        brush(page)
+        page.click("#places-paint")
+        page.wait_for_function(
+            "/left|brushed|iterations in/.test(document.querySelector('#places-preview').innerText)"
+        )
+        if "brushed" not in page.locator("#places-preview").inner_text():
+            break
+    seen_until(page, "#places-preview", "iterations in")
+    page.wait_for_selector("#places-result img")
+
+
+def brush(page):
+    """Draw a line from the centre of the editor."""
     box = page.locator("#places-editor canvas").first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
@@ -124,9 +138,6 @@ def test_a_mask_is_brushed(page, tmp_path):
         page.mouse.move(x + 5 * step, y + 3 * step)
     page.mouse.up()
     time.sleep(1)
-    page.click("#places-paint")
-    seen_until(page, "#places-preview", "iterations in")
-    page.wait_for_selector("#places-result img")
 
 
 def test_every_view_works(page):
