@@ -32,7 +32,8 @@ CORE = """
 
 #: Modules of the page that import Gradio, which is not among the requirements of the usual tests.
 GRADIO_MODULES = tuple(
-    f"tfstyle.web.{name}" for name in ("controls", "explain", "page", "paint", "shared", "variations")
+    f"tfstyle.web.{name}"
+    for name in ("controls", "explain", "guarding", "page", "paint", "shared", "variations")
 )
 
 

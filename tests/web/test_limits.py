@@ -40,6 +40,11 @@ def test_options_become_a_config():
         ({"memory": 1.0}, r"memory cannot be set"),
         ({"max_pixels": 10**12}, r"max_pixels cannot be set"),
         ({"device": "gpu:0"}, r"device cannot be set"),
+        ({"steps_per_call": 1000}, r"steps_per_call cannot be set"),
+        ({"style_size": [100_000]}, r"style_size is 100000; this page allows at most 1024"),
+        ({"style_scale": [50.0]}, r"style_scale is 50; this page allows at most 2"),
+        ({"lbfgs_history": 50}, r"lbfgs_history is 50; this page allows at most 20"),
+        ({"scale_factor": 1.01}, r"scale_factor is 1.01; this page allows at least 1.2"),
         ({"preset": 3}, r"preset is 3; give a name"),
         ({"preset": "x"}, r"no preset 'x'"),
         ({"sise": 3}, r"sise"),
@@ -83,6 +88,7 @@ def test_stored_options_lose_what_a_page_does_not_allow():
     allowed = allowed_options(stored)
     assert allowed["size"] == 300
     assert allowed["quality"] == "high"
+    assert "color" in allowed
     assert not {"weights", "init", "content_mask", "iterations"} & set(allowed)
     assert make_config(allowed, LIMITS).quality == "high"
 

@@ -127,6 +127,101 @@ def wrong_paths(secret):
         yield f"/gradio_api/stream/{trick}"
 
 
+def forged(path):
+    """Return references to a file as a browser could forge them: with and without Gradio's mark."""
+    marked = {"meta": {"_type": "gradio.FileData"}}
+    for name in ("a.png", "a.svg"):
+        for more in ({}, marked, {"url": f"file://{path}"}):
+            yield {"path": path, "orig_name": name, **more}
+
+
+def run_event(url, index, data, session):
+    """Run an event through the queue as a browser does, and return all that the server answers."""
+    body = {"data": data, "fn_index": index, "session_hash": session, "event_data": None, "trigger_id": None}
+    code, text = post(url, "/gradio_api/queue/join", json.dumps(body).encode())
+    if code != 200:
+        return text
+    answers = [text]
+    address = f"{url}/gradio_api/queue/data?session_hash={session}"
+    with urllib.request.urlopen(address, timeout=60) as stream:
+        for line in stream:
+            answers.append(line.decode(errors="replace"))
+            if "process_completed" in answers[-1] or "close_stream" in answers[-1]:
+                break
+    return "".join(answers)
+
+
+def test_no_event_reads_a_file_outside_of_the_cache(tmp_path):
+    """Files in the server's folder and in the folder for temporary files are the nearest ones."""
+    with running(tmp_path) as server:
+        secrets = [tmp_path / "secret.png", server.pages / "secret.png", tmp_path / "secret.txt"]
+        for secret in secrets[:2]:
+            Image.new("RGB", (64, 64), (255, 0, 255)).save(secret)
+        secrets[2].write_text("the secret of this machine")
+        config = json.loads(urllib.request.urlopen(f"{server.url}/config").read())
+        components = {component["id"]: component for component in config["components"]}
+        tried = 0
+        for number, event in enumerate(config["dependencies"]):
+            kinds = [components[i]["type"] for i in event["inputs"]]
+            if not set(kinds) & {"image", "gallery", "imageeditor", "file"}:
+                continue
+            for k, reference in enumerate(forged(str(secrets[number % 3]))):
+                data = []
+                for kind, component in zip(kinds, event["inputs"]):
+                    value = components[component]["props"].get("value")
+                    if kind in ("image", "file"):
+                        value = reference
+                    elif kind == "gallery":
+                        value = [{"image": reference, "caption": None}]
+                    elif kind == "imageeditor":
+                        value = {"background": reference, "layers": [reference], "composite": reference}
+                    data.append(value)
+                answer = run_event(server.url, event["id"], data, f"s{number}x{k}")
+                assert "upload it again" in answer or '"success":false' in answer, (kinds, answer[-500:])
+                tried += 1
+        assert tried > 30
+        cached = [path.read_bytes() for path in server.pages.rglob("gradio/**/*") if path.is_file()]
+        assert not {secret.read_bytes() for secret in secrets} & set(cached)
+
+
+def test_the_queue_cannot_be_bypassed_and_no_address_is_fetched(server):
+    body = json.dumps({"data": [None, None, "{}"]}).encode()
+    for path in ("/gradio_api/run/paint", "/gradio_api/api/paint"):
+        assert post(server.url, path, body)[0] == 404
+    for path in ("file=http://127.0.0.1:1/x", "file=https://example.org/x", "file=HTTP%3A//127.0.0.1:1/"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{server.url}/gradio_api/{path}")
+        assert caught.value.code == 403
+
+
+def test_other_host_names_are_refused(server):
+    """A page of another site cannot use the server by a name that it lets point to this machine."""
+    request = urllib.request.Request(server.url, headers={"Host": "attacker.example"})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request)
+    assert caught.value.code == 403
+
+
+def test_a_drawing_cannot_fill_the_memory(server):
+    config = json.loads(urllib.request.urlopen(f"{server.url}/config").read())
+    (editor,) = (c["id"] for c in config["components"] if c["type"] == "imageeditor")
+    lines = []
+    fields = {
+        "data": json.dumps({"type": "layer", "index": "100000000000", "id": "x", "file": "f"}),
+        "fn_name": "accept_blobs", "component_id": str(editor), "session_hash": "z",
+    }  # fmt: skip
+    for name, value in fields.items():
+        lines += ["--b", f'Content-Disposition: form-data; name="{name}"', "", value]
+    lines += ["--b", 'Content-Disposition: form-data; name="file"; filename="f"', "", "x", "--b--", ""]
+    request = urllib.request.Request(
+        f"{server.url}/gradio_api/component_server", "\r\n".join(lines).encode(),
+        {"Content-Type": "multipart/form-data; boundary=b"},
+    )  # fmt: skip
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(request, timeout=20)
+    assert urllib.request.urlopen(server.url).status == 200
+
+
 def test_it_survives_wrong_requests_and_reads_nothing_outside_of_its_cache(server, client, tmp_path):
     secret = tmp_path / "secret.txt"
     secret.write_text("the secret of this machine")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -220,13 +221,17 @@ def _add_ui(command: argparse.ArgumentParser) -> None:
     command.set_defaults(command=run_ui)
     command.add_argument(
         "--host", metavar="ADDRESS", default="127.0.0.1",
-        help="address to listen on; another than this machine's own needs --password or --no-password "
+        help="address to listen on; any but 127.0.0.1, localhost or ::1 needs --password or --no-password "
         "[127.0.0.1]",
     )  # fmt: skip
     command.add_argument(
         "--port", metavar="N", type=integer(1, 65535), help="port to listen on [the first free one from 7860]"
     )
-    command.add_argument("--password", metavar="WORD", help="password of the page, with any user name")
+    command.add_argument(
+        "--password", metavar="WORD", default=os.environ.get("TFSTYLE_PASSWORD"),
+        help="password of the page, with any user name; better in the environment variable TFSTYLE_PASSWORD, "
+        "which other users of the machine do not see",
+    )  # fmt: skip
     command.add_argument("--no-password", action="store_true", help="let anyone who reaches the page use it")
     command.add_argument(
         "--no-browser", action="store_false", dest="browser", help="do not open the page in the browser"

@@ -19,6 +19,6 @@ def run_ui(options: argparse.Namespace) -> int:
         browser=options.browser,
         block=False,
     )
-    print(f"tfstyle: the page is at {page.local_url} (Ctrl-C ends it)", flush=True)
+    print(f"tfstyle: the page is at {page.local_url} (press Ctrl-C to stop the server)", flush=True)
     page.block_thread()
     return DONE

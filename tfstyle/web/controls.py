@@ -13,7 +13,7 @@ from tfstyle.errors import ConfigError
 from tfstyle.web.limits import NAMES_ONLY, SERVER_OPTIONS
 
 #: Fields that the simple view shows with controls of its own.
-SIMPLE = ("quality", "size", "style_weight", "color")
+SIMPLE = ("quality", "size", "style_weight")
 #: Title of each group of advanced options -> its fields, in the order of ``--help-all``.
 ADVANCED_GROUPS: Mapping[str, Sequence[dataclasses.Field[Any]]] = {
     title: [

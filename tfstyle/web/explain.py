@@ -33,8 +33,8 @@ def explain_view(context: Context, inputs: Inputs) -> None:
         "**Style layer**: an image from noise that has the Gram matrix of the first style image in this "
         "layer alone. **Content layer**: an image from noise that has the features of the content image in "
         "this layer alone. **Gram matrix**: which features occur together in the style image (eq. 3 of "
-        "Gatys, Ecker and Bethge 2016); its diagonal is the power of each filter. **Loss**: that of the "
-        "transfer with these two layers."
+        "Gatys, Ecker and Bethge 2016); its diagonal is the power of each filter. **Loss**: the losses of a "
+        "style transfer with these two layers."
     )
     with gr.Row():
         style_layer = gr.Dropdown(list(LAYERS), value="conv2_1", label="Style layer")
@@ -61,7 +61,7 @@ def explain_view(context: Context, inputs: Inputs) -> None:
         results = []
         for index, (before, options) in enumerate(cases.items()):
             config = chosen.config.replace(options)
-            updates = transfer(chosen.content, chosen.styles[:1], config, stop=chosen.visit.stopped.is_set)
+            updates = transfer(chosen.content, chosen.styles[:1], config, stop=chosen.visit.should_stop)
             result = yield from previews(updates, display, before=before)
             results.append(result)
             if index < 2:
@@ -73,7 +73,9 @@ def explain_view(context: Context, inputs: Inputs) -> None:
             display: status("done"),
         }
 
-    explain.click(run, [style_layer, content_layer, *inputs.all], [display, *shown], **QUEUE)
+    explain.click(context.begin, queue=False, api_visibility="private").then(
+        run, [style_layer, content_layer, *inputs.all], [display, *shown], **QUEUE
+    )
 
 
 def _gram_matrix(result: Any, layer: str) -> np.ndarray:

@@ -16,7 +16,9 @@ from tfstyle.files import NAMED_WEIGHTS
 from tfstyle.presets import preset
 
 #: Options that name files of the server, or that belong to whoever runs it. Users of a page cannot set them.
-SERVER_OPTIONS = ("masks", "style_masks", "content_mask", "fine_style", "memory", "max_pixels", "device")
+SERVER_OPTIONS = (
+    "masks", "style_masks", "content_mask", "fine_style", "memory", "max_pixels", "device", "steps_per_call",
+)  # fmt: skip
 #: Options whose value can be the path of a file -> the names that users of a page may choose from.
 NAMES_ONLY: Mapping[str, Sequence[str]] = {"weights": NAMED_WEIGHTS, "init": INIT_NAMES}
 
@@ -43,21 +45,29 @@ class Limits:
 
     def check_config(self, config: StyleConfig) -> None:
         """Raise ConfigError if a result with these options would be larger or take longer than is allowed."""
-        shown = {"size": (config.size, self.size), "iterations": (config.iterations, self.iterations)}
+        shown: dict[str, tuple[float, float]] = {
+            "size": (config.size, self.size),
+            "iterations": (config.iterations, self.iterations),
+        }
         if config.first_iterations is not None:
             shown["first_iterations"] = (config.first_iterations, self.iterations)
         if config.size_of != "longest":
             raise ConfigError(f"size_of is {config.size_of!r}; this page measures the longest side")
+        shown["lbfgs_history"] = config.lbfgs_history, 20
+        shown["style_size"] = max(config.style_size or (0,)), self.size
+        shown["style_scale"] = max(config.style_scale or (0,)), self.size / config.size
         for name, (value, most) in shown.items():
             if value > most:
-                raise ConfigError(f"{name} is {value}; this page allows at most {most}")
+                raise ConfigError(f"{name} is {value:g}; this page allows at most {most:g}")
+        if config.scale_factor < 1.2:
+            raise ConfigError(f"scale_factor is {config.scale_factor:g}; this page allows at least 1.2")
 
     def check_files(self, content: object, styles: Sequence[object]) -> None:
         """Raise ImageError unless there are a content image and style images, of which none is too large."""
         if not content:
-            raise ImageError("no content image; upload, paste or photograph one")
+            raise ImageError("no content image; upload or paste one, or use the webcam")
         if not styles:
-            raise ImageError("no style image; upload one, or choose one of the package")
+            raise ImageError("no style image; upload one, or add one from the package")
         if len(styles) > self.styles:
             raise ImageError(f"{len(styles)} style images; this page allows at most {self.styles}")
         for source in (content, *styles):
@@ -97,7 +107,7 @@ def make_config(options: Mapping[str, Any], limits: Limits) -> StyleConfig:
 
 
 def read_options(text: str) -> dict[str, Any]:
-    """Return the options in a JSON object, or of an image's metadata in the same form.
+    """Return the options in the text of a JSON object.
 
     Args:
         text: a JSON object of options; empty for none.

@@ -13,7 +13,8 @@ from tfstyle.errors import TfstyleError
 from tfstyle.presets import PRESETS
 from tfstyle.web.controls import ADVANCED_GROUPS, control_values, make_control
 from tfstyle.web.explain import explain_view
-from tfstyle.web.limits import Limits, allowed_options
+from tfstyle.web.guarding import GuardedBlocks
+from tfstyle.web.limits import Limits, allowed_options, make_config
 from tfstyle.web.paint import paint_view
 from tfstyle.web.shared import Context, Inputs, paths_of
 from tfstyle.web.variations import blend_view, compare_view, places_view, texture_view
@@ -42,8 +43,8 @@ def make_page(folder: str, limits: Limits) -> gr.Blocks:
         limits: the limits of its users.
     """
     context = Context(Visits(Path(folder) / "visits", Path(folder) / "gradio"), limits)
-    with gr.Blocks(title="tfstyle", analytics_enabled=False, delete_cache=(60, 3600)) as page:
-        gr.Markdown("# tfstyle\nNeural style transfer after Gatys, Ecker and Bethge.")
+    with GuardedBlocks(title="tfstyle", analytics_enabled=False, delete_cache=(60, 3600)) as page:
+        gr.Markdown("# tfstyle\nNeural style transfer with the method of Gatys, Ecker and Bethge.")
         gallery = gr.State([])
         with gr.Row():
             with gr.Column(scale=2, min_width=300):
@@ -74,7 +75,7 @@ def make_page(folder: str, limits: Limits) -> gr.Blocks:
             context.visits.end(request.session_hash)
 
         page.unload(end)
-    page.queue(default_concurrency_limit=1, max_size=limits.waiting)
+    page.queue(default_concurrency_limit=1, max_size=limits.waiting, api_open=False)
     return page
 
 
@@ -94,7 +95,7 @@ def _inputs(context: Context) -> Inputs:
             button = gr.Button(f"Add style: {name}", size="sm")
             button.click(_adding(context, path), styles, styles, api_visibility="private")
     strength = gr.Slider(
-        0.1, 10, value=1, step=0.1, label="Strength of the style", info="weight of the style loss",
+        0.1, 10, value=1, step=0.1, label="Strength of the style", info="factor of the style weight",
         elem_id="strength",
     )  # fmt: skip
     size = gr.Slider(
@@ -105,7 +106,12 @@ def _inputs(context: Context) -> Inputs:
     colours = gr.Checkbox(label="Keep the colours of the content image", elem_id="colours")
     advanced = []
     with gr.Accordion("Advanced", open=False):
-        preset = gr.Dropdown(list(PRESETS), value="default", label="preset", info="a named set of options")
+        preset = gr.Dropdown(
+            list(PRESETS),
+            value="default",
+            label="preset",
+            info="a named set of options; the quality applies to default only",
+        )
         for title, fields in ADVANCED_GROUPS.items():
             with gr.Accordion(title, open=False):
                 advanced += [make_control(field) for field in fields]
@@ -118,18 +124,25 @@ def _inputs(context: Context) -> Inputs:
 
         try:
             options = allowed_options(read_settings(Path(str(path)))["options"])
-        except TfstyleError:
-            return ["", *[gr.skip()] * (4 + len(advanced))]
+            make_config(options, limits)
+            strength = float(options.get("style_weight", default.style_weight)) / default.style_weight
+            shown = [min(max(strength, 0.1), 10), max(int(options.get("size", default.size)), 64)]
+        except (TfstyleError, TypeError, ValueError):
+            return ["", *[gr.skip()] * (5 + len(advanced))]
         return [
             "The settings that are stored in this image are shown in the controls.",
-            min(max(options.get("style_weight", 1.0), 0.1), 10),
-            min(options.get("size", default.size), limits.size),
+            *shown,
             options.get("quality", default.quality),
-            options.get("color") == "luminance",
+            False,
+            "default",
             *control_values(options),
         ]
 
-    outputs = [note, strength, size, quality, colours, *advanced]
+    def styles_changed(request: gr.Request, chosen: Any) -> None:
+        context.visits.of(request.session_hash).add_uploads(*paths_of(chosen))
+
+    styles.change(styles_changed, styles, None, api_visibility="private")
+    outputs = [note, strength, size, quality, colours, preset, *advanced]
     content.upload(uploaded, content, outputs, api_visibility="private")
     settings = [strength, size, quality, colours, preset, *advanced]
     return Inputs(content=content, styles=styles, settings=settings)

@@ -57,8 +57,10 @@ def paint_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         hidden = gr.update(visible=False)
         yield {slider: hidden, png: hidden, tiff: hidden, facts: ""}
         chosen = context.choose(request, values)
-        updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.stopped.is_set)
+        updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.should_stop)
         result = yield from previews(updates, display)
+        if chosen.visit.ended:  # the tab is closed
+            return
         yield from finished(chosen, result, results)
 
     def finished(chosen: Chosen, result: Result, results: list[Any]) -> Iterator[Updates]:
@@ -76,7 +78,9 @@ def paint_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         }
         yield {facts: f"{_facts(result)}  \n{_scores(chosen, result)}"}
 
-    paint.click(run, [gallery, *inputs.all], outputs, **QUEUE)
+    paint.click(context.begin, queue=False, api_visibility="private").then(
+        run, [gallery, *inputs.all], outputs, **QUEUE
+    )
     stop.click(_stopping(context), queue=False, api_visibility="private")
     _add_endpoint(context)
 
@@ -101,9 +105,9 @@ def _scores(chosen: Chosen, result: Result) -> str:
     from tfstyle.scoring import score
 
     if len(chosen.styles) > 1:
-        return "Scores compare a result with one style image."
+        return "No scores: they compare a result with a single style image."
     if not result.facts["weights"].startswith("imagenet"):
-        return "Scores need VGG-19's ImageNet weights."
+        return "No scores: they need VGG-19's ImageNet weights."
     try:
         (scores,) = score(chosen.content, chosen.styles[0], result.image, weights="imagenet")
     except TfstyleError as error:  # such as an image that is too small
@@ -118,12 +122,11 @@ def _add_endpoint(context: Context) -> None:
         request: gr.Request, content_file: str, style_file: str, options_as_json_text: str
     ) -> tuple[str, Any]:
         visit = context.visits.of(request.session_hash)
-        visit.stopped.clear()
         visit.add_uploads(content_file, style_file)
         try:
             context.limits.check_files(content_file, [style_file])
             config = make_config(read_options(options_as_json_text), context.limits)
-            updates = transfer(content_file, [style_file], config, stop=visit.stopped.is_set)
+            updates = transfer(content_file, [style_file], config, stop=visit.should_stop)
             result = last_result(updates)
         except TfstyleError as error:
             raise gr.Error(error_line(error), print_exception=False) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import hmac
 import logging
 import os
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 import webbrowser
+from collections.abc import Collection
 from importlib import import_module
 from typing import Any
 
@@ -20,6 +22,7 @@ from tfstyle.web.limits import Limits
 log = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 DEFAULT_PORT = 7860
 
 
@@ -62,11 +65,13 @@ def serve(
     if password is not None and not password:
         raise ConfigError("password is empty; give a word, or no_password")
     limits = limits or Limits()
-    folder = tempfile.mkdtemp(prefix="tfstyle-page-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    page = _make_page(folder, limits)
+    page = _make_page(_folder(), limits)
     check = None if password is None else (lambda user, given: _equal(given, password))
+    from tfstyle.web.guarding import Guard
     from tfstyle.web.page import LOOK
+
+    # Other names than those of this machine would let a page of another site use the server by its browser.
+    names = LOOPBACK_NAMES if host in LOOPBACK and not inline else ()
 
     try:
         _, url, _ = page.launch(
@@ -75,9 +80,10 @@ def serve(
             prevent_thread_lock=True, show_error=False, max_file_size=limits.file_bytes,
             ssr_mode=False, enable_monitoring=False, footer_links=["api"], run_history=False, pwa=False,
             mcp_server=False, strict_cors=True, blocked_paths=[], allowed_paths=[],
+            app_kwargs={"middleware": [_middleware(Guard, names)]}, state_session_capacity=100,
             **LOOK,
         )  # fmt: skip
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise OutputError(
             f"cannot listen on {host}:{port or DEFAULT_PORT} ({error}); choose another port"
         ) from None
@@ -108,9 +114,25 @@ def _in_notebook() -> bool:
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
+@functools.cache
+def _folder() -> str:
+    """Return the folder of this process for the files of its pages, which is removed at its end."""
+    folder = tempfile.mkdtemp(prefix="tfstyle-page-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def _middleware(guard: Any, hosts: Collection[str]) -> Any:
+    from starlette.middleware import Middleware
+
+    return Middleware(guard, hosts=hosts)
+
+
 def _make_page(folder: str, limits: Limits) -> Any:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
+    os.environ["GRADIO_EXAMPLES_CACHE"] = f"{folder}/examples"
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"
     try:
         import gradio  # noqa: F401
     except ImportError as error:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import html
 import inspect
+import logging
 import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tfstyle.config import StyleConfig
-from tfstyle.errors import TfstyleError
+from tfstyle.errors import ConfigError, TfstyleError
 from tfstyle.web.controls import options_of
 from tfstyle.web.limits import Limits, make_config
 from tfstyle.web.painting import Preview
@@ -23,6 +24,8 @@ from tfstyle.web.visits import Visit, Visits
 
 if TYPE_CHECKING:
     from tfstyle.run import Result
+
+log = logging.getLogger(__name__)
 
 #: A component -> its new value or update.
 Updates = dict[Any, Any]
@@ -78,6 +81,10 @@ class Context:
     visits: Visits
     limits: Limits
 
+    def begin(self, request: gr.Request) -> None:
+        """Forget an earlier Stop when a user starts a job, before it waits in the queue."""
+        self.visits.of(request.session_hash).stopped.clear()
+
     def choose(self, request: gr.Request, values: Sequence[Any], *, content_needed: bool = True) -> Chosen:
         """Return what the user has chosen.
 
@@ -91,7 +98,8 @@ class Context:
         """
         content, styles, *settings = values
         visit = self.visits.of(request.session_hash)
-        visit.stopped.clear()
+        if visit.stopped.is_set():
+            raise ConfigError("stopped before the job began")
         paths = paths_of(styles)
         visit.add_uploads(content, *paths)
         if not content_needed and not content and paths:
@@ -109,11 +117,10 @@ class Context:
         options = options_of(advanced) | {"preset": preset, "size": int(size)}
         if preset == "default":
             options["quality"] = quality
-        if strength != 1:
-            options["style_weight"] = float(strength)
         if colours:
             options["color"] = "luminance"
-        return make_config(options, self.limits)
+        config = make_config(options, self.limits)
+        return config if strength == 1 else config.replace(style_weight=strength * config.style_weight)
 
 
 def paths_of(styles: Any) -> list[str]:
@@ -136,6 +143,11 @@ def job(display: Any) -> Callable[[Callable[..., Iterator[Updates]]], Callable[.
                 yield from function(*arguments)
             except TfstyleError as error:
                 yield {display: status(f"error: {error_line(error)}")}
+            except gr.Error:
+                raise
+            except Exception:
+                log.exception("a job of the page failed")
+                yield {display: status("error: the job failed; the log of the server says why")}
 
         run.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
         return run

@@ -10,6 +10,7 @@ import numpy as np
 
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, TfstyleError
+from tfstyle.web.guarding import bound_editor
 from tfstyle.web.painting import transfer
 from tfstyle.web.shared import (
     QUEUE,
@@ -32,6 +33,8 @@ REGION_COLOURS = (
     ("#911eb4", "purple"), ("#42d4f4", "cyan"),
 )  # fmt: skip
 STAYS = ("#ffffff", "white")
+#: Longest side of the image in the editor, and of the masks, in pixels.
+EDITOR_SIDE = 1024
 #: Maximum number of settings of a comparison.
 MOST_SETTINGS = 6
 
@@ -41,9 +44,9 @@ def places_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     legend = ", ".join(f"{name}: style {number}" for number, (_, name) in enumerate(REGION_COLOURS, 1))
     gr.Markdown(
         "Brush the regions of the styles on the content image. Each colour of the brush stands for a style: "
-        f"{legend}. {STAYS[1].capitalize()} marks what stays unchanged. What is not brushed gets style 1."
+        f"{legend}. {STAYS[1].capitalize()} marks what stays unchanged. The rest gets style 1."
     )
-    load = gr.Button("Take the content image", elem_id="places-load")
+    load = gr.Button("Load the content image", elem_id="places-load")
     colours = [colour for colour, _ in (*REGION_COLOURS, STAYS)]
     editor = gr.ImageEditor(
         label="Regions", type="numpy", image_mode="RGBA", sources=(), transforms=(), layers=False,
@@ -54,8 +57,16 @@ def places_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     display = gr.HTML(elem_id="places-preview")
     shown = result_image("Result", elem_id="places-result")
 
+    bound_editor(editor)
+
     def take(request: gr.Request, content: str | None) -> Any:
-        return content
+        """Return the content image at a size at which a drawing takes little memory."""
+        if not content:
+            return None
+        from tfstyle.images import load as load_image
+
+        image = load_image(content, max_pixels=context.limits.pixels)
+        return image.fitted(EDITOR_SIDE).as_pil()
 
     load.click(take, inputs.content, editor, api_visibility="private")
 
@@ -67,13 +78,15 @@ def places_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         regions, keep = regions_of(drawn, len(chosen.styles))
         masks = Masks(regions if len(chosen.styles) > 1 else (), keep=keep)
         updates = transfer(
-            chosen.content, chosen.styles, chosen.config, masks=masks, stop=chosen.visit.stopped.is_set
+            chosen.content, chosen.styles, chosen.config, masks=masks, stop=chosen.visit.should_stop
         )
         result = yield from previews(updates, display)
         file, caption = saved(chosen, result, kind="regions")
         yield {display: status(caption), shown: file, gallery: [*results, (file, caption)]}
 
-    paint.click(run, [gallery, editor, *inputs.all], [display, shown, gallery], **QUEUE)
+    paint.click(context.begin, queue=False, api_visibility="private").then(
+        run, [gallery, editor, *inputs.all], [display, shown, gallery], **QUEUE
+    )
 
 
 def regions_of(drawn: Any, count: int) -> tuple[list[np.ndarray], np.ndarray | None]:
@@ -91,13 +104,21 @@ def regions_of(drawn: Any, count: int) -> tuple[list[np.ndarray], np.ndarray | N
         ConfigError: nothing is drawn, or a colour belongs to a style that does not exist.
     """
     layers = [np.asarray(layer) for layer in (drawn or {}).get("layers", ()) if layer is not None]
+    step = max([1, *(-(-max(layer.shape[:2]) // EDITOR_SIDE) for layer in layers)])
+    layers = [layer[::step, ::step] for layer in layers]
     if not any((layer[..., 3] > 0).any() for layer in layers):
-        raise ConfigError("nothing is brushed; take the content image, and brush the regions of the styles")
-    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c, _ in (*REGION_COLOURS, STAYS)])
+        raise ConfigError("nothing is brushed; load the content image, and brush the regions of the styles")
+    palette = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c, _ in (*REGION_COLOURS, STAYS)]
     choice = np.full(layers[0].shape[:2], -1)
     for layer in layers:
-        distances = np.abs(layer[..., None, :3].astype(int) - palette).sum(-1)
-        choice = np.where(layer[..., 3] > 127, distances.argmin(-1), choice)
+        if layer.shape != layers[0].shape:
+            raise ConfigError("the layers of the drawing have different sizes; load the content image again")
+        nearest, distance = np.zeros(choice.shape, int), np.full(choice.shape, 1000)
+        for number, colour in enumerate(palette):  # one colour at a time, which takes less memory
+            difference = np.abs(layer[..., :3].astype(np.int16) - colour).sum(-1)
+            nearest = np.where(difference < distance, number, nearest)
+            distance = np.minimum(difference, distance)
+        choice = np.where(layer[..., 3] > 127, nearest, choice)
     stays = choice == len(REGION_COLOURS)
     choice = np.where((choice < 0) | stays, 0, choice)
     if choice.max() >= count:
@@ -140,7 +161,7 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         if len(chosen.styles) < 2:
             raise ConfigError("a blend needs at least two style images")
         chosen = chosen.with_options(style_blend=tuple(float(w) for w in weights[: len(chosen.styles)]))
-        updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.stopped.is_set)
+        updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.should_stop)
         result = yield from previews(updates, display)
         file, caption = saved(chosen, result, kind="blend")
         yield {display: status(caption), shown: file, gallery: [*results, (file, caption)]}
@@ -156,7 +177,7 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         images: list[np.ndarray] = []
         finished = interpolate(
             chosen.content, chosen.styles[:2], chosen.config, count=int(count),
-            stop=chosen.visit.stopped.is_set,
+            stop=chosen.visit.should_stop,
         )  # fmt: skip
         for result in finished:
             images.append(result.image)
@@ -165,8 +186,12 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         if images:
             yield {gallery: [*results, (file, f"strip of {len(images)} results")]}
 
-    paint.click(run, [gallery, *sliders, *inputs.all], [display, shown, gallery], **QUEUE)
-    strip.click(run_strip, [gallery, count, *inputs.all], [display, shown, gallery], **QUEUE)
+    paint.click(context.begin, queue=False, api_visibility="private").then(
+        run, [gallery, *sliders, *inputs.all], [display, shown, gallery], **QUEUE
+    )
+    strip.click(context.begin, queue=False, api_visibility="private").then(
+        run_strip, [gallery, count, *inputs.all], [display, shown, gallery], **QUEUE
+    )
 
 
 def texture_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
@@ -192,24 +217,26 @@ def texture_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
             color=StyleConfig().color,
         )
         canvas = np.full((int(side), int(side), 3), 0.5, np.float32)  # only its size matters
-        updates = transfer(canvas, chosen.styles[:1], chosen.config, stop=chosen.visit.stopped.is_set)
+        updates = transfer(canvas, chosen.styles[:1], chosen.config, stop=chosen.visit.should_stop)
         result = yield from previews(updates, display)
         file, caption = saved(chosen, result, kind="texture")
         tiles = save_image(np.tile(result.image, (2, 2, 1)), chosen.visit.new_file(".png"))
         yield {display: status(caption), shown: file, tiled: tiles, gallery: [*results, (file, caption)]}
 
-    make.click(run, [gallery, side, *inputs.all], [display, shown, tiled, gallery], **QUEUE)
+    make.click(context.begin, queue=False, api_visibility="private").then(
+        run, [gallery, side, *inputs.all], [display, shown, tiled, gallery], **QUEUE
+    )
 
 
 def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     """Add the view that shows the same images under several settings as a sheet."""
     gr.Markdown(
-        f"Choose settings at the side, and add them to the list; up to {MOST_SETTINGS}. All of them are "
-        "applied to the same images."
+        f"Choose settings and add them to the list, up to {MOST_SETTINGS} times. Compare applies each entry "
+        "of the list to the same images."
     )
     remembered = gr.State([])
     with gr.Row():
-        add = gr.Button("Add the present settings", elem_id="compare-add")
+        add = gr.Button("Add the current settings", elem_id="compare-add")
         clear = gr.Button("Clear the list", elem_id="compare-clear")
         run_all = gr.Button("Compare", variant="primary", elem_id="compare-run")
     listed = gr.Markdown("The list is empty.", elem_id="compare-list")
@@ -217,8 +244,9 @@ def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     shown = result_image("Sheet", elem_id="compare-result")
 
     def add_settings(settings: list[Any], *values: Any) -> tuple[Any, str]:
-        if len(settings) < MOST_SETTINGS:
-            settings = [*settings, list(values)]
+        if len(settings) == MOST_SETTINGS:
+            return settings, f"The list is full: it has {MOST_SETTINGS} settings. Clear it first."
+        settings = [*settings, list(values)]
         try:
             configs = [context.config(values) for values in settings]
         except TfstyleError as error:
@@ -241,7 +269,7 @@ def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         choices = [context.choose(request, [content, styles, *values]) for values in settings]
         images = []
         for number, chosen in enumerate(choices, 1):
-            updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.stopped.is_set)
+            updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.should_stop)
             before = f"{number} of {len(choices)}: "
             result = yield from previews(updates, display, before=before)
             images.append(result.image)
@@ -253,12 +281,12 @@ def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         file = save_image(contact_sheet(rows, side=480), choices[0].visit.new_file(".png"))
         yield {
             display: status(
-                f"{len(images)} results; the settings are from left to right and from top to bottom"
+                f"{len(images)} results in the order of the list, from left to right and from top to bottom"
             ),
             shown: file,
             gallery: [*results, (file, f"sheet of {len(images)} settings")],
         }
 
-    run_all.click(
+    run_all.click(context.begin, queue=False, api_visibility="private").then(
         run, [gallery, remembered, inputs.content, inputs.styles], [display, shown, gallery], **QUEUE
     )

@@ -21,7 +21,8 @@ class Visit:
         folder: folder of the files that the server writes for this visit; it is created.
 
     Attributes:
-        stopped: whether the running job should end.
+        stopped: whether the running or waiting job should end.
+        ended: whether the visit has ended, so that no file is written any more.
         uploads: files that the user uploaded.
         active: time of the last activity, as `time.monotonic` gives it.
     """
@@ -30,6 +31,12 @@ class Visit:
         folder.mkdir(parents=True)
         self._folder, self._count = folder, 0
         self.stopped, self.uploads, self.active = threading.Event(), set[Path](), time.monotonic()
+        self.ended = False
+
+    def should_stop(self) -> bool:
+        """Return whether the job should end. A running job keeps the visit active."""
+        self.active = time.monotonic()
+        return self.stopped.is_set()
 
     def new_file(self, suffix: str) -> Path:
         """Return the path of a new file, whose name contains a secret token of the visit."""
@@ -47,6 +54,7 @@ class Visit:
             cache: folder in which Gradio keeps uploads and copies of the files that it sends.
             kept: uploads of other visits. Gradio stores equal files once.
         """
+        self.ended = True
         self.stopped.set()
         shutil.rmtree(self._folder, ignore_errors=True)
         copies = cache.rglob(f"tfstyle-{self._folder.name}-*") if cache.is_dir() else ()
