@@ -238,6 +238,8 @@ def public_functions():
         for key, value in vars(importlib.import_module(name)).items():
             if key.startswith("_") or getattr(value, "__module__", None) != name:
                 continue
+            if inspect.isclass(value) and any(b.__module__.startswith("gradio.") for b in value.__mro__):
+                continue  # Gradio adds methods of its own
             # Layers are excluded, because Keras calls their constructors.
             if inspect.isfunction(value) or (
                 inspect.isclass(value) and not issubclass(value, (dict, tuple, Exception, keras.layers.Layer))
