@@ -1,4 +1,4 @@
-"""Logs of a run for TensorBoard."""
+"""The callback that writes the logs of a run for TensorBoard."""
 
 from __future__ import annotations
 

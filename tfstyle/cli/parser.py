@@ -229,8 +229,8 @@ def _add_ui(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--password", metavar="WORD", default=os.environ.get("TFSTYLE_PASSWORD"),
-        help="password of the page, with any user name; better in the environment variable TFSTYLE_PASSWORD, "
-        "which other users of the machine do not see",
+        help="password that the page asks for, with any user name; the environment variable TFSTYLE_PASSWORD "
+        "sets it too, and other users of the machine do not see it there",
     )  # fmt: skip
     command.add_argument("--no-password", action="store_true", help="let anyone who reaches the page use it")
     command.add_argument(

@@ -282,7 +282,7 @@ class Encoder:
         return self._layer.with_own_weights()
 
     def _make_layer(self, dtype: str, *, name: str | None = None) -> EncoderLayer:
-        """Return a new layer with VGG, which computes with a dtype policy."""
+        """Return a new layer that contains VGG and computes with the given dtype policy."""
         gain = FLOAT16_GAIN if dtype.removeprefix("mixed_") == "float16" else 1.0
         model = build_vgg(
             self.network, self._chosen, pooling=self.pooling, padding=self.padding, dtype=dtype, gain=gain

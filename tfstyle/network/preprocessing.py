@@ -19,7 +19,7 @@ IMAGENET_MEAN = (103.939, 116.779, 123.68)
 
 
 def float_images(images: Any) -> tf.Tensor:
-    """Return images as float32 in 0..1.
+    """Return images as a float32 tensor with values in 0..1.
 
     Args:
         images: floats in 0..1, or uint8 in 0..255, as a tensor, an array or nested lists.
@@ -28,7 +28,8 @@ def float_images(images: Any) -> tf.Tensor:
         A float32 tensor of the shape of the images.
 
     Raises:
-        ImageError: the images cannot be converted to a tensor, or have another type.
+        ImageError: the images cannot be converted to a tensor, or their dtype is neither uint8 nor floating
+            point.
 
     Example:
         >>> import numpy as np

@@ -43,7 +43,7 @@ def plot_losses(
     parts: Mapping[str, Sequence[float]],
     axes: Any = None,
 ) -> Any:
-    """Draw losses over the iterations, and a dashed line where the next scale begins.
+    """Draw losses over the iterations, with a dashed line where each later scale begins.
 
     The axis of the losses is logarithmic if the first one is always positive.
 

@@ -184,7 +184,7 @@ class Iteration:
 
     @property
     def seconds_left(self) -> float:
-        """The expected time in seconds until the last iteration, from the time so far and `progress`."""
+        """The expected remaining time in seconds, estimated from the time so far and `progress`."""
         return self.seconds * (1 / self.progress - 1)
 
     @property

@@ -1,4 +1,4 @@
-"""The web page: two images in, a stylised image out, without a command line. It needs Gradio.
+"""A web page for style transfer without a command line. It needs Gradio.
 
 The page computes nothing itself. It turns its controls into a `tfstyle.StyleConfig` and drives
 `tfstyle.iterate`. TensorFlow is loaded in the background after the page is shown.

@@ -81,7 +81,7 @@ def bound_editor(editor: gr.ImageEditor) -> None:
 
 
 class Guard:
-    """Middleware that refuses requests for addresses, and for other host names than those of the server.
+    """Middleware that refuses requests for files of other servers, and requests that name another host.
 
     Args:
         app: the application behind it.

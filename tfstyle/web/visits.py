@@ -76,7 +76,7 @@ class Visits:
         self._lock, self._visits = threading.Lock(), dict[str, Visit]()
 
     def of(self, session: str | None) -> Visit:
-        """Return the visit of a session, a new one if it is not known."""
+        """Return the visit of a session, and create it if the session is new."""
         with self._lock:
             now = time.monotonic()
             for key in [key for key, visit in self._visits.items() if now - visit.active > IDLE_SECONDS]:
