@@ -1,21 +1,25 @@
-"""The page: its start, 50 jobs, and 200 wrong requests: ``python -m tests.benchmarks.page``.
+"""The page: its start, 50 jobs, 200 wrong requests, previews: ``python -m tests.benchmarks.page``.
 
 It starts ``tfstyle ui`` and prints the seconds until the page answers, the seconds of a first and of a later
-job of a program, the memory of the server after every tenth job, and what happens after wrong requests. It
-needs Gradio (``pip install '.[test,ui]'``).
+job of a program, the memory of the server after every tenth job, and what happens after wrong requests. If
+there is a Chromium, it also prints the seconds from a click until the first preview of a result of 512
+pixels, and from the closing of a tab until the end of its job. It needs Gradio and, for the browser,
+playwright (``pip install '.[test,ui]' playwright``).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks import machine
-from tests.web.conftest import DATA, running
+from tests.web.conftest import DATA, chromium, running
 
 
 def memory(process: int) -> float:
@@ -32,6 +36,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=50, help="number of jobs [50]")
     parser.add_argument("--requests", type=int, default=200, help="number of wrong requests [200]")
     parser.add_argument("--size", type=int, default=128, help="longest side of the results in pixels [128]")
+    parser.add_argument("--tabs", type=int, default=8, help="number of measured tabs [8]")
     options = parser.parse_args()
     print(machine.line(), flush=True)
     import gradio_client
@@ -70,6 +75,41 @@ def main() -> None:
         )
         client.predict(*files, json.dumps(choices), api_name="/paint")
         print(f"a job after them works; {memory(server.process.pid):.0f} MB")
+        measure_tabs(server, options.tabs)
+
+
+def measure_tabs(server: Any, count: int) -> None:
+    """Print the seconds until the first preview, and from the closing of a tab until the end of its job."""
+    from tests.web.test_browser import open_tab, set_number
+
+    with contextlib.ExitStack() as stack:
+        try:
+            browser = stack.enter_context(chromium())
+        except LookupError as error:
+            print(f"previews and tabs were not measured: {error}")
+            return
+        previews, ends = [], []
+        for number in range(count + 1):  # the first one warms up
+            tab = open_tab(server, browser)
+            set_number(tab, "#size", 512)
+            tab.get_by_label("high").check()
+            ended, began = server.messages.read_text().count("job ended"), time.perf_counter()
+            tab.click("#paint")
+            tab.wait_for_selector("#preview img")
+            preview = time.perf_counter() - began
+            time.sleep(number / count)  # at any moment of an iteration
+            began = time.perf_counter()
+            tab.context.close()
+            while server.messages.read_text().count("job ended") == ended:
+                time.sleep(0.01)
+            if number > 0:
+                previews.append(preview)
+                ends.append(time.perf_counter() - began)
+        for what, seconds in (
+            ("from a click to the first preview of 512 pixels", previews),
+            ("from the closing of a tab to the end of its job", ends),
+        ):
+            print(f"seconds {what}: median {statistics.median(seconds):.2f}, at most {max(seconds):.2f}")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def step_of(image, number, total=100, **changes):
     fields = {
         "scale": 1, "scales": 1, "shape": shape, "final_shape": shape, "global_iteration": number,
         "total_iterations": total, "progress": number / total, "losses": {"total": 1.0}, "seconds": 1.0,
+        "seconds_left": 0.0,
         "config": StyleConfig(), "facts": {}, "_read_image": lambda: image, "_stop": lambda: None, **changes,
     }  # fmt: skip
     return Iteration(number, total, **fields)

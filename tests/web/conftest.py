@@ -37,15 +37,16 @@ def running(folder, *arguments):
     """Start ``tfstyle ui``, and end it after the block.
 
     Yields:
-        ``url``, ``log`` (a file with the other addresses it connected to), ``process``, ``pages`` (the folder
-        of its temporary files), and ``seconds``, the time from the start to the first answer.
+        ``url``, ``log`` (a file with the other addresses it connected to), ``messages`` (a file with what it
+        writes to stderr), ``process``, ``pages`` (the folder of its temporary files), and ``seconds``, the
+        time from the start to the first answer.
     """
-    pages, log = folder / "temporary", folder / "connections.txt"
+    pages, log, messages = folder / "temporary", folder / "connections.txt", folder / "messages.txt"
     pages.mkdir()
     start = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(log), "ui", "--no-browser", *arguments],
-        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        cwd=folder, stdout=subprocess.PIPE, stderr=messages.open("w"), text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(pages)},
     )  # fmt: skip
     try:
@@ -53,7 +54,9 @@ def running(folder, *arguments):
         url = re.search(r"http://[\w.:]+", line)[0]
         urllib.request.urlopen(url, timeout=60).read()
         seconds = time.monotonic() - start
-        yield types.SimpleNamespace(url=url, log=log, process=process, pages=pages, seconds=seconds)
+        yield types.SimpleNamespace(
+            url=url, log=log, messages=messages, process=process, pages=pages, seconds=seconds
+        )
     finally:
         process.terminate()
         process.wait(30)
@@ -66,14 +69,31 @@ def server(tmp_path_factory):
         yield started
 
 
+@contextlib.contextmanager
+def chromium():
+    """Start Debian's Chromium, or the one in $CHROMIUM.
+
+    Raises:
+        LookupError: there is none, or playwright is not installed.
+    """
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if path is None:
+        raise LookupError("no Chromium; install it, or name it in $CHROMIUM")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise LookupError(str(error)) from None
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(scope="session")
 def browser():
-    """Debian's Chromium, or the one in $CHROMIUM."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        path = os.environ.get("CHROMIUM") or shutil.which("chromium")
-        if path is None:
-            pytest.skip("no Chromium; install it, or name it in $CHROMIUM")
-        chromium = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            driven = stack.enter_context(chromium())
+        except LookupError as error:
+            pytest.skip(str(error))
+        yield driven

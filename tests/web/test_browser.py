@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.web.conftest import DATA
+from tests.web.conftest import DATA, running
 from tfstyle.images import load, read_settings
 
 pytest.importorskip("gradio")
@@ -96,6 +96,39 @@ def test_previews_a_result_downloads_and_the_stored_settings(page, tmp_path):
     assert page.get_by_label("standard").is_checked()
     assert page.problems == []
     assert len(page.hosts) == 1  # the browser asked no other server, for example for fonts
+
+
+def test_each_view_can_be_stopped(page):
+    """Compare keeps the results so far; Texture the image so far, which is that of the first scale."""
+    set_number(page, "#size", 320)
+    page.get_by_label("high").check()
+    open_view(page, "Compare")
+    for count in (1, 2):
+        page.click("#compare-add")
+        page.wait_for_function(f"document.querySelectorAll('#compare-list li').length == {count}")
+    page.click("#compare-run")
+    seen_until(page, "#compare-preview", "1 of 2: scale")
+    page.click("#compare-stop")
+    seen_until(page, "#compare-preview", "1 results")
+    open_view(page, "Texture")
+    page.click("#texture-make")
+    seen_until(page, "#texture-preview", "s left")
+    page.click("#texture-stop")
+    seen_until(page, "#texture-preview", "128 x 128 pixels")
+
+
+def test_a_screen_reader_hears_the_begin_and_the_end_and_not_each_preview(page):
+    set_number(page, "#size", 320)
+    page.evaluate(
+        """() => { window.heard = [];
+        setInterval(() => { const line = document.querySelector('#preview [role=status]')?.innerText;
+            if (line && line !== window.heard.at(-1)) window.heard.push(line); }, 20); }"""
+    )
+    page.click("#paint")
+    texts = seen_until(page, "#preview", "iterations in")
+    assert any("s left" in text for text in texts)
+    page.wait_for_function("window.heard.at(-1).includes('iterations in')")
+    assert not [line for line in page.evaluate("window.heard") if "s left" in line]
 
 
 def test_stop_keeps_the_image_so_far(page):
@@ -193,6 +226,53 @@ def test_a_closed_tab_ends_its_job_and_its_files_are_deleted(server, browser):
     while (left := tfstyle_files(server)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left == []
+
+
+def test_a_job_whose_tab_closes_in_the_queue_never_begins(server, browser):
+    began = server.messages.read_text().count("a job begins")
+    first, second, third = (open_tab(server, browser) for _ in range(3))
+    set_number(first, "#size", 320)
+    first.get_by_label("high").check()
+    first.click("#paint")
+    seen_until(first, "#preview", "s left")
+    for tab in (second, third):
+        tab.click("#paint")
+        tab.wait_for_function("document.querySelector('#preview').innerText.includes('queue')")
+    second.context.close()
+    time.sleep(1)  # until the server has noticed it
+    first.click("#stop")
+    seen_until(third, "#preview", "iterations in")
+    assert server.messages.read_text().count("a job begins") == began + 2
+    for tab in (first, third):
+        tab.context.close()
+
+
+def test_scores_appear_with_the_weights_of_imagenet(tmp_path, browser, data):
+    """The server uses a file with the genuine weights of blocks 1 to 3, whose path users do not learn."""
+    weights = data / "weights" / "vgg19_imagenet_block1-3.npz"
+    with running(tmp_path, "--weights", str(weights)) as server:
+        tab = open_tab(server, browser)
+        set_number(tab, "#size", 192)
+        tab.click("#paint")
+        seen_until(tab, "#preview", "iterations in")
+        tab.wait_for_function("/E -?[0-9.]+.*S [0-9.]+/.test(document.querySelector('#facts').innerText)")
+        assert f"weights {weights.name}" in tab.locator("#facts").inner_text()
+        with tab.expect_download() as download:
+            tab.click("#png")
+        download.value.save_as(tmp_path / "result.png")
+        stored = read_settings(tmp_path / "result.png")
+        assert str(weights.parent) not in str(stored)
+        tab.context.close()
+
+
+def test_an_image_can_be_chosen_while_tensorflow_loads(tmp_path, browser):
+    """Two threads that import TensorFlow at the same time would block each other."""
+    with running(tmp_path, "--weights", "embedded") as server:
+        tab = open_tab(server, browser)
+        tab.click("#paint")
+        seen_until(tab, "#preview", "iterations in")
+        tab.context.close()
+        assert "Traceback" not in server.messages.read_text()
 
 
 def tfstyle_files(server):

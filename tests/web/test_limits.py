@@ -1,7 +1,9 @@
 """What users of a page may ask for. Neither TensorFlow nor Gradio is needed."""
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -122,13 +124,43 @@ def test_the_files_of_a_visit_are_deleted_and_those_of_others_are_kept(tmp_path)
     assert not shared.exists()
 
 
-def test_a_visit_ends_after_an_hour_without_activity(tmp_path, monkeypatch):
+def test_a_visit_ends_after_an_hour_without_activity(tmp_path):
     visits = Visits(tmp_path / "visits", tmp_path / "gradio")
-    old = visits.of("program")
+    old, active = visits.of("program"), visits.of("another")
     old.active -= 3601
-    visits.of("another")
+    visits.sweep()
     assert old.stopped.is_set()
+    assert not active.stopped.is_set()
     assert visits.of("program") is not old
+    assert visits.of("another") is active
+
+
+def test_old_files_that_belong_to_no_visit_are_deleted(tmp_path):
+    cache = tmp_path / "gradio"
+    visits = Visits(tmp_path / "visits", cache)
+    visit = visits.of("a")
+    (cache / "0f").mkdir(parents=True)
+    forgotten, recent, used = (cache / "0f" / name for name in ("forgotten.png", "recent.png", "used.png"))
+    result = cache / "0f" / visit.new_file(".png").name
+    for path in (forgotten, recent, used, result):
+        path.write_bytes(b"x")
+    visit.add_uploads(used)
+    for path in (forgotten, used, result):
+        os.utime(path, (time.time() - 3700,) * 2)
+    visits.sweep()
+    assert sorted(path.name for path in (cache / "0f").iterdir()) == sorted(
+        [recent.name, used.name, result.name]
+    )
+
+
+def test_the_stored_bytes_are_those_of_uploads_and_results(tmp_path):
+    cache = tmp_path / "gradio"
+    visits = Visits(tmp_path / "visits", cache)
+    assert visits.stored_bytes() == 0
+    (cache / "0f").mkdir(parents=True)
+    (cache / "0f" / "upload.png").write_bytes(b"x" * 5000)
+    visits.of("a").new_file(".png").write_bytes(b"x")
+    assert visits.stored_bytes() == 2 * 4096 + 4096  # in whole blocks
 
 
 def test_neither_tensorflow_nor_gradio_is_needed_to_import_the_folder():

@@ -263,14 +263,50 @@ def test_two_users_get_their_own_images(server):
 
 def test_a_password_is_asked_for(tmp_path):
     with running(tmp_path, "--password", "open sesame") as server:
-        for path in ("/gradio_api/info", "/config", "/gradio_api/file=x"):
+        gets = (
+            "config", "gradio_api/info", "gradio_api/file=x", "gradio_api/queue/status",
+            "gradio_api/queue/data?session_hash=x", "gradio_api/upload_progress?upload_id=x",
+        )  # fmt: skip
+        posts = (
+            "queue/join", "upload", "call/paint", "run/paint", "api/paint", "component_server",
+            "stream/x", "cancel", "reset",
+        )  # fmt: skip
+        requests = [urllib.request.Request(f"{server.url}/{path}") for path in gets]
+        for path in posts:
+            address, headers = f"{server.url}/gradio_api/{path}", {"Content-Type": "application/json"}
+            requests.append(urllib.request.Request(address, b"{}", headers))
+        for request in requests:
             with pytest.raises(urllib.error.HTTPError) as caught:
-                urllib.request.urlopen(server.url + path)
-            assert caught.value.code in (401, 403)
+                urllib.request.urlopen(request, timeout=20)
+            assert caught.value.code in (401, 403, 404, 405, 422), request.full_url
         with pytest.raises(Exception, match=r"(?i)credentials|log"):
             gradio_client.Client(server.url, auth=("me", "wrong"), verbose=False)
         file, _ = paint(gradio_client.Client(server.url, auth=("me", "open sesame"), verbose=False))
         assert Image.open(file).size == (64, 43)
+
+
+def test_a_password_cannot_be_tried_often(tmp_path):
+    with running(tmp_path, "--password", "open sesame") as server:
+        codes = []
+        for number in range(12):
+            body = f"username=me&password={number}".encode()
+            try:
+                urllib.request.urlopen(f"{server.url}/login", body)
+            except urllib.error.HTTPError as error:
+                codes.append(error.code)
+                text = error.read().decode()
+        assert codes == [400] * 10 + [429] * 2
+        assert text == "too many wrong passwords; try again in a minute"
+
+
+def test_uploads_are_limited(server):
+    """An upload states its length, which is at most that of all images of a result."""
+    host, port = server.url.removeprefix("http://").split(":")
+    for headers, code in (("Content-Length: 999999999999", 413), ("Transfer-Encoding: chunked", 411)):
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            request = f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}:{port}\r\n{headers}\r\n\r\n"
+            connection.sendall(request.encode())
+            assert f" {code} ".encode() in connection.recv(1000)
 
 
 def test_a_port_that_is_taken_is_one_line(capsys):

@@ -65,7 +65,7 @@ class NotebookProgress:
             self._show(
                 step,
                 f"scale {step.scale} of {step.scales}, {width} x {height}, iteration {step.iteration} of "
-                f"{step.iterations}, loss {step.losses['total']:.4g}, {step.seconds_left:.0f} s left",
+                f"{step.iterations}, loss {step.losses['total']:.4g}, {step.time_left}",
             )
 
     def close(self) -> None:

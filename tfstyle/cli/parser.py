@@ -234,6 +234,11 @@ def _add_ui(command: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     command.add_argument("--no-password", action="store_true", help="let anyone who reaches the page use it")
     command.add_argument(
+        "--weights", metavar="NAME|FILE", default="auto",
+        help="weights for users who choose auto: auto, imagenet, embedded, random or a file; they are "
+        "downloaded when the server starts, never by a job of a user [auto]",
+    )  # fmt: skip
+    command.add_argument(
         "--no-browser", action="store_false", dest="browser", help="do not open the page in the browser"
     )
 

@@ -155,7 +155,7 @@ def _line_display(stream: TextIO) -> Show:
         print(
             f"scale {step.scale}/{step.scales} ({width} x {height})  iteration {step.iteration}/"
             f"{step.iterations}  loss {step.losses['total']:.4g}  {speed:.1f} it/s  "
-            f"{step.seconds_left:.0f} s left",
+            f"{step.time_left}",
             file=stream,
             flush=True,
         )

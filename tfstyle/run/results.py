@@ -161,6 +161,8 @@ class Iteration:
         losses: the weighted terms ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``,
             ``extra/<name>`` and, if it is used, ``spectrum``.
         seconds: wall time in seconds since the optimisation began.
+        seconds_left: expected remaining time in seconds. It is infinite after the first call of the step,
+            because that call also compiles the step.
         config: the options of the run.
         facts: the values that were chosen for ``auto`` and for defaults, as in `Result.facts`.
     """
@@ -177,15 +179,18 @@ class Iteration:
     progress: float
     losses: dict[str, float]
     seconds: float
+    seconds_left: float
     config: StyleConfig = field(repr=False)
     facts: Mapping[str, Any] = field(repr=False)
     _read_image: Callable[[], np.ndarray] = field(repr=False)
     _stop: Callable[[], None] = field(repr=False)
 
     @property
-    def seconds_left(self) -> float:
-        """The expected remaining time in seconds, estimated from the time so far and `progress`."""
-        return self.seconds * (1 / self.progress - 1)
+    def time_left(self) -> str:
+        """The expected remaining time as text, such as ``12 s left``."""
+        if math.isinf(self.seconds_left):
+            return "estimating the time left"
+        return f"{self.seconds_left:.0f} s left"
 
     @property
     def image(self) -> np.ndarray:

@@ -33,6 +33,7 @@ from tfstyle.run.checkpoints import (
 )
 from tfstyle.run.inputs import ScaleTargets, read_inputs
 from tfstyle.run.layout import Layout, plan_layouts, restore_layouts, smaller_layout
+from tfstyle.run.pace import Pace
 from tfstyle.run.planning import Timetable
 from tfstyle.run.results import History, Iteration, Result
 from tfstyle.run.setup import Scale, Shape, TransferSetup, make_setup, plan_scales
@@ -135,6 +136,7 @@ class Run:
         )
         self.facts = self._describe()
         self.first_calls: dict[int, float] = {}
+        self._pace = Pace()
         self._optimizer = self.setup.optimizer
         self._image: Any = self.inputs.start_image(self.scales[0].shape)[None]
         self._state: Any = None
@@ -268,6 +270,10 @@ class Run:
         return layout.side is not None and self._optimizer.elementwise
 
     def _run_scale(self, scale: Scale, began: float) -> Iterator[Iteration]:
+        since, first = (
+            time.monotonic(),
+            True,
+        )  # begin of the call for the pace: the first one prepares the scale
         resumed, losses = self._resumed_losses(scale)
         advance: Callable[[Any, Any], Any] | None = self._begin_scale(scale, fresh=not resumed)
         not_finite = _last_not_finite(losses)
@@ -288,6 +294,7 @@ class Run:
             self.first_calls.setdefault(scale.number, time.monotonic() - called)
             seconds = time.perf_counter() - began
             count = len(columns["total"])
+            self._pace.record(time.monotonic() - since, work=math.prod(scale.shape) * count, first=first)
             for i in range(count):
                 values = {name: float(column[i]) for name, column in columns.items()}
                 done, total = done + 1, values["total"]
@@ -302,6 +309,7 @@ class Run:
             if self._timetable is not None:
                 scale = self._planned_again(scale, done)
             self._record_position(scale, done)
+            work, whole_work = self._work(scale, done)
             yield Iteration(
                 done,
                 scale.iterations,
@@ -311,9 +319,12 @@ class Run:
                 final_shape=self.scales[-1].shape,
                 global_iteration=len(self.history.iteration),
                 total_iterations=self.total_iterations,
-                progress=self._progress(scale, done),
+                progress=work / whole_work,
                 losses=values,
                 seconds=seconds,
+                seconds_left=self._pace.seconds_left(
+                    work=whole_work - work, scales=len(self.scales) - scale.number
+                ),
                 config=self.config,
                 facts=dict(self.facts),
                 _read_image=self._image_reader(),
@@ -321,6 +332,7 @@ class Run:
             )
             if self._stopped:
                 break
+            since, first = time.monotonic(), False
         if not any(map(math.isfinite, losses)):
             self._fail(f"no loss was finite in the {len(losses)} iterations of scale {scale.number}")
         if not np.isfinite(self._current_image()).all():  # the loss after the last update is not evaluated
@@ -328,11 +340,10 @@ class Run:
         if not self._stopped or done == scale.iterations:
             self._record_position(scale, len(losses), ended=True)
 
-    def _progress(self, scale: Scale, done: int) -> float:
-        """Return the part of the run's work that is done, where an iteration counts as its pixels."""
+    def _work(self, scale: Scale, done: int) -> tuple[int, int]:
+        """Return the work that is done and that of the whole run, where an iteration counts as its pixels."""
         work = [math.prod(each.shape) * each.iterations for each in self.scales]
-        before = sum(work[: scale.number - 1])
-        return (before + math.prod(scale.shape) * done) / sum(work)
+        return sum(work[: scale.number - 1]) + math.prod(scale.shape) * done, sum(work)
 
     def _planned_again(self, scale: Scale, done: int) -> Scale:
         """Return the current scale after a call of its step, as the timetable plans it now."""

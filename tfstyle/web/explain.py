@@ -8,18 +8,8 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from tfstyle.web.painting import transfer
-from tfstyle.web.shared import (
-    QUEUE,
-    Context,
-    Inputs,
-    Updates,
-    job,
-    previews,
-    result_image,
-    save_image,
-    status,
-)
+from tfstyle.web.display import result_image, save_image, status, stop_button
+from tfstyle.web.jobs import Context, Inputs, Updates, job, previews
 
 #: Longest side in pixels of the images in this view.
 SIDE = 192
@@ -40,6 +30,7 @@ def explain_view(context: Context, inputs: Inputs) -> None:
         style_layer = gr.Dropdown(list(LAYERS), value="conv2_1", label="Style layer")
         content_layer = gr.Dropdown(list(CONTENT_LAYERS), value="conv2_2", label="Content layer")
         explain = gr.Button("Explain", variant="primary", elem_id="explain-run")
+        stop = stop_button("explain-stop")
     display = gr.HTML(elem_id="explain-preview")
     names = ("Style layer alone", "Content layer alone", "Gram matrix of the style", "Loss")
     with gr.Row():
@@ -47,11 +38,12 @@ def explain_view(context: Context, inputs: Inputs) -> None:
     with gr.Row():
         shown += [result_image(name) for name in names[2:]]
 
-    @job(display)
+    @job(context, display)
     def run(request: gr.Request, style: str, content: str, *values: Any) -> Iterator[Updates]:
         chosen = context.choose(request, values)
         layers = {"style_layers": (style,), "content_layers": (content,), "size": SIDE, "scales": 1}
         chosen = chosen.with_options(**layers, style_layer_weights=None, content_layer_weights=None)
+        chosen = chosen.with_styles(1)
         noise = {"init": "noise", "iterations": 60, "tv_weight": 0.0, "spectrum_weight": 0.0}
         cases = {
             "the style layer: ": {**noise, "content_weight": 0.0},
@@ -60,25 +52,24 @@ def explain_view(context: Context, inputs: Inputs) -> None:
         }
         results = []
         for index, (before, options) in enumerate(cases.items()):
-            config = chosen.config.replace(options)
-            updates = transfer(chosen.content, chosen.styles[:1], config, stop=chosen.visit.should_stop)
+            updates = chosen.with_options(**options).transfer()
             result = yield from previews(updates, display, before=before)
             results.append(result)
             if index < 2:
                 yield {shown[index]: save_image(result.image, chosen.visit.new_file(".png"))}
-        gram = _gram_matrix(results[0], style)
+        gram = _gram_matrix(results[0], style, weights=chosen.config.weights)
         yield {
             shown[2]: save_image(gram, chosen.visit.new_file(".png")),
             shown[3]: save_image(_loss_curve(results[2]), chosen.visit.new_file(".png")),
             display: status("done"),
         }
 
-    explain.click(context.begin, queue=False, api_visibility="private").then(
-        run, [style_layer, content_layer, *inputs.all], [display, *shown], **QUEUE
+    context.add_job(
+        explain, stop, run, inputs=[style_layer, content_layer, *inputs.all], outputs=[display, *shown]
     )
 
 
-def _gram_matrix(result: Any, layer: str) -> np.ndarray:
+def _gram_matrix(result: Any, layer: str, *, weights: str) -> np.ndarray:
     """Return the logarithm of a Gram matrix as a heat map, float32 ``[height, width, 3]`` in 0..1."""
     from matplotlib import colormaps
 
@@ -86,7 +77,6 @@ def _gram_matrix(result: Any, layer: str) -> np.ndarray:
     from tfstyle.network import Encoder
 
     facts = result.facts
-    weights = facts["weights"].removesuffix(", normalized")
     encoder = Encoder((layer,), weights, pooling=facts["pooling"], padding=facts["padding"])
     gram = gram_matrix(encoder(result.styles[0][None])[layer])[0].numpy()
     logarithm = np.log10(np.abs(gram) + 1e-3 * np.abs(gram).max() + 1e-12)

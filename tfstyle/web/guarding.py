@@ -1,14 +1,18 @@
-"""Guards of the server: files of its cache only, no outgoing requests, known host names, bounded drawings."""
+"""Guards of the server: files of its cache only, no outgoing requests, known host names, bounded uploads."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import time
+from collections import deque
+from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
 from gradio.components.base import server
+
+from tfstyle.web.limits import Limits
 
 #: Layers of a drawing: the one that is drawn on, and one that older editors add.
 MOST_LAYERS = 2
@@ -81,26 +85,81 @@ def bound_editor(editor: gr.ImageEditor) -> None:
 
 
 class Guard:
-    """Middleware that refuses requests for files of other servers, and requests that name another host.
+    """Middleware that refuses requests before Gradio sees them.
+
+    It refuses requests for files of other servers, requests that name another host, uploads that are too
+    large or for which there is no space, and further passwords after too many wrong ones.
 
     Args:
         app: the application behind it.
         hosts: allowed host names without their ports; empty for any.
+        limits: the limits of the page.
+        stored_bytes: returns the bytes that the server stores.
     """
 
-    def __init__(self, app: Any, hosts: Collection[str] = ()) -> None:
-        self._app, self._hosts = app, hosts
+    def __init__(
+        self, app: Any, hosts: Collection[str], *, limits: Limits, stored_bytes: Callable[[], int]
+    ) -> None:
+        self._app, self._hosts, self._limits, self._stored_bytes = app, hosts, limits, stored_bytes
+        self._wrong = dict[str, deque[float]]()  # client -> times of wrong passwords in the last minute
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or pass it on."""
-        if scope["type"] == "http":
-            host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-            wanted = unquote(unquote(scope["path"])).lower()
-            if (self._hosts and _name(host) not in self._hosts) or "file=http" in wanted.replace(" ", ""):
-                await send({"type": "http.response.start", "status": 403, "headers": []})
-                await send({"type": "http.response.body", "body": b"refused"})
-                return
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        code, text = self._refusal(scope)
+        if code:
+            headers = [(b"content-type", b"text/plain; charset=utf-8")]
+            await send({"type": "http.response.start", "status": code, "headers": headers})
+            await send({"type": "http.response.body", "body": text.encode()})
+            return
+
+        async def watched(message: Any) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 400 and _is_login(scope):
+                self._wrong.setdefault(_client(scope), deque()).append(time.monotonic())
+            await send(message)
+
+        await self._app(scope, receive, watched)
+
+    def _refusal(self, scope: Any) -> tuple[int, str]:
+        """Return the status and the text of the answer to a request that is refused, or 0."""
+        headers = dict(scope["headers"])
+        wanted = unquote(unquote(scope["path"])).lower()
+        if self._hosts and _name(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
+            return 403, "this page has another address"
+        if "file=http" in wanted.replace(" ", ""):
+            return 403, "this server fetches no files from other servers"
+        if scope["method"] == "POST" and wanted.rstrip("/").endswith("/upload"):
+            length = headers.get(b"content-length", b"")
+            if not length.isdigit():
+                return 411, "an upload must state its length"
+            if int(length) > self._limits.upload_bytes:
+                return 413, f"an upload has at most {self._limits.upload_bytes / 1e6:.0f} MB"
+            if self._stored_bytes() + int(length) > self._limits.stored_bytes:
+                return 507, "the server has no space for more images; close tabs, or try again in an hour"
+        if _is_login(scope) and self._count_wrong(_client(scope)) >= self._limits.logins:
+            return 429, "too many wrong passwords; try again in a minute"
+        return 0, ""
+
+    def _count_wrong(self, client: str) -> int:
+        """Return the number of wrong passwords that a client gave in the last minute."""
+        limit = time.monotonic() - 60
+        for key, times in list(self._wrong.items()):
+            while times and times[0] < limit:
+                times.popleft()
+            if not times:
+                del self._wrong[key]
+        return len(self._wrong.get(client, ()))
+
+
+def _is_login(scope: Any) -> bool:
+    return bool(scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/login"))
+
+
+def _client(scope: Any) -> str:
+    """Return the address of a client."""
+    return str((scope.get("client") or ("unknown",))[0])
 
 
 def _name(host: str) -> str:

@@ -34,6 +34,9 @@ class Limits:
         iterations: iterations at each scale.
         styles: style images of one result.
         waiting: jobs that wait for the running job.
+        seconds: time of a job, from its begin.
+        stored_bytes: bytes of all images that the server stores: uploads and results of all open tabs.
+        logins: wrong passwords in a minute from one address.
     """
 
     size: int = 2048
@@ -42,6 +45,14 @@ class Limits:
     iterations: int = 1000
     styles: int = 6
     waiting: int = 20
+    seconds: float = 3600.0
+    stored_bytes: int = 4_000_000_000
+    logins: int = 10
+
+    @property
+    def upload_bytes(self) -> int:
+        """Bytes of an upload, which may consist of all images of a result."""
+        return (self.styles + 1) * self.file_bytes
 
     def check_config(self, config: StyleConfig) -> None:
         """Raise ConfigError if a result with these options would be larger or take longer than is allowed."""

@@ -14,11 +14,12 @@ from tfstyle.presets import PRESETS
 from tfstyle.web.controls import ADVANCED_GROUPS, control_values, make_control
 from tfstyle.web.explain import explain_view
 from tfstyle.web.guarding import GuardedBlocks
+from tfstyle.web.jobs import Context, Inputs, paths_of
 from tfstyle.web.limits import Limits, allowed_options, make_config
 from tfstyle.web.paint import paint_view
-from tfstyle.web.shared import Context, Inputs, paths_of
 from tfstyle.web.variations import blend_view, compare_view, places_view, texture_view
 from tfstyle.web.visits import Visits
+from tfstyle.web.weights import ServerWeights
 
 DATA = Path(__file__).parents[1] / "data"
 #: The style images of the package: name -> file.
@@ -35,15 +36,16 @@ LOOK: dict[str, Any] = {
 }
 
 
-def make_page(folder: str, limits: Limits) -> gr.Blocks:
+def make_page(visits: Visits, *, limits: Limits, weights: ServerWeights) -> gr.Blocks:
     """Return the page.
 
     Args:
-        folder: folder for the files of its visits.
+        visits: the visits.
         limits: the limits of its users.
+        weights: the weights of the server.
     """
-    context = Context(Visits(Path(folder) / "visits", Path(folder) / "gradio"), limits)
-    with GuardedBlocks(title="tfstyle", analytics_enabled=False, delete_cache=(60, 3600)) as page:
+    context = Context(visits, limits, weights)
+    with GuardedBlocks(title="tfstyle", analytics_enabled=False) as page:
         gr.Markdown("# tfstyle\nNeural style transfer with the method of Gatys, Ecker and Bethge.")
         gallery = gr.State([])
         with gr.Row():
@@ -120,6 +122,7 @@ def _inputs(context: Context) -> Inputs:
     def uploaded(request: gr.Request, path: str | None) -> list[Any]:
         """Show the settings that an image of tfstyle stores in the controls."""
         context.visits.of(request.session_hash).add_uploads(path)
+        context.weights.wait_for_import()
         from tfstyle.images import read_settings
 
         try:

@@ -7,23 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from tfstyle.config import StyleConfig
 from tfstyle.errors import TfstyleError
+from tfstyle.web.display import error_line, save_image, status, stop_button
+from tfstyle.web.jobs import Chosen, Context, Inputs, Updates, job, last_result, outcome, previews
 from tfstyle.web.limits import make_config, read_options
-from tfstyle.web.painting import transfer
-from tfstyle.web.shared import (
-    QUEUE,
-    Chosen,
-    Context,
-    Inputs,
-    Updates,
-    done,
-    error_line,
-    job,
-    last_result,
-    previews,
-    save_image,
-    status,
-)
 
 if TYPE_CHECKING:
     from tfstyle.run import Result
@@ -39,7 +27,7 @@ def paint_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     """
     with gr.Row():
         paint = gr.Button("Paint", variant="primary", elem_id="paint")
-        stop = gr.Button("Stop", elem_id="stop")
+        stop = stop_button("stop")
     display = gr.HTML(
         status("Choose a content image and a style image, then press Paint."), elem_id="preview"
     )
@@ -52,44 +40,32 @@ def paint_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         tiff = gr.DownloadButton("Download TIFF, 16 bits", visible=False, elem_id="tiff")
     outputs = [display, slider, facts, png, tiff, gallery]
 
-    @job(display)
+    @job(context, display)
     def run(request: gr.Request, results: list[Any], *values: Any) -> Iterator[Updates]:
         hidden = gr.update(visible=False)
         yield {slider: hidden, png: hidden, tiff: hidden, facts: ""}
         chosen = context.choose(request, values)
-        updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.should_stop)
-        result = yield from previews(updates, display)
-        if chosen.visit.ended:  # the tab is closed
-            return
+        result = yield from previews(chosen.transfer(), display)
         yield from finished(chosen, result, results)
 
     def finished(chosen: Chosen, result: Result, results: list[Any]) -> Iterator[Updates]:
+        line = outcome(chosen, result)
         files = [chosen.visit.new_file(suffix) for suffix in (".png", ".tif")]
         result.save(files[0])
         result.save(files[1], bits=16)
         before = save_image(result.content, chosen.visit.new_file(".png"))
         yield {
-            display: status(done(result)),
+            display: status(line),
             slider: gr.update(value=(before, str(files[0])), visible=True),
             facts: _facts(result),
             png: gr.update(value=str(files[0]), visible=True),
             tiff: gr.update(value=str(files[1]), visible=True),
-            gallery: [*results, (str(files[0]), done(result))],
+            gallery: [*results, (str(files[0]), line)],
         }
         yield {facts: f"{_facts(result)}  \n{_scores(chosen, result)}"}
 
-    paint.click(context.begin, queue=False, api_visibility="private").then(
-        run, [gallery, *inputs.all], outputs, **QUEUE
-    )
-    stop.click(_stopping(context), queue=False, api_visibility="private")
+    context.add_job(paint, stop, run, inputs=[gallery, *inputs.all], outputs=outputs)
     _add_endpoint(context)
-
-
-def _stopping(context: Context) -> Any:
-    def stop(request: gr.Request) -> None:
-        context.visits.of(request.session_hash).stopped.set()
-
-    return stop
 
 
 def _facts(result: Result) -> str:
@@ -106,13 +82,14 @@ def _scores(chosen: Chosen, result: Result) -> str:
 
     if len(chosen.styles) > 1:
         return "No scores: they compare a result with a single style image."
-    if not result.facts["weights"].startswith("imagenet"):
-        return "No scores: they need VGG-19's ImageNet weights."
     try:
-        (scores,) = score(chosen.content, chosen.styles[0], result.image, weights="imagenet")
-    except TfstyleError as error:  # such as an image that is too small
+        (scores,) = score(chosen.content, chosen.styles[0], result.image, weights=chosen.config.weights)
+    except TfstyleError as error:  # such as other weights than ImageNet's, or an image that is too small
         return f"No scores: {error_line(error)}"
-    return f"{scores} (higher E: closer style; lower S: closer content)"
+    return (
+        f"E {scores.E:.2f} (style, higher is closer), S {scores.S:.3f} (content, lower is closer), "
+        f"ripple {scores.ripple:.2f}, frame {scores.frame:.2f}, energy {scores.energy:.3f}"
+    )
 
 
 def _add_endpoint(context: Context) -> None:
@@ -121,23 +98,24 @@ def _add_endpoint(context: Context) -> None:
     def paint(
         request: gr.Request, content_file: str, style_file: str, options_as_json_text: str
     ) -> tuple[str, Any]:
-        visit = context.visits.of(request.session_hash)
-        visit.add_uploads(content_file, style_file)
-        try:
-            context.limits.check_files(content_file, [style_file])
-            config = make_config(read_options(options_as_json_text), context.limits)
-            updates = transfer(content_file, [style_file], config, stop=visit.should_stop)
-            result = last_result(updates)
-        except TfstyleError as error:
-            raise gr.Error(error_line(error), print_exception=False) from None
-        file = visit.new_file(".png")
-        result.save(file)
+        def config() -> StyleConfig:
+            return make_config(read_options(options_as_json_text), context.limits)
+
+        with context.logged(request):
+            try:
+                chosen = context.checked(request, content_file, [style_file], config=config)
+                result = last_result(chosen.transfer())
+                file = chosen.visit.new_file(".png")
+                result.save(file)
+            except TfstyleError as error:
+                raise gr.Error(error_line(error), print_exception=False) from None
         history = result.history
         facts = {
             "facts": result.settings()["facts"],
             "iterations": len(history.total),
             "loss": {name: getattr(history, name)[-1] for name in ("total", "content", "style", "tv")},
             "seconds": history.seconds[-1],
+            "summary": outcome(chosen, result),
         }
         return str(file), facts
 

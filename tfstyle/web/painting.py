@@ -10,6 +10,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from tfstyle.config import StyleConfig
+from tfstyle.errors import ConfigError
 
 if TYPE_CHECKING:  # these modules import TensorFlow
     import numpy as np
@@ -50,13 +51,16 @@ def transfer(
 
     Args:
         content, styles, config, masks: as for `tfstyle.iterate`.
-        stop: called after each iteration. If it returns True, the result so far is yielded.
+        stop: called at the begin and after each iteration. If it returns True, the result so far is yielded.
 
     Raises:
         TfstyleError: as for `tfstyle.stylize`.
+        ConfigError: `stop` returned True before the first iteration.
     """
     from tfstyle.run import iterate
 
+    if stop():
+        raise ConfigError("stopped before the first iteration")
     run = iterate(content, list(styles), config, masks=masks)
     shown = -float("inf")
     try:
@@ -67,7 +71,7 @@ def transfer(
                 height, width = step.shape
                 text = (
                     f"scale {step.scale} of {step.scales} ({width} x {height}), iteration {step.iteration} "
-                    f"of {step.iterations}, loss {step.losses['total']:.4g}, {step.seconds_left:.0f} s left"
+                    f"of {step.iterations}, loss {step.losses['total']:.4g}, {step.time_left}"
                 )
                 yield Preview(step.progress, text, image=data_uri(step.image))
                 shown = time.monotonic()

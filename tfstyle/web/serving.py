@@ -11,19 +11,24 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 import webbrowser
-from collections.abc import Collection
+from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from tfstyle.errors import ConfigError, OutputError
 from tfstyle.web.limits import Limits
+from tfstyle.web.visits import Visits
+from tfstyle.web.weights import ServerWeights
 
 log = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 DEFAULT_PORT = 7860
+SWEEP_SECONDS = 60.0
 
 
 def serve(
@@ -32,10 +37,12 @@ def serve(
     port: int | None = None,
     password: str | None = None,
     no_password: bool = False,
+    weights: str | os.PathLike[str] = "auto",
     browser: bool = True,
     limits: Limits | None = None,
     block: bool = True,
     inline: bool = False,
+    load: Callable[[], None] | None = None,
 ) -> Any:
     """Start the server of the page.
 
@@ -44,10 +51,15 @@ def serve(
         port: port to listen on; by default the first free one from 7860 on.
         password: password that users of the page must give, with any user name.
         no_password: whether anyone who reaches `host` may use the page.
+        weights: weights of the encoder for users who choose ``auto``, as `StyleConfig.weights`. They are
+            downloaded, if necessary, when the server starts; a job of a user downloads nothing.
         browser: whether to open the page in the browser of this machine.
         limits: the limits of the page.
         block: whether to return only when the server ends, for example by Ctrl-C.
         inline: whether to show the page below the cell of a notebook.
+        load: function that imports TensorFlow after the page is shown. By default TensorFlow is imported
+            after the page is shown if `block` is set, and otherwise before: two threads must not import it
+            at the same time.
 
     Returns:
         The `gradio.Blocks` of the page, on which ``close()`` ends the server.
@@ -55,6 +67,7 @@ def serve(
     Raises:
         ConfigError: Gradio is not installed, or `host` is not this machine and there is neither a password
             nor `no_password`.
+        WeightsError: there is no such file of weights.
         OutputError: the port is in use, or the address does not belong to this machine.
     """
     if host not in LOOPBACK and password is None and not no_password:
@@ -65,14 +78,21 @@ def serve(
     if password is not None and not password:
         raise ConfigError("password is empty; give a word, or no_password")
     limits = limits or Limits()
-    page = _make_page(_folder(), limits)
+    server_weights = ServerWeights(weights, load=load)
+    folder = _folder()
+    visits = Visits(Path(folder) / "visits", Path(folder) / "gradio")
+    page = _make_page(folder, visits, limits=limits, weights=server_weights)
+    if not block and load is None:
+        import_module("tfstyle.run")
     check = None if password is None else (lambda user, given: _equal(given, password))
+    from starlette.middleware import Middleware
+
     from tfstyle.web.guarding import Guard
     from tfstyle.web.page import LOOK
 
     # Other names than those of this machine would let a page of another site use the server by its browser.
     names = LOOPBACK_NAMES if host in LOOPBACK and not inline else ()
-
+    guard = Middleware(Guard, hosts=names, limits=limits, stored_bytes=visits.stored_bytes)
     try:
         _, url, _ = page.launch(
             server_name=host, server_port=port, auth=check, inbrowser=False, inline=inline, share=False,
@@ -80,14 +100,15 @@ def serve(
             prevent_thread_lock=True, show_error=False, max_file_size=limits.file_bytes,
             ssr_mode=False, enable_monitoring=False, footer_links=["api"], run_history=False, pwa=False,
             mcp_server=False, strict_cors=True, blocked_paths=[], allowed_paths=[],
-            app_kwargs={"middleware": [_middleware(Guard, names)]}, state_session_capacity=100,
+            app_kwargs={"middleware": [guard]}, state_session_capacity=100,
             **LOOK,
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise OutputError(
             f"cannot listen on {host}:{port or DEFAULT_PORT} ({error}); choose another port"
         ) from None
-    threading.Thread(target=_load, name="tfstyle-load", daemon=True).start()
+    for target in (server_weights.prepare, lambda: _sweep(visits, page)):
+        threading.Thread(target=target, daemon=True).start()
     log.info("the page is at %s", url)
     if browser:
         webbrowser.open(url)
@@ -122,17 +143,13 @@ def _folder() -> str:
     return folder
 
 
-def _middleware(guard: Any, hosts: Collection[str]) -> Any:
-    from starlette.middleware import Middleware
-
-    return Middleware(guard, hosts=hosts)
-
-
-def _make_page(folder: str, limits: Limits) -> Any:
+def _make_page(folder: str, visits: Visits, *, limits: Limits, weights: ServerWeights) -> Any:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = f"{folder}/gradio"
     os.environ["GRADIO_EXAMPLES_CACHE"] = f"{folder}/examples"
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"
+    # Some proxies hide that a tab is closed until the server sends something.
+    os.environ["GRADIO_HEARTBEAT_INTERVAL"] = "0.5"
     try:
         import gradio  # noqa: F401
     except ImportError as error:
@@ -141,13 +158,15 @@ def _make_page(folder: str, limits: Limits) -> Any:
         ) from None
     from tfstyle.web.page import make_page
 
-    return make_page(folder, limits)
+    return make_page(visits, limits=limits, weights=weights)
 
 
 def _equal(given: str, password: str) -> bool:
     return hmac.compare_digest(given.encode(), password.encode())
 
 
-def _load() -> None:
-    """Import TensorFlow, so that the first job does not wait for it."""
-    import_module("tfstyle.run")
+def _sweep(visits: Visits, page: Any) -> None:
+    """End visits without activity every minute, as long as the server runs."""
+    while page.is_running:
+        visits.sweep()
+        time.sleep(SWEEP_SECONDS)

@@ -10,22 +10,9 @@ import numpy as np
 
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, TfstyleError
+from tfstyle.web.display import error_line, result_image, save_image, status, stop_button
 from tfstyle.web.guarding import bound_editor
-from tfstyle.web.painting import transfer
-from tfstyle.web.shared import (
-    QUEUE,
-    Context,
-    Inputs,
-    Updates,
-    error_line,
-    job,
-    paths_of,
-    previews,
-    result_image,
-    save_image,
-    saved,
-    status,
-)
+from tfstyle.web.jobs import Context, Inputs, Updates, job, paths_of, previews, saved
 
 #: Colours of the brush for the regions of the styles, and for what stays, with their names.
 REGION_COLOURS = (
@@ -53,7 +40,9 @@ def places_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         brush=gr.Brush(colors=colours, default_color=colours[1], color_mode="fixed", default_size=40),
         elem_id="places-editor", height=420,
     )  # fmt: skip
-    paint = gr.Button("Paint the regions", variant="primary", elem_id="places-paint")
+    with gr.Row():
+        paint = gr.Button("Paint the regions", variant="primary", elem_id="places-paint")
+        stop = stop_button("places-stop")
     display = gr.HTML(elem_id="places-preview")
     shown = result_image("Result", elem_id="places-result")
 
@@ -63,6 +52,7 @@ def places_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         """Return the content image at a size at which a drawing takes little memory."""
         if not content:
             return None
+        context.weights.wait_for_import()
         from tfstyle.images import load as load_image
 
         image = load_image(content, max_pixels=context.limits.pixels)
@@ -70,22 +60,19 @@ def places_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
 
     load.click(take, inputs.content, editor, api_visibility="private")
 
-    @job(display)
+    @job(context, display)
     def run(request: gr.Request, results: list[Any], drawn: Any, *values: Any) -> Iterator[Updates]:
         from tfstyle.losses import Masks
 
         chosen = context.choose(request, values)
         regions, keep = regions_of(drawn, len(chosen.styles))
         masks = Masks(regions if len(chosen.styles) > 1 else (), keep=keep)
-        updates = transfer(
-            chosen.content, chosen.styles, chosen.config, masks=masks, stop=chosen.visit.should_stop
-        )
-        result = yield from previews(updates, display)
+        result = yield from previews(chosen.transfer(masks=masks), display)
         file, caption = saved(chosen, result, kind="regions")
         yield {display: status(caption), shown: file, gallery: [*results, (file, caption)]}
 
-    paint.click(context.begin, queue=False, api_visibility="private").then(
-        run, [gallery, editor, *inputs.all], [display, shown, gallery], **QUEUE
+    context.add_job(
+        paint, stop, run, inputs=[gallery, editor, *inputs.all], outputs=[display, shown, gallery]
     )
 
 
@@ -145,6 +132,7 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         paint = gr.Button("Paint the blend", variant="primary", elem_id="blend-paint")
         count = gr.Slider(3, 9, value=5, step=1, label="Results in the strip")
         strip = gr.Button("Strip between the first two styles", elem_id="blend-strip")
+        stop = stop_button("blend-stop")
     display = gr.HTML(elem_id="blend-preview")
     shown = result_image("Result", elem_id="blend-result")
 
@@ -154,19 +142,18 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
 
     inputs.styles.change(styles_changed, inputs.styles, sliders, api_visibility="private")
 
-    @job(display)
+    @job(context, display)
     def run(request: gr.Request, results: list[Any], *values: Any) -> Iterator[Updates]:
         weights, others = values[: len(sliders)], values[len(sliders) :]
         chosen = context.choose(request, others)
         if len(chosen.styles) < 2:
             raise ConfigError("a blend needs at least two style images")
         chosen = chosen.with_options(style_blend=tuple(float(w) for w in weights[: len(chosen.styles)]))
-        updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.should_stop)
-        result = yield from previews(updates, display)
+        result = yield from previews(chosen.transfer(), display)
         file, caption = saved(chosen, result, kind="blend")
         yield {display: status(caption), shown: file, gallery: [*results, (file, caption)]}
 
-    @job(display)
+    @job(context, display)
     def run_strip(request: gr.Request, results: list[Any], count: float, *values: Any) -> Iterator[Updates]:
         chosen = context.choose(request, values)
         if len(chosen.styles) < 2:
@@ -177,7 +164,7 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         images: list[np.ndarray] = []
         finished = interpolate(
             chosen.content, chosen.styles[:2], chosen.config, count=int(count),
-            stop=chosen.visit.should_stop,
+            stop=chosen.should_stop,
         )  # fmt: skip
         for result in finished:
             images.append(result.image)
@@ -186,12 +173,9 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         if images:
             yield {gallery: [*results, (file, f"strip of {len(images)} results")]}
 
-    paint.click(context.begin, queue=False, api_visibility="private").then(
-        run, [gallery, *sliders, *inputs.all], [display, shown, gallery], **QUEUE
-    )
-    strip.click(context.begin, queue=False, api_visibility="private").then(
-        run_strip, [gallery, count, *inputs.all], [display, shown, gallery], **QUEUE
-    )
+    outputs = [display, shown, gallery]
+    context.add_job(paint, stop, run, inputs=[gallery, *sliders, *inputs.all], outputs=outputs)
+    context.add_job(strip, stop, run_strip, inputs=[gallery, count, *inputs.all], outputs=outputs)
 
 
 def texture_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
@@ -200,13 +184,15 @@ def texture_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     side = gr.Slider(
         64, 1024, value=256, step=64, label="Side of the texture", info="in pixels", elem_id="texture-side"
     )
-    make = gr.Button("Make the texture", variant="primary", elem_id="texture-make")
+    with gr.Row():
+        make = gr.Button("Make the texture", variant="primary", elem_id="texture-make")
+        stop = stop_button("texture-stop")
     display = gr.HTML(elem_id="texture-preview")
     with gr.Row():
         shown = result_image("Texture", elem_id="texture-result")
         tiled = result_image("Tiled 2 x 2")
 
-    @job(display)
+    @job(context, display)
     def run(request: gr.Request, results: list[Any], side: float, *values: Any) -> Iterator[Updates]:
         chosen = context.choose(request, values, content_needed=False)
         chosen = chosen.with_options(
@@ -217,14 +203,13 @@ def texture_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
             color=StyleConfig().color,
         )
         canvas = np.full((int(side), int(side), 3), 0.5, np.float32)  # only its size matters
-        updates = transfer(canvas, chosen.styles[:1], chosen.config, stop=chosen.visit.should_stop)
-        result = yield from previews(updates, display)
+        result = yield from previews(chosen.with_styles(1).transfer(content=canvas), display)
         file, caption = saved(chosen, result, kind="texture")
         tiles = save_image(np.tile(result.image, (2, 2, 1)), chosen.visit.new_file(".png"))
         yield {display: status(caption), shown: file, tiled: tiles, gallery: [*results, (file, caption)]}
 
-    make.click(context.begin, queue=False, api_visibility="private").then(
-        run, [gallery, side, *inputs.all], [display, shown, tiled, gallery], **QUEUE
+    context.add_job(
+        make, stop, run, inputs=[gallery, side, *inputs.all], outputs=[display, shown, tiled, gallery]
     )
 
 
@@ -239,6 +224,7 @@ def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         add = gr.Button("Add the current settings", elem_id="compare-add")
         clear = gr.Button("Clear the list", elem_id="compare-clear")
         run_all = gr.Button("Compare", variant="primary", elem_id="compare-run")
+        stop = stop_button("compare-stop")
     listed = gr.Markdown("The list is empty.", elem_id="compare-list")
     display = gr.HTML(elem_id="compare-preview")
     shown = result_image("Sheet", elem_id="compare-result")
@@ -258,7 +244,7 @@ def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     add.click(add_settings, [remembered, *inputs.settings], [remembered, listed], api_visibility="private")
     clear.click(lambda: ([], "The list is empty."), None, [remembered, listed], api_visibility="private")
 
-    @job(display)
+    @job(context, display)
     def run(
         request: gr.Request, results: list[Any], settings: Sequence[Any], content: Any, styles: Any
     ) -> Iterator[Updates]:
@@ -269,11 +255,10 @@ def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         choices = [context.choose(request, [content, styles, *values]) for values in settings]
         images = []
         for number, chosen in enumerate(choices, 1):
-            updates = transfer(chosen.content, chosen.styles, chosen.config, stop=chosen.visit.should_stop)
             before = f"{number} of {len(choices)}: "
-            result = yield from previews(updates, display, before=before)
+            result = yield from previews(chosen.transfer(), display, before=before)
             images.append(result.image)
-            if chosen.visit.stopped.is_set():
+            if choices[0].should_stop():
                 break
         columns = min(3, len(images))
         cells = [*images, *[None] * (-len(images) % columns)]
@@ -287,6 +272,7 @@ def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
             gallery: [*results, (file, f"sheet of {len(images)} settings")],
         }
 
-    run_all.click(context.begin, queue=False, api_visibility="private").then(
-        run, [gallery, remembered, inputs.content, inputs.styles], [display, shown, gallery], **QUEUE
-    )
+    context.add_job(
+        run_all, stop, run, inputs=[gallery, remembered, inputs.content, inputs.styles],
+        outputs=[display, shown, gallery],
+    )  # fmt: skip

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 #: Seconds after which a visit without activity ends. The page tells when a tab is closed, but programs that
@@ -19,16 +22,19 @@ class Visit:
 
     Args:
         folder: folder of the files that the server writes for this visit; it is created.
+        number: number of the visit.
 
     Attributes:
+        number: as given. Log messages name it; the name of the folder is a secret.
         stopped: whether the running or waiting job should end.
         ended: whether the visit has ended, so that no file is written any more.
         uploads: files that the user uploaded.
         active: time of the last activity, as `time.monotonic` gives it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, number: int) -> None:
         folder.mkdir(parents=True)
+        self.number = number
         self._folder, self._count = folder, 0
         self.stopped, self.uploads, self.active = threading.Event(), set[Path](), time.monotonic()
         self.ended = False
@@ -42,6 +48,10 @@ class Visit:
         """Return the path of a new file, whose name contains a secret token of the visit."""
         self._count += 1
         return self._folder / f"tfstyle-{self._folder.name}-{self._count}{suffix}"
+
+    def made(self, path: Path) -> bool:
+        """Return whether a file is one that the server wrote for this visit, or a copy of it."""
+        return path.name.startswith(f"tfstyle-{self._folder.name}-")
 
     def add_uploads(self, *paths: object) -> None:
         """Note files that the user uploaded, so that they are deleted when the visit ends."""
@@ -74,17 +84,16 @@ class Visits:
     def __init__(self, folder: Path, cache: Path) -> None:
         self._folder, self._cache = folder, cache
         self._lock, self._visits = threading.Lock(), dict[str, Visit]()
+        self._numbers = itertools.count(1)
 
     def of(self, session: str | None) -> Visit:
         """Return the visit of a session, and create it if the session is new."""
         with self._lock:
-            now = time.monotonic()
-            for key in [key for key, visit in self._visits.items() if now - visit.active > IDLE_SECONDS]:
-                self._end(key)
             if str(session) not in self._visits:
-                self._visits[str(session)] = Visit(self._folder / secrets.token_hex(16))
+                folder = self._folder / secrets.token_hex(16)
+                self._visits[str(session)] = Visit(folder, next(self._numbers))
             visit = self._visits[str(session)]
-            visit.active = now
+            visit.active = time.monotonic()
             return visit
 
     def end(self, session: str | None) -> None:
@@ -92,8 +101,38 @@ class Visits:
         with self._lock:
             self._end(str(session))
 
+    def sweep(self) -> None:
+        """End the visits without activity, and delete old files that belong to no visit.
+
+        Such files are uploads with which nothing was done.
+        """
+        with self._lock:
+            now = time.monotonic()
+            for key in [key for key, visit in self._visits.items() if now - visit.active > IDLE_SECONDS]:
+                self._end(key)
+            visits = self._visits.values()
+            kept = {path for visit in visits for path in visit.uploads}
+            for path, information in _files(self._cache):
+                old = time.time() - information.st_mtime > IDLE_SECONDS
+                if old and path.resolve() not in kept and not any(visit.made(path) for visit in visits):
+                    path.unlink(missing_ok=True)
+
+    def stored_bytes(self) -> int:
+        """Return the number of bytes of all files that the server stores, counted in blocks of 4096 bytes."""
+        folders = (self._folder, self._cache)
+        return sum(-(-info.st_size // 4096) * 4096 for folder in folders for _, info in _files(folder))
+
     def _end(self, key: str) -> None:
         visit = self._visits.pop(key, None)
         if visit is not None:
             kept = {path for other in self._visits.values() for path in other.uploads}
             visit.end(self._cache, kept=kept)
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield the files below a folder, while others may be deleting them."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                path = Path(parent, name)
+                yield path, path.stat()

@@ -1,0 +1,74 @@
+"""The jobs of a page, without a server."""
+
+import types
+
+import pytest
+
+from tests.web.conftest import DATA
+from tfstyle.errors import ConfigError, RunError
+from tfstyle.network import load_weights
+from tfstyle.web.limits import Limits, make_config
+from tfstyle.web.visits import Visits
+from tfstyle.web.weights import ServerWeights
+
+pytest.importorskip("gradio")
+from tfstyle.web.jobs import Context, last_result, outcome
+
+FEW = {"size": 64, "iterations": 20, "scales": 1}
+
+
+@pytest.fixture
+def context(tmp_path):
+    weights = ServerWeights("embedded")
+    weights.prepare()
+    return Context(Visits(tmp_path / "visits", tmp_path / "gradio"), Limits(), weights)
+
+
+def begin(context):
+    """Return the inputs of a job of the session ``a``."""
+    request = types.SimpleNamespace(session_hash="a")
+    content, style = str(DATA / "cat.jpg"), str(DATA / "evening.jpg")
+    return context.checked(request, content, [style], config=lambda: make_config(FEW, context.limits))
+
+
+def test_a_job_that_takes_too_long_ends_with_the_image_so_far(context):
+    chosen = begin(context)
+    updates = chosen.transfer()
+    next(updates)  # the preview after the first iteration
+    object.__setattr__(chosen, "began", chosen.began - 3601)
+    result = last_result(updates)
+    assert len(result.history.total) == 2
+    assert outcome(chosen, result).endswith("; stopped by the limit of 3600 s")
+
+
+def test_a_job_ends_when_its_tab_is_closed(context):
+    updates = begin(context).transfer()
+    next(updates)
+    context.visits.end("a")
+    with pytest.raises(RunError, match="the tab is closed"):
+        list(updates)
+
+
+def test_the_settings_of_a_result_contain_no_path_of_the_server(context, tmp_path):
+    path = tmp_path / "mine.npz"
+    load_weights("embedded").save(path)
+    weights = ServerWeights(path)
+    weights.prepare()
+    result = last_result(begin(Context(context.visits, Limits(), weights)).transfer())
+    assert result.facts["weights"] == "mine.npz"
+    assert str(tmp_path) not in str(result.settings())
+
+
+def test_a_stopped_job_does_not_begin(context):
+    context.visits.of("a").stopped.set()
+    with pytest.raises(ConfigError, match="stopped before the job began"):
+        begin(context)
+
+
+def test_a_full_server_accepts_no_job(context, tmp_path):
+    context = Context(context.visits, Limits(stored_bytes=4096), context.weights)
+    begin(context)
+    (tmp_path / "gradio").mkdir()
+    (tmp_path / "gradio" / "upload.png").write_bytes(b"x" * 5000)
+    with pytest.raises(RunError, match="no space"):
+        begin(context)
