@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=50, help="number of jobs [50]")
     parser.add_argument("--requests", type=int, default=200, help="number of wrong requests [200]")
     parser.add_argument("--size", type=int, default=128, help="longest side of the results in pixels [128]")
-    parser.add_argument("--tabs", type=int, default=8, help="number of measured tabs [8]")
+    parser.add_argument("--tabs", type=int, default=8, help="number of measured pairs of tabs [8]")
     options = parser.parse_args()
     print(machine.line(), flush=True)
     import gradio_client
@@ -88,25 +88,27 @@ def measure_tabs(server: Any, count: int) -> None:
         except LookupError as error:
             print(f"previews and tabs were not measured: {error}")
             return
-        previews, ends = [], []
-        for number in range(count + 1):  # the first one warms up
+        other, same, ends = [], [], []
+        for number in range(2 * count + 1):  # the first one warms up
             tab = open_tab(server, browser)
             set_number(tab, "#size", 512)
             tab.get_by_label("high").check()
+            set_number(tab, "#strength", 1 + number // 2 / 10)
             ended, began = server.messages.read_text().count("job ended"), time.perf_counter()
             tab.click("#paint")
             tab.wait_for_selector("#preview img")
             preview = time.perf_counter() - began
-            time.sleep(number / count)  # at any moment of an iteration
+            time.sleep(number / (2 * count))  # at any moment of an iteration
             began = time.perf_counter()
             tab.context.close()
             while server.messages.read_text().count("job ended") == ended:
                 time.sleep(0.01)
             if number > 0:
-                previews.append(preview)
+                (same if number % 2 else other).append(preview)
                 ends.append(time.perf_counter() - began)
         for what, seconds in (
-            ("from a click to the first preview of 512 pixels", previews),
+            ("from a click to the first preview of 512 pixels, after a job with other options", other),
+            ("from a click to the first preview of 512 pixels, after a job with the same options", same),
             ("from the closing of a tab to the end of its job", ends),
         ):
             print(f"seconds {what}: median {statistics.median(seconds):.2f}, at most {max(seconds):.2f}")

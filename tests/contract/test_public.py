@@ -83,6 +83,7 @@ def test_an_unknown_name_is_an_attribute_error():
                 "checkpoint_every",
                 "resume",
                 "seconds",
+                "setup",
                 "options",
             ],
         ),

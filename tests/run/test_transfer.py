@@ -372,3 +372,30 @@ def test_the_result_file_has_its_options_and_facts(run, tmp_path):
 def test_a_config_of_another_type_is_refused(content, style):
     with pytest.raises(ConfigError, match=r"config\b.*\bdict\b.*StyleConfig\("):
         stylize(content, style, {"size": 32})
+
+
+def test_a_setup_can_be_reused_for_other_images_and_sizes(small_file, content, style):
+    """Nothing is compiled again, and the result is that of a run by itself."""
+    config = StyleConfig(
+        weights=small_file, iterations=3, scales=1, style_layers=("conv1_1",), compile="graph"
+    )
+    first = iterate(content, style, config)
+    list(first)
+    (step,) = first.setup.steps.values()
+    traced = step.experimental_get_tracing_count()
+    other = config.replace(size=40)
+    second = iterate(style, content, other, setup=first.setup.for_other_styles())
+    list(second)
+    assert step.experimental_get_tracing_count() == traced
+    assert second.setup.steps is first.setup.steps
+    np.testing.assert_array_equal(second.result().image, stylize(style, content, other).image)
+
+
+@pytest.mark.parametrize(
+    "options", [{"seconds": 5.0}, {"checkpoint": "folder"}, {"normalize_weights": True}], ids=str
+)
+def test_a_setup_is_refused_where_it_would_be_wrong(small_file, content, style, options):
+    config = StyleConfig(weights=small_file, iterations=1, scales=1, style_layers=("conv1_1",))
+    setup = iterate(content, style, config).setup
+    with pytest.raises(ConfigError, match="setup cannot be combined"):
+        iterate(content, style, config, setup=setup, **options)

@@ -1,13 +1,18 @@
 """The jobs of a page, without a server."""
 
+import dataclasses
 import types
 
+import numpy as np
 import pytest
 
+import tfstyle
 from tests.web.conftest import DATA
+from tfstyle import StyleConfig
 from tfstyle.errors import ConfigError, RunError
 from tfstyle.network import load_weights
 from tfstyle.web.limits import Limits, make_config
+from tfstyle.web.painting import MOST_USES, SetupCache
 from tfstyle.web.visits import Visits
 from tfstyle.web.weights import ServerWeights
 
@@ -57,6 +62,37 @@ def test_the_settings_of_a_result_contain_no_path_of_the_server(context, tmp_pat
     result = last_result(begin(Context(context.visits, Limits(), weights)).transfer())
     assert result.facts["weights"] == "mine.npz"
     assert str(tmp_path) not in str(result.settings())
+
+
+def test_a_job_with_the_setup_of_another_one_gives_the_same_image(context):
+    """The second job has other images and another size, and nothing is compiled for it."""
+    last_result(begin(context).transfer())
+    chosen = dataclasses.replace(begin(context), styles=[str(DATA / "cat.jpg")])
+    chosen = chosen.with_options(size=96)
+    setup = context.setups.find(chosen.config)
+    assert setup is not None
+    (graph,) = (step for step in setup.steps.values())
+    traced = graph.experimental_get_tracing_count()
+    result = last_result(chosen.transfer())
+    assert graph.experimental_get_tracing_count() == traced
+    alone = tfstyle.stylize(chosen.content, chosen.styles[0], chosen.config)
+    assert np.array_equal(result.image, alone.image)
+
+
+def test_a_setup_is_not_used_for_other_options_and_not_for_ever():
+    setups, config = SetupCache(), StyleConfig()
+    setup = types.SimpleNamespace(for_other_styles=lambda: "setup")
+    setups.store(config, setup)
+    assert setups.find(config.replace(size=64)) == "setup"
+    assert setups.find(config.replace(style_weight=2.0)) is None
+    setups.store(config, setup)
+    uses = 0
+    while setups.find(config):
+        uses += 1
+    assert uses == MOST_USES
+    normalized = config.replace(normalize_weights=True)
+    setups.store(normalized, setup)
+    assert setups.find(normalized) is None
 
 
 def test_a_stopped_job_does_not_begin(context):

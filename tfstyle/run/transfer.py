@@ -105,6 +105,7 @@ def stylize(
             content, style, config, options,
             encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses,
             checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, seconds=seconds,
+            setup=None,
         )  # fmt: skip
         with contextlib.closing(iter(run)) as iterations:  # closed at once if a callback raises an exception
             for iteration in iterations:
@@ -127,6 +128,11 @@ class Iterations(Iterator[Iteration]):
 
     def __next__(self) -> Iteration:
         return next(self._iterations)
+
+    @property
+    def setup(self) -> TransferSetup:
+        """The parts of the run that do not depend on the content image, which another run can reuse."""
+        return self._run.setup
 
     def result(self) -> Result:
         """Return the result so far: before, between or after the iterations."""
@@ -154,6 +160,7 @@ def iterate(
     checkpoint_every: float = CHECKPOINT_SECONDS,
     resume: bool = False,
     seconds: float | None = None,
+    setup: TransferSetup | None = None,
     **options: Unpack[TransferOptions],
 ) -> Iterations:
     """Return an iterator over the iterations of a style transfer, for progress, previews and early stopping.
@@ -165,12 +172,17 @@ def iterate(
     Args:
         content, style, config, encoder, optimizer, masks, extra_losses, checkpoint, checkpoint_every, resume,
             seconds, options: as for `stylize`.
+        setup: `Iterations.setup` of an earlier run with the same options, encoder, optimiser and extra
+            losses, so that the step is not compiled again. The size may differ. For other styles, give
+            ``setup.for_other_styles()``. It cannot be combined with ``seconds``, ``checkpoint`` and the
+            option ``normalize_weights``.
 
     Returns:
         The iterations, in order. The iterator's method ``result`` returns the result so far.
 
     Raises:
         InputError, NotFiniteError, RunError: as for `stylize`.
+        ConfigError: `setup` is combined with an argument that needs another setup.
 
     Example:
         >>> import numpy as np
@@ -187,6 +199,7 @@ def iterate(
         content, style, config, options,
         encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses,
         checkpoint=checkpoint, checkpoint_every=checkpoint_every, resume=resume, seconds=seconds,
+        setup=setup,
     )  # fmt: skip
     return Iterations(run)
 
@@ -205,6 +218,7 @@ def _make_run(
     checkpoint_every: float,
     resume: bool,
     seconds: float | None,
+    setup: TransferSetup | None,
 ) -> Run:
     """Return the run for the arguments of `stylize`."""
     started = time.monotonic()
@@ -215,6 +229,8 @@ def _make_run(
     if not isinstance(config, StyleConfig):
         raise ConfigError(f"config is a {type(config).__name__}; give tfstyle.StyleConfig(**options)")
     config = config.replace(changes)
+    if setup is not None and (seconds is not None or checkpoint is not None or config.normalize_weights):
+        raise ConfigError("setup cannot be combined with seconds, checkpoint and normalize_weights")
     timetable = make_timetable(seconds, config, checkpoint=checkpoint, resume=resume, started=started)
     if timetable is not None:
         return make_timed_run(
@@ -227,6 +243,7 @@ def _make_run(
     return Run(
         content, style, config,
         encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses, checkpoints=checkpoints,
+        setup=setup,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from tfstyle.errors import ConfigError, RunError, TfstyleError
 from tfstyle.web.controls import options_of
 from tfstyle.web.display import done, error_line, status
 from tfstyle.web.limits import Limits, make_config
-from tfstyle.web.painting import Preview, transfer
+from tfstyle.web.painting import Preview, SetupCache, transfer
 from tfstyle.web.visits import Visit, Visits
 from tfstyle.web.weights import ServerWeights
 
@@ -66,6 +66,7 @@ class Chosen:
         config: the options, with the weights of the server in place of ``auto``.
         public_weights: what users read instead of the path of the weights.
         limits: the limits of the page.
+        setups: the setup of the last job.
         began: time at which the job began, as `time.monotonic` gives it.
     """
 
@@ -75,6 +76,7 @@ class Chosen:
     config: StyleConfig
     public_weights: str
     limits: Limits
+    setups: SetupCache
     began: float = field(default_factory=time.monotonic)
 
     def with_options(self, **options: Any) -> Chosen:
@@ -105,7 +107,10 @@ class Chosen:
             TfstyleError: as for `tfstyle.stylize`, or the job was stopped before the first iteration.
         """
         content = self.content if content is None else content
-        for update in transfer(content, self.styles, self.config, masks=masks, stop=self.should_stop):
+        updates = transfer(
+            content, self.styles, self.config, masks=masks, stop=self.should_stop, setups=self.setups
+        )
+        for update in updates:
             if isinstance(update, Preview):
                 yield update
             elif self.visit.ended:
@@ -123,11 +128,12 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Context:
-    """The visits, the limits and the weights of a page."""
+    """What the jobs of a page share: visits, limits, weights, and the setup of the last job."""
 
     visits: Visits
     limits: Limits
     weights: ServerWeights
+    setups: SetupCache = field(default_factory=SetupCache)
 
     def add_job(
         self, button: gr.Button, stop: gr.Button, run: Callable[..., Any], *, inputs: Any, outputs: Any
@@ -207,6 +213,7 @@ class Context:
             config=options.replace({"weights": weights}),
             public_weights=self.weights.public_name(weights),
             limits=self.limits,
+            setups=self.setups,
         )
 
     def config(self, settings: Sequence[Any]) -> StyleConfig:

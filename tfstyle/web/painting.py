@@ -16,11 +16,13 @@ if TYPE_CHECKING:  # these modules import TensorFlow
     import numpy as np
 
     from tfstyle.losses import Masks
-    from tfstyle.run import Result
+    from tfstyle.run import Result, TransferSetup
 
 PREVIEW_INTERVAL = 0.5  # seconds between two previews
 PREVIEW_SIDE = 640  # longest side of a preview in pixels
 JPEG_QUALITY = 85
+#: Jobs with one setup. On a GPU each size of images is compiled and stays in memory.
+MOST_USES = 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,44 @@ class Preview:
     image: str = ""
 
 
+class SetupCache:
+    """The setup of the last job, for jobs with the same options, so that their first preview is early.
+
+    The images and the size may differ.
+    """
+
+    def __init__(self) -> None:
+        self._options: StyleConfig | None = None
+        self._setup: TransferSetup | None = None
+        self._uses = 0
+
+    def find(self, config: StyleConfig) -> TransferSetup | None:
+        """Return a setup for the options of a job, if the last job had the same ones.
+
+        Args:
+            config: the options.
+        """
+        if self._setup is None or self._uses == MOST_USES or self._options != _without_size(config):
+            self._setup, self._uses = None, 0
+            return None
+        self._uses += 1
+        return self._setup.for_other_styles()
+
+    def store(self, config: StyleConfig, setup: TransferSetup) -> None:
+        """Store the setup of a job instead of the stored one.
+
+        Args:
+            config: the options of the job.
+            setup: its setup.
+        """
+        self._options = _without_size(config)
+        self._setup = None if config.normalize_weights else setup  # it would depend on the content image
+
+
+def _without_size(config: StyleConfig) -> StyleConfig:
+    return config.replace({"size": StyleConfig().size})
+
+
 def transfer(
     content: Any,
     styles: Sequence[Any],
@@ -46,12 +86,14 @@ def transfer(
     *,
     masks: Masks | None = None,
     stop: Callable[[], bool] = lambda: False,
+    setups: SetupCache | None = None,
 ) -> Iterator[Preview | Result]:
     """Yield previews of a style transfer, at most two a second after the first, and then its result.
 
     Args:
         content, styles, config, masks: as for `tfstyle.iterate`.
         stop: called at the begin and after each iteration. If it returns True, the result so far is yielded.
+        setups: the setup of the last job, which is used if the options are the same, and replaced otherwise.
 
     Raises:
         TfstyleError: as for `tfstyle.stylize`.
@@ -61,7 +103,9 @@ def transfer(
 
     if stop():
         raise ConfigError("stopped before the first iteration")
-    run = iterate(content, list(styles), config, masks=masks)
+    setups = setups or SetupCache()
+    run = iterate(content, list(styles), config, masks=masks, setup=setups.find(config))
+    setups.store(config, run.setup)
     shown = -float("inf")
     try:
         for step in run:
