@@ -1,10 +1,10 @@
 """The page: its start, 50 jobs, 200 wrong requests, previews: ``python -m tests.benchmarks.page``.
 
-It starts ``tfstyle ui`` and prints the seconds until the page answers, the seconds of a first and of a later
-job of a program, the memory of the server after every tenth job, and what happens after wrong requests. If
-there is a Chromium, it also prints the seconds from a click until the first preview of a result of 512
-pixels, and from the closing of a tab until the end of its job. It needs Gradio and, for the browser,
-playwright (``pip install '.[test,ui]' playwright``).
+It starts ``tfstyle ui`` and prints the seconds until the page answers, the seconds that the first job and the
+later jobs of a program take, the memory of the server after every tenth job, and the answers to wrong
+requests. If Chromium is installed, it also prints the seconds from a click until the first preview of a
+result of 512 pixels, and from the closing of a tab until the end of its job. It needs Gradio and, for the
+browser, playwright (``pip install '.[test,ui]' playwright``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What users of a page may ask for. Neither TensorFlow nor Gradio is needed."""
+"""What users of a page may ask for. Tests that need Gradio are skipped without it."""
 
 import os
 import subprocess
@@ -184,7 +184,7 @@ for options in ({"host": "0.0.0.0"}, {"password": ""}):
     assert second.startswith(
         "host is 0.0.0.0, so that others can reach the page; give a password, or no_password"
     )
-    assert third == "password is empty; give a word, or no_password"
+    assert third == "password is empty; give a password, or no_password to let anyone use the page"
 
 
 def test_regions_of_a_drawing():
@@ -198,7 +198,7 @@ def test_regions_of_a_drawing():
     assert np.array_equal(masks[1][:, 0], [1, 1, 0, 0])
     assert np.array_equal(masks[0] + masks[1], np.ones((4, 6)))
     assert np.array_equal(keep[:, 0], [0, 0, 0, 1])
-    with pytest.raises(ConfigError, match="green stands for style 2, and there are 1 styles"):
+    with pytest.raises(ConfigError, match="green stands for style 2, but the number of style images is 1"):
         regions_of({"layers": [drawn]}, 1)
     for nothing in (None, {}, {"layers": [np.zeros((4, 6, 4), np.uint8)]}):
         with pytest.raises(ConfigError, match="nothing is brushed"):

@@ -195,7 +195,7 @@ def test_the_queue_cannot_be_bypassed_and_no_address_is_fetched(server):
 
 
 def test_other_host_names_are_refused(server):
-    """A page of another site cannot use the server by a name that it lets point to this machine."""
+    """A page of another site cannot use the server through a host name that resolves to this machine."""
     request = urllib.request.Request(server.url, headers={"Host": "attacker.example"})
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(request)
@@ -242,7 +242,7 @@ def test_it_survives_wrong_requests_and_reads_nothing_outside_of_its_cache(serve
 
 
 def test_it_connects_to_no_other_machine(tmp_path):
-    """Except for the weights, which the user asks for with ``auto`` or ``imagenet``."""
+    """The only exception is the download of the ImageNet weights when the server starts."""
     with running(tmp_path) as server:
         paint(gradio_client.Client(server.url, verbose=False))
         assert not server.log.exists(), server.log.read_text()

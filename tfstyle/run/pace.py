@@ -8,9 +8,9 @@ import math
 class Pace:
     """The speed of a run, from the calls of its step so far.
 
-    The work of an iteration is counted as its pixels. The first call of a scale also compiles the step and
-    encodes the images. Its excess over the speed of the other calls is expected once more for each later
-    scale.
+    The work of an iteration is counted as its pixels. The first call of a scale also includes the encoding of
+    the images and, if necessary, the compilation of the step. The additional time that the latest first call
+    took is expected once more for each later scale.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,8 @@ class Pace:
         """Record a call of the step.
 
         Args:
-            seconds: duration of the call, for the first one since the begin of the scale.
+            seconds: duration of the call in seconds. For the first call of a scale, it is the time since the
+                scale began.
             work: its work.
             first: whether it is the first call of a scale.
         """
@@ -31,7 +32,7 @@ class Pace:
             self._seconds, self._work = self._seconds + seconds, self._work + work
 
     def seconds_left(self, *, work: float, scales: int) -> float:
-        """Return the expected remaining time in seconds. It is infinite until there is a second call.
+        """Return the expected remaining time in seconds; infinite until one scale has had a second call.
 
         Args:
             work: work that is left.

@@ -161,8 +161,8 @@ class Iteration:
         losses: the weighted terms ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``,
             ``extra/<name>`` and, if it is used, ``spectrum``.
         seconds: wall time in seconds since the optimisation began.
-        seconds_left: expected remaining time in seconds. It is infinite after the first call of the step,
-            because that call also compiles the step.
+        seconds_left: expected remaining time in seconds. It is infinite until one scale has had a second call
+            of the step, because the first call of a scale may also compile the step.
         config: the options of the run.
         facts: the values that were chosen for ``auto`` and for defaults, as in `Result.facts`.
     """

@@ -173,9 +173,9 @@ def iterate(
         content, style, config, encoder, optimizer, masks, extra_losses, checkpoint, checkpoint_every, resume,
             seconds, options: as for `stylize`.
         setup: `Iterations.setup` of an earlier run with the same options, encoder, optimiser and extra
-            losses, so that the step is not compiled again. The size may differ. For other styles, give
-            ``setup.for_other_styles()``. It cannot be combined with ``seconds``, ``checkpoint`` and the
-            option ``normalize_weights``.
+            losses, so that the step is not compiled again. The images and the size may differ; with XLA each
+            new size is compiled. For other styles, give ``setup.for_other_styles()``. It cannot be combined
+            with ``seconds``, ``checkpoint`` and the option ``normalize_weights``.
 
     Returns:
         The iterations, in order. The iterator's method ``result`` returns the result so far.
@@ -230,7 +230,9 @@ def _make_run(
         raise ConfigError(f"config is a {type(config).__name__}; give tfstyle.StyleConfig(**options)")
     config = config.replace(changes)
     if setup is not None and (seconds is not None or checkpoint is not None or config.normalize_weights):
-        raise ConfigError("setup cannot be combined with seconds, checkpoint and normalize_weights")
+        raise ConfigError(
+            "setup cannot be combined with seconds, checkpoint or normalize_weights; leave out one of them"
+        )
     timetable = make_timetable(seconds, config, checkpoint=checkpoint, resume=resume, started=started)
     if timetable is not None:
         return make_timed_run(

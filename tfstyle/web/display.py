@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def status(text: str, preview: Preview | None = None) -> str:
-    """Return the HTML of a line of text, with a preview and its bar above and below it.
+    """Return the HTML of a line of text. With a preview, a bar is above the line and the image below it.
 
     A screen reader announces the line, except beside a preview, where it changes twice a second.
     """
@@ -42,7 +42,7 @@ def error_line(error: TfstyleError) -> str:
 
 
 def stop_button(elem_id: str) -> gr.Button:
-    """Return the button that stops the job of a view. The image so far becomes the result."""
+    """Return the button that stops the job of a view. The image so far becomes its result."""
     return gr.Button("Stop", elem_id=elem_id)
 
 

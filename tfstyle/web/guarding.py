@@ -24,8 +24,8 @@ MOST_DRAWINGS = 8
 class GuardedBlocks(gr.Blocks):
     """A page whose events accept files of its cache only.
 
-    Gradio checks only those references to files that say that they are references. Others reach the
-    components, which open them.
+    Gradio checks only references to files that are marked as references. It passes all others to the
+    components, which open the files.
     """
 
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *arguments: Any, **options: Any) -> Any:
@@ -127,13 +127,13 @@ class Guard:
         headers = dict(scope["headers"])
         wanted = unquote(unquote(scope["path"])).lower()
         if self._hosts and _name(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
-            return 403, "this page has another address"
+            return 403, "this page is not available under this host name; open it as localhost or 127.0.0.1"
         if "file=http" in wanted.replace(" ", ""):
             return 403, "this server fetches no files from other servers"
         if scope["method"] == "POST" and wanted.rstrip("/").endswith("/upload"):
             length = headers.get(b"content-length", b"")
             if not length.isdigit():
-                return 411, "an upload must state its length"
+                return 411, "an upload must state its length; send the header Content-Length"
             if int(length) > self._limits.upload_bytes:
                 return 413, f"an upload has at most {self._limits.upload_bytes / 1e6:.0f} MB"
             if self._stored_bytes() + int(length) > self._limits.stored_bytes:

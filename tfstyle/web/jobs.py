@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 #: A component -> its new value or update.
 Updates = dict[Any, Any]
-#: All jobs of a server wait for each other. Their users see their place in the queue.
+#: The jobs of a server run one after the other. Users whose jobs wait see their place in the queue.
 QUEUE = {"concurrency_id": "jobs", "show_progress": "minimal", "api_visibility": "private"}
 
 
@@ -104,7 +104,8 @@ class Chosen:
             masks: as for `tfstyle.iterate`.
 
         Raises:
-            TfstyleError: as for `tfstyle.stylize`, or the job was stopped before the first iteration.
+            TfstyleError: as for `tfstyle.stylize`, or the job was stopped before the first iteration, or its
+                tab was closed.
         """
         content = self.content if content is None else content
         updates = transfer(
@@ -175,7 +176,8 @@ class Context:
             content_needed: whether the job needs a content image.
 
         Raises:
-            TfstyleError: an image is missing or too large, an option is wrong, or the server has no space.
+            TfstyleError: an image is missing or too large, an option is wrong, the weights are missing, the
+                server has no space, or the job was stopped before it began.
         """
         content, styles, *settings = values
         paths = paths_of(styles)
@@ -186,7 +188,7 @@ class Context:
     def checked(
         self, request: gr.Request, content: Any, styles: list[str], *, config: Callable[[], StyleConfig]
     ) -> Chosen:
-        """Return the inputs of a job, after they were checked.
+        """Check the inputs of a job, and return what the user has chosen.
 
         Args:
             request: the request of the event.

@@ -63,7 +63,7 @@ class Limits:
         if config.first_iterations is not None:
             shown["first_iterations"] = (config.first_iterations, self.iterations)
         if config.size_of != "longest":
-            raise ConfigError(f"size_of is {config.size_of!r}; this page measures the longest side")
+            raise ConfigError(f"size_of is {config.size_of!r}; this page allows only 'longest'")
         shown["lbfgs_history"] = config.lbfgs_history, 20
         shown["style_size"] = max(config.style_size or (0,)), self.size
         shown["style_scale"] = max(config.style_scale or (0,)), self.size / config.size
@@ -109,7 +109,7 @@ def make_config(options: Mapping[str, Any], limits: Limits) -> StyleConfig:
     check_option_names(chosen)
     for name, value in chosen.items():
         if name in SERVER_OPTIONS and value != getattr(StyleConfig(), name):
-            raise ConfigError(f"{name} cannot be set on this page")
+            raise ConfigError(f"{name} cannot be set on this page; leave it out")
         if name in NAMES_ONLY and value not in NAMES_ONLY[name]:
             raise ConfigError(f"{name} is {value!r}; on this page it can be {', '.join(NAMES_ONLY[name])}")
     config = start.replace({"weights": "auto", **chosen, "max_pixels": limits.pixels})

@@ -1,4 +1,4 @@
-"""The page: the inputs at one side, and the views at the other."""
+"""The page: the inputs on one side, and the views on the other."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _inputs(context: Context) -> Inputs:
     note = gr.Markdown(elem_id="note")
 
     def uploaded(request: gr.Request, path: str | None) -> list[Any]:
-        """Show the settings that an image of tfstyle stores in the controls."""
+        """Show in the controls the settings that are stored in an image written by tfstyle."""
         context.visits.of(request.session_hash).add_uploads(path)
         context.weights.wait_for_import()
         from tfstyle.images import read_settings

@@ -1,4 +1,4 @@
-"""The jobs of a page: a style transfer as a series of previews and a result."""
+"""A style transfer as a series of previews and a result, and the setup that the next job reuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:  # these modules import TensorFlow
 PREVIEW_INTERVAL = 0.5  # seconds between two previews
 PREVIEW_SIDE = 640  # longest side of a preview in pixels
 JPEG_QUALITY = 85
-#: Jobs with one setup. On a GPU each size of images is compiled and stays in memory.
+#: Maximum number of jobs that reuse one setup. With XLA the step is compiled for each image size, and the
+#: compiled steps stay in memory.
 MOST_USES = 20
 
 
@@ -32,7 +33,7 @@ class Preview:
     Attributes:
         progress: part of the work that is done, in 0..1.
         text: one line with the scale, the iteration, the loss and the seconds left.
-        image: a JPEG file as a data URI; empty before the first iteration.
+        image: a JPEG file as a data URI.
     """
 
     progress: float
@@ -92,8 +93,10 @@ def transfer(
 
     Args:
         content, styles, config, masks: as for `tfstyle.iterate`.
-        stop: called at the begin and after each iteration. If it returns True, the result so far is yielded.
-        setups: the setup of the last job, which is used if the options are the same, and replaced otherwise.
+        stop: called at the start and after each iteration. If it returns True after an iteration, the run
+            ends and the result so far is yielded.
+        setups: the setup of the last job, which is used if the options are the same. The setup of this job
+            replaces it.
 
     Raises:
         TfstyleError: as for `tfstyle.stylize`.

@@ -47,7 +47,8 @@ def serve(
     """Start the server of the page.
 
     Args:
-        host: address to listen on. Without a password, only this machine can reach the page by default.
+        host: address to listen on. By default, only this machine can reach the page. Any address other than
+            those of this machine needs `password` or `no_password`.
         port: port to listen on; by default the first free one from 7860 on.
         password: password that users of the page must give, with any user name.
         no_password: whether anyone who reaches `host` may use the page.
@@ -76,7 +77,7 @@ def serve(
             "anyone use it"
         )
     if password is not None and not password:
-        raise ConfigError("password is empty; give a word, or no_password")
+        raise ConfigError("password is empty; give a password, or no_password to let anyone use the page")
     limits = limits or Limits()
     server_weights = ServerWeights(weights, load=load)
     folder = _folder()
@@ -90,7 +91,8 @@ def serve(
     from tfstyle.web.guarding import Guard
     from tfstyle.web.page import LOOK
 
-    # Other names than those of this machine would let a page of another site use the server by its browser.
+    # If other host names were allowed, a page of another site could use the server through the user's browser
+    # (DNS rebinding).
     names = LOOPBACK_NAMES if host in LOOPBACK and not inline else ()
     guard = Middleware(Guard, hosts=names, limits=limits, stored_bytes=visits.stored_bytes)
     try:
@@ -105,7 +107,8 @@ def serve(
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise OutputError(
-            f"cannot listen on {host}:{port or DEFAULT_PORT} ({error}); choose another port"
+            f"cannot listen on {host}:{port or DEFAULT_PORT} ({error}); choose another port, or an address "
+            "of this machine"
         ) from None
     for target in (server_weights.prepare, lambda: _sweep(visits, page)):
         threading.Thread(target=target, daemon=True).start()

@@ -88,7 +88,8 @@ def regions_of(drawn: Any, count: int) -> tuple[list[np.ndarray], np.ndarray | N
         what stays, or None if nothing is marked.
 
     Raises:
-        ConfigError: nothing is drawn, or a colour belongs to a style that does not exist.
+        ConfigError: nothing is drawn, the layers have different sizes, or a colour belongs to a style that
+            does not exist.
     """
     layers = [np.asarray(layer) for layer in (drawn or {}).get("layers", ()) if layer is not None]
     step = max([1, *(-(-max(layer.shape[:2]) // EDITOR_SIDE) for layer in layers)])
@@ -111,8 +112,8 @@ def regions_of(drawn: Any, count: int) -> tuple[list[np.ndarray], np.ndarray | N
     if choice.max() >= count:
         number = int(choice.max()) + 1
         raise ConfigError(
-            f"the colour {REGION_COLOURS[number - 1][1]} stands for style {number}, and there are {count} "
-            "styles"
+            f"the colour {REGION_COLOURS[number - 1][1]} stands for style {number}, but the number of style "
+            f"images is {count}; add style images, or use another colour"
         )
     masks = [(choice == number).astype(np.float32) for number in range(count)]
     return masks, stays.astype(np.float32) if stays.any() else None
@@ -120,7 +121,7 @@ def regions_of(drawn: Any, count: int) -> tuple[list[np.ndarray], np.ndarray | N
 
 def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     """Add the view that blends the styles by sliders, and the strip of results between two styles."""
-    gr.Markdown("The weights of the styles in the blend, in the order of the style images.")
+    gr.Markdown("The sliders set the weights of the styles in the blend, in the order of the style images.")
     sliders = [
         gr.Slider(
             0, 1, value=1, step=0.05, label=f"Style {number}", visible=number <= 2,

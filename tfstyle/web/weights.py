@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 
 class ServerWeights:
-    """The weights that jobs get which ask for ``auto``.
+    """The weights for jobs that ask for ``auto``.
 
     Args:
         source: as for `StyleConfig.weights`.
-        load: function that imports TensorFlow; by default the import alone.
+        load: function that imports TensorFlow, for example while it hides the start-up messages.
 
     Attributes:
         source: as given.
@@ -62,8 +62,9 @@ class ServerWeights:
 
     @property
     def waiting_for(self) -> str:
-        """Text about what a job waits for at its begin."""
-        return "preparing" if self._ready.is_set() else "preparing: the server loads TensorFlow and weights"
+        """The text that says what a job waits for when it starts."""
+        loading = "preparing: the server is loading TensorFlow and the weights"
+        return "preparing" if self._ready.is_set() else loading
 
     def chosen(self, config: StyleConfig, *, stop: Callable[[], bool]) -> str:
         """Return the source of the weights for a job, after `prepare` has ended.
