@@ -1,8 +1,11 @@
 """Tests of batches: plans, runs in one process, finished results and contact sheets."""
 
 import dataclasses
+import json
 import re
 import sys
+from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +14,13 @@ from PIL import Image
 from tests.conftest import make_image
 from tfstyle import cli, stylize
 from tfstyle.config import StyleConfig
-from tfstyle.errors import ConfigError, OutputError, TfstyleError
+from tfstyle.errors import ConfigError, OutputError, RunError, TfstyleError
 from tfstyle.images import ImageArray, contact_sheet, save, strip
 from tfstyle.images.sheets import GAP
 from tfstyle.run import batch as batches
 from tfstyle.run import contact_sheets, is_finished, plan_jobs, run_jobs
-from tfstyle.run.batch import XLA_MULTIPLE, _pad_to_multiple, _short_names
+from tfstyle.run.batch import XLA_MULTIPLE, _pad_to_multiple
+from tfstyle.run.manifest import Manifest, ManifestRow
 
 
 @pytest.fixture
@@ -45,6 +49,11 @@ def files(folder):
     return sorted(folder.iterdir())
 
 
+def name_of(path):
+    """Return the name of a result without its digest."""
+    return re.sub(r"-[0-9a-f]{10}(?=\.)", "", path.name)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -61,7 +70,7 @@ def test_a_batch_gives_the_results_of_single_runs(folders, config, changes):
     planned = plan_jobs(
         files(folders / "contents"), files(folders / "styles"), config, folder=folders / "out", suffix=".png"
     )
-    assert [job.output.name for job in planned] == [f"{c}_{s}.png" for c in range(3) for s in range(2)]
+    assert [name_of(job.output) for job in planned] == [f"{c}_{s}.png" for c in range(3) for s in range(2)]
     done = list(run_jobs(planned[:3]))
     assert [job for job, _ in done] == planned[:3]
     for job, result in done:
@@ -132,7 +141,7 @@ def test_blended_styles_give_one_result_for_each_content_image(folders, config):
     planned = plan_jobs(
         files(folders / "contents"), files(folders / "styles"), blended, folder=folders, suffix=".jpg"
     )
-    assert [job.output.name for job in planned] == ["0.jpg", "1.jpg", "2.jpg"]
+    assert [name_of(job.output) for job in planned] == ["0.jpg", "1.jpg", "2.jpg"]
     assert len(planned[0].styles) == 2
 
 
@@ -152,12 +161,81 @@ def test_options_for_a_single_image_are_refused(folders, config):
             plan_jobs([], [], config.replace({option: value}), folder=folders, suffix=".png")
 
 
-def test_short_names_are_unique(tmp_path):
-    paths = [tmp_path / "a.jpg", tmp_path / "b.jpg"]
-    assert list(_short_names(paths).values()) == ["a", "b"]
-    assert list(_short_names([tmp_path / "a.jpg", tmp_path / "a.png"]).values()) == ["a-jpg", "a-png"]
-    same_name = [tmp_path / "first" / "a.jpg", tmp_path / "second" / "a.jpg"]
-    assert len(set(_short_names(same_name).values())) == 2
+def plan(contents, config, *, root="photos", style="waves.jpg"):
+    paths = [Path(root, content) for content in contents]
+    jobs = plan_jobs(paths, [Path(style)], config, folder=Path("out"), suffix=".png", root=Path(root))
+    return [job.output.name for job in jobs]
+
+
+def test_the_name_of_a_result_depends_on_its_images_and_options_only(config):
+    """It is the same in another batch, in another folder and on another machine."""
+    names = plan(["a.jpg", "a.png", "first/a.jpg", "second/a.jpg"], config)
+    assert len(set(names)) == 4
+    assert all(re.fullmatch(r"a_waves-[0-9a-f]{10}\.png", name) for name in names)
+    assert plan(["first/a.jpg"], config, root="/mnt/photos", style="/mnt/waves.jpg") == [names[2]]
+    assert plan(["a.jpg"], config.replace(memory=2.0, tile=64)) == [names[0]]
+    for other in ({"size": 40}, {"style_weight": 2.0}):
+        assert plan(["a.jpg"], config.replace(other)) != [names[0]]
+    assert plan(["a.jpg"], config, style="night.jpg") != [names[0]]
+    (long,) = plan([f"{'x' * 250}.jpg"], config, style=f"{'y' * 250}.jpg")
+    assert len(long) < 150
+
+
+def test_the_manifest_has_a_row_for_each_image(folders, small_file):
+    (folders / "contents" / "3.png").write_bytes(b"not an image")
+    flags = ["--weights", small_file, "--size", "32", "--iterations", "2", "--compile", "eager"]
+    assert batch(folders, *flags) == 1
+    rows = Manifest(folders / "out").rows
+    by_content = {Path(row.content).name: row for row in rows.values()}
+    assert list(by_content) == ["0.png", "1.png", "2.png", "3.png"]
+    row, failed = by_content["0.png"], by_content["3.png"]
+    assert row.output == next(p.name for p in files(folders / "out") if p.name.startswith("0_0-"))
+    assert row.styles == [str(folders / "styles" / "0.png")]
+    single = stylize(row.content, row.styles, StyleConfig(**row.options))
+    assert row.loss == pytest.approx(single.history.total[-1], rel=1e-3)
+    assert row.seconds > 0
+    assert row.error is None
+    assert (failed.loss, failed.seconds, failed.digest) == (None, None, None)
+    assert "3.png" in failed.error
+    other = by_content["1.png"]
+    assert len(row.digest) == 64
+    assert row.digest != other.digest
+    assert datetime.fromisoformat(row.finished).tzinfo is not None
+
+
+def test_a_result_without_a_row_is_not_made_again(folders, small_file, capsys):
+    """The process was killed between the result and its row, or half of the row was written."""
+    flags = ["--weights", small_file, "--size", "32", "--iterations", "1", "--compile", "eager"]
+    assert batch(folders, *flags) == 0
+    path = folders / "out" / "manifest.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], lines[1], lines[2][:40]]))
+    times = {p: p.stat().st_mtime_ns for p in files(folders / "out") if p.suffix == ".png"}
+    capsys.readouterr()
+    assert batch(folders, *flags) == 0
+    assert re.search(r": 0 results written, 3 skipped", capsys.readouterr().out)
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+    rows = [json.loads(line) for line in path.read_text().splitlines() if line != lines[2][:40]]
+    assert len(rows) == 3
+    assert {k: v for k, v in rows[2].items() if k != "finished"} == {
+        k: v for k, v in json.loads(lines[2]).items() if k != "finished"
+    }
+
+
+def test_a_manifest_that_cannot_be_written_is_an_error(tmp_path):
+    manifest = Manifest(tmp_path)
+    row = ManifestRow(content="a.png", styles=["b.png"], output="a_b.png", options={}, error="no")
+    manifest.append(row)
+    assert not manifest.has_result("a_b.png")
+    manifest.append(dataclasses.replace(row, error=None))
+    assert manifest.has_result("a_b.png")
+    assert Manifest(tmp_path).rows == manifest.rows
+    manifest.path.unlink()
+    manifest.path.mkdir()
+    with pytest.raises(RunError, match=r"cannot write .*manifest"):
+        manifest.append(row)
+    with pytest.raises(OutputError, match=r"cannot read .*manifest"):
+        Manifest(tmp_path)
 
 
 @pytest.mark.parametrize("shape", [(40, 100), (64, 64), (65, 1)])
@@ -196,15 +274,12 @@ def test_with_xla_images_padded_to_the_same_shape_are_compiled_once(tmp_path, fo
     assert len(traced) == 1
 
 
-def test_two_results_of_the_same_name_are_refused(folders, config):
-    for name in ("a.png", "a_b.png"):
-        (folders / "contents" / name).write_bytes((folders / "contents" / "0.png").read_bytes())
-    for name in ("b_c.png", "c.png"):
-        (folders / "styles" / name).write_bytes((folders / "styles" / "0.png").read_bytes())
-    with pytest.raises(ConfigError, match=r"a_b_c\.png.*a\.png.*b_c\.png.*a_b\.png.*c\.png.*rename"):
-        plan_jobs(
-            files(folders / "contents"), files(folders / "styles"), config, folder=folders, suffix=".png"
-        )
+def test_two_results_of_the_same_name_are_refused(config):
+    """Images of one name in two folders, outside of the folder of the batch."""
+    contents, styles = [Path("a.png")], [Path("first/b.png"), Path("second/b.png")]
+    pattern = r"a_b-.*\.png.*a\.png.*first.b\.png.*a\.png.*second.b\.png.*rename"
+    with pytest.raises(ConfigError, match=pattern):
+        plan_jobs(contents, styles, config, folder=Path("out"), suffix=".png")
 
 
 def batch(folders, *more):
@@ -221,21 +296,25 @@ def test_the_command(folders, small_file, capsys):
     output = capsys.readouterr()
     assert re.search(rf"{re.escape(str(out))}: 3 .*\b0 .*\b1 failed", output.out)
     assert "3.png" in output.err.splitlines()[-1]
-    assert [p.name for p in files(out)] == ["0_0.png", "1_0.png", "2_0.png", "contact-sheet.jpg"]
+    names = ["0_0.png", "1_0.png", "2_0.png", "contact-sheet.jpg", "manifest.jsonl"]
+    assert [name_of(p) for p in files(out)] == names
+    first, second, third, *_ = files(out)
     (folders / "contents" / "3.png").unlink()
-    (out / "1_0.png").unlink()
+    second.unlink()
     times = {p.name: p.stat().st_mtime_ns for p in files(out)}
     assert batch(folders, *flags) == 0
     output = capsys.readouterr()
     assert "2 of 3" in output.err
     assert re.search(r": 1 .*\b2 .*\b0 failed", output.out)
-    for name in ("0_0.png", "2_0.png"):
-        assert (out / name).stat().st_mtime_ns == times[name]
-    assert batch(folders, *flags, "--style-weight", "2") == 1
-    errors = capsys.readouterr().err
-    for name in ("0_0.png", "1_0.png", "2_0.png"):
-        assert re.search(rf"{name}.*other options.*--overwrite", errors)
-    assert batch(folders, *flags, "--style-weight", "2", "--overwrite") == 0
+    for path in (first, third):
+        assert path.stat().st_mtime_ns == times[path.name]
+    assert batch(folders, *flags, "--style-weight", "2") == 0
+    assert re.search(r": 3 .*\b0 .*\b0 failed", capsys.readouterr().out)
+    assert len([p for p in files(out) if p.suffix == ".png"]) == 6  # other options, other names
+    (folders / "contents" / "0.png").write_bytes((folders / "contents" / "1.png").read_bytes())
+    assert batch(folders, *flags) == 1
+    assert re.search(rf"{first.name}.*other images.*--overwrite", capsys.readouterr().err)
+    assert batch(folders, *flags, "--overwrite") == 0
     assert re.search(r": 3 .*\b0 .*\b0 failed", capsys.readouterr().out)
 
 

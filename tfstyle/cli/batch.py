@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from tfstyle.cli.common import (
 )
 from tfstyle.cli.terminal import report
 from tfstyle.config import check_single_image_options
-from tfstyle.errors import ConfigError, OutputError, TfstyleError
+from tfstyle.errors import ConfigError, OutputError, RunError, TfstyleError
 
 
 def run_batch(options: argparse.Namespace) -> int:
@@ -29,8 +30,10 @@ def run_batch(options: argparse.Namespace) -> int:
 
     load_tensorflow()
     from tfstyle.files import make_folder
+    from tfstyle.images import read_settings
     from tfstyle.images.loading import find_images
     from tfstyle.run.batch import is_finished, plan_jobs, run_jobs, save_contact_sheets
+    from tfstyle.run.manifest import Manifest
 
     contents, styles = find_images([Path(options.contents)]), find_images(map(Path, options.styles))
     contents = [path for path in contents if folder.resolve() not in path.resolve().parents]
@@ -38,12 +41,19 @@ def run_batch(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"no images in {options.contents}; those in the output folder {folder} do not count"
         )
-    jobs = plan_jobs(contents, styles, config, folder=make_folder(folder), suffix=f".{options.format}")
+    jobs = plan_jobs(
+        contents, styles, config,
+        folder=make_folder(folder), suffix=f".{options.format}", root=Path(options.contents),
+    )  # fmt: skip
+    manifest = Manifest(folder)
     pending, failures, made, start = [], [], 0, time.perf_counter()
     for job in jobs:
         try:
             if options.overwrite or not is_finished(job):
                 pending.append(job)
+            elif not manifest.has_result(job.output.name):
+                # The former run was killed before it wrote the row.
+                manifest.append(job.row(read_settings(job.output)["facts"]))
         except OutputError as error:
             failures.append(str(error))
     if skipped := len(jobs) - len(pending) - len(failures):
@@ -54,10 +64,13 @@ def run_batch(options: argparse.Namespace) -> int:
                 if isinstance(outcome, TfstyleError):
                     raise outcome
                 outcome.save(job.output, overwrite=True)
+                manifest.append(job.row(outcome.facts))
                 made += 1
                 seconds = time.perf_counter() - start
                 print(f"{job.output}  {made} of {len(pending)}, {seconds:.0f} s", flush=True)
             except TfstyleError as error:
+                with contextlib.suppress(RunError):  # the disk is full
+                    manifest.append(job.error_row(str(error)))
                 failures.append(f"{job.content} in the style of {', '.join(map(str, job.styles))}: {error}")
     for failure in failures:
         complain(failure, FAILED)

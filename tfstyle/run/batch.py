@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
+import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,10 @@ from tfstyle import __version__
 from tfstyle.config import StyleConfig, check_single_image_options, check_style_count, upgraded_options
 from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
-from tfstyle.files import free_path
+from tfstyle.files import digest, free_path
 from tfstyle.images import ImageArray, contact_sheet, load, read_settings, save
 from tfstyle.run.inputs import fit_to_size
+from tfstyle.run.manifest import ManifestRow
 from tfstyle.run.results import Result
 from tfstyle.run.run import Run
 from tfstyle.run.setup import Shape, TransferSetup, measured_side
@@ -32,6 +35,10 @@ UNCOMPARED_OPTIONS = ("quality", "memory", "tile")
 #: XLA takes minutes to compile a shape. With XLA the sides of images are padded to multiples of this number
 #: of pixels, so that images of similar shapes are compiled once.
 XLA_MULTIPLE = 64
+#: Hexadecimal digits of the digest in the name of a result: two of 100,000 names agree once in 200 batches.
+DIGEST_LENGTH = 10
+#: Characters of an image's name in the name of a result.
+MOST_CHARACTERS = 60
 REPLACE_HINT = "replace it with overwrite=True, or choose another folder"
 
 
@@ -60,17 +67,62 @@ class Job:
         Returns:
             Path of a file -> digest of its bytes as a hexadecimal string.
         """
-        return {
-            str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in (self.content, *self.styles)
-        }
+        return {str(path): _file_digest(path) for path in (self.content, *self.styles)}
+
+    def row(self, facts: Mapping[str, Any]) -> ManifestRow:
+        """Return the row of the manifest for the result of this job.
+
+        Args:
+            facts: the facts of the result, as `run_jobs` returns them.
+        """
+        return dataclasses.replace(
+            self.error_row(None),
+            digest=digest(list(facts["sources"].values())),
+            loss=facts.get("loss"),
+            seconds=facts.get("seconds"),
+        )
+
+    def error_row(self, error: str | None) -> ManifestRow:
+        """Return the row of the manifest for a job without a result.
+
+        Args:
+            error: the message of the error.
+        """
+        return ManifestRow(
+            content=str(self.content),
+            styles=list(map(str, self.styles)),
+            output=self.output.name,
+            options=self.config.as_dict(),
+            error=error,
+        )
+
+
+def _file_digest(path: Path) -> str:
+    """Return the SHA-256 digest of a file as a hexadecimal string. A style file is read once."""
+    status = path.stat()
+    return _digest_of_version(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest_of_version(path: Path, size: int, modified: int) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def plan_jobs(
-    contents: Sequence[Path], styles: Sequence[Path], config: StyleConfig, *, folder: Path, suffix: str
+    contents: Sequence[Path],
+    styles: Sequence[Path],
+    config: StyleConfig,
+    *,
+    folder: Path,
+    suffix: str,
+    root: Path | None = None,
 ) -> list[Job]:
     """Return a job for each content image with each style image.
 
-    If the config has ``style_blend``, return one job for each content image, with all styles blended.
+    If the config has ``style_blend``, return one job for each content image, with all styles blended. The
+    name of a result consists of the names of its content and style image and of a digest, which depends on
+    the path of the content image below `root`, on the names of the styles, and on those options that are not
+    at their defaults. It does not depend on the other images of the batch.
 
     Args:
         contents: paths of the content images.
@@ -78,6 +130,7 @@ def plan_jobs(
         config: the options.
         folder: folder of the results.
         suffix: suffix of the results' names, such as ``.png``.
+        root: folder that contains the content images; by default their names count, without folders.
 
     Raises:
         ConfigError: the config has masks, which belong to one image, an option for each style does not have
@@ -89,28 +142,43 @@ def plan_jobs(
         >>> from tfstyle.run import plan_jobs
         >>> contents, styles = [Path("cat.jpg"), Path("dog.jpg")], [Path("waves.jpg")]
         >>> jobs = plan_jobs(contents, styles, StyleConfig(), folder=Path("results"), suffix=".png")
-        >>> [job.output.name for job in jobs]
-        ['cat_waves.png', 'dog_waves.png']
+        >>> [job.output.name.split("-")[0] for job in jobs]  # such as cat_waves-1b1edab05f.png
+        ['cat_waves', 'dog_waves']
     """
     check_single_image_options(config)
     check_style_count(config, len(styles))
     blended = config.style_blend is not None
     groups = [tuple(styles)] if blended else [(style,) for style in styles]
-    content_names, style_names = _short_names(contents), _short_names(styles)
     jobs: dict[Path, Job] = {}
     for content in contents:
         for index, group in enumerate(groups):
-            style_name = "" if blended else f"_{style_names[group[0]]}"
-            output = folder / f"{content_names[content]}{style_name}{suffix}"
+            style_config = config if blended else _config_of_style(config, index)
+            output = folder / f"{_result_name(content, group, style_config, root=root)}{suffix}"
             if output in jobs:
                 first = jobs[output]
                 raise ConfigError(
                     f"{output} would be the result of {first.content} with {first.styles[0]} and also of "
                     f"{content} with {group[0]}; rename one of the images"
                 )
-            style_config = config if blended else _config_of_style(config, index)
             jobs[output] = Job(content, group, output=output, config=style_config)
     return list(jobs.values())
+
+
+def _result_name(content: Path, styles: Sequence[Path], config: StyleConfig, *, root: Path | None) -> str:
+    """Return the name of a result without its suffix."""
+    key = content.name
+    if root is not None and root in content.parents:
+        key = content.relative_to(root).as_posix()
+    defaults = StyleConfig().as_dict()
+    options = {
+        name: value
+        for name, value in config.as_dict().items()
+        if value != defaults[name] and name not in UNCOMPARED_OPTIONS
+    }
+    identity = json.dumps([key, [style.name for style in styles], options], sort_keys=True)
+    short = digest(identity)[:DIGEST_LENGTH]
+    names = [path.stem[:MOST_CHARACTERS] for path in (content, *styles[:1])]
+    return f"{names[0]}-{short}" if len(styles) > 1 else f"{'_'.join(names)}-{short}"
 
 
 def _config_of_style(config: StyleConfig, index: int) -> StyleConfig:
@@ -121,19 +189,6 @@ def _config_of_style(config: StyleConfig, index: int) -> StyleConfig:
         if numbers is not None:
             changes[name] = (numbers[index % len(numbers)],)
     return config.replace(changes)
-
-
-def _short_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return a unique name for each path: the stem, or the name with the suffix, or the whole path."""
-    for short_name in (
-        lambda path: path.stem,
-        lambda path: path.name.replace(".", "-"),
-        lambda path: "-".join(path.with_name(path.name.replace(".", "-")).parts).strip("/\\-"),
-    ):
-        names = {path: short_name(path) for path in paths}
-        if len(set(names.values())) == len(names):
-            break
-    return names
 
 
 def run_jobs(
@@ -166,8 +221,8 @@ def run_jobs(
         >>> config = StyleConfig(weights="embedded", iterations=2)
         >>> contents, styles = [Path("content.png")], [Path("style.png")]
         >>> jobs = plan_jobs(contents, styles, config, folder=Path("results"), suffix=".png")
-        >>> [(job.output.name, result.image.shape) for job, result in run_jobs(jobs)]
-        [('content_style.png', (32, 48, 3))]
+        >>> [result.image.shape for _, result in run_jobs(jobs)]
+        [(32, 48, 3)]
     """
     setups: dict[tuple[Path, ...], TransferSetup] = {}
     styles: dict[tuple[Path, ...], list[Any]] = {}
@@ -187,7 +242,11 @@ def run_jobs(
                     return
             result = run.result()
             alpha = None if result.alpha is None else result.alpha[:height, :width]
-            facts = {**result.facts, "sources": job.sources()}
+            history = result.history
+            facts = {
+                **result.facts, "sources": job.sources(), "loss": history.total[-1],
+                "seconds": round(history.seconds[-1], 3),
+            }  # fmt: skip
             image = result.image[:height, :width]
             yield job, dataclasses.replace(result, image=image, alpha=alpha, facts=facts, config=job.config)
         except (ImageError, RunError) as error:
@@ -235,7 +294,8 @@ def is_finished(job: Job) -> bool:
         settings = read_settings(job.output)
     except TfstyleError:
         raise OutputError(f"{job.output} exists and was not made by tfstyle; {REPLACE_HINT}") from None
-    if settings.get("facts", {}).get("sources") != job.sources():
+    sources = settings.get("facts", {}).get("sources", {})
+    if list(sources.values()) != list(job.sources().values()):  # the paths may be others on another machine
         raise OutputError(f"{job.output} exists and was made from other images; {REPLACE_HINT}")
     options = {
         **upgraded_options(settings.get("options", {})),
