@@ -1,6 +1,6 @@
 """Images: reading, writing, resizing, colours and contact sheets. Images are float32 sRGB in 0..1."""
 
-from tfstyle.images.array import ImageArray, resize
+from tfstyle.images.array import ImageArray, resize, resize_circular
 from tfstyle.images.color import (
     COLOR_MATCHING,
     grey,
@@ -29,6 +29,7 @@ __all__ = [
     "open_image",
     "read_settings",
     "resize",
+    "resize_circular",
     "save",
     "srgb_profile",
     "strip",

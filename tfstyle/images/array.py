@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
@@ -126,6 +127,36 @@ def resize(array: np.ndarray, shape: tuple[int, int], *, clip: bool = True) -> n
     ]
     resized = np.stack(planes, -1)
     return np.clip(resized, 0, 1) if clip else resized
+
+
+def resize_circular(array: np.ndarray, shape: tuple[int, int], *, clip: bool = True) -> np.ndarray:
+    """Return an array resized like an image that tiles: its opposite borders are neighbours.
+
+    Args:
+        array, shape, clip: as for `resize`.
+
+    Returns:
+        float32 ``[*shape, channels]``; the array itself if it has this shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.images import resize_circular
+        >>> wave = np.sin(np.arange(16) * np.pi / 8) * np.ones((16, 16, 1), np.float32)
+        >>> resize_circular(wave, (32, 32), clip=False).shape
+        (32, 32, 1)
+    """
+    margins, new_margins = [], []
+    for length, new_length in zip(array.shape[:2], shape, strict=True):
+        # The margin is a whole number of pixels before and after, and wider than the filter.
+        unit = length // math.gcd(length, new_length)
+        wanted = math.ceil(4 * max(1, length / new_length))
+        margins.append(min(unit * math.ceil(wanted / unit), length))
+        new_margins.append(margins[-1] * new_length // length)
+    padded = np.pad(array, [*((margin, margin) for margin in margins), (0, 0)], mode="wrap")
+    new_shape = [length + 2 * margin for length, margin in zip(shape, new_margins, strict=True)]
+    resized = resize(padded, (new_shape[0], new_shape[1]), clip=clip)
+    top, left = new_margins
+    return resized[top : top + shape[0], left : left + shape[1]]
 
 
 def from_array(array: np.ndarray) -> ImageArray:

@@ -344,6 +344,27 @@ class Encoder:
         weights = replace(self.weights, arrays=arrays, source=f"{self.weights.source}, normalized")
         return self._copy_with(self.layers, weights, self.dtype, self.feature_scale)
 
+    def with_padding(self, padding: str) -> Encoder:
+        """Return a new encoder with another padding and the same weights and options.
+
+        Args:
+            padding: as for `Encoder`.
+
+        Raises:
+            ConfigError: the padding is unknown, or the encoder was made by `from_model`.
+
+        Example:
+            >>> from tfstyle import Encoder
+            >>> Encoder(("conv1_1",), weights="embedded").with_padding("circular").padding
+            'circular'
+        """
+        if self.network == CUSTOM_MODEL:
+            raise ConfigError(f"the padding of {self.weights.source} belongs to its layers")
+        return Encoder(
+            self.layers, self.weights, pooling=self.pooling, padding=padding, dtype=self.dtype,
+            network=self.network, pixel_range=self.pixel_range, feature_scale=self.feature_scale,
+        )  # fmt: skip
+
     def _copy_with(
         self, layers: Iterable[str], weights: Weights, dtype: str, feature_scale: float
     ) -> Encoder:

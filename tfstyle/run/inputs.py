@@ -102,15 +102,15 @@ class TransferInputs:
             ImageError: a side of an image has fewer pixels than `Encoder.minimum_size`.
             ConfigError: a style was extracted with another encoder or lacks a style layer.
         """
-        minimum = setup.encoder.minimum_size
         images: dict[str, ImageArray] = {"the content image": self.content}
         for number, style in enumerate(self.styles, 1):
             if isinstance(style, Style):
-                style.check(setup.encoder, setup.style_layers)
+                style.check(setup.style_encoder, setup.style_layers)
             else:
                 images[f"style image {number}"] = style
         for name, image in images.items():
             height, width = image.rgb.shape[:2]
+            minimum = (setup.encoder if image is self.content else setup.style_encoder).minimum_size
             if min(height, width) < minimum:
                 raise ImageError(
                     f"{name} is {width} x {height} pixels at this size, and each side needs at least "
@@ -478,7 +478,7 @@ class ScaleTargets:
             if (spectrum := style.spectrum_at(scale.factor * longest)) is not None:
                 summaries[SPECTRUM] = (tf.constant(spectrum),)
             return summaries
-        image = style.shrunk(scale.factor, minimum=self._setup.encoder.minimum_size)
+        image = style.shrunk(scale.factor, minimum=self._setup.style_encoder.minimum_size)
         if region is not None:
             mask = resize_mask(region, image.rgb.shape[:2])
             weights = self._position_weights(mask, f"style mask {index + 1}")
@@ -499,9 +499,9 @@ class ScaleTargets:
     ) -> Summaries:
         pixels, region = image.on_white()[None], None if mask is None else _as_image(mask)
         if layout.style_side is not None:
-            tiled = self._setup.tiled_objective(layout.style_side)
+            tiled = self._setup.tiled_style_objective(layout.style_side)
             return tiled.style_summary(pixels, weights, mask=region)
-        summary = self._setup.objective.style_summary
+        summary = self._setup.style_objective.style_summary
         return self._setup.evaluate(summary, tf.constant(pixels), weights, mask=region)
 
     def _position_weights(self, mask: np.ndarray, name: str) -> dict[str, tf.Tensor]:

@@ -18,7 +18,7 @@ from tfstyle.config import StyleConfig
 from tfstyle.device import choose_device, is_out_of_memory, one_line_errors
 from tfstyle.errors import ConfigError, NotFiniteError, RunError
 from tfstyle.files import digest
-from tfstyle.images import ImageArray, resize
+from tfstyle.images import ImageArray, resize, resize_circular
 from tfstyle.losses import ExtraLoss, Masks
 from tfstyle.network import Encoder
 from tfstyle.optim import Optimizer
@@ -389,7 +389,8 @@ class Run:
         targets = self._targets.compute(scale, layout)
         in_place = self._moves_in_place(layout)
         if fresh:
-            image = resize(self._current_image(), scale.shape, clip=self.config.clamp)[None]
+            enlarge = resize_circular if self.setup.encoder.padding == "circular" else resize
+            image = enlarge(self._current_image(), scale.shape, clip=self.config.clamp)[None]
             with tf.device("/CPU:0" if layout.side is not None else self._device):
                 self._image = np.array(image) if in_place else tf.constant(image)
                 self._state = self._first_state(scale.shape, in_place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from tfstyle import addons
 from tfstyle.config import (
     CONTENT_LAYERS,
     CONTENT_WEIGHT,
+    PADDING,
     PAPER,
     PAPER_CONTENT_LAYERS,
     SHALLOW_HIGH_CONTENT_WEIGHT,
@@ -238,8 +240,25 @@ class TransferSetup:
     style_summaries: dict[Hashable, Summaries] = field(default_factory=dict)
     steps: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
     _graphs: dict[str, Callable[..., Any]] = field(default_factory=dict)
-    _tiled_objectives: dict[Shape, TiledObjective] = field(default_factory=dict)
+    _tiled_objectives: dict[tuple[str, Shape], TiledObjective] = field(default_factory=dict)
     _optimizers: dict[int, Optimizer] = field(default_factory=dict)
+
+    @functools.cached_property
+    def style_encoder(self) -> Encoder:
+        """The encoder of the style images.
+
+        With circular padding, which is for results that tile, it has the default padding: opposite borders of
+        a style image do not match, and the Gram matrices would contain this edge, which the result would
+        then reproduce at its seam.
+        """
+        return self.encoder.with_padding(PADDING) if self.encoder.padding == "circular" else self.encoder
+
+    @functools.cached_property
+    def style_objective(self) -> Objective:
+        """The objective whose `Objective.style_summary` summarises the style images."""
+        if self.style_encoder is self.encoder:
+            return self.objective
+        return dataclasses.replace(self.objective, encoder=self.style_encoder.features)
 
     def for_other_styles(self) -> TransferSetup:
         """Return a setup for runs with other style images, with the same parts and compiled steps."""
@@ -314,11 +333,24 @@ class TransferSetup:
         Raises:
             ConfigError: the objective needs the whole image at once.
         """
-        if side not in self._tiled_objectives:
-            self._tiled_objectives[side] = TiledObjective(
-                self.objective, self.encoder, side=side, compile=self.compiler
-            )
-        return self._tiled_objectives[side]
+        return self._tiled(self.objective, self.encoder, side)
+
+    def tiled_style_objective(self, side: Shape) -> TiledObjective:
+        """Return `tiled_objective` for the style images.
+
+        Args:
+            side: height and width of the tiles in pixels.
+
+        Raises:
+            ConfigError: the objective needs the whole image at once.
+        """
+        return self._tiled(self.style_objective, self.style_encoder, side)
+
+    def _tiled(self, objective: Objective, encoder: Encoder, side: Shape) -> TiledObjective:
+        key = encoder.padding, side
+        if key not in self._tiled_objectives:
+            self._tiled_objectives[key] = TiledObjective(objective, encoder, side=side, compile=self.compiler)
+        return self._tiled_objectives[key]
 
     def tiled_step(self, side: Shape, lbfgs_pairs: int | None) -> Callable[..., Any]:
         """Return the step that evaluates an image in host memory in tiles, one iteration per call.
