@@ -211,6 +211,31 @@ def test_a_wrong_value_is_one_line(page):
     assert "style_layer_weights is '1,x'; give numbers" in page.locator("#preview").inner_text()
 
 
+def test_a_damaged_image_gets_the_line_of_the_command_line(page, server, tmp_path):
+    """It is shown when the image is chosen and when the job begins."""
+    damaged = tmp_path / "damaged.png"
+    damaged.write_text("not an image")
+    line = "error: damaged.png: not an image that can be read (its format is unknown)"
+    page.locator("#content").get_by_role("button", name="Remove Image").click()
+    page.set_input_files("#content input[type=file]", str(damaged))
+    page.wait_for_function("document.querySelector('#note').innerText.includes('error')")
+    assert page.locator("#note").inner_text().strip() == line
+    page.click("#paint")
+    page.wait_for_function("document.querySelector('#preview').innerText.includes('error')")
+    assert page.locator("#preview").inner_text().strip() == line
+    assert "Traceback" not in server.messages.read_text()
+
+
+def test_a_preset_is_shown_in_the_controls(page):
+    page.get_by_role("button", name="Advanced").click()
+    page.get_by_role("button", name="network").click()
+    assert page.get_by_label("pooling").input_value() == "avg"
+    page.get_by_label("preset").click()
+    page.get_by_role("option", name="neural-style", exact=True).click()
+    page.wait_for_function("[...document.querySelectorAll('input')].some(e => e.value == 'max')")
+    assert page.get_by_label("pooling").input_value() == "max"
+
+
 def test_a_closed_tab_ends_its_job_and_its_files_are_deleted(server, browser):
     first, second = (open_tab(server, browser) for _ in range(2))
     set_number(first, "#size", 512)
@@ -238,6 +263,8 @@ def test_a_job_whose_tab_closes_in_the_queue_never_begins(server, browser):
     for tab in (second, third):
         tab.click("#paint")
         tab.wait_for_function("document.querySelector('#preview').innerText.includes('queue')")
+        place = tab.locator("#preview .progress-text").bounding_box()
+        assert place["height"] > 10  # it can be seen
     second.context.close()
     time.sleep(1)  # until the server has noticed it
     first.click("#stop")

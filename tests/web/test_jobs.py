@@ -102,9 +102,9 @@ def test_a_stopped_job_does_not_begin(context):
 
 
 def test_a_full_server_accepts_no_job(context, tmp_path):
-    context = Context(context.visits, Limits(stored_bytes=4096), context.weights)
+    context = Context(context.visits, Limits(stored_bytes=70_000), context.weights)
     begin(context)
     (tmp_path / "gradio").mkdir()
-    (tmp_path / "gradio" / "upload.png").write_bytes(b"x" * 5000)
+    (tmp_path / "gradio" / "upload.png").write_bytes(b"x" * 80_000)
     with pytest.raises(RunError, match="no space"):
         begin(context)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import tfstyle
 from tests.conftest import GRADIO_MODULES
 from tfstyle import StyleConfig
 from tfstyle.errors import ConfigError, ImageError
+from tfstyle.presets import PRESETS
 from tfstyle.web.limits import Limits, allowed_options, make_config, read_options
 from tfstyle.web.visits import Visits
 
@@ -34,7 +36,6 @@ def test_options_become_a_config():
         ({"iterations": 201}, r"iterations is 201; this page allows at most 200"),
         ({"first_iterations": 900}, r"first_iterations is 900; this page allows at most 200"),
         ({"preset": "gatys2016"}, r"iterations is 1000; this page allows at most 200"),
-        ({"size_of": "shortest"}, r"size_of is 'shortest'"),
         ({"weights": "/etc/passwd"}, r"weights is '/etc/passwd'; on this page it can be imagenet"),
         ({"init": "/etc/passwd"}, r"init is '/etc/passwd'; on this page it can be content"),
         ({"masks": ["/etc/passwd"]}, r"masks cannot be set on this page"),
@@ -45,7 +46,8 @@ def test_options_become_a_config():
         ({"steps_per_call": 1000}, r"steps_per_call cannot be set"),
         ({"style_size": [100_000]}, r"style_size is 100000; this page allows at most 1024"),
         ({"style_scale": [50.0]}, r"style_scale is 50; this page allows at most 2"),
-        ({"lbfgs_history": 50}, r"lbfgs_history is 50; this page allows at most 20"),
+        ({"lbfgs_history": 50, "size": 1024}, r"lbfgs_history is 50; this page allows at most 25"),
+        ({"lbfgs_history": 101, "size": 512}, r"lbfgs_history is 101; this page allows at most 100"),
         ({"scale_factor": 1.01}, r"scale_factor is 1.01; this page allows at least 1.2"),
         ({"preset": 3}, r"preset is 3; give a name"),
         ({"preset": "x"}, r"no preset 'x'"),
@@ -81,6 +83,27 @@ def test_files_are_checked(tmp_path):
     ):
         with pytest.raises(ImageError, match=message):
             LIMITS.check_files(content, styles)
+
+
+def test_the_longest_side_is_limited_however_the_size_is_measured(tmp_path):
+    path = tmp_path / "wide.png"
+    Image.new("RGB", (400, 100)).save(path)
+    for size_of, size, allowed in (
+        ("longest", 1024, True), ("shortest", 256, True), ("shortest", 257, False), ("area", 512, True),
+        ("area", 513, False),
+    ):  # fmt: skip
+        config = StyleConfig(size=size, size_of=size_of)
+        if allowed:
+            LIMITS.check_longest_side(config, path)
+        else:
+            with pytest.raises(ConfigError, match=f"size_of '{size_of}' the longest side would have 10"):
+                LIMITS.check_longest_side(config, path)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_can_be_used(name):
+    few = {"iterations": 20, "first_iterations": 20, "size": 512}
+    assert make_config({"preset": name, **few}, Limits()).size == 512
 
 
 def test_stored_options_lose_what_a_page_does_not_allow():
@@ -158,9 +181,9 @@ def test_the_stored_bytes_are_those_of_uploads_and_results(tmp_path):
     visits = Visits(tmp_path / "visits", cache)
     assert visits.stored_bytes() == 0
     (cache / "0f").mkdir(parents=True)
-    (cache / "0f" / "upload.png").write_bytes(b"x" * 5000)
+    (cache / "0f" / "upload.png").write_bytes(b"x" * 100_000)
     visits.of("a").new_file(".png").write_bytes(b"x")
-    assert visits.stored_bytes() == 2 * 4096 + 4096  # in whole blocks
+    assert visits.stored_bytes() == 100_000 + 65_536  # many small files count too
 
 
 def test_neither_tensorflow_nor_gradio_is_needed_to_import_the_folder():
@@ -218,6 +241,15 @@ def test_the_controls_give_the_options_that_were_changed():
         "style_loss_weights": (1.0,), "optimizer": "adam",
     }  # fmt: skip
     assert options_of(control_values(changed)) == changed
+    preset = StyleConfig(tv_weight=0.5, clamp=False, optimizer="adam")
+    shown = control_values(preset.as_dict())
+    assert not {"tv_weight", "clamp", "optimizer"} & set(options_of(shown, start=preset))
+    shown[names.index("clamp")] = True  # the default, which the preset changes
+    assert options_of(shown, start=preset)["clamp"] is True
+    values = list(defaults)
+    values[names.index("scales")] = "x"
+    with pytest.raises(ConfigError, match="scales is 'x'; give an integer"):
+        options_of(values)
     values = list(defaults)
     values[names.index("style_layer_weights")] = "1, x"
     with pytest.raises(ConfigError, match="style_layer_weights is '1, x'; give numbers"):

@@ -50,7 +50,7 @@ def test_a_file_takes_the_place_of_auto(tmp_path, cache, caplog):
 
 def test_a_job_waits_for_the_weights_until_it_is_stopped(cache):
     weights = ServerWeights("embedded")
-    assert "loads" in weights.waiting_for
+    assert "loading" in weights.waiting_for
     asked = []
     with pytest.raises(ConfigError, match="stopped"):
         chosen(weights, stop=lambda: asked.append(1) or len(asked) == 3, weights="auto")

@@ -23,6 +23,6 @@ def run_ui(options: argparse.Namespace) -> int:
         block=False,
         load=load_tensorflow,
     )
-    print(f"tfstyle: the page is at {page.local_url} (press Ctrl-C to stop the server)", flush=True)
+    print(f"tfstyle: the page is at {page.public_url} (press Ctrl-C to stop the server)", flush=True)
     page.block_thread()
     return DONE

@@ -114,6 +114,11 @@ def stylize(
     return run.result()
 
 
+def _close(iterations: Any) -> None:
+    with contextlib.suppress(ValueError):  # another thread runs the generator while Python exits
+        iterations.close()
+
+
 class Iterations(Iterator[Iteration]):
     """The iterations of a style transfer, as `iterate` returns them.
 
@@ -124,7 +129,7 @@ class Iterations(Iterator[Iteration]):
     def __init__(self, run: Run) -> None:
         self._run, self._iterations = run, iter(run)
         # A loop that is left writes its checkpoint when this object is freed, or when Python exits.
-        weakref.finalize(self, self._iterations.close)
+        weakref.finalize(self, _close, self._iterations)
 
     def __next__(self) -> Iteration:
         return next(self._iterations)

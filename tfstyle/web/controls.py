@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -13,7 +13,7 @@ from tfstyle.errors import ConfigError
 from tfstyle.web.limits import NAMES_ONLY, SERVER_OPTIONS
 
 #: Fields that the simple view shows with controls of its own.
-SIMPLE = ("quality", "size", "style_weight")
+SIMPLE = ("quality", "size")
 #: Title of each group of advanced options -> its fields, in the order of ``--help-all``.
 ADVANCED_GROUPS: Mapping[str, Sequence[dataclasses.Field[Any]]] = {
     title: [
@@ -44,11 +44,14 @@ def make_control(field: dataclasses.Field[Any]) -> gr.components.Component:
             "" if default is None else ",".join(map(str, default)) if isinstance(default, tuple) else default
         )
         return gr.Textbox(value=shown, label=label, info=text, placeholder=field.metadata["shown"])
-    value = None if default is None or field.metadata["by_quality"] else default
-    return gr.Number(
-        value=value, label=label, info=text, precision=0 if "int" in kind else None,
-        placeholder=field.metadata["shown"] or "by the quality",
-    )  # fmt: skip
+    if _optional(field):  # an empty gr.Number would show 0
+        return gr.Textbox(label=label, info=text, placeholder=field.metadata["shown"] or "by the quality")
+    return gr.Number(value=default, label=label, info=text, precision=0 if "int" in kind else None)
+
+
+def _optional(field: dataclasses.Field[Any]) -> bool:
+    """Return whether the control of a number can be empty, which leaves the choice to the run."""
+    return field.metadata["default"] is None or bool(field.metadata["by_quality"])
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -56,19 +59,23 @@ def _default(field: dataclasses.Field[Any]) -> Any:
     return "auto" if field.name == "weights" else field.metadata["default"]
 
 
-def options_of(values: Sequence[Any]) -> dict[str, Any]:
+def options_of(values: Sequence[Any], *, start: StyleConfig | None = None) -> dict[str, Any]:
     """Return the options that the values of the advanced controls set, without those at their defaults.
 
     Args:
         values: the value of each control of `ADVANCED`.
+        start: the options of the preset that the controls change; by default those without a preset.
 
     Raises:
-        ConfigError: the text of a list contains something that is not a number.
+        ConfigError: a text should contain numbers, and contains something else.
     """
     options = {}
     for field, given in zip(ADVANCED, values, strict=True):
-        value = _option_value(field, given)
-        if value is not None and (value != _default(field) or field.metadata["by_quality"]):
+        value, default = _option_value(field, given), _default(field)
+        if start is not None and field.name != "weights":
+            default = getattr(start, field.name)
+        always = start is None and field.metadata["by_quality"]
+        if value is not None and (value != default or always):
             options[field.name] = value
     return options
 
@@ -78,8 +85,11 @@ def _option_value(field: dataclasses.Field[Any], given: Any) -> Any:
     if given is None or given in ("", []):
         return None
     if "tuple" not in kind:
+        number = float if "float" in kind else int if "int" in kind else None
+        if number is not None and isinstance(given, str) and "str" not in kind:
+            return _number(field, given, number)
         return str(int(given)) if field.name == "tile" and isinstance(given, float) else given
-    items = [item.strip() for item in given.split(",")] if isinstance(given, str) else list(given)
+    items: list[Any] = [item.strip() for item in given.split(",")] if isinstance(given, str) else list(given)
     if "float" in kind or "int" in kind:
         try:
             return tuple((float if "float" in kind else int)(item) for item in items)
@@ -88,13 +98,25 @@ def _option_value(field: dataclasses.Field[Any], given: Any) -> Any:
     return tuple(items)
 
 
+def _number(field: dataclasses.Field[Any], text: str, kind: Callable[[str], Any]) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(
+            f"{field.name} is {text!r}; give {'an integer' if kind is int else 'a number'}"
+        ) from None
+
+
 def control_values(options: Mapping[str, Any]) -> list[Any]:
     """Return the values of the advanced controls that show given options."""
     values = []
     for field in ADVANCED:
         value = options.get(field.name, None if field.metadata["by_quality"] else _default(field))
-        if "tuple" in str(field.type):
+        kind = str(field.type)
+        if "tuple" in kind:
             items = list(value or ())
             value = items if field.metadata["choices"] else ",".join(map(str, items))
+        elif _optional(field) and not field.metadata["choices"] and "bool" not in kind:
+            value = "" if value is None else str(value)
         values.append(value)
     return values

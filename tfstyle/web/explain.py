@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
+from tfstyle.config import StyleConfig
 from tfstyle.web.display import result_image, save_image, status, stop_button
 from tfstyle.web.jobs import Context, Inputs, Updates, job, previews
 
@@ -42,7 +43,9 @@ def explain_view(context: Context, inputs: Inputs) -> None:
     def run(request: gr.Request, style: str, content: str, *values: Any) -> Iterator[Updates]:
         chosen = context.choose(request, values)
         layers = {"style_layers": (style,), "content_layers": (content,), "size": SIDE, "scales": 1}
-        chosen = chosen.with_options(**layers, style_layer_weights=None, content_layer_weights=None)
+        chosen = chosen.with_options(
+            **layers, style_layer_weights=None, content_layer_weights=None, color=StyleConfig().color
+        )
         chosen = chosen.with_styles(1)
         noise = {"init": "noise", "iterations": 60, "tv_weight": 0.0, "spectrum_weight": 0.0}
         cases = {

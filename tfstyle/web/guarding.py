@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
 from gradio.components.base import server
+from PIL import Image
 
 from tfstyle.web.limits import Limits
 
 #: Layers of a drawing: the one that is drawn on, and one that older editors add.
 MOST_LAYERS = 2
 TOO_MANY_LAYERS = "the drawing has too many layers"
+#: Pixels of each layer of a drawing. The view sends images of at most `EDITOR_SIDE` pixels per side.
+MOST_PIXELS = 4_000_000
+#: Bytes of a request that is not an upload.
+MOST_BYTES = 2_000_000
 #: Drawings of which the server keeps parts in memory until their jobs begin.
 MOST_DRAWINGS = 8
 
@@ -71,6 +77,9 @@ def bound_editor(editor: gr.ImageEditor) -> None:
     def checked(payload: Any) -> Any:
         if payload is not None and len(payload.layers or ()) > MOST_LAYERS:
             raise gr.Error(TOO_MANY_LAYERS, print_exception=False)
+        for file in () if payload is None else (payload.background, *payload.layers, payload.composite):
+            if file is not None and pixels_of(file.path) > MOST_PIXELS:
+                raise gr.Error("the drawing has too many pixels", print_exception=False)
         return preprocess(payload)
 
     def accept_blobs(data: Any) -> Any:
@@ -84,11 +93,21 @@ def bound_editor(editor: gr.ImageEditor) -> None:
     editor.preprocess, editor.accept_blobs = checked, server(accept_blobs)
 
 
+def pixels_of(path: str) -> int:
+    """Return the number of pixels of an image file from its header, or 0 if Pillow cannot read it."""
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return 0
+
+
 class Guard:
     """Middleware that refuses requests before Gradio sees them.
 
-    It refuses requests for files of other servers, requests that name another host, uploads that are too
-    large or for which there is no space, and further passwords after too many wrong ones.
+    It refuses requests for files of other servers, requests that name another host, requests of pages of
+    other sites, bodies that are too large or for which there is no space, and further passwords after too
+    many wrong ones.
 
     Args:
         app: the application behind it.
@@ -101,60 +120,91 @@ class Guard:
         self, app: Any, hosts: Collection[str], *, limits: Limits, stored_bytes: Callable[[], int]
     ) -> None:
         self._app, self._hosts, self._limits, self._stored_bytes = app, hosts, limits, stored_bytes
-        self._wrong = dict[str, deque[float]]()  # client -> times of wrong passwords in the last minute
+        self._uploading = 0  # bytes of the uploads that are being received
+        self._logins = dict[str, deque[float]]()  # client -> times of logins, without those that succeeded
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request, or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        code, text = self._refusal(scope)
-        if code:
-            headers = [(b"content-type", b"text/plain; charset=utf-8")]
-            await send({"type": "http.response.start", "status": code, "headers": headers})
-            await send({"type": "http.response.body", "body": text.encode()})
-            return
+        headers = dict(scope["headers"])
+        wanted = unquote(unquote(scope["path"])).lower().rstrip("/")
+        length = headers.get(b"content-length", b"0")
+        code, text = self._refusal(scope, wanted, headers)
+        uploaded = int(length) if not code and wanted.endswith("/upload") else 0
+        if uploaded and not code:
+            self._uploading += uploaded
+            stored = await asyncio.to_thread(self._stored_bytes)
+            if stored + self._uploading > self._limits.stored_bytes:
+                code = 507
+                text = "the server has no space for more images; close tabs, or try again in an hour"
+        try:
+            if code:
+                await _answer(send, code, text)
+            elif wanted.endswith("/login") and scope["method"] == "POST":
+                await self._pass_on_login(scope, receive, send)
+            else:
+                await self._app(scope, receive, send)
+        finally:
+            self._uploading -= uploaded
+
+    def _refusal(self, scope: Any, wanted: str, headers: Mapping[bytes, bytes]) -> tuple[int, str]:
+        """Return the status and the text of the answer to a request that is refused, or 0."""
+        host = headers.get(b"host", b"").decode("latin-1")
+        if self._hosts and _name(host) not in self._hosts:
+            return 403, "this page is not available under this host name; open it as localhost or 127.0.0.1"
+        if "file=http" in wanted.replace(" ", "") or wanted.endswith(("/process_recording", "/vibe-edit")):
+            return 403, "this server fetches no files from other servers"
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return 0, ""
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if self._hosts and origin and origin.partition("://")[2] != host:
+            return 403, "this page cannot be used by pages of other sites"
+        length = headers.get(b"content-length", b"")
+        if b"transfer-encoding" in headers or not length.isdigit():
+            return 411, "a request must state its length; send the header Content-Length"
+        most = self._most_bytes(wanted)
+        if int(length) > most:
+            return 413, f"a request of this kind has at most {most / 1e6:.0f} MB"
+        if wanted.endswith("/login") and self._count_logins(_client(scope)) >= self._limits.logins:
+            return 429, "too many wrong passwords; try again in a minute"
+        return 0, ""
+
+    def _most_bytes(self, wanted: str) -> int:
+        """Return the maximum number of bytes of a request."""
+        if wanted.endswith("/upload"):
+            return self._limits.upload_bytes
+        return self._limits.file_bytes if wanted.endswith("/component_server") else MOST_BYTES
+
+    async def _pass_on_login(self, scope: Any, receive: Any, send: Any) -> None:
+        """Count a login before it is answered, so that several at once are counted, until it succeeds."""
+        times = self._logins.setdefault(_client(scope), deque())
+        now = time.monotonic()
+        times.append(now)
 
         async def watched(message: Any) -> None:
-            if message["type"] == "http.response.start" and message["status"] == 400 and _is_login(scope):
-                self._wrong.setdefault(_client(scope), deque()).append(time.monotonic())
+            if message["type"] == "http.response.start" and message["status"] < 400 and now in times:
+                times.remove(now)
             await send(message)
 
         await self._app(scope, receive, watched)
 
-    def _refusal(self, scope: Any) -> tuple[int, str]:
-        """Return the status and the text of the answer to a request that is refused, or 0."""
-        headers = dict(scope["headers"])
-        wanted = unquote(unquote(scope["path"])).lower()
-        if self._hosts and _name(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
-            return 403, "this page is not available under this host name; open it as localhost or 127.0.0.1"
-        if "file=http" in wanted.replace(" ", ""):
-            return 403, "this server fetches no files from other servers"
-        if scope["method"] == "POST" and wanted.rstrip("/").endswith("/upload"):
-            length = headers.get(b"content-length", b"")
-            if not length.isdigit():
-                return 411, "an upload must state its length; send the header Content-Length"
-            if int(length) > self._limits.upload_bytes:
-                return 413, f"an upload has at most {self._limits.upload_bytes / 1e6:.0f} MB"
-            if self._stored_bytes() + int(length) > self._limits.stored_bytes:
-                return 507, "the server has no space for more images; close tabs, or try again in an hour"
-        if _is_login(scope) and self._count_wrong(_client(scope)) >= self._limits.logins:
-            return 429, "too many wrong passwords; try again in a minute"
-        return 0, ""
-
-    def _count_wrong(self, client: str) -> int:
-        """Return the number of wrong passwords that a client gave in the last minute."""
+    def _count_logins(self, client: str) -> int:
+        """Return the number of logins of a client in the last minute, without those that succeeded."""
         limit = time.monotonic() - 60
-        for key, times in list(self._wrong.items()):
+        for key, times in list(self._logins.items()):
             while times and times[0] < limit:
                 times.popleft()
             if not times:
-                del self._wrong[key]
-        return len(self._wrong.get(client, ()))
+                del self._logins[key]
+        return len(self._logins.get(client, ()))
 
 
-def _is_login(scope: Any) -> bool:
-    return bool(scope["method"] == "POST" and scope["path"].rstrip("/").endswith("/login"))
+async def _answer(send: Any, code: int, text: str) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": code, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
 
 
 def _client(scope: Any) -> str:

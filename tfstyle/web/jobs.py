@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tfstyle.config import StyleConfig
-from tfstyle.errors import ConfigError, RunError, TfstyleError
+from tfstyle.errors import RunError, TfstyleError
+from tfstyle.presets import preset as find_preset
 from tfstyle.web.controls import options_of
 from tfstyle.web.display import done, error_line, status
 from tfstyle.web.limits import Limits, make_config
-from tfstyle.web.painting import Preview, SetupCache, transfer
+from tfstyle.web.painting import Preview, SetupCache, Stopped, transfer
 from tfstyle.web.visits import Visit, Visits
 from tfstyle.web.weights import ServerWeights
 
@@ -80,8 +81,14 @@ class Chosen:
     began: float = field(default_factory=time.monotonic)
 
     def with_options(self, **options: Any) -> Chosen:
-        """Return a copy with other options."""
-        return dataclasses.replace(self, config=self.config.replace(options))
+        """Return a copy with other options.
+
+        Raises:
+            ConfigError: they exceed the limits.
+        """
+        config = self.config.replace(options)
+        self.limits.check_config(config)
+        return dataclasses.replace(self, config=config)
 
     def with_styles(self, count: int) -> Chosen:
         """Return a copy with the first styles only."""
@@ -135,6 +142,8 @@ class Context:
     limits: Limits
     weights: ServerWeights
     setups: SetupCache = field(default_factory=SetupCache)
+    _running: set[int] = field(default_factory=set)  # numbers of the visits whose jobs run
+    _waiting: set[int] = field(default_factory=set)  # numbers of the visits whose jobs wait
 
     def add_job(
         self, button: gr.Button, stop: gr.Button, run: Callable[..., Any], *, inputs: Any, outputs: Any
@@ -144,27 +153,41 @@ class Context:
         Args:
             button, stop: the buttons.
             run: the job, as `job` returns it.
-            inputs, outputs: the components that it reads and changes.
+            inputs, outputs: the components that it reads and changes. The first output is the display.
         """
-        click = button.click(self._begin, queue=False, api_visibility="private")
+        first = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        click = button.click(self._begin, None, outputs[0], **first)
         click.then(run, inputs, outputs, **QUEUE)
-        stop.click(self._stop, queue=False, api_visibility="private")
+        stop.click(self._stop, None, outputs[0], **first)
 
-    def _begin(self, request: gr.Request) -> None:
+    def _begin(self, request: gr.Request) -> str:
         """Forget an earlier Stop when a user starts a job, before it waits in the queue."""
-        self.visits.of(request.session_hash).stopped.clear()
+        visit = self.visits.of(request.session_hash)
+        visit.stopped.clear()
+        self._waiting.add(visit.number)
+        return status("waiting until other jobs have ended" if self._running else "starting")
 
-    def _stop(self, request: gr.Request) -> None:
-        self.visits.of(request.session_hash).stopped.set()
+    def _stop(self, request: gr.Request) -> Any:
+        """Stop the jobs of a visit, and tell the user so."""
+        visit = self.visits.of(request.session_hash)
+        visit.stopped.set()
+        if visit.number in self._running:
+            return status("stopping")
+        if visit.number in self._waiting:
+            return status("stopped; the job will not begin when its turn comes")
+        return gr.skip()
 
     @contextlib.contextmanager
     def logged(self, request: gr.Request) -> Iterator[None]:
         """Log the begin and the end of a job."""
         number, began = self.visits.of(request.session_hash).number, time.monotonic()
         log.info("visit %d: a job begins", number)
+        self._waiting.discard(number)
+        self._running.add(number)
         try:
             yield
         finally:
+            self._running.discard(number)
             log.info("visit %d: the job ended after %.1f s", number, time.monotonic() - began)
 
     def choose(self, request: gr.Request, values: Sequence[Any], *, content_needed: bool = True) -> Chosen:
@@ -201,12 +224,13 @@ class Context:
         """
         visit = self.visits.of(request.session_hash)
         if visit.stopped.is_set():
-            raise ConfigError("stopped before the job began")
+            raise Stopped("stopped before the job began")
         visit.add_uploads(content, *styles)
         self.limits.check_files(content, styles)
+        options = config()
+        self.limits.check_longest_side(options, content)
         if self.visits.stored_bytes() > self.limits.stored_bytes:
             raise RunError("the server has no space for more images; close tabs, or try again in an hour")
-        options = config()
         weights = self.weights.chosen(options, stop=visit.should_stop)
         return Chosen(
             visit=visit,
@@ -225,7 +249,8 @@ class Context:
             ConfigError: a value is wrong or exceeds the limits.
         """
         strength, size, quality, colours, preset, *advanced = settings
-        options = options_of(advanced) | {"preset": preset, "size": int(size)}
+        start = None if preset == "default" else find_preset(preset)
+        options = options_of(advanced, start=start) | {"preset": preset, "size": int(size)}
         if preset == "default":
             options["quality"] = quality
         if colours:
@@ -256,6 +281,8 @@ def job(
             try:
                 with context.logged(request):
                     yield from function(request, *arguments)
+            except Stopped as error:
+                yield {display: status(str(error))}
             except TfstyleError as error:
                 yield {display: status(f"error: {error_line(error)}")}
             except gr.Error:
@@ -312,5 +339,9 @@ def saved(chosen: Chosen, result: Result, *, kind: str) -> tuple[str, str]:
 
 def outcome(chosen: Chosen, result: Result) -> str:
     """Return one line about a finished result."""
-    limit = f"; stopped by the limit of {chosen.limits.seconds:g} s" if chosen.late else ""
-    return done(result) + limit
+    stopped = ""
+    if chosen.late:
+        stopped = f"; stopped by the limit of {chosen.limits.seconds:g} s"
+    elif chosen.visit.stopped.is_set():
+        stopped = f"; stopped at scale {result.history.scale[-1]}"
+    return done(result) + stopped

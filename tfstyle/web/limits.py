@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from tfstyle.config import INIT_NAMES, StyleConfig, check_option_names, quality_options
 from tfstyle.errors import ConfigError, ImageError
@@ -62,9 +65,8 @@ class Limits:
         }
         if config.first_iterations is not None:
             shown["first_iterations"] = (config.first_iterations, self.iterations)
-        if config.size_of != "longest":
-            raise ConfigError(f"size_of is {config.size_of!r}; this page allows only 'longest'")
-        shown["lbfgs_history"] = config.lbfgs_history, 20
+        # At a large size each pair of L-BFGS takes as much memory as two images of this size.
+        shown["lbfgs_history"] = config.lbfgs_history, max(20, round(100 * (512 / config.size) ** 2))
         shown["style_size"] = max(config.style_size or (0,)), self.size
         shown["style_scale"] = max(config.style_scale or (0,)), self.size / config.size
         for name, (value, most) in shown.items():
@@ -72,6 +74,28 @@ class Limits:
                 raise ConfigError(f"{name} is {value:g}; this page allows at most {most:g}")
         if config.scale_factor < 1.2:
             raise ConfigError(f"scale_factor is {config.scale_factor:g}; this page allows at least 1.2")
+
+    def check_longest_side(self, config: StyleConfig, content: object) -> None:
+        """Raise ConfigError if ``size_of`` makes the longest side of a result longer than is allowed.
+
+        Args:
+            config: the options.
+            content: path of the content image. An image that Pillow cannot read is not checked.
+        """
+        if config.size_of == "longest":
+            return
+        try:
+            with Image.open(str(content)) as image:
+                short, long = sorted(image.size)
+        except (OSError, ValueError, Image.DecompressionBombError):
+            return
+        ratio = long / max(short, 1)
+        longest = config.size * (ratio if config.size_of == "shortest" else math.sqrt(ratio))
+        if longest > self.size:
+            raise ConfigError(
+                f"with size_of {config.size_of!r} the longest side would have {longest:.0f} pixels; this "
+                f"page allows at most {self.size}"
+            )
 
     def check_files(self, content: object, styles: Sequence[object]) -> None:
         """Raise ImageError unless there are a content image and style images, of which none is too large."""

@@ -11,7 +11,9 @@ import gradio as gr
 from tfstyle.config import QUALITIES, StyleConfig
 from tfstyle.errors import TfstyleError
 from tfstyle.presets import PRESETS
+from tfstyle.presets import preset as find_preset
 from tfstyle.web.controls import ADVANCED_GROUPS, control_values, make_control
+from tfstyle.web.display import error_line
 from tfstyle.web.explain import explain_view
 from tfstyle.web.guarding import GuardedBlocks
 from tfstyle.web.jobs import Context, Inputs, paths_of
@@ -26,7 +28,11 @@ DATA = Path(__file__).parents[1] / "data"
 PACKAGE_STYLES = {"Evening": DATA / "evening.jpg", "Cat": DATA / "cat.jpg"}
 CSS = """
 .tfstyle-preview img { width: 100%; border-radius: 8px; }
-.tfstyle-preview progress { width: 100%; height: 1rem; }
+.tfstyle-preview progress { width: 100%; height: 1rem; accent-color: var(--primary-500); }
+/* Gradio's line with the place in the queue would be hidden, because the display of a waiting job is low. */
+[id$="preview"] > .wrap.minimal { position: static !important; height: auto !important; max-height: none; }
+[id$="preview"] > .wrap.minimal > .progress-text { position: static; font-size: 1rem; transform: none; }
+[id$="preview"] > .html-container.pending { opacity: 1; }
 """
 #: Arguments of `gradio.Blocks.launch` for the look. The fonts are those of the operating system, so that the
 #: browser loads none.
@@ -88,17 +94,20 @@ def _inputs(context: Context) -> Inputs:
         label="Content image", type="filepath", image_mode=None, elem_id="content", height=260,
         sources=["upload", "clipboard", "webcam"],
     )  # fmt: skip
+    note = gr.Markdown(elem_id="note")
+    # Gradio would open the file itself, and show its own error and traceback for a damaged one.
+    content.preprocess = lambda payload: None if payload is None else payload.path
     styles = gr.Gallery(
         label="Style images", type="filepath", interactive=True, columns=3, height=180, elem_id="styles",
-        object_fit="cover", file_types=["image"],
+        object_fit="cover", file_types=["image"], buttons=["fullscreen"],
     )  # fmt: skip
     with gr.Row():
         for name, path in PACKAGE_STYLES.items():
             button = gr.Button(f"Add style: {name}", size="sm")
             button.click(_adding(context, path), styles, styles, api_visibility="private")
     strength = gr.Slider(
-        0.1, 10, value=1, step=0.1, label="Strength of the style", info="factor of the style weight",
-        elem_id="strength",
+        0.1, 10, value=1, step=0.1, label="Strength of the style",
+        info="how much stronger or weaker than usual", elem_id="strength",
     )  # fmt: skip
     size = gr.Slider(
         64, limits.size, value=default.size, step=32, label="Size",
@@ -112,12 +121,12 @@ def _inputs(context: Context) -> Inputs:
             list(PRESETS),
             value="default",
             label="preset",
-            info="a named set of options; the quality applies to default only",
+            info="a named set of options, for example those of another program; with one, the quality has no "
+            "effect",
         )
         for title, fields in ADVANCED_GROUPS.items():
             with gr.Accordion(title, open=False):
                 advanced += [make_control(field) for field in fields]
-    note = gr.Markdown(elem_id="note")
 
     def uploaded(request: gr.Request, path: str | None) -> list[Any]:
         """Show in the controls the settings that are stored in an image written by tfstyle."""
@@ -128,13 +137,12 @@ def _inputs(context: Context) -> Inputs:
         try:
             options = allowed_options(read_settings(Path(str(path)))["options"])
             make_config(options, limits)
-            strength = float(options.get("style_weight", default.style_weight)) / default.style_weight
-            shown = [min(max(strength, 0.1), 10), max(int(options.get("size", default.size)), 64)]
         except (TfstyleError, TypeError, ValueError):
-            return ["", *[gr.skip()] * (5 + len(advanced))]
+            return [_unreadable(path, limits), *[gr.skip()] * (5 + len(advanced))]
         return [
             "The settings that are stored in this image are shown in the controls.",
-            *shown,
+            1,
+            max(int(options.get("size", default.size)), 64),
             options.get("quality", default.quality),
             False,
             "default",
@@ -146,9 +154,31 @@ def _inputs(context: Context) -> Inputs:
 
     styles.change(styles_changed, styles, None, api_visibility="private")
     outputs = [note, strength, size, quality, colours, preset, *advanced]
-    content.upload(uploaded, content, outputs, api_visibility="private")
+    content.upload(uploaded, content, outputs, show_progress="hidden", api_visibility="private")
+
+    def preset_chosen(name: str) -> list[Any]:
+        """Show the options of a preset in the controls."""
+        return control_values({} if name == "default" else _plain(find_preset(name)))
+
+    preset.input(preset_chosen, preset, advanced, api_visibility="private")
     settings = [strength, size, quality, colours, preset, *advanced]
     return Inputs(content=content, styles=styles, settings=settings)
+
+
+def _unreadable(path: str | None, limits: Limits) -> str:
+    """Return the line of the error if an image cannot be read, and otherwise nothing."""
+    from tfstyle.images import load
+
+    try:
+        load(str(path), max_pixels=limits.pixels)
+    except TfstyleError as error:
+        return f"error: {error_line(error)}"
+    return ""
+
+
+def _plain(config: StyleConfig) -> dict[str, Any]:
+    """Return the options of a preset for the controls, in which the weights are chosen by the server."""
+    return {name: value for name, value in config.as_dict().items() if name != "weights"}
 
 
 def _adding(context: Context, path: Path) -> Any:

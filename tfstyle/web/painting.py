@@ -42,6 +42,10 @@ class Preview:
     image: str = ""
 
 
+class Stopped(ConfigError):
+    """The user stopped a job before it had a result."""
+
+
 class SetupCache:
     """The setup of the last job, for jobs with the same options, so that their first preview is early.
 
@@ -100,12 +104,12 @@ def transfer(
 
     Raises:
         TfstyleError: as for `tfstyle.stylize`.
-        ConfigError: `stop` returned True before the first iteration.
+        Stopped: `stop` returned True before the first iteration.
     """
     from tfstyle.run import iterate
 
     if stop():
-        raise ConfigError("stopped before the first iteration")
+        raise Stopped("stopped before the first iteration")
     setups = setups or SetupCache()
     run = iterate(content, list(styles), config, masks=masks, setup=setups.find(config))
     setups.store(config, run.setup)

@@ -8,6 +8,7 @@ import hmac
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -26,6 +27,7 @@ from tfstyle.web.weights import ServerWeights
 log = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+ANY_ADDRESS = ("0.0.0.0", "::", "")
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 DEFAULT_PORT = 7860
 SWEEP_SECONDS = 60.0
@@ -98,20 +100,24 @@ def serve(
     try:
         _, url, _ = page.launch(
             server_name=host, server_port=port, auth=check, inbrowser=False, inline=inline, share=False,
-            quiet=True,
+            quiet=True, auth_message="Any user name will do; whoever runs the page knows the password.",
             prevent_thread_lock=True, show_error=False, max_file_size=limits.file_bytes,
             ssr_mode=False, enable_monitoring=False, footer_links=["api"], run_history=False, pwa=False,
             mcp_server=False, strict_cors=True, blocked_paths=[], allowed_paths=[],
-            app_kwargs={"middleware": [guard]}, state_session_capacity=100,
+            app_kwargs={"middleware": [guard]}, state_session_capacity=10_000,
             **LOOK,
         )  # fmt: skip
     except (OSError, ValueError) as error:
+        reason = "the port is in use" if "empty port" in str(error) else str(error)
         raise OutputError(
-            f"cannot listen on {host}:{port or DEFAULT_PORT} ({error}); choose another port, or an address "
+            f"cannot listen on {host}:{port or DEFAULT_PORT} ({reason}); choose another port, or an address "
             "of this machine"
         ) from None
     for target in (server_weights.prepare, lambda: _sweep(visits, page)):
         threading.Thread(target=target, daemon=True).start()
+    if host not in LOOPBACK:
+        url = f"http://{socket.gethostname() if host in ANY_ADDRESS else host}:{page.server_port}/"
+    page.public_url = url
     log.info("the page is at %s", url)
     if browser:
         webbrowser.open(url)
@@ -121,15 +127,23 @@ def serve(
 
 
 def ui(**options: Any) -> Any:
-    """Show the page in a notebook, or start it and open the browser.
+    """Show the page in a notebook; elsewhere, start the server and open the browser.
+
+    In a program, the call returns when the server ends, for example by Ctrl-C. In a notebook and at Python's
+    prompt it returns at once.
 
     Args:
-        **options: arguments of `serve`.
+        **options: arguments of `tfstyle.web.serve`, such as ``port``, ``host`` and ``password``.
 
     Returns:
         The `gradio.Blocks` of the page, on which ``close()`` ends the server.
     """
-    return serve(**{"browser": not _in_notebook(), "block": False, "inline": _in_notebook(), **options})
+    notebook = _in_notebook()
+    block = not notebook and not hasattr(sys, "ps1") and not sys.flags.interactive
+    if not notebook:
+        logging.getLogger("tfstyle.web").setLevel(logging.INFO)  # the address of the page
+        logging.basicConfig(format="tfstyle: %(message)s")
+    return serve(**{"browser": not notebook, "block": block, "inline": notebook, **options})
 
 
 def _in_notebook() -> bool:

@@ -13,6 +13,7 @@ from tfstyle.errors import ConfigError, TfstyleError
 from tfstyle.web.display import error_line, result_image, save_image, status, stop_button
 from tfstyle.web.guarding import bound_editor
 from tfstyle.web.jobs import Context, Inputs, Updates, job, paths_of, previews, saved
+from tfstyle.web.painting import Stopped
 
 #: Colours of the brush for the regions of the styles, and for what stays, with their names.
 REGION_COLOURS = (
@@ -171,8 +172,9 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
             images.append(result.image)
             file = save_image(strip(images), chosen.visit.new_file(".png"))
             yield {display: status(f"{len(images)} of {int(count)} results"), shown: file}
-        if images:
-            yield {gallery: [*results, (file, f"strip of {len(images)} results")]}
+        if not images:
+            raise Stopped("stopped before the first result")
+        yield {gallery: [*results, (file, f"strip of {len(images)} results")]}
 
     outputs = [display, shown, gallery]
     context.add_job(paint, stop, run, inputs=[gallery, *sliders, *inputs.all], outputs=outputs)

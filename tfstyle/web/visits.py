@@ -118,9 +118,9 @@ class Visits:
                     path.unlink(missing_ok=True)
 
     def stored_bytes(self) -> int:
-        """Return the number of bytes of all files that the server stores, counted in blocks of 4096 bytes."""
+        """Return the number of bytes of all files that the server stores, each counted as 64 KB at least."""
         folders = (self._folder, self._cache)
-        return sum(-(-info.st_size // 4096) * 4096 for folder in folders for _, info in _files(folder))
+        return sum(max(info.st_size, 65_536) for folder in folders for _, info in _files(folder))
 
     def _end(self, key: str) -> None:
         visit = self._visits.pop(key, None)

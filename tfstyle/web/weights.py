@@ -10,8 +10,9 @@ from importlib import import_module
 from pathlib import Path
 
 from tfstyle.config import StyleConfig
-from tfstyle.errors import ConfigError, TfstyleError, WeightsError
+from tfstyle.errors import TfstyleError, WeightsError
 from tfstyle.files import NAMED_WEIGHTS, check_weights_file
+from tfstyle.web.painting import Stopped
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +75,12 @@ class ServerWeights:
             stop: called while the job waits. If it returns True, the waiting ends.
 
         Raises:
-            ConfigError: `stop` returned True before `prepare` had ended.
+            Stopped: `stop` returned True before `prepare` had ended.
             WeightsError: the server lacks the ImageNet weights that the job asks for.
         """
         while not self._ready.wait(0.1):
             if stop():
-                raise ConfigError("stopped before the job began")
+                raise Stopped("stopped before the job began")
         source = str(self.source if config.weights == "auto" else config.weights)
         if source not in ("auto", "imagenet"):
             return source
