@@ -26,7 +26,7 @@ FEW = {"size": 64, "iterations": 20, "scales": 1}
 def context(tmp_path):
     weights = ServerWeights("embedded")
     weights.prepare()
-    return Context(Visits(tmp_path / "visits", tmp_path / "gradio"), Limits(), weights)
+    return Context(Visits(tmp_path / "visits", tmp_path / "gradio"), Limits(), weights=weights)
 
 
 def begin(context):
@@ -59,7 +59,7 @@ def test_the_settings_of_a_result_contain_no_path_of_the_server(context, tmp_pat
     load_weights("embedded").save(path)
     weights = ServerWeights(path)
     weights.prepare()
-    result = last_result(begin(Context(context.visits, Limits(), weights)).transfer())
+    result = last_result(begin(Context(context.visits, Limits(), weights=weights)).transfer())
     assert result.facts["weights"] == "mine.npz"
     assert str(tmp_path) not in str(result.settings())
 
@@ -102,7 +102,7 @@ def test_a_stopped_job_does_not_begin(context):
 
 
 def test_a_full_server_accepts_no_job(context, tmp_path):
-    context = Context(context.visits, Limits(stored_bytes=70_000), context.weights)
+    context = Context(context.visits, Limits(stored_bytes=70_000), weights=context.weights)
     begin(context)
     (tmp_path / "gradio").mkdir()
     (tmp_path / "gradio" / "upload.png").write_bytes(b"x" * 80_000)

@@ -68,7 +68,7 @@ def explain_view(context: Context, inputs: Inputs) -> None:
         }
 
     context.add_job(
-        explain, stop, run, inputs=[style_layer, content_layer, *inputs.all], outputs=[display, *shown]
+        explain, run, stop=stop, inputs=[style_layer, content_layer, *inputs.all], outputs=[display, *shown]
     )
 
 

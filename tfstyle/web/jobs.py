@@ -9,7 +9,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -140,19 +140,21 @@ class Context:
 
     visits: Visits
     limits: Limits
+    _: KW_ONLY
     weights: ServerWeights
     setups: SetupCache = field(default_factory=SetupCache)
     _running: set[int] = field(default_factory=set)  # numbers of the visits whose jobs run
     _waiting: set[int] = field(default_factory=set)  # numbers of the visits whose jobs wait
 
     def add_job(
-        self, button: gr.Button, stop: gr.Button, run: Callable[..., Any], *, inputs: Any, outputs: Any
+        self, button: gr.Button, run: Callable[..., Any], *, stop: gr.Button, inputs: Any, outputs: Any
     ) -> None:
         """Let a button start a job, and another one stop it.
 
         Args:
-            button, stop: the buttons.
+            button: the button that starts the job.
             run: the job, as `job` returns it.
+            stop: the button that stops it.
             inputs, outputs: the components that it reads and changes. The first output is the display.
         """
         first = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}

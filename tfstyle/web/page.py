@@ -50,7 +50,7 @@ def make_page(visits: Visits, *, limits: Limits, weights: ServerWeights) -> gr.B
         limits: the limits of its users.
         weights: the weights of the server.
     """
-    context = Context(visits, limits, weights)
+    context = Context(visits, limits, weights=weights)
     with GuardedBlocks(title="tfstyle", analytics_enabled=False) as page:
         gr.Markdown("# tfstyle\nNeural style transfer with the method of Gatys, Ecker and Bethge.")
         gallery = gr.State([])

@@ -64,7 +64,7 @@ def paint_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         }
         yield {facts: f"{_facts(result)}  \n{_scores(chosen, result)}"}
 
-    context.add_job(paint, stop, run, inputs=[gallery, *inputs.all], outputs=outputs)
+    context.add_job(paint, run, stop=stop, inputs=[gallery, *inputs.all], outputs=outputs)
     _add_endpoint(context)
 
 

@@ -73,7 +73,7 @@ def places_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         yield {display: status(caption), shown: file, gallery: [*results, (file, caption)]}
 
     context.add_job(
-        paint, stop, run, inputs=[gallery, editor, *inputs.all], outputs=[display, shown, gallery]
+        paint, run, stop=stop, inputs=[gallery, editor, *inputs.all], outputs=[display, shown, gallery]
     )
 
 
@@ -177,8 +177,8 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         yield {gallery: [*results, (file, f"strip of {len(images)} results")]}
 
     outputs = [display, shown, gallery]
-    context.add_job(paint, stop, run, inputs=[gallery, *sliders, *inputs.all], outputs=outputs)
-    context.add_job(strip, stop, run_strip, inputs=[gallery, count, *inputs.all], outputs=outputs)
+    context.add_job(paint, run, stop=stop, inputs=[gallery, *sliders, *inputs.all], outputs=outputs)
+    context.add_job(strip, run_strip, stop=stop, inputs=[gallery, count, *inputs.all], outputs=outputs)
 
 
 def texture_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
@@ -212,7 +212,7 @@ def texture_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         yield {display: status(caption), shown: file, tiled: tiles, gallery: [*results, (file, caption)]}
 
     context.add_job(
-        make, stop, run, inputs=[gallery, side, *inputs.all], outputs=[display, shown, tiled, gallery]
+        make, run, stop=stop, inputs=[gallery, side, *inputs.all], outputs=[display, shown, tiled, gallery]
     )
 
 
@@ -276,6 +276,6 @@ def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         }
 
     context.add_job(
-        run_all, stop, run, inputs=[gallery, remembered, inputs.content, inputs.styles],
+        run_all, run, stop=stop, inputs=[gallery, remembered, inputs.content, inputs.styles],
         outputs=[display, shown, gallery],
     )  # fmt: skip

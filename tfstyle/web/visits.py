@@ -9,12 +9,15 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 #: Seconds after which a visit without activity ends. The page tells when a tab is closed, but programs that
 #: call the endpoint do not.
 IDLE_SECONDS = 3600.0
+#: Seconds after which an upload is deleted when its visit has ended. Gradio stores equal files once, and
+#: another user may have uploaded the file without a sign of it yet.
+UPLOAD_SECONDS = 60.0
 
 
 class Visit:
@@ -57,20 +60,17 @@ class Visit:
         """Note files that the user uploaded, so that they are deleted when the visit ends."""
         self.uploads |= {Path(str(path)).resolve() for path in paths if path}
 
-    def end(self, cache: Path, *, kept: Collection[Path]) -> None:
-        """Stop the job of the visit, and delete its files.
+    def end(self, cache: Path) -> None:
+        """Stop the job of the visit, and delete the files that the server wrote for it.
 
         Args:
             cache: folder in which Gradio keeps uploads and copies of the files that it sends.
-            kept: uploads of other visits. Gradio stores equal files once.
         """
         self.ended = True
         self.stopped.set()
         shutil.rmtree(self._folder, ignore_errors=True)
-        copies = cache.rglob(f"tfstyle-{self._folder.name}-*") if cache.is_dir() else ()
-        for path in (*self.uploads.difference(kept), *copies):
-            if cache.resolve() in path.resolve().parents:
-                path.unlink(missing_ok=True)
+        for path in cache.rglob(f"tfstyle-{self._folder.name}-*") if cache.is_dir() else ():
+            path.unlink(missing_ok=True)
 
 
 class Visits:
@@ -85,6 +85,7 @@ class Visits:
         self._folder, self._cache = folder, cache
         self._lock, self._visits = threading.Lock(), dict[str, Visit]()
         self._numbers = itertools.count(1)
+        self._left = dict[Path, float]()  # uploads of visits that have ended -> times of their ends
 
     def of(self, session: str | None) -> Visit:
         """Return the visit of a session, and create it if the session is new."""
@@ -102,9 +103,9 @@ class Visits:
             self._end(str(session))
 
     def sweep(self) -> None:
-        """End the visits without activity, and delete old files that belong to no visit.
+        """End the visits without activity, and delete the files that belong to no visit.
 
-        Such files are uploads with which nothing was done.
+        They are uploads of visits that have ended, and old uploads with which nothing was done.
         """
         with self._lock:
             now = time.monotonic()
@@ -112,6 +113,12 @@ class Visits:
                 self._end(key)
             visits = self._visits.values()
             kept = {path for visit in visits for path in visit.uploads}
+            for path, since in list(self._left.items()):
+                if path in kept:
+                    del self._left[path]
+                elif now - since >= UPLOAD_SECONDS:
+                    path.unlink(missing_ok=True)
+                    del self._left[path]
             for path, information in _files(self._cache):
                 old = time.time() - information.st_mtime > IDLE_SECONDS
                 if old and path.resolve() not in kept and not any(visit.made(path) for visit in visits):
@@ -125,8 +132,10 @@ class Visits:
     def _end(self, key: str) -> None:
         visit = self._visits.pop(key, None)
         if visit is not None:
-            kept = {path for other in self._visits.values() for path in other.uploads}
-            visit.end(self._cache, kept=kept)
+            visit.end(self._cache)
+            for path in visit.uploads:
+                if self._cache.resolve() in path.parents:
+                    self._left[path] = time.monotonic()
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
