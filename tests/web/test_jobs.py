@@ -33,7 +33,7 @@ def begin(context):
     """Return the inputs of a job of the session ``a``."""
     request = types.SimpleNamespace(session_hash="a")
     content, style = str(DATA / "cat.jpg"), str(DATA / "evening.jpg")
-    return context.checked(request, content, [style], config=lambda: make_config(FEW, context.limits))
+    return context.checked(request, content, styles=[style], config=lambda: make_config(FEW, context.limits))
 
 
 def test_a_job_that_takes_too_long_ends_with_the_image_so_far(context):

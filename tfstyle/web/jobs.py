@@ -208,10 +208,10 @@ class Context:
         paths = paths_of(styles)
         if not content_needed and not content and paths:
             content = paths[0]
-        return self.checked(request, content, paths, config=lambda: self.config(settings))
+        return self.checked(request, content, styles=paths, config=lambda: self.config(settings))
 
     def checked(
-        self, request: gr.Request, content: Any, styles: list[str], *, config: Callable[[], StyleConfig]
+        self, request: gr.Request, content: Any, *, styles: list[str], config: Callable[[], StyleConfig]
     ) -> Chosen:
         """Check the inputs of a job, and return what the user has chosen.
 

@@ -103,7 +103,7 @@ def _add_endpoint(context: Context) -> None:
 
         with context.logged(request):
             try:
-                chosen = context.checked(request, content_file, [style_file], config=config)
+                chosen = context.checked(request, content_file, styles=[style_file], config=config)
                 result = last_result(chosen.transfer())
                 file = chosen.visit.new_file(".png")
                 result.save(file)
