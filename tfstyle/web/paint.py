@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from tfstyle.config import StyleConfig
-from tfstyle.errors import TfstyleError
+from tfstyle.errors import TfstyleError, WeightsError
 from tfstyle.web.display import error_line, save_image, status, stop_button
 from tfstyle.web.jobs import Chosen, Context, Inputs, Updates, job, last_result, outcome, previews
 from tfstyle.web.limits import make_config, read_options
@@ -84,7 +84,9 @@ def _scores(chosen: Chosen, result: Result) -> str:
         return "No scores: they compare a result with a single style image."
     try:
         (scores,) = score(chosen.content, chosen.styles[0], result.image, weights=chosen.config.weights)
-    except TfstyleError as error:  # such as other weights than ImageNet's, or an image that is too small
+    except WeightsError:
+        return "No scores: they need VGG-19's ImageNet weights, and this result was made with others."
+    except TfstyleError as error:  # such as an image that is too small
         return f"No scores: {error_line(error)}"
     return (
         f"E {scores.E:.2f} (style, higher is closer), S {scores.S:.3f} (content, lower is closer), "

@@ -130,10 +130,10 @@ def blend_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
         )
         for number in range(1, context.limits.styles + 1)
     ]  # fmt: skip
+    count = gr.Slider(3, 9, value=5, step=1, label="Results in a strip between the first two styles")
     with gr.Row():
         paint = gr.Button("Paint the blend", variant="primary", elem_id="blend-paint")
-        count = gr.Slider(3, 9, value=5, step=1, label="Results in the strip")
-        strip = gr.Button("Strip between the first two styles", elem_id="blend-strip")
+        strip = gr.Button("Paint the strip", elem_id="blend-strip")
         stop = stop_button("blend-stop")
     display = gr.HTML(elem_id="blend-preview")
     shown = result_image("Result", elem_id="blend-result")
@@ -219,13 +219,13 @@ def texture_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
 def compare_view(context: Context, inputs: Inputs, *, gallery: Any) -> None:
     """Add the view that shows the same images under several settings as a sheet."""
     gr.Markdown(
-        f"Choose settings and add them to the list, up to {MOST_SETTINGS} times. Compare applies each entry "
-        "of the list to the same images."
+        f"Choose settings and add them to the list, up to {MOST_SETTINGS} times. Compare paints the same "
+        "images with each entry of the list."
     )
     remembered = gr.State([])
     with gr.Row():
-        add = gr.Button("Add the current settings", elem_id="compare-add")
-        clear = gr.Button("Clear the list", elem_id="compare-clear")
+        add = gr.Button("Add settings", elem_id="compare-add")
+        clear = gr.Button("Clear list", elem_id="compare-clear")
         run_all = gr.Button("Compare", variant="primary", elem_id="compare-run")
         stop = stop_button("compare-stop")
     listed = gr.Markdown("The list is empty.", elem_id="compare-list")
