@@ -95,6 +95,21 @@ def test_a_setup_is_not_used_for_other_options_and_not_for_ever():
     assert setups.find(normalized) is None
 
 
+def test_stop_says_what_it_stops(context):
+    request = types.SimpleNamespace(session_hash="a")
+    visit = context.visits.of("a")
+    assert "starting" in context._begin(request)
+    assert "will not begin" in context._stop(request)
+    assert "starting" in context._begin(request)
+    with context.logged(request):
+        assert (visit.waiting, visit.running) == (False, True)
+        other = types.SimpleNamespace(session_hash="b")
+        assert "waiting" in context._begin(other)
+        assert "stopping" in context._stop(request)
+    assert not visit.running
+    assert "starting" in context._begin(other)
+
+
 def test_a_stopped_job_does_not_begin(context):
     context.visits.of("a").stopped.set()
     with pytest.raises(ConfigError, match="stopped before the job began"):

@@ -157,9 +157,13 @@ def test_a_visit_ends_after_an_hour_without_activity(tmp_path):
     visits = Visits(tmp_path / "visits", tmp_path / "gradio")
     old, active = visits.of("program"), visits.of("another")
     old.active -= 3601
+    waiting = visits.of("in the queue")
+    waiting.active -= 3601
+    waiting.waiting = True
     visits.sweep()
     assert old.stopped.is_set()
     assert not active.stopped.is_set()
+    assert not waiting.ended
     assert visits.of("program") is not old
     assert visits.of("another") is active
 

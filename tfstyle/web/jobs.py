@@ -143,8 +143,6 @@ class Context:
     _: KW_ONLY
     weights: ServerWeights
     setups: SetupCache = field(default_factory=SetupCache)
-    _running: set[int] = field(default_factory=set)  # numbers of the visits whose jobs run
-    _waiting: set[int] = field(default_factory=set)  # numbers of the visits whose jobs wait
 
     def add_job(
         self, button: gr.Button, run: Callable[..., Any], *, stop: gr.Button, inputs: Any, outputs: Any
@@ -166,31 +164,28 @@ class Context:
         """Forget an earlier Stop when a user starts a job, before it waits in the queue."""
         visit = self.visits.of(request.session_hash)
         visit.stopped.clear()
-        self._waiting.add(visit.number)
-        return status("waiting until other jobs have ended" if self._running else "starting")
+        visit.waiting = True
+        return status("waiting until other jobs have ended" if self.visits.busy() else "starting")
 
     def _stop(self, request: gr.Request) -> Any:
         """Stop the jobs of a visit, and tell the user so."""
         visit = self.visits.of(request.session_hash)
         visit.stopped.set()
-        if visit.number in self._running:
+        if visit.running:
             return status("stopping")
-        if visit.number in self._waiting:
-            return status("stopped; the job will not begin when its turn comes")
-        return gr.skip()
+        return status("stopped; the job will not begin when its turn comes") if visit.waiting else gr.skip()
 
     @contextlib.contextmanager
     def logged(self, request: gr.Request) -> Iterator[None]:
         """Log the begin and the end of a job."""
-        number, began = self.visits.of(request.session_hash).number, time.monotonic()
-        log.info("visit %d: a job begins", number)
-        self._waiting.discard(number)
-        self._running.add(number)
+        visit, began = self.visits.of(request.session_hash), time.monotonic()
+        log.info("visit %d: a job begins", visit.number)
+        visit.waiting, visit.running = False, True
         try:
             yield
         finally:
-            self._running.discard(number)
-            log.info("visit %d: the job ended after %.1f s", number, time.monotonic() - began)
+            visit.running = False
+            log.info("visit %d: the job ended after %.1f s", visit.number, time.monotonic() - began)
 
     def choose(self, request: gr.Request, values: Sequence[Any], *, content_needed: bool = True) -> Chosen:
         """Return what the user has chosen, when the job begins.

@@ -31,6 +31,8 @@ class Visit:
         number: as given. Log messages name it; the name of the folder is a secret.
         stopped: whether the running or waiting job should end.
         ended: whether the visit has ended, so that no file is written any more.
+        waiting: whether a job of the visit waits in the queue.
+        running: whether a job of the visit runs.
         uploads: files that the user uploaded.
         active: time of the last activity, as `time.monotonic` gives it.
     """
@@ -40,7 +42,7 @@ class Visit:
         self.number = number
         self._folder, self._count = folder, 0
         self.stopped, self.uploads, self.active = threading.Event(), set[Path](), time.monotonic()
-        self.ended = False
+        self.ended = self.waiting = self.running = False
 
     def should_stop(self) -> bool:
         """Return whether the job should end. A running job keeps the visit active."""
@@ -102,6 +104,11 @@ class Visits:
         with self._lock:
             self._end(str(session))
 
+    def busy(self) -> bool:
+        """Return whether a job runs."""
+        with self._lock:
+            return any(visit.running for visit in self._visits.values())
+
     def sweep(self) -> None:
         """End the visits without activity, and delete the files that belong to no visit.
 
@@ -109,8 +116,9 @@ class Visits:
         """
         with self._lock:
             now = time.monotonic()
-            for key in [key for key, visit in self._visits.items() if now - visit.active > IDLE_SECONDS]:
-                self._end(key)
+            for key, visit in list(self._visits.items()):
+                if now - visit.active > IDLE_SECONDS and not visit.waiting:
+                    self._end(key)
             visits = self._visits.values()
             kept = {path for visit in visits for path in visit.uploads}
             for path, since in list(self._left.items()):
