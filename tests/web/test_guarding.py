@@ -1,6 +1,7 @@
 """The guard in front of the server, with an application that takes its time."""
 
 import asyncio
+import concurrent.futures
 import types
 
 import pytest
@@ -11,6 +12,12 @@ import gradio as gr
 
 from tfstyle.web.guarding import Guard, bound_editor
 from tfstyle.web.limits import Limits
+
+
+def run(coroutine):
+    """Run a coroutine in a thread, because the browser's tests leave an event loop running in this one."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def answers(requests, *, code=200, hosts=(), **limits):
@@ -46,7 +53,7 @@ def answers(requests, *, code=200, hosts=(), **limits):
     async def all_requests():
         await asyncio.gather(*(request(path, headers) for path, headers in requests))
 
-    asyncio.run(all_requests())
+    run(all_requests())
     assert len(reached) == sent.count(code)
     return sorted(sent)
 
@@ -72,7 +79,7 @@ def test_logins_that_succeed_do_not_count():
     headers = [(b"content-length", b"20")]
     scope = {"type": "http", "method": "POST", "path": "/login", "headers": headers, "client": ("1.2.3.4", 5)}
     for _ in range(5):
-        asyncio.run(guard(scope, None, send))
+        run(guard(scope, None, send))
     assert codes == [200] * 5
 
 
