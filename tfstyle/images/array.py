@@ -141,9 +141,9 @@ def resize_circular(array: np.ndarray, shape: tuple[int, int], *, clip: bool = T
     Example:
         >>> import numpy as np
         >>> from tfstyle.images import resize_circular
-        >>> wave = np.sin(np.arange(16) * np.pi / 8) * np.ones((16, 16, 1), np.float32)
-        >>> resize_circular(wave, (32, 32), clip=False).shape
-        (32, 32, 1)
+        >>> image = np.random.default_rng(0).random((16, 24, 3), np.float32)
+        >>> resize_circular(image, (32, 48)).shape
+        (32, 48, 3)
     """
     margins, new_margins = [], []
     for length, new_length in zip(array.shape[:2], shape, strict=True):
