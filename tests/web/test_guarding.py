@@ -66,7 +66,6 @@ def test_passwords_that_are_tried_at_the_same_time_are_counted():
 
 def test_logins_that_succeed_do_not_count():
     """The application is asked one after the other, so that each success is known before the next try."""
-    guard = Guard(None, (), limits=Limits(logins=2), stored_bytes=lambda: 0)
     codes = []
 
     async def application(scope, receive, send):
@@ -75,7 +74,7 @@ def test_logins_that_succeed_do_not_count():
     async def send(message):
         codes.append(message.get("status"))
 
-    guard._app = application
+    guard = Guard(application, (), limits=Limits(logins=2), stored_bytes=lambda: 0)
     headers = [(b"content-length", b"20")]
     scope = {"type": "http", "method": "POST", "path": "/login", "headers": headers, "client": ("1.2.3.4", 5)}
     for _ in range(5):

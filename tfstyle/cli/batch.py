@@ -53,7 +53,7 @@ def run_batch(options: argparse.Namespace) -> int:
                 pending.append(job)
             elif not manifest.has_result(job.output.name):
                 # The former run was killed before it wrote the row.
-                manifest.append(job.row(read_settings(job.output)["facts"]))
+                manifest.append(job.row(facts=read_settings(job.output)["facts"]))
         except OutputError as error:
             failures.append(str(error))
     if skipped := len(jobs) - len(pending) - len(failures):
@@ -64,13 +64,13 @@ def run_batch(options: argparse.Namespace) -> int:
                 if isinstance(outcome, TfstyleError):
                     raise outcome
                 outcome.save(job.output, overwrite=True)
-                manifest.append(job.row(outcome.facts))
+                manifest.append(job.row(facts=outcome.facts))
                 made += 1
                 seconds = time.perf_counter() - start
                 print(f"{job.output}  {made} of {len(pending)}, {seconds:.0f} s", flush=True)
             except TfstyleError as error:
                 with contextlib.suppress(RunError):  # the disk is full
-                    manifest.append(job.error_row(str(error)))
+                    manifest.append(job.row(error=str(error)))
                 failures.append(f"{job.content} in the style of {', '.join(map(str, job.styles))}: {error}")
     for failure in failures:
         complain(failure, FAILED)

@@ -360,18 +360,21 @@ class Encoder:
         """
         if self.network == CUSTOM_MODEL:
             raise ConfigError(f"the padding of {self.weights.source} belongs to its layers")
-        return Encoder(
-            self.layers, self.weights, pooling=self.pooling, padding=padding, dtype=self.dtype,
-            network=self.network, pixel_range=self.pixel_range, feature_scale=self.feature_scale,
-        )  # fmt: skip
+        return self._copy_with(self.layers, self.weights, self.dtype, self.feature_scale, padding=padding)
 
     def _copy_with(
-        self, layers: Iterable[str], weights: Weights, dtype: str, feature_scale: float
+        self,
+        layers: Iterable[str],
+        weights: Weights,
+        dtype: str,
+        feature_scale: float,
+        *,
+        padding: str | None = None,
     ) -> Encoder:
         """Return a new encoder with the given values and the other options of this encoder."""
         return Encoder(
-            layers, weights, pooling=self.pooling, padding=self.padding, dtype=dtype, network=self.network,
-            pixel_range=self.pixel_range, feature_scale=feature_scale,
+            layers, weights, pooling=self.pooling, padding=padding or self.padding, dtype=dtype,
+            network=self.network, pixel_range=self.pixel_range, feature_scale=feature_scale,
         )  # fmt: skip
 
     def _mean_activations(self, images: Sequence[tf.Tensor]) -> dict[str, np.ndarray]:

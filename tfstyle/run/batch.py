@@ -69,30 +69,22 @@ class Job:
         """
         return {str(path): _file_digest(path) for path in (self.content, *self.styles)}
 
-    def row(self, facts: Mapping[str, Any]) -> ManifestRow:
-        """Return the row of the manifest for the result of this job.
+    def row(self, *, facts: Mapping[str, Any] | None = None, error: str | None = None) -> ManifestRow:
+        """Return the row of the manifest for this job.
 
         Args:
-            facts: the facts of the result, as `run_jobs` returns them.
+            facts: the facts of the result, as `run_jobs` returns them, or None without a result.
+            error: the message of the error without a result.
         """
-        return dataclasses.replace(
-            self.error_row(None),
-            digest=digest(list(facts["sources"].values())),
-            loss=facts.get("loss"),
-            seconds=facts.get("seconds"),
-        )
-
-    def error_row(self, error: str | None) -> ManifestRow:
-        """Return the row of the manifest for a job without a result.
-
-        Args:
-            error: the message of the error.
-        """
+        facts = facts or {}
         return ManifestRow(
             content=str(self.content),
             styles=list(map(str, self.styles)),
             output=self.output.name,
             options=self.config.as_dict(),
+            digest=digest(list(facts["sources"].values())) if facts else None,
+            loss=facts.get("loss"),
+            seconds=facts.get("seconds"),
             error=error,
         )
 
@@ -149,11 +141,12 @@ def plan_jobs(
     check_style_count(config, len(styles))
     blended = config.style_blend is not None
     groups = [tuple(styles)] if blended else [(style,) for style in styles]
+    configs = [config if blended else _config_of_style(config, index) for index in range(len(groups))]
+    changes = [_changed_options(style_config) for style_config in configs]
     jobs: dict[Path, Job] = {}
     for content in contents:
-        for index, group in enumerate(groups):
-            style_config = config if blended else _config_of_style(config, index)
-            output = folder / f"{_result_name(content, group, style_config, root=root)}{suffix}"
+        for group, style_config, options in zip(groups, configs, changes, strict=True):
+            output = folder / f"{_result_name(content, group, options=options, root=root)}{suffix}"
             if output in jobs:
                 first = jobs[output]
                 raise ConfigError(
@@ -164,17 +157,23 @@ def plan_jobs(
     return list(jobs.values())
 
 
-def _result_name(content: Path, styles: Sequence[Path], config: StyleConfig, *, root: Path | None) -> str:
-    """Return the name of a result without its suffix."""
-    key = content.name
-    if root is not None and root in content.parents:
-        key = content.relative_to(root).as_posix()
+def _changed_options(config: StyleConfig) -> dict[str, Any]:
+    """Return the options that are not at their defaults and may change the result."""
     defaults = StyleConfig().as_dict()
-    options = {
+    return {
         name: value
         for name, value in config.as_dict().items()
         if value != defaults[name] and name not in UNCOMPARED_OPTIONS
     }
+
+
+def _result_name(
+    content: Path, styles: Sequence[Path], *, options: Mapping[str, Any], root: Path | None
+) -> str:
+    """Return the name of a result without its suffix."""
+    key = content.name
+    if root is not None and root in content.parents:
+        key = content.relative_to(root).as_posix()
     identity = json.dumps([key, [style.name for style in styles], options], sort_keys=True)
     short = digest(identity)[:DIGEST_LENGTH]
     names = [path.stem[:MOST_CHARACTERS] for path in (content, *styles[:1])]

@@ -499,7 +499,7 @@ class ScaleTargets:
     ) -> Summaries:
         pixels, region = image.on_white()[None], None if mask is None else _as_image(mask)
         if layout.style_side is not None:
-            tiled = self._setup.tiled_style_objective(layout.style_side)
+            tiled = self._setup.tiled_objective(layout.style_side, for_styles=True)
             return tiled.style_summary(pixels, weights, mask=region)
         summary = self._setup.style_objective.style_summary
         return self._setup.evaluate(summary, tf.constant(pixels), weights, mask=region)

@@ -270,10 +270,7 @@ class Run:
         return layout.side is not None and self._optimizer.elementwise
 
     def _run_scale(self, scale: Scale, began: float) -> Iterator[Iteration]:
-        since, first = (
-            time.monotonic(),
-            True,
-        )  # begin of the call for the pace: the first one prepares the scale
+        since = time.monotonic()  # for the pace: the first call of a scale includes its preparation
         resumed, losses = self._resumed_losses(scale)
         advance: Callable[[Any, Any], Any] | None = self._begin_scale(scale, fresh=not resumed)
         not_finite = _last_not_finite(losses)
@@ -294,7 +291,8 @@ class Run:
             self.first_calls.setdefault(scale.number, time.monotonic() - called)
             seconds = time.perf_counter() - began
             count = len(columns["total"])
-            self._pace.record(time.monotonic() - since, work=math.prod(scale.shape) * count, first=first)
+            work = math.prod(scale.shape) * count
+            self._pace.record(time.monotonic() - since, work=work, first=done == resumed)
             for i in range(count):
                 values = {name: float(column[i]) for name, column in columns.items()}
                 done, total = done + 1, values["total"]
@@ -332,7 +330,7 @@ class Run:
             )
             if self._stopped:
                 break
-            since, first = time.monotonic(), False
+            since = time.monotonic()
         if not any(map(math.isfinite, losses)):
             self._fail(f"no loss was finite in the {len(losses)} iterations of scale {scale.number}")
         if not np.isfinite(self._current_image()).all():  # the loss after the last update is not evaluated

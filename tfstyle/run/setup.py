@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -222,6 +221,9 @@ class TransferSetup:
             It is used only if `lbfgs_pairs` is not None.
         any_size: whether one graph of the step, and one of the targets, serves all sizes of images. Otherwise
             they are traced for each size.
+        style_encoder: encoder of the style images. With circular padding, which is for results that tile, it
+            has the default padding: the opposite borders of a style image do not match, and the Gram matrices
+            would contain this edge, which the result would then reproduce at its seam.
         style_summaries: cache of the style images' summaries, which `tfstyle.run.ScaleTargets` fills.
         steps: cache of the compiled steps.
     """
@@ -234,6 +236,7 @@ class TransferSetup:
     optimizer: Optimizer
     device: str
     compiler: str
+    style_encoder: Encoder
     lbfgs_pairs: int | None = None
     make_lbfgs: Callable[[int], Optimizer] | None = None
     any_size: bool = False
@@ -243,17 +246,7 @@ class TransferSetup:
     _tiled_objectives: dict[tuple[str, Shape], TiledObjective] = field(default_factory=dict)
     _optimizers: dict[int, Optimizer] = field(default_factory=dict)
 
-    @functools.cached_property
-    def style_encoder(self) -> Encoder:
-        """The encoder of the style images.
-
-        With circular padding, which is for results that tile, it has the default padding: opposite borders of
-        a style image do not match, and the Gram matrices would contain this edge, which the result would
-        then reproduce at its seam.
-        """
-        return self.encoder.with_padding(PADDING) if self.encoder.padding == "circular" else self.encoder
-
-    @functools.cached_property
+    @property
     def style_objective(self) -> Objective:
         """The objective whose `Objective.style_summary` summarises the style images."""
         if self.style_encoder is self.encoder:
@@ -324,29 +317,19 @@ class TransferSetup:
         self.trace(graph, *arguments, **options)  # a call that traces would make TensorFlow warn
         return graph(*arguments, **options)
 
-    def tiled_objective(self, side: Shape) -> TiledObjective:
+    def tiled_objective(self, side: Shape, *, for_styles: bool = False) -> TiledObjective:
         """Return the objective for evaluation in tiles, from a cache after the first call.
 
         Args:
             side: height and width of the tiles in pixels.
+            for_styles: whether to return it for the style images, with `style_encoder`.
 
         Raises:
             ConfigError: the objective needs the whole image at once.
         """
-        return self._tiled(self.objective, self.encoder, side)
-
-    def tiled_style_objective(self, side: Shape) -> TiledObjective:
-        """Return `tiled_objective` for the style images.
-
-        Args:
-            side: height and width of the tiles in pixels.
-
-        Raises:
-            ConfigError: the objective needs the whole image at once.
-        """
-        return self._tiled(self.style_objective, self.style_encoder, side)
-
-    def _tiled(self, objective: Objective, encoder: Encoder, side: Shape) -> TiledObjective:
+        objective, encoder = self.objective, self.encoder
+        if for_styles:
+            objective, encoder = self.style_objective, self.style_encoder
         key = encoder.padding, side
         if key not in self._tiled_objectives:
             self._tiled_objectives[key] = TiledObjective(objective, encoder, side=side, compile=self.compiler)
@@ -450,6 +433,7 @@ def make_setup(
         optimizer=_make_optimizer(config, optimizer),
         device=device,
         compiler=compiler,
+        style_encoder=encoder.with_padding(PADDING) if encoder.padding == "circular" else encoder,
         lbfgs_pairs=config.lbfgs_history if has_lbfgs else None,
         make_lbfgs=lambda pairs: _make_optimizer(config.replace({"lbfgs_history": pairs}), None),
         any_size=any_size,

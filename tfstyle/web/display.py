@@ -5,15 +5,12 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
 from tfstyle.errors import TfstyleError
 from tfstyle.web.painting import Preview
-
-if TYPE_CHECKING:
-    from tfstyle.run import Result
 
 
 def status(text: str, preview: Preview | None = None) -> str:
@@ -27,13 +24,6 @@ def status(text: str, preview: Preview | None = None) -> str:
     bar = f'<progress value="{preview.progress:.4f}" max="1" aria-label="progress"></progress>'
     image = f'<img src="{preview.image}" alt="the image so far">'
     return f'<div class="tfstyle-preview">{bar}<p>{line}</p>{image}</div>'
-
-
-def done(result: Result) -> str:
-    """Return one line about a finished result."""
-    height, width = result.image.shape[:2]
-    count = len(result.history.total)
-    return f"{width} x {height} pixels, {count} iterations in {result.history.seconds[-1]:.1f} s"
 
 
 def error_line(error: TfstyleError) -> str:

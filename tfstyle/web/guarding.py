@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections import deque
@@ -12,9 +13,8 @@ from urllib.parse import unquote
 
 import gradio as gr
 from gradio.components.base import server
-from PIL import Image
 
-from tfstyle.web.limits import Limits
+from tfstyle.web.limits import NO_SPACE, Limits, sides_of
 
 #: Layers of a drawing: the one that is drawn on, and one that older editors add.
 MOST_LAYERS = 2
@@ -78,7 +78,7 @@ def bound_editor(editor: gr.ImageEditor) -> None:
         if payload is not None and len(payload.layers or ()) > MOST_LAYERS:
             raise gr.Error(TOO_MANY_LAYERS, print_exception=False)
         for file in () if payload is None else (payload.background, *payload.layers, payload.composite):
-            if file is not None and pixels_of(file.path) > MOST_PIXELS:
+            if file is not None and math.prod(sides_of(file.path) or (0,)) > MOST_PIXELS:
                 raise gr.Error("the drawing has too many pixels", print_exception=False)
         return preprocess(payload)
 
@@ -93,17 +93,8 @@ def bound_editor(editor: gr.ImageEditor) -> None:
     editor.preprocess, editor.accept_blobs = checked, server(accept_blobs)
 
 
-def pixels_of(path: str) -> int:
-    """Return the number of pixels of an image file from its header, or 0 if Pillow cannot read it."""
-    try:
-        with Image.open(path) as image:
-            return image.width * image.height
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return 0
-
-
 class Guard:
-    """Middleware that refuses requests before Gradio sees them.
+    """ASGI middleware that refuses requests before they reach Gradio.
 
     It refuses requests for files of other servers, requests that name another host, requests of pages of
     other sites, bodies that are too large or for which there is no space, and further passwords after too
@@ -130,16 +121,15 @@ class Guard:
             return
         headers = dict(scope["headers"])
         wanted = unquote(unquote(scope["path"])).lower().rstrip("/")
-        length = headers.get(b"content-length", b"0")
         code, text = self._refusal(scope, wanted, headers)
-        uploaded = int(length) if not code and wanted.endswith("/upload") else 0
-        if uploaded and not code:
-            self._uploading += uploaded
-            stored = await asyncio.to_thread(self._stored_bytes)
-            if stored + self._uploading > self._limits.stored_bytes:
-                code = 507
-                text = "the server has no space for more images; close tabs, or try again in an hour"
+        is_upload = not code and scope["method"] == "POST" and wanted.endswith("/upload")
+        uploaded = int(headers[b"content-length"]) if is_upload else 0
+        self._uploading += uploaded
         try:
+            if is_upload:
+                stored = await asyncio.to_thread(self._stored_bytes)
+                if stored + self._uploading > self._limits.stored_bytes:
+                    code, text = 507, NO_SPACE
             if code:
                 await _answer(send, code, text)
             elif wanted.endswith("/login") and scope["method"] == "POST":
@@ -150,7 +140,7 @@ class Guard:
             self._uploading -= uploaded
 
     def _refusal(self, scope: Any, wanted: str, headers: Mapping[bytes, bytes]) -> tuple[int, str]:
-        """Return the status and the text of the answer to a request that is refused, or 0."""
+        """Return the status code and the text with which a request is refused, or 0 to accept it."""
         host = headers.get(b"host", b"").decode("latin-1")
         if self._hosts and _name(host) not in self._hosts:
             return 403, "this page is not available under this host name; open it as localhost or 127.0.0.1"

@@ -18,8 +18,8 @@ from tfstyle.config import StyleConfig
 from tfstyle.errors import RunError, TfstyleError
 from tfstyle.presets import preset as find_preset
 from tfstyle.web.controls import options_of
-from tfstyle.web.display import done, error_line, status
-from tfstyle.web.limits import Limits, make_config
+from tfstyle.web.display import error_line, status
+from tfstyle.web.limits import NO_SPACE, Limits, make_config
 from tfstyle.web.painting import Preview, SetupCache, Stopped, transfer
 from tfstyle.web.visits import Visit, Visits
 from tfstyle.web.weights import ServerWeights
@@ -177,7 +177,7 @@ class Context:
 
     @contextlib.contextmanager
     def logged(self, request: gr.Request) -> Iterator[None]:
-        """Log the begin and the end of a job."""
+        """Log the start and the end of a job."""
         visit, began = self.visits.of(request.session_hash), time.monotonic()
         log.info("visit %d: a job begins", visit.number)
         visit.waiting, visit.running = False, True
@@ -227,7 +227,7 @@ class Context:
         options = config()
         self.limits.check_longest_side(options, content)
         if self.visits.stored_bytes() > self.limits.stored_bytes:
-            raise RunError("the server has no space for more images; close tabs, or try again in an hour")
+            raise RunError(NO_SPACE)
         weights = self.weights.chosen(options, stop=visit.should_stop)
         return Chosen(
             visit=visit,
@@ -264,7 +264,7 @@ def paths_of(styles: Any) -> list[str]:
 def job(
     context: Context, display: Any
 ) -> Callable[[Callable[..., Iterator[Updates]]], Callable[..., Iterator[Updates]]]:
-    """Decorate the generator of a job, so that its errors are one line in a display.
+    """Return a decorator for the generator of a job, which shows an error as one line in a display.
 
     Args:
         context: visits, limits and weights.
@@ -335,10 +335,12 @@ def saved(chosen: Chosen, result: Result, *, kind: str) -> tuple[str, str]:
 
 
 def outcome(chosen: Chosen, result: Result) -> str:
-    """Return one line about a finished result."""
+    """Return one line that describes a finished result."""
+    height, width = result.image.shape[:2]
+    count, seconds = len(result.history.total), result.history.seconds[-1]
     stopped = ""
     if chosen.late:
         stopped = f"; stopped by the limit of {chosen.limits.seconds:g} s"
     elif chosen.visit.stopped.is_set():
         stopped = f"; stopped at scale {result.history.scale[-1]}"
-    return done(result) + stopped
+    return f"{width} x {height} pixels, {count} iterations in {seconds:.1f} s{stopped}"

@@ -26,6 +26,9 @@ SERVER_OPTIONS = (
 NAMES_ONLY: Mapping[str, Sequence[str]] = {"weights": NAMED_WEIGHTS, "init": INIT_NAMES}
 
 
+NO_SPACE = "the server has no space for more images; close tabs, or try again in an hour"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a user of a page may ask for.
@@ -84,11 +87,10 @@ class Limits:
         """
         if config.size_of == "longest":
             return
-        try:
-            with Image.open(str(content)) as image:
-                short, long = sorted(image.size)
-        except (OSError, ValueError, Image.DecompressionBombError):
+        shape = sides_of(str(content))
+        if shape is None:
             return
+        short, long = sorted(shape)
         ratio = long / max(short, 1)
         longest = config.size * (ratio if config.size_of == "shortest" else math.sqrt(ratio))
         if longest > self.size:
@@ -114,6 +116,19 @@ class Limits:
                     f"{path.name} has {size / 1e6:.0f} MB; this page allows at most "
                     f"{self.file_bytes / 1e6:.0f} MB"
                 )
+
+
+def sides_of(path: str) -> tuple[int, int] | None:
+    """Return the width and height of an image file from its header, or None if Pillow cannot read it.
+
+    Args:
+        path: path of the file.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
 
 
 def make_config(options: Mapping[str, Any], limits: Limits) -> StyleConfig:

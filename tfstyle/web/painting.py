@@ -47,9 +47,10 @@ class Stopped(ConfigError):
 
 
 class SetupCache:
-    """The setup of the last job, for jobs with the same options, so that their first preview is early.
+    """A cache of the setup of the last job.
 
-    The images and the size may differ.
+    A job with the same options reuses it, and shows its first preview sooner. The images and the size may
+    differ.
     """
 
     def __init__(self) -> None:

@@ -40,7 +40,7 @@ class Visit:
     def __init__(self, folder: Path, number: int) -> None:
         folder.mkdir(parents=True)
         self.number = number
-        self._folder, self._count = folder, 0
+        self._folder, self._count, self._prefix = folder, 0, f"tfstyle-{folder.name}-"
         self.stopped, self.uploads, self.active = threading.Event(), set[Path](), time.monotonic()
         self.ended = self.waiting = self.running = False
 
@@ -52,11 +52,11 @@ class Visit:
     def new_file(self, suffix: str) -> Path:
         """Return the path of a new file, whose name contains a secret token of the visit."""
         self._count += 1
-        return self._folder / f"tfstyle-{self._folder.name}-{self._count}{suffix}"
+        return self._folder / f"{self._prefix}{self._count}{suffix}"
 
     def made(self, path: Path) -> bool:
-        """Return whether a file is one that the server wrote for this visit, or a copy of it."""
-        return path.name.startswith(f"tfstyle-{self._folder.name}-")
+        """Return whether the server wrote a file for this visit, or copied it from such a file."""
+        return path.name.startswith(self._prefix)
 
     def add_uploads(self, *paths: object) -> None:
         """Note files that the user uploaded, so that they are deleted when the visit ends."""
@@ -71,8 +71,9 @@ class Visit:
         self.ended = True
         self.stopped.set()
         shutil.rmtree(self._folder, ignore_errors=True)
-        for path in cache.rglob(f"tfstyle-{self._folder.name}-*") if cache.is_dir() else ():
-            path.unlink(missing_ok=True)
+        for path, _ in _files(cache):
+            if self.made(path):
+                path.unlink(missing_ok=True)
 
 
 class Visits:
@@ -105,14 +106,14 @@ class Visits:
             self._end(str(session))
 
     def busy(self) -> bool:
-        """Return whether a job runs."""
+        """Return whether a job is running."""
         with self._lock:
             return any(visit.running for visit in self._visits.values())
 
     def sweep(self) -> None:
-        """End the visits without activity, and delete the files that belong to no visit.
+        """End inactive visits, and delete files that belong to no visit.
 
-        They are uploads of visits that have ended, and old uploads with which nothing was done.
+        Such files are the uploads of visits that have ended, and old uploads that no job has used.
         """
         with self._lock:
             now = time.monotonic()
