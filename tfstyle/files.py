@@ -71,14 +71,29 @@ def check_output(path: Path, *, overwrite: bool = False, shape: tuple[int, int] 
         shape: ``(height, width)`` in pixels, to compare with the largest size of the format; None if it is
             not known.
     """
-    if path.suffix.lower() not in IMAGE_FORMATS:
-        raise ImageError(f"cannot write {path}: the suffix must be one of {', '.join(IMAGE_FORMATS)}")
-    _, longest, _ = IMAGE_FORMATS[path.suffix.lower()]
+    image_format(str(path), shape=shape)
+    check_writable(path, overwrite)
+
+
+def image_format(name: str, *, shape: tuple[int, int] | None = None) -> tuple[str, bool]:
+    """Return Pillow's name of the format of an image file, and whether it has an alpha channel.
+
+    Args:
+        name: name of the file, whose suffix determines the format.
+        shape: as for `check_output`.
+
+    Raises:
+        ImageError: the suffix is unknown, or the image is too large for the format.
+    """
+    suffix = Path(name).suffix
+    if suffix.lower() not in IMAGE_FORMATS:
+        raise ImageError(f"cannot write {name}: the suffix must be one of {', '.join(IMAGE_FORMATS)}")
+    kind, longest, transparent = IMAGE_FORMATS[suffix.lower()]
     if shape is not None and max(shape) > longest:
         raise ImageError(
-            f"cannot write {path}: {path.suffix} holds at most {longest} pixels a side; use .png or .tif"
+            f"cannot write {name}: {suffix} holds at most {longest} pixels a side; use .png or .tif"
         )
-    check_writable(path, overwrite)
+    return kind, transparent
 
 
 def check_film(path: Path, *, overwrite: bool = False) -> None:
@@ -138,8 +153,26 @@ def refuse_url(source: str | os.PathLike[str], error: type[InputError] = ImageEr
         source: the path, as it was given.
         error: class of the exception.
     """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://|data:", str(source)):
+    if is_address(str(source)) or str(source).startswith("data:"):
         raise error(f"{str(source)[:200]} is a URL; download the file and give its path")
+
+
+def is_address(source: str) -> bool:
+    """Return whether a source is an address such as ``s3://bucket/photos``, not a path.
+
+    Args:
+        source: a path or an address.
+    """
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", source) is not None
+
+
+def is_pattern(source: str) -> bool:
+    """Return whether a path contains ``*``, ``?`` or ``[``.
+
+    Args:
+        source: the path or address.
+    """
+    return any(character in source for character in "*?[")
 
 
 def _exists(path: Path) -> bool:

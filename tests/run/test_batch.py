@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import re
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -17,10 +19,21 @@ from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError, TfstyleError
 from tfstyle.images import ImageArray, contact_sheet, save, strip
 from tfstyle.images.sheets import GAP
+from tfstyle.run import (
+    PARQUET_FOLDER,
+    Content,
+    LocalStorage,
+    Manifest,
+    ManifestRow,
+    contact_sheets,
+    find_missing,
+    is_finished,
+    parquet_file,
+    plan_jobs,
+    run_jobs,
+)
 from tfstyle.run import batch as batches
-from tfstyle.run import contact_sheets, is_finished, plan_jobs, run_jobs
 from tfstyle.run.batch import XLA_MULTIPLE, _pad_to_multiple
-from tfstyle.run.manifest import Manifest, ManifestRow
 
 
 @pytest.fixture
@@ -51,7 +64,12 @@ def files(folder):
 
 def name_of(path):
     """Return the name of a result without its digest."""
-    return re.sub(r"-[0-9a-f]{10}(?=\.)", "", path.name)
+    return re.sub(r"-[0-9a-f]{10}(?=\.)", "", Path(path).name)
+
+
+def jobs_for(contents, styles, config, *, folder, suffix=".png"):
+    contents = [Content(str(path), path.name) for path in contents]
+    return plan_jobs(contents, list(map(str, styles)), config, folder=str(folder), suffix=suffix)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +85,7 @@ def name_of(path):
 )
 def test_a_batch_gives_the_results_of_single_runs(folders, config, changes):
     config = config.replace(changes)
-    planned = plan_jobs(
-        files(folders / "contents"), files(folders / "styles"), config, folder=folders / "out", suffix=".png"
-    )
+    planned = jobs_for(files(folders / "contents"), files(folders / "styles"), config, folder=folders / "out")
     assert [name_of(job.output) for job in planned] == [f"{c}_{s}.png" for c in range(3) for s in range(2)]
     done = list(run_jobs(planned[:3]))
     assert [job for job, _ in done] == planned[:3]
@@ -82,15 +98,11 @@ def test_a_batch_gives_the_results_of_single_runs(folders, config, changes):
 
 def test_each_style_has_its_own_size(folders, config):
     sized = config.replace({"style_scale": (0.5, 1.0), "style_size": None})
-    planned = plan_jobs(
-        files(folders / "contents")[:1], files(folders / "styles"), sized, folder=folders, suffix=".png"
-    )
+    planned = jobs_for(files(folders / "contents")[:1], files(folders / "styles"), sized, folder=folders)
     assert [job.config.style_scale for job in planned] == [(0.5,), (1.0,)]
     wrong = config.replace({"style_scale": (1, 2, 3)})
     with pytest.raises(ConfigError, match=r"style_scale\b.*\b3\b.*\b2;"):
-        plan_jobs(
-            files(folders / "contents"), files(folders / "styles"), wrong, folder=folders, suffix=".png"
-        )
+        jobs_for(files(folders / "contents"), files(folders / "styles"), wrong, folder=folders)
 
 
 def test_a_fine_style_is_mixed_once_for_each_style(folders, config, monkeypatch):
@@ -100,9 +112,7 @@ def test_a_fine_style_is_mixed_once_for_each_style(folders, config, monkeypatch)
     original = transfer.mix_styles
     monkeypatch.setattr(transfer, "mix_styles", lambda *a, **k: calls.append(a) or original(*a, **k))
     fine = config.replace({"fine_style": str(folders / "styles" / "1.png")})
-    planned = plan_jobs(
-        files(folders / "contents"), files(folders / "styles")[:1], fine, folder=folders, suffix=".png"
-    )
+    planned = jobs_for(files(folders / "contents"), files(folders / "styles")[:1], fine, folder=folders)
     done = list(run_jobs(planned))
     assert len(calls) == 1
     expected = stylize(planned[0].content, list(planned[0].styles), fine)
@@ -127,9 +137,7 @@ def test_each_shape_is_compiled_once_and_each_style_encoded_once(folders, config
     monkeypatch.setattr(Objective, "style_summary", counted)
     monkeypatch.setattr(Objective, "__call__", traced)
     config = config.replace({"compile": "graph"})
-    planned = plan_jobs(
-        files(folders / "contents"), files(folders / "styles"), config, folder=folders, suffix=".png"
-    )
+    planned = jobs_for(files(folders / "contents"), files(folders / "styles"), config, folder=folders)
     done = list(run_jobs(planned))
     assert len(done) == 6
     assert counts["encoded"] == 1  # one graph serves the styles of all sizes
@@ -138,7 +146,7 @@ def test_each_shape_is_compiled_once_and_each_style_encoded_once(folders, config
 
 def test_blended_styles_give_one_result_for_each_content_image(folders, config):
     blended = config.replace({"style_blend": (2, 1)})
-    planned = plan_jobs(
+    planned = jobs_for(
         files(folders / "contents"), files(folders / "styles"), blended, folder=folders, suffix=".jpg"
     )
     assert [name_of(job.output) for job in planned] == ["0.jpg", "1.jpg", "2.jpg"]
@@ -147,9 +155,7 @@ def test_blended_styles_give_one_result_for_each_content_image(folders, config):
 
 def test_after_a_failed_job_the_others_run(folders, config):
     (folders / "contents" / "1.png").write_bytes(b"not an image")
-    planned = plan_jobs(
-        files(folders / "contents"), files(folders / "styles")[:1], config, folder=folders, suffix=".png"
-    )
+    planned = jobs_for(files(folders / "contents"), files(folders / "styles")[:1], config, folder=folders)
     outcomes = [outcome for _, outcome in run_jobs(planned)]
     assert [isinstance(outcome, TfstyleError) for outcome in outcomes] == [False, True, False]
 
@@ -158,13 +164,13 @@ def test_options_for_a_single_image_are_refused(folders, config):
     for option in ("masks", "style_masks", "content_mask"):
         value = "a.png" if option == "content_mask" else ("a.png",)
         with pytest.raises(ConfigError, match=rf"{option}\b.*content image.*batch"):
-            plan_jobs([], [], config.replace({option: value}), folder=folders, suffix=".png")
+            jobs_for([], [], config.replace({option: value}), folder=folders)
 
 
 def plan(contents, config, *, root="photos", style="waves.jpg"):
-    paths = [Path(root, content) for content in contents]
-    jobs = plan_jobs(paths, [Path(style)], config, folder=Path("out"), suffix=".png", root=Path(root))
-    return [job.output.name for job in jobs]
+    contents = [Content(f"{root}/{content}", content) for content in contents]
+    jobs = plan_jobs(contents, [style], config, folder="out", suffix=".png")
+    return [job.name for job in jobs]
 
 
 def test_the_name_of_a_result_depends_on_its_images_and_options_only(config):
@@ -222,13 +228,59 @@ def test_a_result_without_a_row_is_not_made_again(folders, small_file, capsys):
     }
 
 
+def test_a_restart_opens_only_results_that_may_have_changed(folders, config, monkeypatch):
+    """The row of the manifest is enough, unless a file is newer than the row."""
+    (job,) = jobs_for(files(folders / "contents")[:1], files(folders / "styles")[:1], config, folder=folders)
+    ((_, result),) = run_jobs([job])
+    result.save(job.output)
+    row = job.row(facts=result.facts)
+    storage, opened = LocalStorage(), []
+    original = LocalStorage.open
+    monkeypatch.setattr(LocalStorage, "open", lambda *a: opened.append(a[1]) or original(*a))
+    assert find_missing([job], {job.name: row}, storage=storage) == ([], [], [])
+    assert not opened
+    for path in (job.content, job.styles[0], job.output):
+        os.utime(path, (time.time() + 60,) * 2)
+        assert find_missing([job], {job.name: row}, storage=storage).rows[0].digest == row.digest
+        assert job.output in opened
+        os.utime(path, (time.time() - 60,) * 2)
+    failed = dataclasses.replace(row, error="disk full")
+    assert len(find_missing([job], {job.name: failed}, storage=storage).rows) == 1
+    assert find_missing([job], {}, storage=storage).rows[0].loss == row.loss
+    Image.new("RGB", (40, 56)).save(job.content)
+    os.utime(job.content, (time.time() + 60,) * 2)
+    assert re.search("other images", find_missing([job], {job.name: row}, storage=storage).errors[0])
+    Path(job.output).unlink()
+    assert find_missing([job], {job.name: row}, storage=storage) == ([job], [], [])
+
+
+def test_the_manifest_of_a_cluster_is_read_too(tmp_path):
+    """The latest row of a result counts, whatever file it is in."""
+    row = ManifestRow(
+        content="a.png", styles=["b.png"], output="a_b.png", options={"size": 64, "layers": ["conv1_1"]},
+        digest="12", loss=0.5, seconds=1.5, finished="2026-01-02T00:00:00.000+00:00",
+    )  # fmt: skip
+    older = dataclasses.replace(row, loss=None, error="no", finished="2026-01-01T00:00:00.000+00:00")
+    manifest = Manifest(tmp_path)
+    manifest.append(older)
+    folder = tmp_path / PARQUET_FOLDER
+    folder.mkdir()
+    (folder / "part.parquet").write_bytes(parquet_file([row]))
+    assert Manifest(tmp_path).rows == {"a_b.png": row}
+    manifest.append(dataclasses.replace(row, finished="2026-01-03T00:00:00.000+00:00"))
+    assert Manifest(tmp_path).rows["a_b.png"].finished.startswith("2026-01-03")
+    (folder / "part.parquet").write_bytes(b"no parquet")
+    with pytest.raises(OutputError, match=r"cannot read .*part\.parquet.*not a Parquet file"):
+        Manifest(tmp_path)
+
+
 def test_a_manifest_that_cannot_be_written_is_an_error(tmp_path):
     manifest = Manifest(tmp_path)
     row = ManifestRow(content="a.png", styles=["b.png"], output="a_b.png", options={}, error="no")
     manifest.append(row)
-    assert not manifest.has_result("a_b.png")
+    assert manifest.rows["a_b.png"].error == "no"
     manifest.append(dataclasses.replace(row, error=None))
-    assert manifest.has_result("a_b.png")
+    assert manifest.rows["a_b.png"].error is None
     assert Manifest(tmp_path).rows == manifest.rows
     manifest.path.unlink()
     manifest.path.mkdir()
@@ -267,7 +319,7 @@ def test_with_xla_images_padded_to_the_same_shape_are_compiled_once(tmp_path, fo
         pixels = (make_image(*shape, seed=i) * 255).astype(np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
     contents = [tmp_path / f"{i}.png" for i in range(6)]
-    planned = plan_jobs(contents, files(folders / "styles")[:1], config, folder=folders, suffix=".png")
+    planned = jobs_for(contents, files(folders / "styles")[:1], config, folder=folders)
     done = list(run_jobs(planned))
     assert [result.image.shape[:2] for _, result in done] == shapes
     assert set(traced) == {(128, 64)}
@@ -279,7 +331,7 @@ def test_two_results_of_the_same_name_are_refused(config):
     contents, styles = [Path("a.png")], [Path("first/b.png"), Path("second/b.png")]
     pattern = r"a_b-.*\.png.*a\.png.*first.b\.png.*a\.png.*second.b\.png.*rename"
     with pytest.raises(ConfigError, match=pattern):
-        plan_jobs(contents, styles, config, folder=Path("out"), suffix=".png")
+        jobs_for(contents, styles, config, folder=Path("out"))
 
 
 def batch(folders, *more):
@@ -344,7 +396,7 @@ def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, con
     contents, style = files(folders / "contents"), files(folders / "styles")[:1]
     former = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
     config = config.replace({**former, "content_layers": ("gatys",)})
-    (job,) = plan_jobs(contents[:1], style, config, folder=folders, suffix=".png")
+    (job,) = jobs_for(contents[:1], style, config, folder=folders)
     assert not is_finished(job)
     ((_, result),) = run_jobs([job])
     result.save(job.output)
@@ -355,18 +407,18 @@ def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, con
     for added in ("quality", *former):  # earlier versions did not have them, and had these values
         del settings["options"][added]
     settings["options"]["content_layers"] = None  # conv4_2 in earlier versions
-    save(job.output, ImageArray(result.image), settings=settings, overwrite=True)
+    save(Path(job.output), ImageArray(result.image), settings=settings, overwrite=True)
     assert is_finished(job)
-    with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*overwrite=True"):
+    with pytest.raises(OutputError, match=rf"{job.name}.*other options.*overwrite=True"):
         is_finished(dataclasses.replace(job, config=config.replace({"size": 40})))
     for name in former:
         default = {name: getattr(StyleConfig(), name)}
-        with pytest.raises(OutputError, match=rf"{job.output.name}.*other options.*overwrite=True"):
+        with pytest.raises(OutputError, match=rf"{job.name}.*other options.*overwrite=True"):
             is_finished(dataclasses.replace(job, config=config.replace(default)))
-    with pytest.raises(OutputError, match=rf"{job.output.name}.*other images.*overwrite=True"):
-        is_finished(dataclasses.replace(job, content=contents[1]))
+    with pytest.raises(OutputError, match=rf"{job.name}.*other images.*overwrite=True"):
+        is_finished(dataclasses.replace(job, content=str(contents[1])))
     Image.new("RGB", (3, 3)).save(job.output)
-    with pytest.raises(OutputError, match=rf"{job.output.name}.*not made by tfstyle.*overwrite=True"):
+    with pytest.raises(OutputError, match=rf"{job.name}.*not made by tfstyle.*overwrite=True"):
         is_finished(job)
 
 
@@ -383,9 +435,7 @@ def test_sheets():
 
 
 def test_contact_sheets_show_content_images_styles_and_missing_results(folders, config, monkeypatch):
-    planned = plan_jobs(
-        files(folders / "contents"), files(folders / "styles"), config, folder=folders, suffix=".png"
-    )
+    planned = jobs_for(files(folders / "contents"), files(folders / "styles"), config, folder=folders)
     (sheet,) = contact_sheets(planned)
     cell = 240 + GAP
     assert sheet.shape == (cell * 4 + GAP, cell * 3 + GAP, 3)

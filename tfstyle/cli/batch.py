@@ -19,43 +19,50 @@ from tfstyle.cli.common import (
 )
 from tfstyle.cli.terminal import report
 from tfstyle.config import check_single_image_options
-from tfstyle.errors import ConfigError, OutputError, RunError, TfstyleError
+from tfstyle.errors import ConfigError, RunError, TfstyleError
+from tfstyle.files import is_address, is_pattern
+
+
+def check_contents(source: str) -> None:
+    """Raise an InputError unless a path is that of an image, a folder or a list, or a pattern."""
+    if is_address(source):
+        raise ConfigError(f"{source} is an address; add --ray, which reads and writes addresses")
+    if not is_pattern(source):
+        check_images_or_folders([source])
 
 
 def run_batch(options: argparse.Namespace) -> int:
     """Run ``tfstyle batch`` and return its exit code."""
     config, folder = run_config(options), Path(options.output)
     check_single_image_options(config)
-    check_images_or_folders([options.contents, *options.styles])
+    check_contents(options.contents)
+    check_images_or_folders(options.styles)
 
     load_tensorflow()
     from tfstyle.files import make_folder
-    from tfstyle.images import read_settings
     from tfstyle.images.loading import find_images
-    from tfstyle.run.batch import is_finished, plan_jobs, run_jobs, save_contact_sheets
+    from tfstyle.run.batch import Missing, find_missing, plan_jobs, run_jobs, save_contact_sheets
+    from tfstyle.run.contents import find_contents
     from tfstyle.run.manifest import Manifest
+    from tfstyle.run.storage import LocalStorage
 
-    contents, styles = find_images([Path(options.contents)]), find_images(map(Path, options.styles))
-    contents = [path for path in contents if folder.resolve() not in path.resolve().parents]
+    contents = [
+        content for content in find_contents(options.contents)
+        if folder.resolve() not in Path(content.path).resolve().parents
+    ]  # fmt: skip
     if not contents:
         raise ConfigError(
             f"no images in {options.contents}; those in the output folder {folder} do not count"
         )
-    jobs = plan_jobs(
-        contents, styles, config,
-        folder=make_folder(folder), suffix=f".{options.format}", root=Path(options.contents),
-    )  # fmt: skip
-    manifest = Manifest(folder)
-    pending, failures, made, start = [], [], 0, time.perf_counter()
-    for job in jobs:
-        try:
-            if options.overwrite or not is_finished(job):
-                pending.append(job)
-            elif not manifest.has_result(job.output.name):
-                # The former run was killed before it wrote the row.
-                manifest.append(job.row(facts=read_settings(job.output)["facts"]))
-        except OutputError as error:
-            failures.append(str(error))
+    styles = [str(path) for path in find_images(map(Path, options.styles))]
+    jobs = plan_jobs(contents, styles, config, folder=str(make_folder(folder)), suffix=f".{options.format}")
+    manifest, made, start = Manifest(folder), 0, time.perf_counter()
+    missing = Missing(jobs, [], [])
+    if not options.overwrite:
+        missing = find_missing(jobs, manifest.rows, storage=LocalStorage())
+    for row in missing.rows:  # the former run was killed before it wrote the row
+        manifest.append(row)
+    pending, failures = missing.jobs, missing.errors
     if skipped := len(jobs) - len(pending) - len(failures):
         print(f"{skipped} of {len(jobs)} results exist already and are skipped", file=sys.stderr, flush=True)
     with interruptible() as interrupted:
@@ -71,10 +78,10 @@ def run_batch(options: argparse.Namespace) -> int:
             except TfstyleError as error:
                 with contextlib.suppress(RunError):  # the disk is full
                     manifest.append(job.row(error=str(error)))
-                failures.append(f"{job.content} in the style of {', '.join(map(str, job.styles))}: {error}")
+                failures.append(f"{job.content} in the style of {', '.join(job.styles)}: {error}")
     for failure in failures:
         complain(failure, FAILED)
-    if any(job.output.is_file() for job in jobs):
+    if any(Path(job.output).is_file() for job in jobs):
         for path in save_contact_sheets(jobs, folder, overwrite=options.overwrite):
             print(path)
     report(f"{folder}: {made} results written, {skipped} skipped, {len(failures)} failed", saved=folder)

@@ -10,18 +10,20 @@ from tfstyle.images.color import (
     with_luminance,
 )
 from tfstyle.images.decoding import exif_tag, first_line, open_image
-from tfstyle.images.loading import find_images, load
-from tfstyle.images.saving import read_settings, save, srgb_profile
+from tfstyle.images.loading import find_images, is_image_name, load
+from tfstyle.images.saving import encode, read_settings, save, srgb_profile
 from tfstyle.images.sheets import contact_sheet, strip, strip_width
 
 __all__ = [
     "COLOR_MATCHING",
     "ImageArray",
     "contact_sheet",
+    "encode",
     "exif_tag",
     "find_images",
     "first_line",
     "grey",
+    "is_image_name",
     "load",
     "luminance",
     "match_colors",

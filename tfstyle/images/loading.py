@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,10 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     for place in places:
         check_image_or_folder(place)
         if place.is_dir():
-            files = sorted(path for path in place.rglob("*") if _is_visible_image(path, place))
+            files = sorted(
+                path for path in place.rglob("*")
+                if is_image_name(path.relative_to(place)) and path.is_file()
+            )  # fmt: skip
             if not files:
                 raise ImageError(
                     f"the folder {place} contains no image files; the suffixes of image files are "
@@ -52,9 +55,19 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     return images
 
 
-def _is_visible_image(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.suffix.lower() in FOLDER_SUFFIXES and path.is_file()
+def is_image_name(path: PurePath) -> bool:
+    """Return whether a file is taken from a folder: it is not hidden, and its suffix is that of an image.
+
+    Args:
+        path: path of the file below the folder. Neither the file nor any folder in the path may be hidden.
+
+    Example:
+        >>> from pathlib import PurePath
+        >>> from tfstyle.images import is_image_name
+        >>> [is_image_name(PurePath(path)) for path in ("cats/Tom.JPG", ".cache/tom.jpg", "notes.txt")]
+        [True, False, False]
+    """
+    return not any(part.startswith(".") for part in path.parts) and path.suffix.lower() in FOLDER_SUFFIXES
 
 
 def load(source: Any, max_pixels: int | None = None) -> ImageArray:

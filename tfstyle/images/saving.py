@@ -8,7 +8,7 @@ import logging
 import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
 
 from tfstyle.errors import ImageError
-from tfstyle.files import IMAGE_FORMATS, check_output, write_atomically
+from tfstyle.files import check_output, image_format, write_atomically
 from tfstyle.images.array import ImageArray
 from tfstyle.images.decoding import exif_tag, first_line, open_image
 
@@ -56,26 +56,44 @@ def save(
         ((32, 48, 3), 16)
     """
     check_output(path, overwrite=overwrite, shape=image.rgb.shape[:2])
-    kind, _, transparent = IMAGE_FORMATS[path.suffix.lower()]
+    write_atomically(path, encode(image, str(path), settings=settings))
+
+
+def encode(image: ImageArray, name: str, *, settings: dict[str, Any] | None = None) -> bytes:
+    """Return the content of the image file that `save` writes.
+
+    Args:
+        image: the image.
+        name: name of the file, whose suffix determines the format.
+        settings: as for `save`.
+
+    Raises:
+        ImageError: the suffix is unknown, or the image is too large for the format.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.images import ImageArray, encode
+        >>> encode(ImageArray(np.zeros((32, 48, 3), np.float32)), "image.png")[1:4]
+        b'PNG'
+    """
+    kind, transparent = image_format(name, shape=image.rgb.shape[:2])
     text = json.dumps(settings or {})
     if image.alpha is not None and not transparent:
         log.warning(
-            "%s: %s has no transparency, so the image is composited on white; use .png to keep it", path, kind
+            "%s: %s has no transparency, so the image is composited on white; use .png to keep it", name, kind
         )
         image = ImageArray(image.on_white(), None, bits=image.bits)
     encode_16_bits = {"PNG": _encode_16_bit_png, "TIFF": _encode_16_bit_tiff}
     if image.bits == 16 and kind in encode_16_bits:
-        data = encode_16_bits[kind](image.quantized(16), text)
-    else:
-        data = _encode(image.as_pil(), kind, text)
-    write_atomically(path, data)
+        return encode_16_bits[kind](image.quantized(16), text)
+    return _encode(image.as_pil(), kind, text)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(source: Path | BinaryIO) -> dict[str, Any]:
     """Return the settings that `save` stored in an image file.
 
     Args:
-        path: path of the file.
+        source: path of the file, or the file open in binary mode.
 
     Raises:
         ImageError: the file does not exist, is not an image or contains no settings of tfstyle.
@@ -89,8 +107,9 @@ def read_settings(path: Path) -> dict[str, Any]:
         >>> read_settings(Path("image.png"))
         {'options': {'size': 48}}
     """
+    path = Path(source if isinstance(source, Path) else getattr(source, "name", "the image"))
     try:
-        with open_image(path) as image:
+        with open_image(source) as image:
             text = image.info.get("tfstyle") or exif_tag(image, DESCRIPTION) or ""
     except Exception as error:  # each decoder has exceptions of its own
         raise ImageError(

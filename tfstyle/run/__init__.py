@@ -1,6 +1,19 @@
 """Style transfer runs: inputs, scales, the optimisation from coarse to fine, checkpoints and results."""
 
-from tfstyle.run.batch import Job, contact_sheets, is_finished, plan_jobs, run_jobs, save_contact_sheets
+from tfstyle.run.batch import (
+    Job,
+    JobRunner,
+    Missing,
+    StyleFile,
+    contact_sheets,
+    find_missing,
+    finished_facts,
+    is_finished,
+    plan_jobs,
+    read_style_file,
+    run_jobs,
+    save_contact_sheets,
+)
 from tfstyle.run.callbacks import Callback, calling
 from tfstyle.run.checkpoints import (
     Checkpoint,
@@ -9,8 +22,16 @@ from tfstyle.run.checkpoints import (
     open_checkpoints,
     read_checkpoint,
 )
+from tfstyle.run.contents import (
+    LIST_SUFFIXES,
+    Content,
+    find_contents,
+    pattern_root,
+    read_list,
+)
 from tfstyle.run.inputs import ScaleTargets, TransferInputs, fit_to_size, read_inputs
 from tfstyle.run.layout import Layout, describe_layout, plan_layouts
+from tfstyle.run.manifest import MANIFEST, PARQUET_FOLDER, Manifest, ManifestRow, parquet_file, read_rows
 from tfstyle.run.results import History, Iteration, Result
 from tfstyle.run.run import Run
 from tfstyle.run.setup import (
@@ -26,46 +47,70 @@ from tfstyle.run.setup import (
     plan_scales,
     scale_shapes,
 )
+from tfstyle.run.storage import LocalStorage, Storage, base_name, join, named, read_all
 from tfstyle.run.transfer import Iterations, apply_fine_style, interpolate, iterate, mix_styles, stylize
 
 __all__ = [
+    "LIST_SUFFIXES",
+    "MANIFEST",
+    "PARQUET_FOLDER",
     "Callback",
     "Checkpoint",
     "CheckpointFolder",
     "CheckpointWriter",
+    "Content",
     "History",
     "Iteration",
     "Iterations",
     "Job",
+    "JobRunner",
     "Layout",
+    "LocalStorage",
+    "Manifest",
+    "ManifestRow",
+    "Missing",
     "Result",
     "Run",
     "Scale",
     "ScaleTargets",
+    "Storage",
+    "StyleFile",
     "TransferInputs",
     "TransferSetup",
     "apply_fine_style",
+    "base_name",
     "call_as_graph",
     "calling",
     "choose_layers",
     "contact_sheets",
     "content_weight",
     "describe_layout",
+    "find_contents",
+    "find_missing",
+    "finished_facts",
     "fit_to_size",
     "interpolate",
     "is_finished",
     "iterate",
     "iterations_per_scale",
+    "join",
     "layer_shapes",
     "make_objective",
     "make_setup",
     "mix_styles",
+    "named",
     "open_checkpoints",
+    "parquet_file",
+    "pattern_root",
     "plan_jobs",
     "plan_layouts",
     "plan_scales",
+    "read_all",
     "read_checkpoint",
     "read_inputs",
+    "read_list",
+    "read_rows",
+    "read_style_file",
     "run_jobs",
     "save_contact_sheets",
     "scale_shapes",

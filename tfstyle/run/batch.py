@@ -7,10 +7,11 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import KW_ONLY
-from pathlib import Path
-from typing import Any
+from datetime import datetime
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,11 +21,15 @@ from tfstyle.device import choose_compile, choose_device
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError, TfstyleError
 from tfstyle.files import digest, free_path
 from tfstyle.images import ImageArray, contact_sheet, load, read_settings, save
+from tfstyle.losses import Style, Summaries
+from tfstyle.network import Weights
+from tfstyle.run.contents import Content
 from tfstyle.run.inputs import fit_to_size
 from tfstyle.run.manifest import ManifestRow
 from tfstyle.run.results import Result
 from tfstyle.run.run import Run
 from tfstyle.run.setup import Shape, TransferSetup, measured_side
+from tfstyle.run.storage import LocalStorage, Storage, base_name, join, named, read_all
 from tfstyle.run.transfer import apply_fine_style
 
 THUMBNAIL = 240  # longest side of an image on a contact sheet in pixels
@@ -37,8 +42,11 @@ UNCOMPARED_OPTIONS = ("quality", "memory", "tile")
 XLA_MULTIPLE = 64
 #: Hexadecimal digits of the digest in the name of a result: two of 100,000 names agree once in 200 batches.
 DIGEST_LENGTH = 10
-#: Characters of an image's name in the name of a result.
-MOST_CHARACTERS = 60
+#: Characters and bytes of an image's name in the name of a result. File systems allow 255 bytes in all.
+MOST_CHARACTERS, MOST_BYTES = 60, 100
+#: Number of style summaries that are stored. Each size of the content images that is below the config's
+#: ``size`` needs one per scale.
+MOST_SUMMARIES = 50
 REPLACE_HINT = "replace it with overwrite=True, or choose another folder"
 
 
@@ -53,34 +61,29 @@ class Job:
         config: the options of the result.
     """
 
-    content: Path
-    styles: tuple[Path, ...]
+    content: str
+    styles: tuple[str, ...]
     _: KW_ONLY
-    output: Path
+    output: str
     config: StyleConfig
 
-    def sources(self) -> dict[str, str]:
-        """Return the SHA-256 digests of the content and style files.
-
-        They are stored in the result, so that `is_finished` recognises it.
-
-        Returns:
-            Path of a file -> digest of its bytes as a hexadecimal string.
-        """
-        return {str(path): _file_digest(path) for path in (self.content, *self.styles)}
+    @property
+    def name(self) -> str:
+        """The name of the result in the folder of the batch."""
+        return base_name(self.output)
 
     def row(self, *, facts: Mapping[str, Any] | None = None, error: str | None = None) -> ManifestRow:
         """Return the row of the manifest for this job.
 
         Args:
-            facts: the facts of the result, as `run_jobs` returns them, or None without a result.
+            facts: the facts of the result, as `JobRunner.run` returns them, or None without a result.
             error: the message of the error without a result.
         """
         facts = facts or {}
         return ManifestRow(
-            content=str(self.content),
-            styles=list(map(str, self.styles)),
-            output=self.output.name,
+            content=self.content,
+            styles=list(self.styles),
+            output=self.name,
             options=self.config.as_dict(),
             digest=digest(list(facts["sources"].values())) if facts else None,
             loss=facts.get("loss"),
@@ -89,52 +92,33 @@ class Job:
         )
 
 
-def _file_digest(path: Path) -> str:
-    """Return the SHA-256 digest of a file as a hexadecimal string. A style file is read once."""
-    status = path.stat()
-    return _digest_of_version(path, status.st_size, status.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=64)
-def _digest_of_version(path: Path, size: int, modified: int) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def plan_jobs(
-    contents: Sequence[Path],
-    styles: Sequence[Path],
-    config: StyleConfig,
-    *,
-    folder: Path,
-    suffix: str,
-    root: Path | None = None,
+    contents: Iterable[Content], styles: Sequence[str], config: StyleConfig, *, folder: str, suffix: str
 ) -> list[Job]:
     """Return a job for each content image with each style image.
 
     If the config has ``style_blend``, return one job for each content image, with all styles blended. The
     name of a result consists of the names of its content and style image and of a digest, which depends on
-    the path of the content image below `root`, on the names of the styles, and on those options that are not
-    at their defaults. It does not depend on the other images of the batch.
+    the key of the content image, on the names of the styles, and on those options that are not at their
+    defaults. It does not depend on the other images of the batch.
 
     Args:
-        contents: paths of the content images.
+        contents: the content images.
         styles: paths of the style images.
         config: the options.
         folder: folder of the results.
         suffix: suffix of the results' names, such as ``.png``.
-        root: folder that contains the content images; by default their names count, without folders.
 
     Raises:
         ConfigError: the config has masks, which belong to one image, an option for each style does not have
             one number per style, or two results would have the same name.
 
     Example:
-        >>> from pathlib import Path
         >>> from tfstyle import StyleConfig
-        >>> from tfstyle.run import plan_jobs
-        >>> contents, styles = [Path("cat.jpg"), Path("dog.jpg")], [Path("waves.jpg")]
-        >>> jobs = plan_jobs(contents, styles, StyleConfig(), folder=Path("results"), suffix=".png")
-        >>> [job.output.name.split("-")[0] for job in jobs]  # such as cat_waves-1b1edab05f.png
+        >>> from tfstyle.run import Content, plan_jobs
+        >>> contents = [Content("photos/cat.jpg", "cat.jpg"), Content("photos/dog.jpg", "dog.jpg")]
+        >>> jobs = plan_jobs(contents, ["waves.jpg"], StyleConfig(), folder="results", suffix=".png")
+        >>> [job.name.split("-")[0] for job in jobs]  # such as cat_waves-1b1edab05f.png
         ['cat_waves', 'dog_waves']
     """
     check_single_image_options(config)
@@ -143,17 +127,17 @@ def plan_jobs(
     groups = [tuple(styles)] if blended else [(style,) for style in styles]
     configs = [config if blended else _config_of_style(config, index) for index in range(len(groups))]
     changes = [_changed_options(style_config) for style_config in configs]
-    jobs: dict[Path, Job] = {}
+    jobs: dict[str, Job] = {}
     for content in contents:
         for group, style_config, options in zip(groups, configs, changes, strict=True):
-            output = folder / f"{_result_name(content, group, options=options, root=root)}{suffix}"
+            output = join(folder, f"{_result_name(content, group, options=options)}{suffix}")
             if output in jobs:
                 first = jobs[output]
                 raise ConfigError(
                     f"{output} would be the result of {first.content} with {first.styles[0]} and also of "
-                    f"{content} with {group[0]}; rename one of the images"
+                    f"{content.path} with {group[0]}; rename one of the images"
                 )
-            jobs[output] = Job(content, group, output=output, config=style_config)
+            jobs[output] = Job(content.path, group, output=output, config=style_config)
     return list(jobs.values())
 
 
@@ -167,17 +151,18 @@ def _changed_options(config: StyleConfig) -> dict[str, Any]:
     }
 
 
-def _result_name(
-    content: Path, styles: Sequence[Path], *, options: Mapping[str, Any], root: Path | None
-) -> str:
+def _result_name(content: Content, styles: Sequence[str], *, options: Mapping[str, Any]) -> str:
     """Return the name of a result without its suffix."""
-    key = content.name
-    if root is not None and root in content.parents:
-        key = content.relative_to(root).as_posix()
-    identity = json.dumps([key, [style.name for style in styles], options], sort_keys=True)
+    identity = json.dumps([content.key, [base_name(style) for style in styles], options], sort_keys=True)
     short = digest(identity)[:DIGEST_LENGTH]
-    names = [path.stem[:MOST_CHARACTERS] for path in (content, *styles[:1])]
+    names = [_short_stem(path) for path in (content.path, *styles[:1])]
     return f"{names[0]}-{short}" if len(styles) > 1 else f"{'_'.join(names)}-{short}"
+
+
+def _short_stem(path: str) -> str:
+    """Return the name of a file without its suffix, shortened to `MOST_CHARACTERS` and `MOST_BYTES`."""
+    stem = PurePosixPath(base_name(path)).stem[:MOST_CHARACTERS]
+    return stem.encode("utf-8", "surrogateescape")[:MOST_BYTES].decode("utf-8", "ignore")
 
 
 def _config_of_style(config: StyleConfig, index: int) -> StyleConfig:
@@ -190,10 +175,148 @@ def _config_of_style(config: StyleConfig, index: int) -> StyleConfig:
     return config.replace(changes)
 
 
+class StyleFile(NamedTuple):
+    """A style of a batch, as it is read and sent to other processes.
+
+    Attributes:
+        content: the content of the image file, or the style that was extracted before.
+        digest: SHA-256 digest of the file as a hexadecimal string.
+    """
+
+    content: bytes | Style
+    digest: str
+
+
+def read_style_file(path: str, storage: Storage) -> StyleFile:
+    """Return a style file.
+
+    Args:
+        path: path of an image, or of the ``.npz`` file of a style on this machine.
+        storage: where the file is.
+
+    Raises:
+        ImageError, RunError: as for `Storage.open`; or the ``.npz`` file is not a style file.
+    """
+    style = Style.from_source(path) if PurePath(path).suffix.lower() == ".npz" else None
+    content = read_all(storage, path).read()
+    return StyleFile(style or content, hashlib.sha256(content).hexdigest())
+
+
+class JobRunner:
+    """Runs the jobs of a batch one after another, with the same encoder and compiled step.
+
+    Args:
+        storage: where the images are; by default the files of this machine.
+        read_style: function that returns the style file at a path; by default `read_style_file`.
+        weights: the weights that the jobs' config names, if they were loaded before.
+        summaries: function that returns the cache of the style summaries for the paths of the styles of a
+            job; by default each group of styles has a dict.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle import StyleConfig
+        >>> from tfstyle.images import ImageArray, save
+        >>> from tfstyle.run import JobRunner, find_contents, plan_jobs
+        >>> for name, seed in (("content.png", 0), ("style.png", 1)):
+        ...     pixels = np.random.default_rng(seed).uniform(size=(32, 48, 3)).astype(np.float32)
+        ...     save(Path(name), ImageArray(pixels))
+        >>> config = StyleConfig(weights="embedded", iterations=2)
+        >>> jobs = plan_jobs(
+        ...     find_contents("content.png"), ["style.png"], config, folder="results", suffix=".png"
+        ... )
+        >>> runner = JobRunner()
+        >>> [runner.run(job).image.shape for job in jobs]
+        [(32, 48, 3)]
+    """
+
+    def __init__(
+        self,
+        storage: Storage | None = None,
+        *,
+        read_style: Callable[[str], StyleFile] | None = None,
+        weights: Weights | None = None,
+        summaries: Callable[[tuple[str, ...]], MutableMapping[Hashable, Summaries]] | None = None,
+    ) -> None:
+        self._storage = storage or LocalStorage()
+        self._read_style = read_style or functools.partial(read_style_file, storage=self._storage)
+        self._weights = weights
+        self._summaries = summaries or (lambda styles: {})
+        self._setups: dict[tuple[str, ...], TransferSetup] = {}
+        self._styles: dict[tuple[str, ...], list[StyleFile]] = {}
+        self._decoded: dict[tuple[str, ...], list[Any]] = {}
+
+    def run(self, job: Job, stop: Callable[[], bool] = lambda: False) -> Result | None:
+        """Return the result of a job, or None if it was stopped.
+
+        The ``facts`` of the result also contain ``sources``, the paths of the files with the digests that
+        `is_finished` compares, the ``loss`` at the last iteration, and the ``seconds`` of the optimisation.
+
+        Args:
+            job: a job that `plan_jobs` returned.
+            stop: called after each iteration. If it returns True, the run ends without a result.
+
+        Raises:
+            ImageError, RunError: the job failed. Other jobs may succeed.
+            ConfigError: the options cannot be used.
+            WeightsError: the weights cannot be used.
+        """
+        if job.styles not in self._styles:
+            self._styles[job.styles] = [self._read_style(path) for path in job.styles]
+        styles = self._styles[job.styles]
+        file = read_all(self._storage, job.content)
+        sources = {job.content: hashlib.sha256(file.read()).hexdigest()}
+        file.seek(0)
+        sources |= {path: style.digest for path, style in zip(job.styles, styles, strict=True)}
+        run, (height, width) = self._make_run(job, load(file, max_pixels=job.config.max_pixels))
+        self._setups[job.styles] = run.setup
+        for _ in run:
+            if stop():
+                return None
+        for key in list(run.setup.style_summaries)[:-MOST_SUMMARIES]:
+            del run.setup.style_summaries[key]
+        result, history = run.result(), run.history
+        facts = {
+            **result.facts, "sources": sources, "loss": history.total[-1],
+            "seconds": round(history.seconds[-1], 3),
+        }  # fmt: skip
+        image = result.image[:height, :width]
+        alpha = None if result.alpha is None else result.alpha[:height, :width]
+        return dataclasses.replace(result, image=image, alpha=alpha, facts=facts, config=job.config)
+
+    def _make_run(self, job: Job, image: ImageArray) -> tuple[Run, Shape]:
+        """Return the run of a job, and the height and width to which its result is cropped."""
+        config = job.config
+        setup = self._setups.get(job.styles)
+        if setup is None and self._setups:
+            setup = next(iter(self._setups.values())).for_other_styles(self._summaries(job.styles))
+        image = fit_to_size(image, config)
+        height, width = image.rgb.shape[:2]
+        if choose_compile(config.compile, choose_device(config.device).value).value == "xla":
+            image = _pad_to_multiple(image, XLA_MULTIPLE)
+            config = config.replace(size=math.ceil(measured_side(image.rgb.shape, config)))
+        if config.normalize_weights:  # the encoder depends on the content image
+            setup = None
+        run = Run(image, self._sources(job), config, setup=setup, weights=self._weights)
+        if setup is None and not config.normalize_weights:
+            run.setup.style_summaries = self._summaries(job.styles)
+        return run, (height, width)
+
+    def _sources(self, job: Job) -> list[ImageArray | Style]:
+        """Return the styles of a job, decoded once and with the brushwork of ``fine_style``."""
+        if job.styles not in self._decoded:
+            decoded = [
+                file.content if isinstance(file.content, Style)
+                else load(named(file.content, path), max_pixels=job.config.max_pixels)
+                for path, file in zip(job.styles, self._styles[job.styles], strict=True)
+            ]  # fmt: skip
+            self._decoded[job.styles] = apply_fine_style(decoded, job.config)
+        return self._decoded[job.styles]
+
+
 def run_jobs(
-    jobs: Sequence[Job], stop: Callable[[], bool] = lambda: False
+    jobs: Iterable[Job], stop: Callable[[], bool] = lambda: False
 ) -> Iterator[tuple[Job, Result | TfstyleError]]:
-    """Run jobs one after another with the same encoder and compiled step.
+    """Run jobs one after another on this machine with one `JobRunner`.
 
     Args:
         jobs: jobs that `plan_jobs` returned.
@@ -205,66 +328,20 @@ def run_jobs(
         next job runs.
 
     Raises:
-        ConfigError: the options cannot be used.
-        WeightsError: the weights cannot be used.
-
-    Example:
-        >>> from pathlib import Path
-        >>> import numpy as np
-        >>> from tfstyle import StyleConfig
-        >>> from tfstyle.images import ImageArray, save
-        >>> from tfstyle.run import plan_jobs, run_jobs
-        >>> for name, seed in (("content.png", 0), ("style.png", 1)):
-        ...     pixels = np.random.default_rng(seed).uniform(size=(32, 48, 3)).astype(np.float32)
-        ...     save(Path(name), ImageArray(pixels))
-        >>> config = StyleConfig(weights="embedded", iterations=2)
-        >>> contents, styles = [Path("content.png")], [Path("style.png")]
-        >>> jobs = plan_jobs(contents, styles, config, folder=Path("results"), suffix=".png")
-        >>> [result.image.shape for _, result in run_jobs(jobs)]
-        [(32, 48, 3)]
+        ConfigError, WeightsError: as for `JobRunner.run`.
     """
-    setups: dict[tuple[Path, ...], TransferSetup] = {}
-    styles: dict[tuple[Path, ...], list[Any]] = {}
+    runner = JobRunner()
     for job in jobs:
         if stop():
             return
         try:
-            setup = setups.get(job.styles)
-            if setup is None and setups:
-                setup = next(iter(setups.values())).for_other_styles()
-            if job.styles not in styles:
-                styles[job.styles] = apply_fine_style([str(path) for path in job.styles], job.config)
-            run, (height, width) = _make_run(job, styles[job.styles], setup)
-            setups[job.styles] = run.setup
-            for _ in run:
-                if stop():
-                    return
-            result = run.result()
-            alpha = None if result.alpha is None else result.alpha[:height, :width]
-            history = result.history
-            facts = {
-                **result.facts, "sources": job.sources(), "loss": history.total[-1],
-                "seconds": round(history.seconds[-1], 3),
-            }  # fmt: skip
-            image = result.image[:height, :width]
-            yield job, dataclasses.replace(result, image=image, alpha=alpha, facts=facts, config=job.config)
+            result = runner.run(job, stop)
         except (ImageError, RunError) as error:
             yield job, error
-        except OSError as error:
-            yield job, RunError(f"{error.filename}: {error.strerror}")
-
-
-def _make_run(job: Job, styles: list[Any], setup: TransferSetup | None) -> tuple[Run, Shape]:
-    """Return the run of a job, and the height and width to which its result is cropped."""
-    config = job.config
-    image = fit_to_size(load(job.content, max_pixels=config.max_pixels), config)
-    height, width = image.rgb.shape[:2]
-    if choose_compile(config.compile, choose_device(config.device).value).value == "xla":
-        image = _pad_to_multiple(image, XLA_MULTIPLE)
-        config = config.replace(size=math.ceil(measured_side(image.rgb.shape, config)))
-    if config.normalize_weights:  # the encoder depends on the content image
-        setup = None
-    return Run(image, styles, config, setup=setup), (height, width)
+        else:
+            if result is None:
+                return
+            yield job, result
 
 
 def _pad_to_multiple(image: ImageArray, multiple: int) -> ImageArray:
@@ -276,33 +353,110 @@ def _pad_to_multiple(image: ImageArray, multiple: int) -> ImageArray:
     return ImageArray(rgb, alpha, bits=image.bits)
 
 
-def is_finished(job: Job) -> bool:
+class Missing(NamedTuple):
+    """What `find_missing` returns.
+
+    Attributes:
+        jobs: the jobs without a result.
+        rows: the rows of results that are not in the manifest.
+        errors: what prevents a job: a file with the name of its result.
+    """
+
+    jobs: list[Job]
+    rows: list[ManifestRow]
+    errors: list[str]
+
+
+def find_missing(jobs: Iterable[Job], rows: Mapping[str, ManifestRow], *, storage: Storage) -> Missing:
+    """Return the jobs of a batch whose results are missing.
+
+    If the manifest has a row for a result and the options are the same, and none of the files was changed
+    after it, the result is not opened. Otherwise `is_finished` compares it with its files.
+
+    Args:
+        jobs: the jobs.
+        rows: name of a result -> its row in the manifest.
+        storage: where the files are.
+    """
+    missing = Missing([], [], [])
+    digests: dict[str, str] = {}
+    for job in jobs:
+        if storage.modified(job.output) is None:
+            missing.jobs.append(job)
+        elif not _is_unchanged(job, rows.get(job.name), storage):
+            try:
+                missing.rows.append(job.row(facts=finished_facts(job, storage, digests=digests)))
+            except TfstyleError as error:
+                missing.errors.append(str(error))
+    return missing
+
+
+def _is_unchanged(job: Job, row: ManifestRow | None, storage: Storage) -> bool:
+    """Return whether a result was written before its row, and its row after the last change of its images."""
+    if row is None or row.error is not None or not _same_options(job, row.options):
+        return False
+    finished = datetime.fromisoformat(row.finished).timestamp()
+    times = [storage.modified(path) for path in (job.content, *job.styles, job.output)]
+    return all(time is not None and time <= finished for time in times)
+
+
+def _same_options(job: Job, options: Mapping[str, Any]) -> bool:
+    """Return whether a result with these options is that of a job."""
+    given = {name: getattr(job.config, name) for name in UNCOMPARED_OPTIONS}
+    return {**upgraded_options(dict(options)), **given} == job.config.as_dict()
+
+
+def is_finished(job: Job, storage: Storage | None = None) -> bool:
     """Return whether the job's result exists and was made from the same files with the same options.
 
     Args:
         job: a job that `plan_jobs` returned.
+        storage: where the files are; by default on this machine.
 
     Raises:
         OutputError: a file with the result's name exists, and tfstyle did not make it, or made it from other
             images or with other options.
-        OSError: a content or style file cannot be read.
+        ImageError, RunError: a content or style file cannot be read.
     """
-    if not job.output.is_file():
+    storage = storage or LocalStorage()
+    if storage.modified(job.output) is None:
         return False
-    try:
-        settings = read_settings(job.output)
-    except TfstyleError:
-        raise OutputError(f"{job.output} exists and was not made by tfstyle; {REPLACE_HINT}") from None
-    sources = settings.get("facts", {}).get("sources", {})
-    if list(sources.values()) != list(job.sources().values()):  # the paths may be others on another machine
-        raise OutputError(f"{job.output} exists and was made from other images; {REPLACE_HINT}")
-    options = {
-        **upgraded_options(settings.get("options", {})),
-        **{name: getattr(job.config, name) for name in UNCOMPARED_OPTIONS},
-    }
-    if options != job.config.as_dict():
-        raise OutputError(f"{job.output} exists and was made with other options; {REPLACE_HINT}")
+    finished_facts(job, storage)
     return True
+
+
+def finished_facts(job: Job, storage: Storage, *, digests: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return the facts in the existing result of a job.
+
+    Args:
+        job: the job.
+        storage: where the files are.
+        digests: cache of the digests of style files, by their paths.
+
+    Raises:
+        OutputError, ImageError, RunError: as for `is_finished`.
+    """
+    digests = {} if digests is None else digests
+    try:
+        with storage.open(job.output) as file:
+            settings = read_settings(file)
+    except ImageError:
+        raise OutputError(f"{job.output} exists and was not made by tfstyle; {REPLACE_HINT}") from None
+    for path in job.styles:
+        if path not in digests:
+            digests[path] = _file_digest(path, storage)
+    sources = [_file_digest(job.content, storage), *(digests[path] for path in job.styles)]
+    facts: dict[str, Any] = settings.get("facts", {})
+    if list(facts.get("sources", {}).values()) != sources:  # the paths may be others on another machine
+        raise OutputError(f"{job.output} exists and was made from other images; {REPLACE_HINT}")
+    if not _same_options(job, settings["options"]):
+        raise OutputError(f"{job.output} exists and was made with other options; {REPLACE_HINT}")
+    return facts
+
+
+def _file_digest(path: str, storage: Storage) -> str:
+    """Return the SHA-256 digest of a file as a hexadecimal string."""
+    return hashlib.sha256(read_all(storage, path).read()).hexdigest()
 
 
 def contact_sheets(jobs: Sequence[Job]) -> list[np.ndarray]:
@@ -321,8 +475,8 @@ def contact_sheets(jobs: Sequence[Job]) -> list[np.ndarray]:
     groups = list(dict.fromkeys(job.styles for job in jobs))
     outputs = {(job.content, job.styles): job.output for job in jobs}
 
-    def thumbnail(path: Path | None) -> np.ndarray | None:
-        if path is None or not path.is_file():
+    def thumbnail(path: str | None) -> np.ndarray | None:
+        if path is None or not Path(path).is_file():
             return None
         try:
             return load(path).fitted(THUMBNAIL).on_white()

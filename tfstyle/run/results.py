@@ -20,7 +20,7 @@ from tfstyle import __version__
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError
 from tfstyle.files import check_writable, write_atomically
-from tfstyle.images import ImageArray, save
+from tfstyle.images import ImageArray, encode, save
 from tfstyle.run.plots import plot_losses, show_images
 
 #: Longest side in pixels of an image that a notebook displays.
@@ -288,6 +288,17 @@ class Result:
         """
         image = ImageArray(self.image, self.alpha, bits=self.bits if bits is None else bits)
         save(Path(path), image, settings=self.settings(), overwrite=overwrite)
+
+    def encode(self, name: str) -> bytes:
+        """Return the content of the image file that `save` writes, for a storage other than a file.
+
+        Args:
+            name: name of the file, whose suffix selects the format.
+
+        Raises:
+            ImageError: the format cannot store the image.
+        """
+        return encode(ImageArray(self.image, self.alpha, bits=self.bits), name, settings=self.settings())
 
     def settings(self) -> dict[str, Any]:
         """Return what `save` stores in the image file as plain values.

@@ -20,7 +20,7 @@ from tfstyle.errors import ConfigError, NotFiniteError, RunError
 from tfstyle.files import digest
 from tfstyle.images import ImageArray, resize, resize_circular
 from tfstyle.losses import ExtraLoss, Masks
-from tfstyle.network import Encoder
+from tfstyle.network import Encoder, Weights
 from tfstyle.optim import Optimizer
 from tfstyle.run.checkpoints import (
     CheckpointFolder,
@@ -73,6 +73,7 @@ class Run:
         pause_every: interval of previews in iterations. No call of the step continues past a multiple of it,
             so that the image at each multiple is available; 0 sets no such limit.
         setup: the setup of an earlier run with the same options and style images; by default a new one.
+        weights: the weights that the config names, if they were loaded before.
         checkpoints: the folder in which the run stores its checkpoints, and from which it is resumed; None if
             it stores none.
         timetable: plan of a run with a given time, which changes the iterations of `scales`.
@@ -119,6 +120,7 @@ class Run:
         extra_losses: Mapping[str, ExtraLoss] | None = None,
         pause_every: int = 0,
         setup: TransferSetup | None = None,
+        weights: Weights | None = None,
         checkpoints: CheckpointFolder | None = None,
         timetable: Timetable | None = None,
     ) -> None:
@@ -126,7 +128,7 @@ class Run:
         self.inputs = read_inputs(content, style, config, masks=masks, digests=checkpoints is not None)
         pinned = config if checkpoints is None else checkpoints.pinned(config)
         self._device = choose_device(pinned.device).value
-        self.setup = setup or self._make_setup(pinned, encoder, optimizer, extra_losses)
+        self.setup = setup or self._make_setup(pinned, encoder, optimizer, extra_losses, weights)
         self.inputs.check(self.setup)
         self.scales = plan_scales(self.inputs.shape, config, minimum=self.setup.encoder.minimum_size)
         self._targets = ScaleTargets(self.inputs, self.setup)
@@ -200,6 +202,7 @@ class Run:
         encoder: Encoder | None,
         optimizer: Optimizer | keras.optimizers.Optimizer | None,
         extra_losses: Mapping[str, ExtraLoss] | None,
+        weights: Weights | None,
     ) -> TransferSetup:
         images = [self.inputs.content, *self.inputs.styles]
         with tf.device(self._device), one_line_errors(self.inputs.shape):
@@ -210,6 +213,7 @@ class Run:
                 encoder=encoder,
                 optimizer=optimizer,
                 extra_losses=extra_losses,
+                weights=weights,
             )
 
     def _plan_layouts(self, checkpoints: CheckpointFolder | None) -> list[Layout]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
@@ -240,7 +240,7 @@ class TransferSetup:
     lbfgs_pairs: int | None = None
     make_lbfgs: Callable[[int], Optimizer] | None = None
     any_size: bool = False
-    style_summaries: dict[Hashable, Summaries] = field(default_factory=dict)
+    style_summaries: MutableMapping[Hashable, Summaries] = field(default_factory=dict)
     steps: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
     _graphs: dict[str, Callable[..., Any]] = field(default_factory=dict)
     _tiled_objectives: dict[tuple[str, Shape], TiledObjective] = field(default_factory=dict)
@@ -253,9 +253,13 @@ class TransferSetup:
             return self.objective
         return dataclasses.replace(self.objective, encoder=self.style_encoder.features)
 
-    def for_other_styles(self) -> TransferSetup:
-        """Return a setup for runs with other style images, with the same parts and compiled steps."""
-        return dataclasses.replace(self, style_summaries={})
+    def for_other_styles(self, summaries: MutableMapping[Hashable, Summaries] | None = None) -> TransferSetup:
+        """Return a setup for runs with other style images, with the same parts and compiled steps.
+
+        Args:
+            summaries: cache of the summaries of these style images; by default an empty one.
+        """
+        return dataclasses.replace(self, style_summaries={} if summaries is None else summaries)
 
     def with_content_weight(self, weight: float) -> TransferSetup:
         """Return a copy with another content weight. It shares the encoder and the style summaries."""
@@ -376,6 +380,7 @@ def make_setup(
     encoder: Encoder | None = None,
     optimizer: Optimizer | keras.optimizers.Optimizer | None = None,
     extra_losses: Mapping[str, ExtraLoss] | None = None,
+    weights: Weights | None = None,
 ) -> TransferSetup:
     """Return the encoder, objective, optimiser and compiler that the options of a run describe.
 
@@ -388,6 +393,7 @@ def make_setup(
         encoder: an encoder to use in place of the encoder that the config describes.
         optimizer: an optimiser to use in place of the optimiser that the config names.
         extra_losses: additional losses of the objective, as for `tfstyle.Objective`.
+        weights: the weights that the config names, if they were loaded before.
 
     Returns:
         The setup of the run.
@@ -412,7 +418,7 @@ def make_setup(
     any_size &= not any(STYLE_LOSSES[name].deeper_layers for name in config.style_losses)
     precision = choose_precision(config.precision, device).value
     if encoder is None:
-        encoder, content_layers, style_layers = _make_encoder(config, precision)
+        encoder, content_layers, style_layers = _make_encoder(config, precision, weights)
     else:
         content_layers, style_layers = _layers_of(encoder, config)
     if config.normalize_weights:
@@ -440,9 +446,11 @@ def make_setup(
     )
 
 
-def _make_encoder(config: StyleConfig, precision: str) -> tuple[Encoder, tuple[str, ...], tuple[str, ...]]:
+def _make_encoder(
+    config: StyleConfig, precision: str, weights: Weights | None
+) -> tuple[Encoder, tuple[str, ...], tuple[str, ...]]:
     """Return the encoder that a config describes, its content layers and its style layers."""
-    weights = load_weights(config.weights, seed=config.seed, network=config.network)
+    weights = weights or load_weights(config.weights, seed=config.seed, network=config.network)
     content_layers, style_layers = choose_layers(config, weights)
     encoder = Encoder(
         (*content_layers, *style_layers),
