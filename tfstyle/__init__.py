@@ -54,6 +54,7 @@ _SUBMODULES = (
     "backend",
     "callbacks",
     "cli",
+    "cluster",
     "config",
     "device",
     "errors",
@@ -72,7 +73,7 @@ _SUBMODULES = (
     "web",
 )
 #: Modules and subpackages that can be loaded without TensorFlow.
-_WITHOUT_TENSORFLOW = ("cli", "config", "errors", "files", "layers", "papers", "presets", "web")
+_WITHOUT_TENSORFLOW = ("cli", "cluster", "config", "errors", "files", "layers", "papers", "presets", "web")
 
 __all__ = [
     "ContentLoss",

@@ -374,6 +374,35 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+@contextlib.contextmanager
+def hidden_stderr() -> Iterator[int]:
+    """Hide what the process writes to stderr, as a context manager. After an ImportError it is shown.
+
+    Yields:
+        A file descriptor of stderr, for what should not be hidden.
+
+    Raises:
+        ConfigError: no folder for temporary files is writable. TensorFlow cannot be imported without one.
+    """
+    try:
+        sink = tempfile.TemporaryFile()  # noqa: SIM115
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.strerror}; set TMPDIR to a writable folder") from None
+    with sink:
+        stderr = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield stderr
+        except ImportError:
+            sink.seek(0)
+            with contextlib.suppress(OSError):  # stderr cannot be written to
+                os.write(stderr, sink.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
 def digest(value: Any) -> str:
     """Return the SHA-256 digest of a value.
 

@@ -348,7 +348,7 @@ def test_no_folder_for_temporary_files_is_one_line(command, capsys, monkeypatch)
     def fail(*_, **__):
         raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
 
-    monkeypatch.setattr(common.tempfile, "TemporaryFile", fail)
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
     assert cli.main(command) == 2
     assert "TMPDIR" in capsys.readouterr().err
 

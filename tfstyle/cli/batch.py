@@ -17,6 +17,7 @@ from tfstyle.cli.common import (
     load_tensorflow,
     run_config,
 )
+from tfstyle.cli.ray_batch import run_ray_batch
 from tfstyle.cli.terminal import report
 from tfstyle.config import check_single_image_options
 from tfstyle.errors import ConfigError, RunError, TfstyleError
@@ -33,6 +34,8 @@ def check_contents(source: str) -> None:
 
 def run_batch(options: argparse.Namespace) -> int:
     """Run ``tfstyle batch`` and return its exit code."""
+    if options.ray:
+        return run_ray_batch(options)
     config, folder = run_config(options), Path(options.output)
     check_single_image_options(config)
     check_contents(options.contents)

@@ -13,12 +13,11 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from tfstyle.cli.standard_input import STANDARD_INPUT
 from tfstyle.cli.wording import in_options
@@ -32,6 +31,7 @@ from tfstyle.config import (
     without_quality_options,
 )
 from tfstyle.errors import ConfigError, ImageError, InputError
+from tfstyle.files import hidden_stderr
 from tfstyle.layers import find_layer
 from tfstyle.presets import PRESETS
 
@@ -57,33 +57,9 @@ def load_tensorflow() -> None:
         ConfigError: no folder for temporary files is writable.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _temporary_file() as sink:
-        stderr = os.dup(2)
-        os.dup2(sink.fileno(), 2)
-        try:
-            with _loading_display(stderr):
-                for name in ("tfstyle.backend", "tensorflow"):  # the first has the clearer error message
-                    import_module(name)
-        except ImportError:
-            sink.seek(0)
-            with contextlib.suppress(OSError):  # stderr cannot be written to
-                os.write(stderr, sink.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-
-
-def _temporary_file() -> IO[bytes]:
-    """Return a temporary file, which is deleted when it is closed.
-
-    Raises:
-        ConfigError: no folder for temporary files is writable. TensorFlow cannot be imported without one.
-    """
-    try:
-        return tempfile.TemporaryFile()
-    except FileNotFoundError as error:
-        raise ConfigError(f"{error.strerror}; set TMPDIR to a writable folder") from None
+    with hidden_stderr() as stderr, _loading_display(stderr):
+        for name in ("tfstyle.backend", "tensorflow"):  # the first has the clearer error message
+            import_module(name)
 
 
 @contextlib.contextmanager

@@ -419,8 +419,10 @@ def _add_batch(command: argparse.ArgumentParser, show_all: bool) -> None:
     command.usage = "tfstyle batch CONTENTS STYLE [STYLE ...] -o DIR [options]"
     command.add_argument("--help-all", action="help", help="show every option and exit")
     command.add_argument(
-        "contents", metavar="CONTENTS", help="content image, or a folder that is searched for images"
-    )
+        "contents", metavar="CONTENTS",
+        help="content image, folder that is searched for images, pattern such as 'photos/*.jpg' in quotes, "
+        "or list of images (.txt with a path per line, or .parquet with a column path)",
+    )  # fmt: skip
     command.add_argument(
         "styles", metavar="STYLE", nargs="+",
         help="style images; each content image gets one result per style, or one for their blend with "
@@ -434,6 +436,23 @@ def _add_batch(command: argparse.ArgumentParser, show_all: bool) -> None:
         "--format", choices=("png", "jpg", "webp", "tif"), default="png", metavar="NAME",
         help="file format of the results: png, jpg, webp, tif [png]",
     )  # fmt: skip
+    cluster = command.add_argument_group("many machines or processes (needs tfstyle[cluster])")
+    cluster.add_argument(
+        "--ray", action="store_true",
+        help="use Ray: workers for all GPUs or cores of this machine; contents, styles and results can be at "
+        "addresses such as s3://bucket/photos",
+    )  # fmt: skip
+    for name, metavar, kind, text in (
+        ("address", "HOST:PORT", str, "join the Ray cluster of this head node; auto: that of this machine"),
+        ("workers", "N", integer(1), "number of workers [one per GPU, or as many as the cores allow]"),
+        ("cores", "N", integer(1), "cores of each worker without a GPU [1, or more if memory is short]"),
+        (
+            "time-limit", "SECONDS", number(0),
+            "end the worker of an image that takes longer, and let another one try [20 times the median, at "
+            "least 10 minutes]",
+        ),
+    ):  # fmt: skip
+        cluster.add_argument(f"--ray-{name}", metavar=metavar, type=kind, help=_shown(show_all, text))
     _add_run_options(command, show_all, hidden=SINGLE_IMAGE_OPTIONS)
 
 

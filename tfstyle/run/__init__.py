@@ -1,6 +1,7 @@
 """Style transfer runs: inputs, scales, the optimisation from coarse to fine, checkpoints and results."""
 
 from tfstyle.run.batch import (
+    XLA_MULTIPLE,
     Job,
     JobRunner,
     Missing,
@@ -44,6 +45,7 @@ from tfstyle.run.setup import (
     layer_shapes,
     make_objective,
     make_setup,
+    measured_side,
     plan_scales,
     scale_shapes,
 )
@@ -54,6 +56,7 @@ __all__ = [
     "LIST_SUFFIXES",
     "MANIFEST",
     "PARQUET_FOLDER",
+    "XLA_MULTIPLE",
     "Callback",
     "Checkpoint",
     "CheckpointFolder",
@@ -97,6 +100,7 @@ __all__ = [
     "layer_shapes",
     "make_objective",
     "make_setup",
+    "measured_side",
     "mix_styles",
     "named",
     "open_checkpoints",

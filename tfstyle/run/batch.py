@@ -245,7 +245,14 @@ class JobRunner:
         self._styles: dict[tuple[str, ...], list[StyleFile]] = {}
         self._decoded: dict[tuple[str, ...], list[Any]] = {}
 
-    def run(self, job: Job, stop: Callable[[], bool] = lambda: False) -> Result | None:
+    def run(
+        self,
+        job: Job,
+        stop: Callable[[], bool] = lambda: False,
+        *,
+        content: bytes | None = None,
+        memory: float | None = None,
+    ) -> Result | None:
         """Return the result of a job, or None if it was stopped.
 
         The ``facts`` of the result also contain ``sources``, the paths of the files with the digests that
@@ -254,6 +261,8 @@ class JobRunner:
         Args:
             job: a job that `plan_jobs` returned.
             stop: called after each iteration. If it returns True, the run ends without a result.
+            content: the content of the content image's file; by default it is read from its path.
+            memory: limit of the memory in GB in place of the config's.
 
         Raises:
             ImageError, RunError: the job failed. Other jobs may succeed.
@@ -263,11 +272,12 @@ class JobRunner:
         if job.styles not in self._styles:
             self._styles[job.styles] = [self._read_style(path) for path in job.styles]
         styles = self._styles[job.styles]
-        file = read_all(self._storage, job.content)
+        file = read_all(self._storage, job.content) if content is None else named(content, job.content)
         sources = {job.content: hashlib.sha256(file.read()).hexdigest()}
         file.seek(0)
         sources |= {path: style.digest for path, style in zip(job.styles, styles, strict=True)}
-        run, (height, width) = self._make_run(job, load(file, max_pixels=job.config.max_pixels))
+        original = load(file, max_pixels=job.config.max_pixels)
+        run, (height, width) = self._make_run(job, original, memory or job.config.memory)
         self._setups[job.styles] = run.setup
         for _ in run:
             if stop():
@@ -283,9 +293,9 @@ class JobRunner:
         alpha = None if result.alpha is None else result.alpha[:height, :width]
         return dataclasses.replace(result, image=image, alpha=alpha, facts=facts, config=job.config)
 
-    def _make_run(self, job: Job, image: ImageArray) -> tuple[Run, Shape]:
+    def _make_run(self, job: Job, image: ImageArray, memory: float | None) -> tuple[Run, Shape]:
         """Return the run of a job, and the height and width to which its result is cropped."""
-        config = job.config
+        config = job.config.replace(memory=memory)
         setup = self._setups.get(job.styles)
         if setup is None and self._setups:
             setup = next(iter(self._setups.values())).for_other_styles(self._summaries(job.styles))

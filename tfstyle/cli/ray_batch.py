@@ -1,0 +1,158 @@
+"""``tfstyle batch --ray``: style transfer for many content images with Ray, on one or many machines."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tfstyle.cli.common import (
+    DONE,
+    FAILED,
+    Interrupted,
+    check_images_or_folders,
+    complain,
+    load_tensorflow,
+    run_config,
+    signals_interrupt,
+)
+from tfstyle.cluster.requirement import require_ray
+from tfstyle.config import check_single_image_options
+from tfstyle.errors import ConfigError, RunError
+from tfstyle.files import is_address
+
+if TYPE_CHECKING:  # these modules import Ray and TensorFlow
+    from tfstyle.cluster.coordinator import Progress
+    from tfstyle.cluster.manifest_parts import ManifestParts
+    from tfstyle.run import ManifestRow
+
+LINE_SECONDS = 10.0  # time between two lines with the progress
+GO_ON = "run the same command again to continue"
+
+
+def run_ray_batch(options: argparse.Namespace) -> int:
+    """Run ``tfstyle batch --ray`` and return its exit code."""
+    config = run_config(options)
+    check_single_image_options(config)
+    check_images_or_folders(style for style in options.styles if not is_address(style))
+    require_ray()
+    load_tensorflow()
+    from tfstyle.cluster.addresses import AddressStorage, absolute, find_contents_at
+    from tfstyle.cluster.manifest_parts import ManifestParts
+    from tfstyle.cluster.runs import find_missing_in_threads, make_settings, paint_jobs
+    from tfstyle.cluster.session import connected, plan_workers
+    from tfstyle.images.loading import find_images
+    from tfstyle.run.batch import Missing, plan_jobs
+
+    folder, storage = absolute(options.output), AddressStorage()
+    contents = [
+        content for content in find_contents_at(options.contents)
+        if not content.path.startswith(f"{folder.rstrip('/')}/")
+    ]  # fmt: skip
+    if not contents:
+        raise ConfigError(f"no images in {options.contents}; those in {options.output} do not count")
+    styles = [
+        absolute(str(path)) for place in options.styles
+        for path in ([place] if is_address(place) else find_images([Path(place)]))
+    ]  # fmt: skip
+    jobs = plan_jobs(contents, styles, config, folder=folder, suffix=f".{options.format}")
+    manifest = ManifestParts(folder, storage=storage, options=config.as_dict())
+    missing = Missing(jobs, [], [])
+    if not options.overwrite:
+        storage.list_folder(folder)
+        missing = find_missing_in_threads(jobs, manifest.rows, storage=storage)
+    for row in missing.rows:  # the former run ended before it wrote the row
+        manifest.append(row)
+    skipped = len(jobs) - len(missing.jobs) - len(missing.errors)
+    if skipped:
+        print(f"{skipped} of {len(jobs)} results exist already and are skipped", file=sys.stderr, flush=True)
+    outcome = _Outcome(manifest, missing.errors)
+    interrupted, failure = 0, None
+    try:
+        with signals_interrupt(), connected(options.ray_address):
+            if missing.jobs:
+                workers = plan_workers(config.device, count=options.ray_workers, cores=options.ray_cores)
+                settings = make_settings(styles, config, workers, folder=folder, overwrite=options.overwrite)
+                rows = paint_jobs(
+                    missing.jobs, settings, workers,
+                    time_limit=options.ray_time_limit, show=progress_lines(len(missing.jobs)),
+                )  # fmt: skip
+                for row in rows:
+                    outcome.add(row)
+    except Interrupted as signal:
+        interrupted = signal.code
+    except RunError as error:
+        failure = error
+    with contextlib.suppress(RunError):
+        manifest.close()
+    for message in outcome.failures:
+        complain(message, FAILED)
+    print(
+        f"{folder}: {outcome.made} results written, {skipped} skipped, {len(outcome.failures)} failed",
+        flush=True,
+    )
+    if interrupted:
+        return complain(f"interrupted; {GO_ON}", interrupted)
+    if failure is not None:
+        return complain(f"{failure}; {GO_ON}", FAILED)
+    return FAILED if outcome.failures else DONE
+
+
+class _Outcome:
+    """Counts the results of a run and writes them to the manifest.
+
+    Attributes:
+        made: number of results.
+        failures: messages of the errors.
+    """
+
+    def __init__(self, manifest: ManifestParts, failures: Sequence[str]) -> None:
+        self.made, self.failures = 0, list(failures)
+        self._manifest = manifest
+
+    def add(self, row: ManifestRow) -> None:
+        """Record the row of a result or of an error."""
+        if row.error is None:
+            self.made += 1
+        else:
+            self.failures.append(f"{row.content} in the style of {', '.join(row.styles)}: {row.error}")
+        with contextlib.suppress(RunError):  # the disk is full; the results have the rows in their metadata
+            self._manifest.append(row)
+
+
+def progress_lines(total: int) -> Callable[[Progress], None]:
+    """Return a function that prints a line with the progress of a run from time to time.
+
+    Args:
+        total: number of images.
+    """
+    began: float | None = None
+    printed, last = 0.0, 0
+
+    def show(progress: Progress) -> None:
+        nonlocal began, printed, last
+        now, ended = time.monotonic(), progress.done + progress.errors
+        if began is None and progress.current:
+            began = now
+        if began is None or ended == last or (now - printed < LINE_SECONDS and ended < total):
+            return
+        printed, last = now, ended
+        rate = ended / max(now - began, 1e-3)
+        left = _duration((total - ended) / rate)
+        print(
+            f"{ended} of {total} images, {60 * rate:.1f} images/min, {left} left, {progress.errors} errors",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
+
+    return show
+
+
+def _duration(seconds: float) -> str:
+    """Return a duration as text, such as ``40 s``, ``12 min`` or ``5.2 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,125 @@
+"""Starting Ray on this machine, joining a cluster, and the number of workers for its cores and GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import math
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import ray
+
+from tfstyle.errors import ConfigError, RunError
+
+#: Memory in bytes that a worker should have at least: TensorFlow, the encoder, and a step at 512 pixels.
+WORKER_BYTES = 3e9
+LOCAL_ADDRESS = "127.0.0.1"
+
+
+class Workers(NamedTuple):
+    """The workers of a run.
+
+    Attributes:
+        number: largest number of workers at the same time.
+        cores: number of cores, and of threads, of each worker; 0 for workers with a GPU.
+        gpus: number of GPUs of each worker, 0 or 1.
+    """
+
+    number: int
+    cores: int
+    gpus: int
+
+
+@contextlib.contextmanager
+def connected(address: str | None = None) -> Iterator[None]:
+    """Start Ray on this machine, or join a cluster, as a context manager.
+
+    Ray's usage statistics are off, unless the environment variable ``RAY_USAGE_STATS_ENABLED`` is set. A Ray
+    that is started here listens on this machine only, and ends with the block. ``RAY_TMPDIR`` is its folder
+    for temporary files.
+
+    Args:
+        address: address of the head node of a cluster, such as ``10.0.0.1:6379``, or ``auto`` for the cluster
+            that this machine belongs to; None starts a new Ray.
+
+    Yields:
+        None.
+
+    Raises:
+        ConfigError: there is no cluster at the address, or its Ray or Python has another version.
+        RunError: Ray could not be started.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if ray.is_initialized():  # the caller has joined a cluster
+        yield
+        return
+    if address is not None and address.startswith("ray://"):
+        raise ConfigError(
+            f"the address {address} is that of a Ray client, which cannot run datasets; run the command on a "
+            "machine of the cluster with the address auto, or with ray job submit"
+        )
+    local = {
+        "address": "local",
+        "include_dashboard": importlib.util.find_spec("aiohttp") is not None,
+        "dashboard_host": LOCAL_ADDRESS,
+        "_node_ip_address": LOCAL_ADDRESS,
+    }
+    try:
+        ray.init(**({"address": address} if address else local), logging_level=logging.WARNING)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(f"no Ray cluster at {address}: {first_line(error)}") from None
+    except RuntimeError as error:
+        if address:
+            raise ConfigError(f"the Ray cluster at {address} cannot be joined: {first_line(error)}") from None
+        raise RunError(f"Ray could not be started: {first_line(error)}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, with at most 200 characters.
+
+    Args:
+        error: the error.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def plan_workers(device: str, *, count: int | None = None, cores: int | None = None) -> Workers:
+    """Return the workers for the cluster that this process has joined.
+
+    Args:
+        device: `tfstyle.StyleConfig.device`: ``auto`` takes the GPUs of the cluster if it has any, ``cpu``
+            its cores.
+        count: number of workers; by default one for each GPU, or as many as the cores of all nodes allow.
+        cores: number of cores of a worker without a GPU. By default it is 1, or as many as are needed for a
+            worker to have `WORKER_BYTES` of memory.
+
+    Raises:
+        ConfigError: a GPU is asked for by its number, or no node has so many cores.
+    """
+    if device.startswith("gpu:"):
+        raise ConfigError(f"device is {device!r}; with Ray it must be auto or cpu: Ray assigns the GPUs")
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    if device == "auto" and gpus and not cores:
+        return Workers(count or gpus, 0, 1)
+    cpus = [int(node.get("CPU", 0)) for node in nodes]
+    if not cores:
+        needed = [
+            math.ceil(cpu / max(1, node.get("memory", math.inf) // WORKER_BYTES))
+            for cpu, node in zip(cpus, nodes, strict=True)
+            if cpu
+        ]
+        cores = max(needed, default=1)
+    possible = sum(cpu // cores for cpu in cpus)
+    if not possible:
+        raise ConfigError(
+            f"no node of the Ray cluster has {cores} cores; the largest has {max(cpus, default=0)}"
+        )
+    return Workers(count or possible, cores, 0)
