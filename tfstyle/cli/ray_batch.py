@@ -20,7 +20,7 @@ from tfstyle.cli.common import (
     run_config,
     signals_interrupt,
 )
-from tfstyle.cluster.requirement import require_ray
+from tfstyle.cluster.requirement import load_ray
 from tfstyle.config import check_single_image_options
 from tfstyle.errors import ConfigError, RunError
 from tfstyle.files import is_address
@@ -39,7 +39,7 @@ def run_ray_batch(options: argparse.Namespace) -> int:
     config = run_config(options)
     check_single_image_options(config)
     check_images_or_folders(style for style in options.styles if not is_address(style))
-    require_ray()
+    load_ray(on_this_machine=options.ray_address is None)
     load_tensorflow()
     from tfstyle.cluster.addresses import AddressStorage, absolute, find_contents_at
     from tfstyle.cluster.manifest_parts import ManifestParts

@@ -4,6 +4,6 @@
 a manifest.
 """
 
-from tfstyle.cluster.datasets import stylize
+from tfstyle.cluster.datasets import extract, stylize
 
-__all__ = ["stylize"]
+__all__ = ["extract", "stylize"]

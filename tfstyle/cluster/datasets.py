@@ -1,12 +1,12 @@
-"""Style transfer for the images of a Ray dataset, as a part of the caller's pipeline."""
+"""Style transfer and style extraction for the images of a Ray dataset, as a part of the caller's pipeline."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from tfstyle.cluster.requirement import require_ray
+from tfstyle.cluster.requirement import load_ray
 from tfstyle.config import StyleConfig, check_single_image_options, check_style_count
 from tfstyle.errors import ConfigError
 from tfstyle.files import image_format
@@ -67,7 +67,7 @@ def stylize(
             columns already.
         ImageError, WeightsError: a style or the weights cannot be read.
     """
-    require_ray()
+    load_ray()
     from tfstyle.cluster.addresses import absolute
     from tfstyle.cluster.painter import DatasetPlan, result_schema
     from tfstyle.cluster.runs import make_settings, paint_dataset, prepare_folder
@@ -79,8 +79,7 @@ def stylize(
     paths = [absolute(os.fspath(path)) for path in style_paths]
     check_style_count(config, len(paths))
     image_format(suffix)
-    if taken := set(dataset.columns() or ()) & set(result_schema().names):
-        raise ConfigError(f"the dataset has the columns {', '.join(sorted(taken))}; rename them")
+    _check_free(dataset, result_schema().names)
     folder = "" if output is None else absolute(os.fspath(output))
     if folder:
         prepare_folder(folder)
@@ -88,3 +87,61 @@ def stylize(
     plan = DatasetPlan(column, key_column, paths, config=config, folder=folder, suffix=suffix)
     settings = make_settings(paths, config, planned, folder=folder, overwrite=overwrite, plan=plan)
     return paint_dataset(dataset, settings, planned)
+
+
+def extract(
+    dataset: Dataset,
+    layers: Iterable[str] | None = None,
+    *,
+    column: str = "path",
+    weights: str = "imagenet",
+    grams: bool = True,
+    workers: int | None = None,
+    cores: int | None = None,
+    **options: Any,
+) -> Dataset:
+    """Return a dataset with the style embedding and the Gram matrices of each image of a dataset.
+
+    The dataset is computed when its rows are read or written, for example by ``write_parquet``.
+
+    Args:
+        dataset: a Ray dataset with a row for each image.
+        layers: style layers; by default those of `tfstyle.StyleExtractor` with the same weights.
+        column: the column with the paths or addresses of the images, or with the contents of image files as
+            bytes.
+        weights: a name or a file, as in `tfstyle.network.load_weights`. They are read once and sent to the
+            workers.
+        grams: whether the Gram matrices are returned. Those of five layers have 2.6 million numbers.
+        workers, cores: as for `stylize`.
+        **options: further arguments of `tfstyle.StyleExtractor`, such as ``size`` and ``embedding_size``.
+
+    Returns:
+        A dataset with the columns of the given one, and ``embedding``, a float32 list; for each layer its
+        Gram matrix ``[N, N]`` as a float32 list, row by row; and ``error``, a message or null.
+
+    Raises:
+        ConfigError: Ray is not installed, an option has an invalid value, or the dataset has one of these
+            columns already.
+        WeightsError: the weights cannot be read.
+    """
+    load_ray()
+    import ray
+
+    from tfstyle.cluster.extracting import Extractor, ExtractorSettings, extract_schema
+    from tfstyle.cluster.runs import map_with_workers
+    from tfstyle.cluster.session import plan_workers
+    from tfstyle.network import load_weights
+    from tfstyle.serving import StyleExtractor
+
+    loaded = load_weights(weights)
+    names = StyleExtractor(layers, loaded, **options).layers  # checks the options
+    _check_free(dataset, extract_schema(names if grams else ()).names)
+    planned = plan_workers("auto", count=workers, cores=cores)
+    settings = ExtractorSettings(column, grams, planned.cores, ray.put(loaded), names, options)
+    return map_with_workers(dataset, Extractor, settings, workers=planned)
+
+
+def _check_free(dataset: Dataset, names: Iterable[str]) -> None:
+    """Raise ConfigError if a dataset has one of the columns that are added."""
+    if taken := set(dataset.columns() or ()) & set(names):
+        raise ConfigError(f"the dataset has the columns {', '.join(sorted(taken))}; rename them")

@@ -131,16 +131,10 @@ class Painter:
     """
 
     def __init__(self, settings: PainterSettings) -> None:
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with hidden_stderr():
-            import tensorflow as tf
-
+        begin_worker(settings.cores)
         from tfstyle.cluster.addresses import AddressStorage
         from tfstyle.run import PARQUET_FOLDER, JobRunner, join
 
-        if settings.cores:
-            tf.config.threading.set_intra_op_parallelism_threads(settings.cores)
-            tf.config.set_visible_devices([], "GPU")
         folder = settings.folder
         if folder and not is_address(folder) and not os.path.isdir(join(folder, PARQUET_FOLDER)):
             raise ConfigError(
@@ -228,6 +222,20 @@ class Painter:
         """Return the limit of the memory in GB for an attempt, or None for no limit."""
         memory = job.config.memory or self._memory
         return memory and memory / 4 ** max(0, number - WHOLE_MEMORY_ATTEMPTS)
+
+
+def begin_worker(cores: int) -> None:
+    """Import TensorFlow in a worker, with as many threads as it has cores.
+
+    Args:
+        cores: number of cores; 0 for a worker with a GPU, where TensorFlow chooses the number of threads.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with hidden_stderr():
+        import tensorflow as tf
+    if cores:
+        tf.config.threading.set_intra_op_parallelism_threads(cores)
+        tf.config.set_visible_devices([], "GPU")
 
 
 def memory_per_worker(node: str, cores: int) -> float | None:

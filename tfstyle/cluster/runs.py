@@ -110,8 +110,20 @@ def paint_dataset(dataset: Dataset, settings: PainterSettings, workers: Workers)
     Returns:
         A dataset with the columns of `tfstyle.cluster.painter.result_schema` in place of this column.
     """
+    return map_with_workers(dataset, Painter, settings, workers=workers)
+
+
+def map_with_workers(dataset: Dataset, worker: type, settings: Any, *, workers: Workers) -> Dataset:
+    """Return a dataset that workers compute.
+
+    Args:
+        dataset: the dataset.
+        worker: class of the workers, which are called with tables.
+        settings: argument of the class.
+        workers: the number of workers and their resources.
+    """
     return dataset.map_batches(
-        Painter,
+        worker,
         fn_constructor_args=(settings,),
         batch_size=None,
         batch_format="pyarrow",

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import logging
 import math
-import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,9 +13,10 @@ import ray
 
 from tfstyle.errors import ConfigError, RunError
 
+log = logging.getLogger(__name__)
+
 #: Memory in bytes that a worker should have at least: TensorFlow, the encoder, and a step at 512 pixels.
 WORKER_BYTES = 3e9
-LOCAL_ADDRESS = "127.0.0.1"
 
 
 class Workers(NamedTuple):
@@ -37,9 +37,7 @@ class Workers(NamedTuple):
 def connected(address: str | None = None) -> Iterator[None]:
     """Start Ray on this machine, or join a cluster, as a context manager.
 
-    Ray's usage statistics are off, unless the environment variable ``RAY_USAGE_STATS_ENABLED`` is set. A Ray
-    that is started here listens on this machine only, and ends with the block. ``RAY_TMPDIR`` is its folder
-    for temporary files.
+    A Ray that is started here ends with the block. ``RAY_TMPDIR`` is its folder for temporary files.
 
     Args:
         address: address of the head node of a cluster, such as ``10.0.0.1:6379``, or ``auto`` for the cluster
@@ -52,33 +50,45 @@ def connected(address: str | None = None) -> Iterator[None]:
         ConfigError: there is no cluster at the address, or its Ray or Python has another version.
         RunError: Ray could not be started.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if ray.is_initialized():  # the caller has joined a cluster
         yield
         return
-    if address is not None and address.startswith("ray://"):
-        raise ConfigError(
-            f"the address {address} is that of a Ray client, which cannot run datasets; run the command on a "
-            "machine of the cluster with the address auto, or with ray job submit"
-        )
-    local = {
-        "address": "local",
-        "include_dashboard": importlib.util.find_spec("aiohttp") is not None,
-        "dashboard_host": LOCAL_ADDRESS,
-        "_node_ip_address": LOCAL_ADDRESS,
-    }
-    try:
-        ray.init(**({"address": address} if address else local), logging_level=logging.WARNING)
-    except (ConnectionError, ValueError) as error:
-        raise ConfigError(f"no Ray cluster at {address}: {first_line(error)}") from None
-    except RuntimeError as error:
-        if address:
-            raise ConfigError(f"the Ray cluster at {address} cannot be joined: {first_line(error)}") from None
-        raise RunError(f"Ray could not be started: {first_line(error)}") from error
+    if address is None:
+        _start()
+    else:
+        _join(address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    """Start Ray on this machine, with its dashboard if that is installed and can be started."""
+    for dashboard in (importlib.util.find_spec("aiohttp") is not None, False):
+        try:
+            ray.init(
+                address="local", include_dashboard=dashboard, dashboard_host="127.0.0.1",
+                logging_level=logging.WARNING,
+            )  # fmt: skip
+            return
+        except Exception as error:  # Ray raises Exception itself if the dashboard fails
+            ray.shutdown()
+            if not dashboard:
+                raise RunError(f"Ray could not be started: {first_line(error)}") from error
+            log.warning("Ray's dashboard could not be started (%s)", first_line(error))
+
+
+def _join(address: str) -> None:
+    if address.startswith("ray://"):
+        raise ConfigError(
+            f"the address {address} is that of a Ray client, which cannot run datasets; run the command on a "
+            "machine of the cluster with the address auto, or with ray job submit"
+        )
+    try:
+        ray.init(address=address, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"the Ray cluster at {address} cannot be joined: {first_line(error)}") from None
 
 
 def first_line(error: BaseException) -> str:
