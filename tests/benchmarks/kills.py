@@ -1,17 +1,18 @@
-"""Kill processes of a batch on a cluster at random instants, and compare the results with an undisturbed batch.
+"""Kill processes of a batch on a cluster at random instants, and compare the results with one process.
 
     python -m tests.benchmarks.kills [--kills 20] [--images 24] [--seed 0]
 
-Four kinds of processes are killed with SIGKILL: a worker, a node with its worker, the head node, and the command
-itself, which is then started again. Every result must be there in the end and equal, pixel by pixel, the result of
-`tfstyle batch` in one process with as many threads, and no result may have been written twice. It needs
-``tfstyle[cluster]``.
+Four kinds of processes are killed with SIGKILL: a worker, a node with its worker, the head node, and the
+command itself, which is then started again. Every result must be there in the end and equal, pixel by pixel,
+the result of `tfstyle batch` in one process with as many threads, and no result may have been written twice.
+It needs ``tfstyle[cluster]``.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import random
 import signal
@@ -133,7 +134,7 @@ class Watch:
 
 def run_with_kills(
     folder: Path, *, kills: list[str], images: int, options: tuple[str, ...], generator: random.Random,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None],
 ) -> Watch:  # fmt: skip
     """Run the batch on a cluster, and kill processes of the given kinds at random instants.
 
@@ -206,14 +207,15 @@ def main() -> None:
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
     kills = generator.choices(list(KINDS), list(KINDS.values()), k=arguments.kills)
-    options = ("--size", "128", "--iterations", "60")
+    options = ("--size", "128", "--iterations", "30")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, arguments.images, size=160)
         run_alone(folder, *options)
         watch = run_with_kills(
-            folder, kills=kills, images=arguments.images, options=options, generator=generator
-        )
+            folder, kills=kills, images=arguments.images, options=options, generator=generator,
+            say=functools.partial(print, flush=True),
+        )  # fmt: skip
         wrong = compare(folder) + [f"{name} was written twice" for name in sorted(watch.rewritten)]
         print("\n".join(wrong) or "all results are there and equal")
         print("kills:", dict(Counter(kills)))

@@ -60,8 +60,13 @@ class AddressStorage:
             folder, _, name = inside.rpartition("/")
             system.makedirs(folder, exist_ok=True)
             temporary = f"{folder}/{PARTIAL}{os.getpid()}-{name}"
-            system.pipe_file(temporary, data)
-            system.mv(temporary, inside)
+            try:
+                system.pipe_file(temporary, data)
+                system.mv(temporary, inside)
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first error is the one to report
+                    system.rm_file(temporary)
+                raise
 
     def modified(self, path: str) -> float | None:
         """Return the time of the last change as `tfstyle.run.Storage.modified` describes it."""
