@@ -37,9 +37,19 @@ GRADIO_MODULES = tuple(
 )
 
 
+#: Modules of the cluster that import Ray, which is not among the requirements of the usual tests either.
+RAY_MODULES = tuple(
+    f"tfstyle.cluster.{name}"
+    for name in (
+        "addresses", "coordinator", "extracting", "manifest_parts", "painter", "runs", "session", "watcher"
+    )
+)  # fmt: skip
+
+
 def importable(module):
-    """Return whether a module of the package can be imported here: those of the page may lack Gradio."""
-    return module not in GRADIO_MODULES or importlib.util.find_spec("gradio") is not None
+    """Return whether a module of the package can be imported here; some need Gradio or Ray."""
+    needed = "gradio" if module in GRADIO_MODULES else "ray" if module in RAY_MODULES else "numpy"
+    return importlib.util.find_spec(needed) is not None
 
 
 def pytest_collection_modifyitems(items):

@@ -18,7 +18,8 @@ FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for p
 #: Modules at the top of the package, which any folder may import.
 TOP = {"errors", "config", "presets", "layers", "files", "device", "backend", "addons"}
 #: Folder -> the other folders that it may import, which stand to its left in
-#: images, optim <- network <- losses <- tiling, scoring <- run <- callbacks, serving <- papers <- web <- cli.
+#: images, optim <- network <- losses <- tiling, scoring <- run <- callbacks, serving <- papers, cluster
+#: <- web <- cli.
 BELOW = {
     "images": set(),
     "optim": set(),
@@ -31,6 +32,7 @@ BELOW = {
     "serving": {"images", "optim", "network", "losses", "tiling", "scoring", "run"},
     "papers": {"images", "optim", "network", "losses", "tiling", "scoring", "run", "serving"},
 }
+BELOW["cluster"] = set(BELOW["papers"])
 BELOW["web"] = set(BELOW)
 BELOW["cli"] = set(BELOW)
 SCRIPTS = {"data/make_embedded.py", "data/make_score_basis.py"}

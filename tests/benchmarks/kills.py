@@ -1,6 +1,6 @@
 """Kill processes of a batch on a cluster at random instants, and compare the results with one process.
 
-    python -m tests.benchmarks.kills [--kills 20] [--images 24] [--seed 0]
+    python -m tests.benchmarks.kills [--kills 20] [--images 24] [--kinds worker node command head]
 
 Four kinds of processes are killed with SIGKILL: a worker, a node with its worker, the head node, and the
 command itself, which is then started again. Every result must be there in the end and equal, pixel by pixel,
@@ -56,13 +56,14 @@ def run_alone(folder: Path, *options: str) -> None:
     subprocess.run(command(folder, "alone", *options), check=True, env=environment, capture_output=True)
 
 
-def processes(title: str) -> list[int]:
-    """Return the identifiers of the processes whose command line contains a text."""
+def children(parent: int, title: str) -> list[int]:
+    """Return the identifiers of a process's children whose command lines begin with a text."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if title in path.read_bytes().replace(b"\0", b" ").decode(errors="replace"):
-                found.append(int(path.parent.name))
+            is_child = f"\nPPid:\t{parent}\n" in (path / "status").read_text()
+            if is_child and (path / "cmdline").read_bytes().startswith(title.encode()):
+                found.append(int(path.name))
     return found
 
 
@@ -87,7 +88,8 @@ class Nodes:
 
     def kill_worker(self, generator: random.Random) -> None:
         """Kill a process that makes images; it may be starting."""
-        if found := processes("ray::MapWorker"):
+        raylets = [node.all_processes["raylet"][0].process.pid for node in self._workers]
+        if found := [process for raylet in raylets for process in children(raylet, "ray::MapWorker")]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(generator.choice(found), signal.SIGKILL)
 
@@ -100,12 +102,9 @@ class Nodes:
 
     def kill_all(self) -> None:
         """Kill the head node and all others."""
-        for title in ("gcs_server", "raylet/raylet"):
-            for process in processes(title):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
-        with contextlib.suppress(Exception):  # some of its processes have ended
-            self.cluster.shutdown()
+        for node in [*self._workers, self.cluster.head_node]:
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+        self.stop()
 
     def stop(self) -> None:
         """End the cluster."""
@@ -156,7 +155,7 @@ def run_with_kills(
             time.sleep(0.1)
         return process.poll() is None
 
-    process, remaining = start(), list(kills)
+    process, remaining = start(), list(reversed(kills))
     try:
         while True:
             if remaining and generator.random() < 0.7:  # the other kills hit processes that start
@@ -203,11 +202,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, help="the kinds in their order [random]")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--iterations", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
-    kills = generator.choices(list(KINDS), list(KINDS.values()), k=arguments.kills)
-    options = ("--size", "128", "--iterations", "30")
+    kills = arguments.kinds or generator.choices(list(KINDS), list(KINDS.values()), k=arguments.kills)
+    options = ("--size", str(arguments.size), "--iterations", str(arguments.iterations))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, arguments.images, size=160)

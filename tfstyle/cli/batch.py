@@ -23,6 +23,9 @@ from tfstyle.config import check_single_image_options
 from tfstyle.errors import ConfigError, RunError, TfstyleError
 from tfstyle.files import is_address, is_pattern
 
+#: Options that imply --ray.
+RAY_OPTIONS = ("ray_address", "ray_workers", "ray_cores", "ray_time_limit")
+
 
 def check_contents(source: str) -> None:
     """Raise an InputError unless a path is that of an image, a folder or a list, or a pattern."""
@@ -34,7 +37,7 @@ def check_contents(source: str) -> None:
 
 def run_batch(options: argparse.Namespace) -> int:
     """Run ``tfstyle batch`` and return its exit code."""
-    if options.ray:
+    if options.ray or any(getattr(options, name) is not None for name in RAY_OPTIONS):
         return run_ray_batch(options)
     config, folder = run_config(options), Path(options.output)
     check_single_image_options(config)

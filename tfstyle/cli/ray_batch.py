@@ -57,7 +57,10 @@ def run_ray_batch(options: argparse.Namespace) -> int:
         raise ConfigError(f"no images in {options.contents}; those in {options.output} do not count")
     styles = [
         absolute(str(path)) for place in options.styles
-        for path in ([place] if is_address(place) else find_images([Path(place)]))
+        for path in (
+            (content.path for content in find_contents_at(place)) if is_address(place)
+            else find_images([Path(place)])
+        )
     ]  # fmt: skip
     jobs = plan_jobs(contents, styles, config, folder=folder, suffix=f".{options.format}")
     manifest = ManifestParts(folder, storage=storage, options=config.as_dict())

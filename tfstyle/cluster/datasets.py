@@ -78,7 +78,7 @@ def stylize(
     style_paths = [styles] if isinstance(styles, (str, os.PathLike)) else list(styles)
     paths = [absolute(os.fspath(path)) for path in style_paths]
     check_style_count(config, len(paths))
-    image_format(suffix)
+    image_format(f"image{suffix}")
     _check_free(dataset, result_schema().names)
     folder = "" if output is None else absolute(os.fspath(output))
     if folder:

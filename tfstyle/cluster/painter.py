@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow
@@ -17,7 +18,7 @@ import ray
 from tfstyle.cluster.coordinator import Worker
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, ImageError, OutputError, RunError
-from tfstyle.files import hidden_stderr, is_address
+from tfstyle.files import hidden_stderr, is_address, remove_left
 
 if TYPE_CHECKING:  # these modules import TensorFlow, which `Painter` does with its own number of threads
     from tfstyle.losses import Summaries
@@ -141,6 +142,8 @@ class Painter:
                 f"the folder {folder} is not on the machine {socket.gethostname()}; give a folder that all "
                 "machines share, or an address such as s3://bucket/results"
             )
+        if folder and not is_address(folder):
+            remove_left(Path(folder))  # by workers of this machine that were killed
         context = ray.get_runtime_context()
         self._worker = Worker(context.get_node_id(), os.getpid())
         self._settings = settings
@@ -235,6 +238,7 @@ def begin_worker(cores: int) -> None:
         import tensorflow as tf
     if cores:
         tf.config.threading.set_intra_op_parallelism_threads(cores)
+        tf.config.threading.set_inter_op_parallelism_threads(cores)
         tf.config.set_visible_devices([], "GPU")
 
 

@@ -202,12 +202,14 @@ def own_error(error: BaseException) -> TfstyleError | None:
     Args:
         error: an error of Ray.
     """
-    causes, cause = [], error
-    while cause is not None and cause not in causes:
-        causes.append(cause)
-        if isinstance(cause, TfstyleError):
-            return type(cause)(first_line(cause)) if isinstance(cause, ray.exceptions.RayError) else cause
-        cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__  # type: ignore[assignment]
+    seen: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        # Ray also makes classes that inherit from the class of the cause and from its own.
+        if isinstance(cause, TfstyleError) and not isinstance(cause, ray.exceptions.RayError):
+            return cause
+        cause = getattr(cause, "cause", None) or cause.__cause__ or cause.__context__
     return None
 
 

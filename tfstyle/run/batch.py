@@ -84,7 +84,7 @@ class Job:
             content=self.content,
             styles=list(self.styles),
             output=self.name,
-            options=self.config.as_dict(),
+            options=_options_of(self.config),
             digest=digest(list(facts["sources"].values())) if facts else None,
             loss=facts.get("loss"),
             seconds=facts.get("seconds"),
@@ -139,6 +139,12 @@ def plan_jobs(
                 )
             jobs[output] = Job(content.path, group, output=output, config=style_config)
     return list(jobs.values())
+
+
+@functools.lru_cache(maxsize=100)
+def _options_of(config: StyleConfig) -> Mapping[str, Any]:
+    """Return the options of a config; all rows of a manifest share them."""
+    return config.as_dict()
 
 
 def _changed_options(config: StyleConfig) -> dict[str, Any]:

@@ -161,7 +161,8 @@ def _read_parquet(file: BinaryIO) -> list[ManifestRow | None]:
         values = pyarrow.parquet.read_table(file).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise ImageError(f"not a Parquet file ({str(error).splitlines()[0]})") from None
-    return [_row_of({**row, "options": json.loads(row["options"])}) for row in values]
+    options = {text: json.loads(text) for text in {row["options"] for row in values}}  # rows share them
+    return [_row_of({**row, "options": options[row["options"]]}) for row in values]
 
 
 def _read_row(line: str) -> ManifestRow | None:
