@@ -33,6 +33,7 @@ from tfstyle.run import (
     Missing,
     Storage,
     find_missing,
+    make_setup,
     measured_side,
     read_style_file,
 )
@@ -90,10 +91,13 @@ def make_settings(
 
     Raises:
         ImageError, RunError, WeightsError: a style or the weights cannot be read.
+        ConfigError: the options cannot be used.
     """
     storage = AddressStorage()
     files = {path: ray.put(read_style_file(path, storage)) for path in dict.fromkeys(styles)}
     weights = load_weights(config.weights, seed=config.seed, network=config.network)
+    # Finds options that cannot be used before the workers start.
+    make_setup(config.replace(normalize_weights=False), "/CPU:0", weights=weights)
     return PainterSettings(
         coordinator=start_coordinator(), weights=ray.put(weights), styles=files, cores=workers.cores, **others
     )

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import math
+import socket
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ import ray
 from tfstyle.errors import ConfigError, RunError
 
 log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 5.0  # time limit of a connection to the head node
 
 #: Memory in bytes that a worker should have at least: TensorFlow, the encoder, and a step at 512 pixels.
 WORKER_BYTES = 3e9
@@ -85,10 +88,26 @@ def _join(address: str) -> None:
             f"the address {address} is that of a Ray client, which cannot run datasets; run the command on a "
             "machine of the cluster with the address auto, or with ray job submit"
         )
+    if ":" in address and not reaches(address):  # Ray would try for minutes
+        raise ConfigError(f"no Ray cluster can be reached at {address}; give the address of its head node")
     try:
         ray.init(address=address, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ConfigError(f"the Ray cluster at {address} cannot be joined: {first_line(error)}") from None
+
+
+def reaches(address: str) -> bool:
+    """Return whether a connection to an address can be opened.
+
+    Args:
+        address: host and port, such as ``127.0.0.1:6379``.
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def first_line(error: BaseException) -> str:

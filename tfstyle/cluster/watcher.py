@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import statistics
 import threading
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import ray
 
 from tfstyle.cluster.coordinator import Progress, Worker
+from tfstyle.cluster.session import reaches
 
 log = logging.getLogger(__name__)
 
@@ -103,17 +103,3 @@ def end_process(worker: Worker) -> None:
 def _kill(process: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
-
-
-def reaches(address: str) -> bool:
-    """Return whether a connection to an address can be opened.
-
-    Args:
-        address: host and port, such as ``127.0.0.1:6379``.
-    """
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=WATCH_SECONDS).close()
-    except OSError:
-        return False
-    return True
