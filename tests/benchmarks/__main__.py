@@ -42,6 +42,14 @@ BENCHMARKS = {
     "startup": Benchmark("seconds before the first iteration, of each scale, and before the first preview"),
     "xla": Benchmark("time of the step as a StableHLO program on a GPU, through TensorFlow or JAX"),
     "page": Benchmark("start of the page, memory over 50 jobs, wrong requests; needs Gradio"),
+    "cluster": Benchmark(
+        "images per minute of batches with Ray; needs tfstyle[cluster]",
+        ("--sizes", "128", "--iterations", "50", "--images", "6", "--repeats", "1"),
+    ),
+    "kills": Benchmark(
+        "results of a batch with Ray whose processes are killed; needs tfstyle[cluster]",
+        ("--kills", "3", "--images", "8"),
+    ),
     "tiling": Benchmark("time and peak memory of a step that is evaluated in tiles", ("--large", "2048")),
     "time_to_loss": Benchmark(
         "time until the final loss of a plain implementation is reached", ("-o", "{folder}/time_to_loss.png")

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tests.benchmarks import machine
 from tests.conftest import make_image
 
 #: Kind of process -> its share of the kills.
@@ -207,6 +208,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    print(machine.line(), flush=True)
     generator = random.Random(arguments.seed)
     kills = arguments.kinds or generator.choices(list(KINDS), list(KINDS.values()), k=arguments.kills)
     options = ("--size", str(arguments.size), "--iterations", str(arguments.iterations))

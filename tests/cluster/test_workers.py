@@ -135,7 +135,7 @@ def test_an_image_that_ends_its_process_gets_less_memory_and_then_an_error(nodes
     assert limits == [16, 16, 4, 1]
     monkeypatch.setattr(JobRunner, "run", original)
     error = painter.paint(jobs[0]).row.error
-    assert re.search(r"0\.png: the process ended 4 times.*memory.*--size", error)
+    assert re.search(r"0\.png: the process ended 4 times.*memory.*smaller size", error)
     assert painter.paint(jobs[1]).row.error is None
 
 

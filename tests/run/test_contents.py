@@ -83,7 +83,7 @@ def test_wrong_sources(photos, tmp_path):
     with pytest.raises(ImageError, match="no such"):
         find_contents("photos/none.jpg")
     (tmp_path / "list.txt").write_text("s3://bucket/a.jpg")
-    with pytest.raises(ConfigError, match=r"s3://bucket/a\.jpg is an address.*--ray"):
+    with pytest.raises(ConfigError, match=r"s3://bucket/a\.jpg is an address.*Ray"):
         find_contents("list.txt")
     pyarrow.parquet.write_table(pyarrow.table({"file": ["a.jpg"]}), tmp_path / "list.parquet")
     with pytest.raises(ImageError, match=r"has the columns file.*column path"):

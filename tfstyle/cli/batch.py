@@ -17,11 +17,9 @@ from tfstyle.cli.common import (
     load_tensorflow,
     run_config,
 )
-from tfstyle.cli.ray_batch import run_ray_batch
 from tfstyle.cli.terminal import report
 from tfstyle.config import check_single_image_options
 from tfstyle.errors import ConfigError, RunError, TfstyleError
-from tfstyle.files import is_address, is_pattern
 
 #: Options that imply --ray.
 RAY_OPTIONS = ("ray_address", "ray_workers", "ray_cores", "ray_time_limit")
@@ -29,8 +27,12 @@ RAY_OPTIONS = ("ray_address", "ray_workers", "ray_cores", "ray_time_limit")
 
 def check_contents(source: str) -> None:
     """Raise an InputError unless a path is that of an image, a folder or a list, or a pattern."""
+    from tfstyle.files import is_address, is_pattern
+
     if is_address(source):
-        raise ConfigError(f"{source} is an address; add --ray, which reads and writes addresses")
+        raise ConfigError(
+            f"{source} is a URL; download the file and give its path, or add --ray, which reads addresses"
+        )
     if not is_pattern(source):
         check_images_or_folders([source])
 
@@ -38,6 +40,8 @@ def check_contents(source: str) -> None:
 def run_batch(options: argparse.Namespace) -> int:
     """Run ``tfstyle batch`` and return its exit code."""
     if options.ray or any(getattr(options, name) is not None for name in RAY_OPTIONS):
+        from tfstyle.cli.ray_batch import run_ray_batch
+
         return run_ray_batch(options)
     config, folder = run_config(options), Path(options.output)
     check_single_image_options(config)

@@ -31,7 +31,6 @@ from tfstyle.config import (
     without_quality_options,
 )
 from tfstyle.errors import ConfigError, ImageError, InputError
-from tfstyle.files import hidden_stderr
 from tfstyle.layers import find_layer
 from tfstyle.presets import PRESETS
 
@@ -56,6 +55,8 @@ def load_tensorflow() -> None:
         BackendError: Keras is configured for another backend.
         ConfigError: no folder for temporary files is writable.
     """
+    from tfstyle.files import hidden_stderr
+
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with hidden_stderr() as stderr, _loading_display(stderr):
         for name in ("tfstyle.backend", "tensorflow"):  # the first has the clearer error message

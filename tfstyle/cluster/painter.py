@@ -207,7 +207,7 @@ class Painter:
         if number > MOST_ATTEMPTS:
             raise RunError(
                 f"{job.content}: the process ended {number - 1} times while it made this image, perhaps "
-                "because memory ran out; use a smaller --size"
+                "because memory ran out; use a smaller size"
             )
         result = self._runner.run(job, content=content, memory=self._memory_for(job, number))
         assert result is not None  # it is not stopped

@@ -58,7 +58,7 @@ def find_contents(source: str) -> list[Content]:
     if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
         entries = read_list(source, path.read_bytes())
         if wrong := next(filter(is_address, entries), None):
-            raise ConfigError(f"{source}: {wrong} is an address; with --ray addresses can be read")
+            raise ConfigError(f"{source}: {wrong} is an address, which only a batch on Ray can read")
         return [Content(str(path.parent / entry), posixpath.normpath(entry)) for entry in entries]
     if is_pattern(source) and not path.exists():
         root = Path(pattern_root(source))
