@@ -84,7 +84,9 @@ def stylize(
     if folder:
         prepare_folder(folder)
     planned = plan_workers(config.device, count=workers, cores=cores)
-    plan = DatasetPlan(column, key_column, paths, config=config, folder=folder, suffix=suffix)
+    plan = DatasetPlan(
+        column=column, key_column=key_column, styles=paths, config=config, folder=folder, suffix=suffix
+    )
     settings = make_settings(paths, config, planned, folder=folder, overwrite=overwrite, plan=plan)
     return paint_dataset(dataset, settings, planned)
 

@@ -8,7 +8,7 @@ import pickle
 import socket
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +33,7 @@ MOST_ATTEMPTS = 4
 WHOLE_MEMORY_ATTEMPTS = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DatasetPlan:
     """How jobs follow from the rows of a dataset.
 
@@ -50,7 +50,6 @@ class DatasetPlan:
     column: str
     key_column: str | None
     styles: Sequence[str]
-    _: KW_ONLY
     config: StyleConfig
     folder: str
     suffix: str
@@ -182,7 +181,7 @@ class Painter:
             yield index, pickle.loads(job), None
 
     def paint(self, job: Job, content: bytes | None = None) -> Painted:
-        """Make the image of a job, unless it exists.
+        """Return what a job gives: make its image, unless it exists.
 
         Args:
             job: the job.
