@@ -84,7 +84,7 @@ def jobs(folders, options):
 def make_painter(jobs, **others):
     job = jobs[0]
     settings = make_settings(
-        job.styles, job.config, Workers(1, 0, 0), **{"folder": str(Path(job.output).parent), **others}
+        job.styles, job.config, workers=Workers(1, 0, 0), **{"folder": str(Path(job.output).parent), **others}
     )
     return Painter(settings)
 
@@ -244,5 +244,7 @@ def test_the_time_limit_follows_the_finished_images(nodes, limit, durations, age
     monkeypatch.setattr(watcher, "end_process", killed.append)
     current = {"a.png": coordinators.Attempt(FIRST, 1, time.time() - age)}
     progress = coordinators.Progress(0, 0, durations, current)
-    watcher.Watcher(None, time_limit=limit, show=print)._end_overdue(progress)
+    watching = watcher.Watcher(None, time_limit=limit, show=print)
+    for _ in range(2):  # until another process begins, the attempt does not change
+        watching._end_overdue(progress)
     assert killed == [FIRST] * ended

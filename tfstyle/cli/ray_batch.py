@@ -79,10 +79,11 @@ def run_ray_batch(options: argparse.Namespace) -> int:
         with signals_interrupt(), connected(options.ray_address):
             if missing.jobs:
                 workers = plan_workers(config.device, count=options.ray_workers, cores=options.ray_cores)
-                settings = make_settings(styles, config, workers, folder=folder, overwrite=options.overwrite)
+                settings = make_settings(
+                    styles, config, workers=workers, folder=folder, overwrite=options.overwrite
+                )
                 rows = paint_jobs(
-                    missing.jobs, settings, workers,
-                    time_limit=options.ray_time_limit, show=progress_lines(len(missing.jobs)),
+                    missing.jobs, settings, workers=workers,                     time_limit=options.ray_time_limit, show=progress_lines(len(missing.jobs)),
                 )  # fmt: skip
                 for row in rows:
                     outcome.add(row)

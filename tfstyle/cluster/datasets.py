@@ -87,8 +87,8 @@ def stylize(
     plan = DatasetPlan(
         column=column, key_column=key_column, styles=paths, config=config, folder=folder, suffix=suffix
     )
-    settings = make_settings(paths, config, planned, folder=folder, overwrite=overwrite, plan=plan)
-    return paint_dataset(dataset, settings, planned)
+    settings = make_settings(paths, config, workers=planned, folder=folder, overwrite=overwrite, plan=plan)
+    return paint_dataset(dataset, settings, workers=planned)
 
 
 def extract(

@@ -79,7 +79,7 @@ def prepare_folder(folder: str) -> None:
 
 
 def make_settings(
-    styles: Sequence[str], config: StyleConfig, workers: Workers, **others: Any
+    styles: Sequence[str], config: StyleConfig, *, workers: Workers, **others: Any
 ) -> PainterSettings:
     """Return the settings of the workers, with the style files and the weights, which are read once.
 
@@ -103,7 +103,7 @@ def make_settings(
     )
 
 
-def paint_dataset(dataset: Dataset, settings: PainterSettings, workers: Workers) -> Dataset:
+def paint_dataset(dataset: Dataset, settings: PainterSettings, *, workers: Workers) -> Dataset:
     """Return a dataset with the results of its jobs.
 
     Args:
@@ -140,8 +140,8 @@ def map_with_workers(dataset: Dataset, worker: type, settings: Any, *, workers: 
 def paint_jobs(
     jobs: Sequence[Job],
     settings: PainterSettings,
-    workers: Workers,
     *,
+    workers: Workers,
     time_limit: float | None = None,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> Iterator[ManifestRow]:
@@ -168,7 +168,9 @@ def paint_jobs(
     with Watcher(settings.coordinator, time_limit=time_limit, show=show) as watcher:
         while remaining:
             before = len(remaining)
-            dataset = paint_dataset(as_dataset(list(remaining.values()), workers.number), settings, workers)
+            dataset = paint_dataset(
+                as_dataset(list(remaining.values()), workers.number), settings, workers=workers
+            )
             try:
                 tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
                 for table in tables:

@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from tfstyle.cluster.coordinator import Progress, Worker
+from tfstyle.cluster.coordinator import Attempt, Progress, Worker
 from tfstyle.cluster.session import reaches
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Watcher:
         self.lost = False
         self._coordinator, self._time_limit, self._show = coordinator, time_limit, show
         self._ended = threading.Event()
+        self._ended_attempts: set[Attempt] = set()
         self._thread = threading.Thread(target=self._watch, name="tfstyle-watcher", daemon=True)
         self._head = ray.get_runtime_context().gcs_address
 
@@ -80,7 +81,8 @@ class Watcher:
             if progress.durations:
                 limit = max(LEAST_LIMIT, MEDIANS * statistics.median(progress.durations))
         for name, attempt in progress.current.items():
-            if time.time() - attempt.started > limit:
+            if time.time() - attempt.started > limit and attempt not in self._ended_attempts:
+                self._ended_attempts.add(attempt)
                 log.warning(
                     "%s has taken more than %.0f s (attempt %d); its process is ended and another one tries",
                     name, limit, attempt.number,
