@@ -83,7 +83,8 @@ def run_ray_batch(options: argparse.Namespace) -> int:
                     styles, config, workers=workers, folder=folder, overwrite=options.overwrite
                 )
                 rows = paint_jobs(
-                    missing.jobs, settings, workers=workers,                     time_limit=options.ray_time_limit, show=progress_lines(len(missing.jobs)),
+                    missing.jobs, settings, workers=workers,
+                    time_limit=options.ray_time_limit, show=progress_lines(len(missing.jobs)),
                 )  # fmt: skip
                 for row in rows:
                     outcome.add(row)

@@ -140,7 +140,7 @@ def extract(
     _check_free(dataset, extract_schema(names if grams else ()).names)
     planned = plan_workers("auto", count=workers, cores=cores)
     settings = ExtractorSettings(column, grams, planned.cores, ray.put(loaded), names, options)
-    return map_with_workers(dataset, Extractor, settings, workers=planned)
+    return map_with_workers(dataset, Extractor, settings=settings, workers=planned)
 
 
 def _check_free(dataset: Dataset, names: Iterable[str]) -> None:

@@ -114,10 +114,10 @@ def paint_dataset(dataset: Dataset, settings: PainterSettings, *, workers: Worke
     Returns:
         A dataset with the columns of `tfstyle.cluster.painter.result_schema` in place of this column.
     """
-    return map_with_workers(dataset, Painter, settings, workers=workers)
+    return map_with_workers(dataset, Painter, settings=settings, workers=workers)
 
 
-def map_with_workers(dataset: Dataset, worker: type, settings: Any, *, workers: Workers) -> Dataset:
+def map_with_workers(dataset: Dataset, worker: type, *, settings: Any, workers: Workers) -> Dataset:
     """Return a dataset that workers compute.
 
     Args:
