@@ -76,7 +76,7 @@ def check_output(path: Path, *, overwrite: bool = False, shape: tuple[int, int] 
 
 
 def image_format(name: str, *, shape: tuple[int, int] | None = None) -> tuple[str, bool]:
-    """Return Pillow's name of the format of an image file, and whether it has an alpha channel.
+    """Return Pillow's name of the format of an image file, and whether the format has an alpha channel.
 
     Args:
         name: name of the file, whose suffix determines the format.

@@ -26,7 +26,7 @@ RAY_OPTIONS = ("ray_address", "ray_workers", "ray_cores", "ray_time_limit")
 
 
 def check_contents(source: str) -> None:
-    """Raise an InputError unless a path is that of an image, a folder or a list, or a pattern."""
+    """Raise an InputError unless the contents are an existing file or folder, or a pattern."""
     from tfstyle.files import is_address, is_pattern
 
     if is_address(source):

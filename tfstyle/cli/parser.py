@@ -445,7 +445,7 @@ def _add_batch(command: argparse.ArgumentParser, show_all: bool) -> None:
     for name, metavar, kind, text in (
         ("address", "HOST:PORT", str, "join the Ray cluster of this head node; auto: that of this machine"),
         ("workers", "N", integer(1), "number of workers [one per GPU, or as many as the cores allow]"),
-        ("cores", "N", integer(1), "cores of each worker without a GPU [1, or more if memory is short]"),
+        ("cores", "N", integer(1), "cores of each worker; no GPU is used [1, or more if memory is short]"),
         (
             "time-limit", "SECONDS", number(0),
             "end the worker of an image that takes longer, and let another one try [20 times the median, at "

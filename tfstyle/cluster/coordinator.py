@@ -29,7 +29,7 @@ class Attempt(NamedTuple):
 
     Attributes:
         worker: the process that makes it.
-        number: 1 for the first attempt. Attempts end without a result only with their process.
+        number: 1 for the first attempt. Another one follows only if the process of an attempt ended.
         started: time at which the attempt began, in seconds since 1970.
     """
 

@@ -53,7 +53,7 @@ def stylize(
         overwrite: whether existing results are replaced. Otherwise they are used if their images and options
             are the same.
         workers: number of workers; by default one per GPU, or as many as the cores allow.
-        cores: number of cores of a worker without a GPU; by default 1, or more if memory is short.
+        cores: number of cores of a worker; if given, no GPU is used. By default 1, more if memory is short.
         **options: changes to the config, by the names of the fields of `StyleConfig`.
 
     Returns:

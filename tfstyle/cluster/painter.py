@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # these modules import TensorFlow, which `Painter` does with 
 
 #: Column of a dataset with a job, pickled.
 JOB = "tfstyle_job"
-#: Number of attempts after which an image is an error, because each of them ended its process.
+#: Number of attempts, each of which ended its process, after which an image is recorded as an error.
 MOST_ATTEMPTS = 4
 #: Number of attempts with the whole memory of a worker. Each further one has a quarter of the memory of the
 #: attempt before, so that a large image is evaluated in smaller tiles.
@@ -181,11 +181,14 @@ class Painter:
             yield index, pickle.loads(job), None
 
     def paint(self, job: Job, content: bytes | None = None) -> Painted:
-        """Return what a job gives: make its image, unless it exists.
+        """Make the image of a job, unless it exists, and return it.
 
         Args:
             job: the job.
             content: the content of the content image's file; by default it is read from its path.
+
+        Returns:
+            The row of the manifest, with the result unless it was written.
         """
         coordinator = self._settings.coordinator
         number, made = ray.get(coordinator.begin.remote(job.name, self._worker))

@@ -25,5 +25,5 @@ def load_ray(*, on_this_machine: bool = False) -> None:
         import ray.data  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"many machines need Ray ({error}); install it with pip install 'tfstyle[cluster]'"
+            f"batches on a cluster need Ray ({error}); install it with pip install 'tfstyle[cluster]'"
         ) from None

@@ -96,7 +96,7 @@ def make_settings(
     storage = AddressStorage()
     files = {path: ray.put(read_style_file(path, storage)) for path in dict.fromkeys(styles)}
     weights = load_weights(config.weights, seed=config.seed, network=config.network)
-    # Finds options that cannot be used before the workers start.
+    # Before the workers start, this finds options that cannot be used.
     make_setup(config.replace(normalize_weights=False), "/CPU:0", weights=weights)
     return PainterSettings(
         coordinator=start_coordinator(), weights=ray.put(weights), styles=files, cores=workers.cores, **others

@@ -66,7 +66,7 @@ def find_contents(source: str) -> list[Content]:
         files = {file for match in matches for file in (match.rglob("*") if match.is_dir() else [match])}
         images = sorted(file for file in files if is_image_name(file.relative_to(root)) and file.is_file())
         if not images:
-            raise ImageError(f"no image has a path like {source}")
+            raise ImageError(f"no image matches the pattern {source}")
     else:
         root = path
         images = find_images([path])

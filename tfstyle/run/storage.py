@@ -30,7 +30,7 @@ def join(folder: str, name: str) -> str:
 
 
 class Storage(Protocol):
-    """What a batch does with files. `LocalStorage` does it on this machine."""
+    """The file operations of a batch. `LocalStorage` implements them for files of this machine."""
 
     def open(self, path: str) -> BinaryIO:
         """Return a file, open in binary mode, whose ``name`` is its path.
