@@ -70,11 +70,12 @@ def measure(contents: Path, *, size: int, iterations: int, workers: int, ray: tu
         began = datetime.now().astimezone()
         subprocess.run(command, check=True, capture_output=True)
         rows = read_manifest(Path(name))
-    finished = sorted(datetime.fromisoformat(row.finished) for row in rows)
+    rows.sort(key=lambda row: row.finished)
+    finished = [datetime.fromisoformat(row.finished) for row in rows]
     wall = (finished[-1] - finished[workers - 1]).total_seconds()
     count = len(rows) - workers  # those that ended after each worker had ended its first one
-    optimising = statistics.mean(row.seconds or 0 for row in rows)
-    start = (finished[0] - began).total_seconds() - optimising
+    optimising = statistics.mean(row.seconds or 0 for row in rows[workers:])  # the first ones also trace
+    start = (finished[0] - began).total_seconds() - (rows[0].seconds or 0)
     return Rate(60 * count / wall, workers * wall / count - optimising, start)
 
 

@@ -29,6 +29,7 @@ from PIL import Image
 
 from tests.benchmarks import machine
 from tests.conftest import make_image
+from tfstyle.run import LocalStorage, read_rows
 
 #: Kind of process -> its share of the kills.
 KINDS = {"worker": 6, "node": 2, "command": 3, "head": 1}
@@ -87,12 +88,14 @@ class Nodes:
         """Address of the head node."""
         return str(self.cluster.address)
 
-    def kill_worker(self, generator: random.Random) -> None:
-        """Kill a process that makes images; it may be starting."""
+    def kill_worker(self, generator: random.Random) -> bool:
+        """Kill a process that makes images; it may be starting. Return whether there was one."""
         raylets = [node.all_processes["raylet"][0].process.pid for node in self._workers]
         if found := [process for raylet in raylets for process in children(raylet, "ray::MapWorker")]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(generator.choice(found), signal.SIGKILL)
+            return True
+        return False
 
     def kill_node(self, generator: random.Random) -> None:
         """Kill a node with its worker, and add another one."""
@@ -114,12 +117,13 @@ class Nodes:
 
 
 class Watch:
-    """Records when each result is written, to find results that are written twice."""
+    """Records when each result is written, to find results that are written twice, and the kills."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._first: dict[str, tuple[int, int]] = {}
         self.rewritten: set[str] = set()
+        self.kills: Counter[str] = Counter()
 
     def look(self) -> int:
         """Compare the results with those seen before, and return their number."""
@@ -156,7 +160,7 @@ def run_with_kills(
             time.sleep(0.1)
         return process.poll() is None
 
-    process, remaining = start(), list(reversed(kills))
+    process, remaining, expected = start(), list(reversed(kills)), 0
     try:
         while True:
             if remaining and generator.random() < 0.7:  # the other kills hit processes that start
@@ -164,17 +168,25 @@ def run_with_kills(
             if wait(generator.uniform(0, 15) if remaining else 1200) and remaining:
                 kind = remaining.pop()
                 say(f"{watch.look()} of {images} results; killing: {kind}")
+                expected = {"command": -signal.SIGKILL, "head": 1}.get(kind, 0)
                 if kind == "command":
                     process.kill()
+                    process.wait()
                 elif kind == "head":
                     nodes.kill_all()
                     nodes.start()
-                else:
-                    {"worker": nodes.kill_worker, "node": nodes.kill_node}[kind](generator)
-                if kind == "head":
                     wait(120)  # the command notices it and ends
+                elif kind == "node":
+                    nodes.kill_node(generator)
+                elif not nodes.kill_worker(generator):
+                    remaining.append(kind)  # no worker has started yet
+                    continue
+                watch.kills[kind] += 1
             if process.poll() is not None:
                 say(f"{watch.look()} of {images} results; the command ended with {process.returncode}")
+                if process.returncode != expected:
+                    raise RuntimeError(f"the exit code should be {expected}: see {folder / 'log.txt'}")
+                expected = 0
                 if process.returncode == 0 and not remaining:
                     return watch
                 if process.returncode == 0:  # nothing is left for the other kills: repeat some images
@@ -195,6 +207,9 @@ def compare(folder: Path) -> list[str]:
         for name in ("alone", "cluster")
     )
     wrong = [f"{name} is missing" for name in expected.keys() - given.keys()]
+    rows = read_rows(str(folder / "cluster"), LocalStorage())
+    wrong += [f"{name} has no row" for name in given.keys() - rows.keys()]
+    wrong += [f"{name} has the error {row.error}" for name, row in rows.items() if row.error is not None]
     return wrong + [f"{n} differs" for n in expected.keys() & given.keys() if (expected[n] != given[n]).any()]
 
 
@@ -222,7 +237,7 @@ def main() -> None:
         )  # fmt: skip
         wrong = compare(folder) + [f"{name} was written twice" for name in sorted(watch.rewritten)]
         print("\n".join(wrong) or "all results are there and equal")
-        print("kills:", dict(Counter(kills)))
+        print("kills:", dict(sorted(watch.kills.items())))
         if wrong:
             print((folder / "log.txt").read_text()[-5000:])
             sys.exit(1)

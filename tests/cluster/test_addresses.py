@@ -35,10 +35,9 @@ def test_contents_at_an_address_have_the_keys_of_a_local_folder(root, pattern, t
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     local = find_contents(f"{tmp_path}/local{pattern}")
-    searched = root if pattern != "/cats" else f"{root}/cats"
-    expected = [Content(f"{searched if pattern[:5] == '/cats' else root}/{key}", key) for _, key in local]
-    if pattern == "/cats/*.jpg":
-        expected = [Content(f"{root}/cats/{key}", key) for _, key in local]
+    folder = f"{root}/cats" if pattern == "/cats" else root
+    folder = f"{root}/cats" if pattern == "/cats/*.jpg" else folder
+    expected = [Content(f"{folder}/{key}".removeprefix("file://"), key) for _, key in local]
     assert find_contents_at(root + pattern) == expected
     assert find_contents_at(f"{tmp_path}/local{pattern}") == local
 
@@ -53,7 +52,7 @@ def test_a_list_can_be_at_an_address_and_contain_addresses(root, tmp_path):
     (tmp_path / "list.txt").write_text("\n".join(entries))
     for name in ("list.txt", "list.parquet"):
         assert find_contents_at(f"{root}/{name}") == [
-            Content(f"{root}/cats/./tom.jpg", "cats/tom.jpg"),
+            Content(f"{root}/cats/tom.jpg".removeprefix("file://"), "cats/tom.jpg"),
             Content("memory://other/b.png", "memory://other/b.png"),
         ]
     assert find_contents_at(f"{tmp_path}/list.txt")[1].path == "memory://other/b.png"
@@ -100,7 +99,7 @@ def test_a_file_at_an_address_is_never_half_there(root, monkeypatch):
         ("nonsense://bucket/a.jpg", ConfigError, "nonsense://bucket/a.jpg cannot be used: .*nonsense"),
         ("memory://nowhere", ImageError, "no images at memory://nowhere"),
         ("memory://nowhere/*.jpg", ImageError, "no images at memory://nowhere"),
-        ("memory://nowhere/list.txt", ImageError, "no such image: memory://nowhere/list.txt"),
+        ("memory://nowhere/list.txt", ImageError, "no such file: memory://nowhere/list.txt"),
     ],
 )
 def test_errors_are_one_line(address, error, pattern):

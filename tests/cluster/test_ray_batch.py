@@ -101,7 +101,7 @@ def test_processes_that_are_killed_lose_nothing():
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
     assert "all results are there and equal" in run.stdout
-    assert "kills: {'worker': 1, 'command': 1, 'node': 1}" in run.stdout
+    assert "kills: {'command': 1, 'node': 1, 'worker': 1}" in run.stdout
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:10001"])

@@ -16,6 +16,7 @@ import ray
 
 from tfstyle.cluster import coordinator as coordinators
 from tfstyle.cluster import session, watcher
+from tfstyle.cluster.addresses import AddressStorage
 from tfstyle.cluster.coordinator import Coordinator, Worker, start_coordinator
 from tfstyle.cluster.painter import MOST_ATTEMPTS, Painter, SharedSummaries
 from tfstyle.cluster.runs import as_dataset, by_shape, make_settings, own_error, prepare_folder
@@ -23,7 +24,7 @@ from tfstyle.cluster.session import Workers, plan_workers
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, RunError, WeightsError
 from tfstyle.images import ImageArray, read_settings, save
-from tfstyle.run import JobRunner, LocalStorage, find_contents, plan_jobs, run_jobs
+from tfstyle.run import JobRunner, LocalStorage, find_contents, find_missing, plan_jobs, run_jobs
 
 FIRST, SECOND = Worker("node", 1), Worker("node", 2)
 
@@ -135,7 +136,7 @@ def test_an_image_that_ends_its_process_gets_less_memory_and_then_an_error(nodes
     assert limits == [16, 16, 4, 1]
     monkeypatch.setattr(JobRunner, "run", original)
     error = painter.paint(jobs[0]).row.error
-    assert re.search(r"0\.png: the process ended 4 times.*memory.*smaller size", error)
+    assert re.search(r"the process ended 4 times.*memory.*smaller size", error)
     assert painter.paint(jobs[1]).row.error is None
 
 
@@ -160,10 +161,32 @@ def test_errors_of_an_image_are_rows_and_those_of_the_options_end_the_run(nodes,
     Path(jobs[1].content).unlink()
     assert "no such image" in painter.paint(jobs[1]).row.error
     wrong = dataclasses.replace(jobs[2], config=jobs[2].config.replace(init="none.png"))
-    with pytest.raises(ConfigError, match=r"none\.png"):
-        painter.paint(wrong)
+    assert "none.png" in painter.paint(wrong).row.error
     with pytest.raises(ConfigError, match=rf"{tmp_path}/none is not on the machine .*share"):
-        make_painter(jobs, folder=str(tmp_path / "none"))
+        make_painter(jobs, folder=str(tmp_path / "none")).check_folder()
+
+
+def test_an_unexpected_error_of_an_image_is_a_row(nodes, jobs, monkeypatch):
+    """Decoders and file systems have exceptions of their own."""
+    painter = make_painter(jobs)
+    original = AddressStorage.open
+
+    def fail(self, path):
+        if path == jobs[0].content:
+            raise LookupError("a strange file")
+        return original(self, path)
+
+    monkeypatch.setattr(AddressStorage, "open", fail)
+    assert re.search(r"0\.png: LookupError: a strange file", painter.paint(jobs[0]).row.error)
+    assert painter.paint(jobs[1]).row.error is None
+
+
+def test_the_row_of_a_result_is_newer_than_its_file(nodes, jobs, monkeypatch):
+    """So that a restart need not open the file."""
+    painter = make_painter(jobs)
+    rows = {job.name: painter.paint(job).row for job in jobs}
+    monkeypatch.setattr(LocalStorage, "open", lambda *_: pytest.fail("opened"))
+    assert find_missing(jobs, rows, storage=LocalStorage()) == ([], [], [])
 
 
 def test_an_error_of_tfstyle_is_found_among_those_of_ray():
@@ -180,10 +203,10 @@ def test_an_error_of_tfstyle_is_found_among_those_of_ray():
 def test_jobs_of_equal_shapes_follow_each_other(jobs):
     larger = jobs[0].config.replace({"size": 200, "enlarge": True})  # 143 x 200 and 200 x 143 pixels
     jobs = [dataclasses.replace(job, config=larger) for job in jobs]
-    ordered = by_shape(jobs, LocalStorage())
+    ordered = by_shape(jobs, AddressStorage())
     assert [Path(job.content).name for job in ordered] == ["0.png", "2.png", "1.png"]
     Path(jobs[0].content).write_bytes(b"not an image")
-    assert len(by_shape(jobs, LocalStorage())) == 3
+    assert len(by_shape(jobs, AddressStorage())) == 3
 
 
 def test_blocks_become_smaller(nodes, jobs):
@@ -205,19 +228,21 @@ def test_blocks_become_smaller(nodes, jobs):
         ([{"CPU": 8, "memory": 64e9, "GPU": 2}, {"CPU": 8, "GPU": 1}], "auto", None, None, (3, 0, 1)),
         ([{"CPU": 8, "memory": 64e9, "GPU": 2}], "cpu", 3, None, (3, 1, 0)),
         ([{"CPU": 8, "memory": 64e9, "GPU": 2}], "auto", None, 4, (2, 4, 0)),
+        ([{"CPU": 16, "memory": 3e9}, *[{"CPU": 8, "memory": 64e9}] * 9], "auto", None, None, (73, 1, 0)),
+        ([{"CPU": 0}], "auto", 8, None, (8, 1, 0)),  # nodes that are added later
         ([{"CPU": 0, "memory": 1e9}, {"CPU": 2, "memory": 64e9}], "auto", None, None, (2, 1, 0)),
     ],
 )
 def test_the_number_of_workers(resources, device, count, cores, expected, monkeypatch):
     monkeypatch.setattr(session.ray, "nodes", lambda: [{"Alive": True, "Resources": r} for r in resources])
-    assert plan_workers(device, count=count, cores=cores) == expected
+    assert plan_workers(device, count=count, cores=cores)[:3] == expected
 
 
 def test_wrong_workers_are_one_line(monkeypatch):
     monkeypatch.setattr(session.ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2}}])
     with pytest.raises(ConfigError, match=r"gpu:1.*auto or cpu"):
         plan_workers("gpu:1")
-    with pytest.raises(ConfigError, match="8 cores; the largest has 2"):
+    with pytest.raises(ConfigError, match=r"no node .* has 8 cores"):
         plan_workers("auto", cores=8)
 
 

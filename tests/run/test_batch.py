@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -254,6 +255,17 @@ def test_a_restart_opens_only_results_that_may_have_changed(folders, config, mon
     assert find_missing([job], {job.name: row}, storage=storage) == ([job], [], [])
 
 
+def test_an_image_that_is_content_and_style_is_not_made_again(folders, config):
+    contents = files(folders / "contents")[:2]
+    for styles, changes in ((contents[:1], {}), (contents, {"style_blend": (1.0, 1.0)})):
+        jobs = jobs_for(contents, styles, config.replace(changes), folder=folders)
+        for job, result in run_jobs(jobs):
+            result.save(job.output)
+            assert is_finished(job)
+        missing = find_missing(jobs, {}, storage=LocalStorage())
+        assert (missing.jobs, len(missing.rows), missing.errors) == ([], 2, [])
+
+
 def test_the_manifest_of_a_cluster_is_read_too(tmp_path):
     """The latest row of a result counts, whatever file it is in."""
     row = ManifestRow(
@@ -269,6 +281,9 @@ def test_the_manifest_of_a_cluster_is_read_too(tmp_path):
     assert Manifest(tmp_path).rows == {"a_b.png": row}
     manifest.append(dataclasses.replace(row, finished="2026-01-03T00:00:00.000+00:00"))
     assert Manifest(tmp_path).rows["a_b.png"].finished.startswith("2026-01-03")
+    (folder / ".tfstyle-123-part.parquet").write_bytes(b"half of a file")
+    pyarrow.parquet.write_table(pyarrow.table({"label": ["cat"]}), folder / "foreign.parquet")
+    assert list(Manifest(tmp_path).rows) == ["a_b.png"]
     (folder / "part.parquet").write_bytes(b"no parquet")
     with pytest.raises(OutputError, match=r"cannot read .*part\.parquet.*not a Parquet file"):
         Manifest(tmp_path)

@@ -447,7 +447,7 @@ def _add_batch(command: argparse.ArgumentParser, show_all: bool) -> None:
         ("workers", "N", integer(1), "number of workers [one per GPU, or as many as the cores allow]"),
         ("cores", "N", integer(1), "cores of each worker; no GPU is used [1, or more if memory is short]"),
         (
-            "time-limit", "SECONDS", number(0),
+            "time-limit", "SECONDS", number(1),
             "end the worker of an image that takes longer, and let another one try [20 times the median, at "
             "least 10 minutes]",
         ),

@@ -20,9 +20,10 @@ from tfstyle.cli.common import (
     run_config,
     signals_interrupt,
 )
+from tfstyle.cli.terminal import report
 from tfstyle.cluster.requirement import load_ray
 from tfstyle.config import check_single_image_options
-from tfstyle.errors import ConfigError, RunError
+from tfstyle.errors import ConfigError, RunError, TfstyleError
 from tfstyle.files import is_address
 
 if TYPE_CHECKING:  # these modules import Ray and TensorFlow
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # these modules import Ray and TensorFlow
     from tfstyle.run import ManifestRow
 
 LINE_SECONDS = 10.0  # time between two lines with the progress
-GO_ON = "run the same command again to continue"
 
 
 def run_ray_batch(options: argparse.Namespace) -> int:
@@ -49,9 +49,10 @@ def run_ray_batch(options: argparse.Namespace) -> int:
     from tfstyle.run.batch import Missing, plan_jobs
 
     folder, storage = absolute(options.output), AddressStorage()
+    inside = f"{folder if is_address(folder) else Path(folder).resolve()}/"
     contents = [
         content for content in find_contents_at(options.contents)
-        if not content.path.startswith(f"{folder.rstrip('/')}/")
+        if not (content.path if is_address(folder) else str(Path(content.path).resolve())).startswith(inside)
     ]  # fmt: skip
     if not contents:
         raise ConfigError(f"no images in {options.contents}; those in {options.output} do not count")
@@ -76,8 +77,11 @@ def run_ray_batch(options: argparse.Namespace) -> int:
     outcome = _Outcome(manifest, missing.errors)
     interrupted, failure = 0, None
     try:
-        with signals_interrupt(), connected(options.ray_address):
+        # Ray replaces the handlers of signals when it starts.
+        with signals_interrupt(), contextlib.ExitStack() as stack:
             if missing.jobs:
+                stack.enter_context(connected(options.ray_address))
+                stack.enter_context(signals_interrupt())
                 workers = plan_workers(config.device, count=options.ray_workers, cores=options.ray_cores)
                 settings = make_settings(
                     styles, config, workers=workers, folder=folder, overwrite=options.overwrite
@@ -86,24 +90,26 @@ def run_ray_batch(options: argparse.Namespace) -> int:
                     missing.jobs, settings, workers=workers,
                     time_limit=options.ray_time_limit, show=progress_lines(len(missing.jobs)),
                 )  # fmt: skip
-                for row in rows:
-                    outcome.add(row)
+                with contextlib.closing(rows):
+                    for row in rows:
+                        outcome.add(row)
     except Interrupted as signal:
         interrupted = signal.code
     except RunError as error:
         failure = error
-    with contextlib.suppress(RunError):
-        manifest.close()
+    finally:
+        outcome.close()
     for message in outcome.failures:
         complain(message, FAILED)
-    print(
-        f"{folder}: {outcome.made} results written, {skipped} skipped, {len(outcome.failures)} failed",
-        flush=True,
-    )
+    written = f"{outcome.made} results written, {skipped} skipped, {len(outcome.failures)} failed"
+    report(f"{folder}: {written}", saved=Path(folder))
+    go_on = "run the same command again to continue"
+    if options.overwrite:
+        go_on = "run the same command again without --overwrite to continue"
     if interrupted:
-        return complain(f"interrupted; {GO_ON}", interrupted)
+        return complain(f"interrupted; {go_on}", interrupted)
     if failure is not None:
-        return complain(f"{failure}; {GO_ON}", FAILED)
+        return complain(f"{failure}; {go_on}", FAILED)
     return FAILED if outcome.failures else DONE
 
 
@@ -117,7 +123,7 @@ class _Outcome:
 
     def __init__(self, manifest: ManifestParts, failures: Sequence[str]) -> None:
         self.made, self.failures = 0, list(failures)
-        self._manifest = manifest
+        self._manifest, self._failed = manifest, False
 
     def add(self, row: ManifestRow) -> None:
         """Record the row of a result or of an error."""
@@ -125,8 +131,20 @@ class _Outcome:
             self.made += 1
         else:
             self.failures.append(f"{row.content} in the style of {', '.join(row.styles)}: {row.error}")
-        with contextlib.suppress(RunError):  # the disk is full; the results have the rows in their metadata
-            self._manifest.append(row)
+        self._write(lambda: self._manifest.append(row))
+
+    def close(self) -> None:
+        """Write the last rows of the manifest."""
+        self._write(self._manifest.close)
+
+    def _write(self, action: Callable[[], None]) -> None:
+        """Write to the manifest; report the first failure. The results have the rows in their metadata."""
+        try:
+            action()
+        except TfstyleError as error:
+            if not self._failed:
+                self.failures.append(f"the manifest is not complete: {error}")
+            self._failed = True
 
 
 def progress_lines(total: int) -> Callable[[Progress], None]:

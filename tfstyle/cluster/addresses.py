@@ -16,11 +16,22 @@ import fsspec
 from tfstyle.errors import ConfigError, ImageError, RunError, TfstyleError
 from tfstyle.files import PARTIAL, is_address, is_pattern, write_atomically
 from tfstyle.images import is_image_name
-from tfstyle.run import LIST_SUFFIXES, Content, LocalStorage, find_contents, pattern_root, read_all, read_list
+from tfstyle.run import (
+    LIST_SUFFIXES,
+    Content,
+    LocalStorage,
+    find_contents,
+    named,
+    pattern_root,
+    read_all,
+    read_list,
+)
 
 #: Protocols of object stores. They have no renaming, but an object is visible only when it is complete.
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oci", "oss"})
 READING_THREADS = 32
+#: Bytes of an image file that contain its size, also after a thumbnail.
+HEAD_BYTES = 256 * 1024
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
@@ -40,12 +51,20 @@ class AddressStorage:
         """Return an open file as `tfstyle.run.Storage.open` describes it."""
         if not is_address(path):
             return self._local.open(path)
+        return self.head(path, None)
+
+    def head(self, path: str, size: int | None = HEAD_BYTES) -> BinaryIO:
+        """Return the beginning of a file, which is not read further from an address.
+
+        Args:
+            path: path or address.
+            size: number of bytes that are read from an address; None for all. Other files are opened.
+        """
+        if not is_address(path):
+            return self._local.open(path)
         with one_line(path):
             system, inside = fsspec.core.url_to_fs(path)
-            file: Any = system.open(inside, "rb")
-        with contextlib.suppress(AttributeError):  # some files have a fixed name
-            file.name = path
-        return file
+            return named(system.cat_file(inside, end=size), path)
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file as `tfstyle.run.Storage.write` describes it."""
@@ -142,11 +161,10 @@ def find_contents_at(source: str) -> list[Content]:
     if PurePosixPath(source).suffix.lower() in LIST_SUFFIXES and not is_pattern(source):
         entries = read_list(source, read_all(AddressStorage(), source).read())
         folder = source.rpartition("/")[0] if is_address(source) else str(Path(source).parent)
+        keys = list(dict.fromkeys(x if is_address(x) else posixpath.normpath(x) for x in entries))
         return [
-            Content(entry, entry) if is_address(entry)
-            else Content(absolute(posixpath.join(folder, entry)), posixpath.normpath(entry))
-            for entry in entries
-        ]  # fmt: skip
+            Content(absolute(key if is_address(key) else posixpath.join(folder, key)), key) for key in keys
+        ]
     if not is_address(source):
         return [Content(absolute(path), key) for path, key in find_contents(source)]
     pattern = is_pattern(source)
@@ -159,11 +177,12 @@ def find_contents_at(source: str) -> list[Content]:
             files = {path for path, entry in found.items() if entry["type"] == "file"}
             files.update(path for folder in folders for path in system.find(folder))
         elif system.isfile(inside):
-            return [Content(source, PurePosixPath(source).name)]
+            return [Content(absolute(source), PurePosixPath(source).name)]
         else:
             files = set(system.find(inside))
         _, root_inside = fsspec.core.url_to_fs(root)
     below = [PurePosixPath(path).relative_to(root_inside) for path in files]
+    root = absolute(root)
     keys = sorted(str(path) for path in below if is_image_name(path))
     if not keys:
         raise ImageError(f"no images at {source}")
@@ -174,8 +193,9 @@ def absolute(path: str) -> str:
     """Return the absolute path of a file, because workers have another current folder.
 
     Args:
-        path: path or address.
+        path: path or address. ``file://`` is left out.
     """
+    path = path.removeprefix("file://")
     return path if is_address(path) else str(Path(path).absolute())
 
 
@@ -210,7 +230,7 @@ def one_line(path: str) -> Iterator[None]:
     except TfstyleError:
         raise
     except FileNotFoundError:
-        raise ImageError(f"no such image: {path}") from None
+        raise ImageError(f"no such file: {path}") from None
     except (ImportError, ValueError) as error:
         raise ConfigError(f"{path} cannot be used: {_first_line(error)}") from None
     except Exception as error:  # each file system has exceptions of its own

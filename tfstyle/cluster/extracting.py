@@ -10,7 +10,7 @@ import pyarrow
 import ray
 
 from tfstyle.cluster.painter import begin_worker
-from tfstyle.errors import ConfigError, ImageError, RunError
+from tfstyle.errors import ConfigError, InputError, RunError
 
 
 class ExtractorSettings(NamedTuple):
@@ -71,8 +71,10 @@ class Extractor:
         try:
             file = source if isinstance(source, bytes) else read_all(self._storage, os.fspath(source))
             numbers = self._extractor(load(file).on_white())
-        except (ImageError, RunError) as error:
+        except (InputError, RunError) as error:
             return {"error": str(error)}
+        except Exception as error:  # of a decoder, a storage or TensorFlow: the other rows are computed
+            return {"error": f"{type(error).__name__}: {error}"[:500]}
         return {name: value.numpy()[0].ravel() for name, value in numbers.items()}
 
 

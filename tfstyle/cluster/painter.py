@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
@@ -17,7 +18,7 @@ import ray
 
 from tfstyle.cluster.coordinator import Worker
 from tfstyle.config import StyleConfig
-from tfstyle.errors import ConfigError, ImageError, OutputError, RunError
+from tfstyle.errors import ConfigError, InputError, RunError
 from tfstyle.files import hidden_stderr, is_address, remove_left
 
 if TYPE_CHECKING:  # these modules import TensorFlow, which `Painter` does with its own number of threads
@@ -92,6 +93,7 @@ class PainterSettings:
         coordinator: handle of the `Coordinator`.
         weights: reference to the weights, which the workers do not load again.
         styles: path of a style -> reference to its `tfstyle.run.StyleFile`.
+        number: number of workers.
         cores: number of cores of a worker; its threads are as many. 0 for a worker with a GPU, where
             TensorFlow chooses the number of threads.
         folder: path or address of the folder of the results; empty if results are returned.
@@ -102,6 +104,7 @@ class PainterSettings:
     coordinator: Any
     weights: Any
     styles: Mapping[str, Any]
+    number: int
     cores: int
     folder: str = ""
     overwrite: bool = False
@@ -125,28 +128,19 @@ class Painter:
 
     Args:
         settings: what all workers of the run share.
-
-    Raises:
-        ConfigError: the folder of the results is not on this machine.
     """
 
     def __init__(self, settings: PainterSettings) -> None:
         begin_worker(settings.cores)
         from tfstyle.cluster.addresses import AddressStorage
-        from tfstyle.run import PARQUET_FOLDER, JobRunner, join
+        from tfstyle.run import JobRunner
 
-        folder = settings.folder
-        if folder and not is_address(folder) and not os.path.isdir(join(folder, PARQUET_FOLDER)):
-            raise ConfigError(
-                f"the folder {folder} is not on the machine {socket.gethostname()}; give a folder that all "
-                "machines share, or an address such as s3://bucket/results"
-            )
-        if folder and not is_address(folder):
-            remove_left(Path(folder))  # by workers of this machine that were killed
+        if settings.folder and not is_address(settings.folder):
+            remove_left(Path(settings.folder))  # by workers of this machine that were killed
         context = ray.get_runtime_context()
         self._worker = Worker(context.get_node_id(), os.getpid())
         self._settings = settings
-        self._memory = memory_per_worker(context.get_node_id(), settings.cores)
+        self._memory = memory_per_worker(context.get_node_id(), settings.cores, number=settings.number)
         self._storage = AddressStorage()
         self._runner = JobRunner(
             self._storage,
@@ -164,6 +158,7 @@ class Painter:
         Yields:
             The rows without the column `JOB` and with the columns of `result_schema`.
         """
+        self.check_folder()
         others = table.drop_columns([JOB]) if self._settings.plan is None else table
         for index, job, content in self._jobs(table):
             painted = self.paint(job, content)
@@ -172,6 +167,17 @@ class Painter:
             for name in result.column_names:
                 row = row.append_column(result.schema.field(name), result[name])
             yield row
+
+    def check_folder(self) -> None:
+        """Raise ConfigError if the folder of the results is not on this machine."""
+        from tfstyle.run import PARQUET_FOLDER, join
+
+        folder = self._settings.folder
+        if folder and not is_address(folder) and not os.path.isdir(join(folder, PARQUET_FOLDER)):
+            raise ConfigError(
+                f"the folder {folder} is not on the machine {socket.gethostname()}; give a folder that all "
+                "machines share, or an address such as s3://bucket/results"
+            )
 
     def _jobs(self, table: pyarrow.Table) -> Iterator[tuple[int, Job, bytes | None]]:
         if self._settings.plan is not None:
@@ -194,8 +200,10 @@ class Painter:
         number, made = ray.get(coordinator.begin.remote(job.name, self._worker))
         try:
             painted = self._attempt(job, number, made=made, content=content)
-        except (ImageError, OutputError, RunError) as error:
+        except (InputError, RunError) as error:
             painted = Painted(job.row(error=str(error)), None)
+        except Exception as error:  # of a decoder, a storage or TensorFlow: the other images are made
+            painted = Painted(job.row(error=f"{job.content}: {type(error).__name__}: {error}"[:500]), None)
         ray.get(coordinator.end.remote(job.name, made=painted.row.error is None))
         return painted
 
@@ -208,20 +216,18 @@ class Painter:
             return Painted(job.row(facts=finished_facts(job, self._storage)), None)
         if number > MOST_ATTEMPTS:
             raise RunError(
-                f"{job.content}: the process ended {number - 1} times while it made this image, perhaps "
-                "because memory ran out; use a smaller size"
+                f"the process ended {number - 1} times while it made this image: perhaps memory ran out, or "
+                "it took too long; use a smaller size"
             )
         result = self._runner.run(job, content=content, memory=self._memory_for(job, number))
         assert result is not None  # it is not stopped
         encoded = result.encode(job.output)
-        row = job.row(facts=result.facts)
-        if not self._settings.folder:
-            return Painted(row, encoded)
-        try:
-            self._storage.write(job.output, encoded)
-        except RunError:  # the disk of this machine may be full: another process writes it
-            return Painted(row, encoded)
-        return Painted(row, None)
+        if self._settings.folder:
+            # If the disk of this machine is full, the process that started the run writes the result.
+            with contextlib.suppress(RunError):
+                self._storage.write(job.output, encoded)
+                return Painted(job.row(facts=result.facts), None)
+        return Painted(job.row(facts=result.facts), encoded)
 
     def _memory_for(self, job: Job, number: int) -> float | None:
         """Return the limit of the memory in GB for an attempt, or None for no limit."""
@@ -244,12 +250,13 @@ def begin_worker(cores: int) -> None:
         tf.config.set_visible_devices([], "GPU")
 
 
-def memory_per_worker(node: str, cores: int) -> float | None:
+def memory_per_worker(node: str, cores: int, *, number: int) -> float | None:
     """Return the memory of a worker in GB: an equal part of the memory that Ray counts on its node.
 
     Args:
         node: Ray's identifier of the node.
         cores: number of cores of a worker; 0 for a worker with a GPU, which has a memory of its own.
+        number: number of workers of the run; all of them may be on this node.
 
     Returns:
         The memory, or None if it is not limited.
@@ -259,7 +266,7 @@ def memory_per_worker(node: str, cores: int) -> float | None:
     )
     if not cores or "memory" not in resources:
         return None
-    return float(resources["memory"]) / max(1, resources.get("CPU", 1) // cores) / 1e9
+    return float(resources["memory"]) / max(1, min(number, resources.get("CPU", 1) // cores)) / 1e9
 
 
 def result_schema() -> pyarrow.Schema:

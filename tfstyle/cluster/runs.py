@@ -7,13 +7,14 @@ import dataclasses
 import logging
 import math
 import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import ray
-from ray.data import ActorPoolStrategy, Dataset
+import tensorflow as tf
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 
 from tfstyle.cluster.addresses import AddressStorage, in_threads
 from tfstyle.cluster.coordinator import Progress, start_coordinator
@@ -97,10 +98,12 @@ def make_settings(
     files = {path: ray.put(read_style_file(path, storage)) for path in dict.fromkeys(styles)}
     weights = load_weights(config.weights, seed=config.seed, network=config.network)
     # Before the workers start, this finds options that cannot be used.
-    make_setup(config.replace(normalize_weights=False), "/CPU:0", weights=weights)
+    with tf.device("/CPU:0"):
+        make_setup(config.replace(normalize_weights=False), "/CPU:0", weights=weights)
     return PainterSettings(
-        coordinator=start_coordinator(), weights=ray.put(weights), styles=files, cores=workers.cores, **others
-    )
+        coordinator=start_coordinator(), weights=ray.put(weights), styles=files,
+        number=workers.number, cores=workers.cores, **others,
+    )  # fmt: skip
 
 
 def paint_dataset(dataset: Dataset, settings: PainterSettings, *, workers: Workers) -> Dataset:
@@ -134,6 +137,7 @@ def map_with_workers(dataset: Dataset, worker: type, *, settings: Any, workers: 
         compute=ActorPoolStrategy(min_size=1, max_size=workers.number, initial_size=workers.number),
         num_cpus=1 if workers.gpus else workers.cores,
         num_gpus=workers.gpus or None,
+        memory=workers.memory or None,
     )
 
 
@@ -144,7 +148,7 @@ def paint_jobs(
     workers: Workers,
     time_limit: float | None = None,
     show: Callable[[Progress], None] = lambda progress: None,
-) -> Iterator[ManifestRow]:
+) -> Generator[ManifestRow, None, None]:
     """Make the images of jobs with the workers of a cluster.
 
     Args:
@@ -163,6 +167,8 @@ def paint_jobs(
         RunError: Ray failed, or the connection to its head node was lost.
     """
     storage = AddressStorage()
+    # Otherwise the error of a worker arrives without its class.
+    DataContext.get_current().raise_original_map_exception = True
     remaining = {job.name: job for job in by_shape(jobs, storage)}
     failures = 0
     with Watcher(settings.coordinator, time_limit=time_limit, show=show) as watcher:
@@ -175,15 +181,18 @@ def paint_jobs(
                 tables = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
                 for table in tables:
                     for values in table.to_pylist():
-                        job = remaining.pop(values["output"])
-                        yield _stored(job, values, storage)
+                        job = remaining.pop(values["output"], None)
+                        if job is not None:
+                            yield _stored(job, values, storage)
+                if len(remaining) == before:
+                    raise RunError(f"Ray returned no results for {before} images")
             except KeyboardInterrupt:
                 if watcher.lost:
                     raise RunError("the connection to the head node of Ray was lost") from None
                 raise
             except (ray.exceptions.RayError, RuntimeError, OSError) as error:
-                if (own := own_error(error)) is not None:
-                    raise own from None
+                if (cause := own_error(error)) is not None:
+                    raise cause from None
                 failures = 0 if len(remaining) < before else failures + 1
                 if failures > 1:
                     raise RunError(f"Ray failed: {first_line(error)}") from error
@@ -194,12 +203,13 @@ def _stored(job: Job, values: Mapping[str, Any], storage: Storage) -> ManifestRo
     """Return the row of a job. If its worker could not write the result, this process does."""
     names = ("digest", "loss", "seconds", "error", "finished")
     row = dataclasses.replace(job.row(), **{name: values[name] for name in names})
-    if values["result"] is not None:
-        try:
-            storage.write(job.output, values["result"])
-        except TfstyleError as error:
-            return job.row(error=str(error))
-    return row
+    if values["result"] is None:
+        return row
+    try:
+        storage.write(job.output, values["result"])
+    except TfstyleError as error:
+        return job.row(error=str(error))
+    return dataclasses.replace(row, finished=job.row().finished)  # the row is newer than the file
 
 
 def own_error(error: BaseException) -> TfstyleError | None:
@@ -235,7 +245,7 @@ def as_dataset(jobs: Sequence[Job], workers: int) -> Dataset:
     return ray.data.from_arrow(tables)
 
 
-def by_shape(jobs: Sequence[Job], storage: Storage) -> list[Job]:
+def by_shape(jobs: Sequence[Job], storage: AddressStorage) -> list[Job]:
     """Return jobs in the order of their styles and of the shapes of their results.
 
     A worker that makes images of one shape after another compiles its step once with XLA, and TensorFlow
@@ -259,9 +269,9 @@ def by_shape(jobs: Sequence[Job], storage: Storage) -> list[Job]:
     return sorted(jobs, key=order)
 
 
-def _shape(path: str, storage: Storage) -> tuple[int, int]:
+def _shape(path: str, storage: AddressStorage) -> tuple[int, int]:
     """Return height and width of an image from its header; 0 x 0 if it cannot be read."""
-    with contextlib.suppress(Exception), storage.open(path) as file:  # each decoder has exceptions of its own
+    with contextlib.suppress(Exception), storage.head(path) as file:  # each decoder has exceptions of its own
         image = open_image(file)
         turned = exif_tag(image, ORIENTATION) in (5, 6, 7, 8)
         return image.size if turned else image.size[::-1]

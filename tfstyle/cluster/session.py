@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import math
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import ray
@@ -29,11 +29,13 @@ class Workers(NamedTuple):
         number: largest number of workers at the same time.
         cores: number of cores, and of threads, of each worker; 0 for workers with a GPU.
         gpus: number of GPUs of each worker, 0 or 1.
+        memory: bytes of memory that Ray reserves for each worker, so that no node has too many; 0 for none.
     """
 
     number: int
     cores: int
     gpus: int
+    memory: int = 0
 
 
 @contextlib.contextmanager
@@ -138,17 +140,25 @@ def plan_workers(device: str, *, count: int | None = None, cores: int | None = N
     gpus = int(sum(node.get("GPU", 0) for node in nodes))
     if device == "auto" and gpus and not cores:
         return Workers(count or gpus, 0, 1)
-    cpus = [int(node.get("CPU", 0)) for node in nodes]
-    if not cores:
-        needed = [
-            math.ceil(cpu / max(1, node.get("memory", math.inf) // WORKER_BYTES))
-            for cpu, node in zip(cpus, nodes, strict=True)
-            if cpu
-        ]
-        cores = max(needed, default=1)
-    possible = sum(cpu // cores for cpu in cpus)
-    if not possible:
+    nodes = [node for node in nodes if node.get("CPU", 0) >= (cores or 1)]
+    memory = min(WORKER_BYTES, max((memory_of(node) for node in nodes), default=WORKER_BYTES))
+    fitting = [(int(node["CPU"]), int(memory_of(node) // memory)) for node in nodes]
+    fitting = [(cpus, number) for cpus, number in fitting if number]
+    if not fitting and count is None:
         raise ConfigError(
-            f"no node of the Ray cluster has {cores} cores; the largest has {max(cpus, default=0)}"
+            f"no node of the Ray cluster has {cores or 1} cores for workers; add nodes, or give the number "
+            "of workers to wait for them"
         )
-    return Workers(count or possible, cores, 0)
+    if not cores:
+        cores = min((math.ceil(cpus / number) for cpus, number in fitting), default=1)
+    possible = sum(min(cpus // cores, number) for cpus, number in fitting)
+    return Workers(count or possible, cores, 0, int(memory))
+
+
+def memory_of(node: Mapping[str, float]) -> float:
+    """Return the memory of a node in bytes, or a large number if Ray does not state it.
+
+    Args:
+        node: the resources of the node.
+    """
+    return float(node.get("memory", 1e15))

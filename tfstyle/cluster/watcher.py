@@ -10,6 +10,7 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -58,6 +59,9 @@ class Watcher:
     def __exit__(self, *error: object) -> None:
         self._ended.set()
         self._thread.join(timeout=2 * WATCH_SECONDS)
+        if error[0] is None:  # for the last line
+            with contextlib.suppress(ray.exceptions.RayError):
+                self._show(ray.get(self._coordinator.progress.remote(), timeout=WATCH_SECONDS))
 
     def _watch(self) -> None:
         reached = time.monotonic()
@@ -103,5 +107,19 @@ def end_process(worker: Worker) -> None:
 
 
 def _kill(process: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+    with contextlib.suppress(OSError):  # it has ended
+        if is_worker(process):
+            os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def is_worker(process: int) -> bool:
+    """Return whether a process is an actor of Ray; True on systems without ``/proc``.
+
+    Args:
+        process: identifier of the process, which may have been given to another program.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    proc = Path("/proc")
+    return not proc.is_dir() or (proc / str(process) / "cmdline").read_bytes().startswith(b"ray::")

@@ -354,6 +354,8 @@ def run_jobs(
             result = runner.run(job, stop)
         except (ImageError, RunError) as error:
             yield job, error
+        except OSError as error:
+            yield job, RunError(f"{error.filename}: {error.strerror}")
         else:
             if result is None:
                 return
@@ -411,7 +413,10 @@ def _is_unchanged(job: Job, row: ManifestRow | None, storage: Storage) -> bool:
     """Return whether a result was written before its row, and its row after the last change of its images."""
     if row is None or row.error is not None or not _same_options(job, row.options):
         return False
-    finished = datetime.fromisoformat(row.finished).timestamp()
+    try:
+        finished = datetime.fromisoformat(row.finished).timestamp()
+    except (TypeError, ValueError):
+        return False
     times = [storage.modified(path) for path in (job.content, *job.styles, job.output)]
     return all(time is not None and time <= finished for time in times)
 
@@ -461,9 +466,11 @@ def finished_facts(job: Job, storage: Storage, *, digests: dict[str, str] | None
     for path in job.styles:
         if path not in digests:
             digests[path] = _file_digest(path, storage)
-    sources = [_file_digest(job.content, storage), *(digests[path] for path in job.styles)]
+    sources = {job.content: _file_digest(job.content, storage)}  # the content image may also be the style
+    sources |= {path: digests[path] for path in job.styles}
     facts: dict[str, Any] = settings.get("facts", {})
-    if list(facts.get("sources", {}).values()) != sources:  # the paths may be others on another machine
+    # The paths may be others on another machine.
+    if list(facts.get("sources", {}).values()) != list(sources.values()):
         raise OutputError(f"{job.output} exists and was made from other images; {REPLACE_HINT}")
     if not _same_options(job, settings["options"]):
         raise OutputError(f"{job.output} exists and was made with other options; {REPLACE_HINT}")

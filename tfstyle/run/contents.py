@@ -59,7 +59,8 @@ def find_contents(source: str) -> list[Content]:
         entries = read_list(source, path.read_bytes())
         if wrong := next(filter(is_address, entries), None):
             raise ConfigError(f"{source}: {wrong} is an address, which only a batch on Ray can read")
-        return [Content(str(path.parent / entry), posixpath.normpath(entry)) for entry in entries]
+        keys = dict.fromkeys(map(posixpath.normpath, entries))
+        return [Content(str(path.parent / key), key) for key in keys]
     if is_pattern(source) and not path.exists():
         root = Path(pattern_root(source))
         matches = map(Path, glob.glob(source, recursive=True))

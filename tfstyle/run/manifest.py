@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tfstyle.errors import ImageError, OutputError, RunError, TfstyleError
+from tfstyle.files import PARTIAL
 from tfstyle.run.storage import LocalStorage, Storage, join, read_all
 
 MANIFEST = "manifest.jsonl"
@@ -45,7 +46,7 @@ class ManifestRow:
     seconds: float | None = None
     error: str | None = None
     finished: str = dataclasses.field(
-        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="microseconds")
     )
 
 
@@ -119,7 +120,7 @@ def read_rows(folder: str, storage: Storage) -> dict[str, ManifestRow]:
             rows += map(_read_row, lines)
         parts = join(folder, PARQUET_FOLDER)
         for name in storage.names(parts):
-            if name.endswith(".parquet"):
+            if name.endswith(".parquet") and not name.startswith(PARTIAL):
                 rows += _read_parquet(read_all(storage, path := join(parts, name)))
     except TfstyleError as error:
         raise OutputError(f"cannot read {path}: {error}") from None
@@ -161,7 +162,10 @@ def _read_parquet(file: BinaryIO) -> list[ManifestRow | None]:
         values = pyarrow.parquet.read_table(file).to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
         raise ImageError(f"not a Parquet file ({str(error).splitlines()[0]})") from None
-    options = {text: json.loads(text) for text in {row["options"] for row in values}}  # rows share them
+    try:
+        options = {text: json.loads(text) for text in {row["options"] for row in values}}  # rows share them
+    except (KeyError, TypeError, ValueError):  # a file of another program
+        return []
     return [_row_of({**row, "options": options[row["options"]]}) for row in values]
 
 
