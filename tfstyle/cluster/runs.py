@@ -117,10 +117,13 @@ def paint_dataset(dataset: Dataset, settings: PainterSettings, *, workers: Worke
     Returns:
         A dataset with the columns of `tfstyle.cluster.painter.result_schema` in place of this column.
     """
-    return map_with_workers(dataset, Painter, settings=settings, workers=workers)
+    alone = settings.plan is None
+    return map_with_workers(dataset, Painter, settings=settings, workers=workers, alone=alone)
 
 
-def map_with_workers(dataset: Dataset, worker: type, *, settings: Any, workers: Workers) -> Dataset:
+def map_with_workers(
+    dataset: Dataset, worker: type, *, settings: Any, workers: Workers, alone: bool = False
+) -> Dataset:
     """Return a dataset that workers compute.
 
     Args:
@@ -128,13 +131,17 @@ def map_with_workers(dataset: Dataset, worker: type, *, settings: Any, workers: 
         worker: class of the workers, which are called with tables.
         settings: argument of the class.
         workers: the number of workers and their resources.
+        alone: whether the dataset has no other operators, so that all workers start at once. Otherwise Ray
+            adds workers after the first one while it has resources left, because other operators would wait
+            for ever.
     """
+    initial = workers.number if alone else 1
     return dataset.map_batches(
         worker,
         fn_constructor_args=(settings,),
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, max_size=workers.number, initial_size=workers.number),
+        compute=ActorPoolStrategy(min_size=1, max_size=workers.number, initial_size=initial),
         num_cpus=1 if workers.gpus else workers.cores,
         num_gpus=workers.gpus or None,
         memory=workers.memory or None,
