@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet
@@ -89,19 +88,6 @@ def test_an_option_that_cannot_be_used_ends_the_run(folders, nodes, flags, capsy
     assert on_ray(folders, nodes, flags, "--style-layers", "conv4_1") == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert re.search("^tfstyle: error: .*conv4_1", line)
-
-
-def test_processes_that_are_killed_lose_nothing():
-    """A worker, a node and the command are killed at random instants; see tests/benchmarks/kills.py."""
-    script = [sys.executable, "-m", "tests.benchmarks.kills", "--images", "6", "--size", "64"]
-    root = Path(__file__).parents[2]
-    run = subprocess.run(
-        [*script, "--iterations", "20", "--kinds", "worker", "command", "node"],
-        cwd=root, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout + run.stderr
-    assert "all results are there and equal" in run.stdout
-    assert "kills: {'command': 1, 'node': 1, 'worker': 1}" in run.stdout
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:10001"])
