@@ -52,10 +52,11 @@ def command(folder: Path, output: str, *options: str) -> list[str]:
     return [sys.executable, "-m", "tfstyle", *arguments, *OPTIONS, *options]
 
 
-def run_alone(folder: Path, *options: str) -> None:
-    """Run the batch in one process with one thread, for comparison."""
+def start_alone(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """Start the batch in one process with one thread, for comparison."""
     environment = {**os.environ, "TF_NUM_INTRAOP_THREADS": "1"}
-    subprocess.run(command(folder, "alone", *options), check=True, env=environment, capture_output=True)
+    with (folder / "alone.txt").open("wb") as log:
+        return subprocess.Popen(command(folder, "alone", *options), env=environment, stdout=log, stderr=log)
 
 
 def children(parent: int, title: str) -> list[int]:
@@ -137,8 +138,8 @@ class Watch:
 
 
 def run_with_kills(
-    folder: Path, *, kills: list[str], images: int, options: tuple[str, ...], generator: random.Random,
-    say: Callable[[str], None],
+    folder: Path, *, kills: list[str], images: int, options: tuple[str, ...], pause: float,
+    generator: random.Random, say: Callable[[str], None],
 ) -> Watch:  # fmt: skip
     """Run the batch on a cluster, and kill processes of the given kinds at random instants.
 
@@ -165,7 +166,7 @@ def run_with_kills(
         while True:
             if remaining and generator.random() < 0.7:  # the other kills hit processes that start
                 wait(300, for_result=True)
-            if wait(generator.uniform(0, 15) if remaining else 1200) and remaining:
+            if wait(generator.uniform(0, pause) if remaining else 1200) and remaining:
                 kind = remaining.pop()
                 say(f"{watch.look()} of {images} results; killing: {kind}")
                 expected = {"command": -signal.SIGKILL, "head": 1}.get(kind, 0)
@@ -221,6 +222,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, help="the kinds in their order [random]")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--iterations", type=int, default=30)
+    parser.add_argument("--pause", type=float, default=15, help="longest pause before a kill in seconds [15]")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(machine.line(), flush=True)
@@ -230,11 +232,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, arguments.images, size=160)
-        run_alone(folder, *options)
+        alone = start_alone(folder, *options)
         watch = run_with_kills(
-            folder, kills=kills, images=arguments.images, options=options, generator=generator,
-            say=functools.partial(print, flush=True),
+            folder, kills=kills, images=arguments.images, options=options, pause=arguments.pause,
+            generator=generator, say=functools.partial(print, flush=True),
         )  # fmt: skip
+        if alone.wait() != 0:
+            raise RuntimeError(f"the batch in one process failed: {(folder / 'alone.txt').read_text()}")
         wrong = compare(folder) + [f"{name} was written twice" for name in sorted(watch.rewritten)]
         print("\n".join(wrong) or "all results are there and equal")
         print("kills:", dict(sorted(watch.kills.items())))
