@@ -1,0 +1,30 @@
+# The page of tfstyle on a CPU, behind a password:
+#
+#   docker build -t tfstyle .
+#   docker run --rm -p 127.0.0.1:8000:8000 -e TFSTYLE_PASSWORD='open sesame' -v ~/.keras:/weights tfstyle
+#
+# The weights are not in the image: the folder that is mounted at /weights contains models/vgg19_..., as ~/.keras does.
+# Without it they are downloaded at each start, and without a network the embedded weights are used. Any other command
+# replaces the page:
+#
+#   docker run --rm -v ~/.keras:/weights -v "$PWD:/images" tfstyle stylize /images/content.jpg /images/style.jpg -o /images/out.png
+FROM python:3.12-slim-bookworm AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY tfstyle tfstyle
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM python:3.12-slim-bookworm
+COPY --from=build /wheels /wheels
+RUN wheel=$(echo /wheels/*.whl) \
+    && pip install --no-cache-dir "${wheel}[ui,heic]" \
+    && rm -r /wheels \
+    && useradd --create-home --uid 10001 tfstyle \
+    && install -d -o tfstyle /weights /images
+USER tfstyle
+WORKDIR /images
+ENV KERAS_HOME=/weights TF_CPP_MIN_LOG_LEVEL=3
+EXPOSE 8000
+HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/')"]
+ENTRYPOINT ["tfstyle"]
+CMD ["ui", "--host", "0.0.0.0", "--port", "8000", "--no-browser"]

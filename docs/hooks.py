@@ -1,0 +1,93 @@
+"""Hooks of MkDocs: the site also contains the files outside of ``docs/`` to which its pages link.
+
+The README is the home page. Every other file outside of ``docs/`` that a page links to is added below
+``repository/``, and the links are changed accordingly. Links to folders lead to their README; without one, only
+their text remains.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+DOCS = "docs"
+OUTSIDE = "repository"
+README = "README.md"
+HOME = "index.md"
+#: A link or an image of Markdown: its text, target and anchor.
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
+#: Fenced blocks and inline code, in which nothing is a link.
+CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
+
+
+def in_repository(uri: str) -> str:
+    """Return the path of a file of the site in the repository."""
+    if uri == HOME:
+        return README
+    return uri.removeprefix(f"{OUTSIDE}/") if uri.startswith(f"{OUTSIDE}/") else f"{DOCS}/{uri}"
+
+
+def in_site(path: str) -> str:
+    """Return the path of a file of the repository in the site."""
+    if path == README:
+        return HOME
+    return path.removeprefix(f"{DOCS}/") if path.startswith(f"{DOCS}/") else f"{OUTSIDE}/{path}"
+
+
+def resolve(target: str, page: str) -> str | None:
+    """Return the path in the repository to which a link on a page leads, or None for a folder without README."""
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
+    if (ROOT / path).is_dir():
+        path = f"{path}/{README}"
+    return path if (ROOT / path).exists() else None
+
+
+def local_links(text: str) -> list[str]:
+    """Return the targets of the links of a page that do not lead to other servers."""
+    return [target for _, _, target, _ in LINK.findall(CODE.sub("", text)) if target and "://" not in target]
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the files outside of ``docs/`` that the pages link to, and those that these link to."""
+    waiting = [README, "CHANGELOG.md", "CONTRIBUTING.md"]
+    waiting += [in_repository(file.src_uri) for file in files.documentation_pages()]
+    known = {in_repository(file.src_uri) for file in files}
+    while waiting:
+        page = waiting.pop()
+        if page not in known:
+            known.add(page)
+            files.append(File.generated(config, in_site(page), abs_src_path=os.fspath(ROOT / page)))
+        if page.endswith(".md"):
+            links = local_links((ROOT / page).read_text(encoding="utf-8"))
+            waiting += [path for link in links if (path := resolve(link, page)) and path not in known]
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Change the links of a page to the paths of the site."""
+    own = in_repository(page.file.src_uri)
+    if own.startswith(f"{DOCS}/api/"):
+        return markdown
+
+    def changed(match: re.Match[str]) -> str:
+        image, text, target, anchor = match.groups()
+        if not target or "://" in target:
+            return match[0]
+        path = resolve(target, own)
+        if path is None:
+            return text
+        link = posixpath.relpath(in_site(path), posixpath.dirname(page.file.src_uri) or ".")
+        return f"{image}[{text}]({link}{anchor or ''})"
+
+    parts, end = [], 0
+    for code in CODE.finditer(markdown):
+        parts += [LINK.sub(changed, markdown[end : code.start()]), code[0]]
+        end = code.end()
+    return "".join([*parts, LINK.sub(changed, markdown[end:])])
