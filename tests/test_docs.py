@@ -1,5 +1,7 @@
 """The documentation: code blocks and doctests run, links have targets, public docstrings are complete."""
 
+import ast
+import builtins
 import contextlib
 import doctest
 import functools
@@ -18,7 +20,7 @@ import yaml
 import tfstyle
 from tests.conftest import importable
 from tests.test_architecture import public_functions
-from tfstyle import cli
+from tfstyle import cli, errors
 from tfstyle.backend import KERAS_2
 from tfstyle.cli.parser import make_parser
 from tfstyle.network import weights
@@ -156,6 +158,40 @@ def test_the_readme_has_no_placeholders():
 def test_every_page_is_linked_from_the_readme():
     linked = set(re.findall(r"\]\(docs/([\w-]+\.md)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert linked == {page.name for page in PAGES[1:]}
+
+
+def error_rows():
+    """The rows of the table of errors: the name of the class, and the quoted parts of its messages."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+Error)` \| (.+?) \|", text, re.MULTILINE)
+    return [(name, re.findall(r"`([^`]+)`", quotes)) for name, quotes in rows]
+
+
+def test_the_page_about_troubleshooting_names_every_error_class_and_no_other():
+    classes = {
+        name
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception) and value.__module__ == errors.__name__
+    }
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"\b[A-Z]\w*Error\b", text)) - set(dir(builtins)) == classes
+    # The three base classes are not raised themselves, except RunError.
+    assert {name for name, _ in error_rows()} == classes - {"TfstyleError", "InputError"}
+
+
+def test_the_quoted_messages_are_in_the_code():
+    """Each part of a message that the page quotes, where ``...`` stands for a value."""
+    messages = []
+    for path in (ROOT / "tfstyle").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "..." for part in node.values]
+                messages.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                messages.append(node.value)
+    quotes = [quote for _, row in error_rows() for quote in row]
+    assert quotes
+    assert [quote for quote in quotes if not any(quote in message for message in messages)] == []
 
 
 # Docstrings
