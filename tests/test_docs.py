@@ -10,6 +10,7 @@ import importlib.metadata
 import inspect
 import os
 import pkgutil
+import pydoc
 import re
 import shlex
 from pathlib import Path
@@ -155,9 +156,78 @@ def test_the_readme_has_no_placeholders():
     assert not re.findall(r"\b[A-Z]+_[A-Z0-9]+\b", text)
 
 
-def test_every_page_is_linked_from_the_readme():
-    linked = set(re.findall(r"\]\(docs/([\w-]+\.md)\)", (ROOT / "README.md").read_text(encoding="utf-8")))
-    assert linked == {page.name for page in PAGES[1:]}
+def test_every_page_is_linked_from_the_table_of_topics():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    topics = text.partition("## Further topics")[2].partition("\n## ")[0]
+    rows = "\n".join(line for line in topics.splitlines() if line.startswith("|"))
+    assert set(re.findall(r"\]\(docs/([\w-]+\.md)\)", rows)) == {page.name for page in PAGES[1:]}
+
+
+# The page about the papers
+
+
+def cited_functions():
+    """Yield a paper and a name in each row of the tables of equations.
+
+    The paper is the title of the section or, if that names no year, the first cell of the row.
+    """
+    title = ""
+    for line in (ROOT / "docs" / "papers.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            title = line.removeprefix("## ").partition(":")[0]
+        cells = line.split("|")[1:-1]
+        if len(cells) == 4:
+            paper = title if re.search(r"\d{4}$", title) else cells[0].strip(" [").partition("]")[0]
+            yield from ((paper, name) for name in re.findall(r"`(tfstyle(?:\.\w+)+)`", cells[2]))
+
+
+def documentation(name):
+    """Return the docstring of a function or class, or the comment ``#:`` above a constant."""
+    value = pydoc.locate(name)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return inspect.getdoc(value)
+    module, _, key = name.rpartition(".")
+    folder = Path(pydoc.locate(module).__file__).parent
+    texts = [path.read_text(encoding="utf-8") for path in folder.glob("*.py")]
+    (comment,) = [
+        match[1] for text in texts for match in re.finditer(rf"((?:^#:.*\n)+){key} = ", text, re.MULTILINE)
+    ]
+    return comment.replace("#:", "")
+
+
+def one_form(text):
+    """Return a text on one line, with commas between the authors of a paper."""
+    return " ".join(text.replace(" & ", ", ").split())
+
+
+def test_every_function_on_the_page_of_papers_is_public():
+    names = re.findall(r"`(tfstyle(?:\.\w+)+)`", (ROOT / "docs" / "papers.md").read_text(encoding="utf-8"))
+    assert names
+    for name in names:
+        home, _, key = name.rpartition(".")
+        assert pydoc.locate(name) is not None, name
+        assert "._" not in name, name
+        assert key in getattr(pydoc.locate(home), "__all__", [key]), f"{name} is not public in {home}"
+
+
+@pytest.mark.parametrize(("paper", "name"), cited_functions())
+def test_a_docstring_names_the_paper_that_the_page_of_papers_gives(paper, name):
+    assert re.search(r" \d{4}$", paper), f"{name} is in a row without a paper: {paper!r}"
+    assert paper in one_form(documentation(name))
+
+
+def test_every_reference_in_the_code_is_on_the_page_of_papers():
+    page = one_form((ROOT / "docs" / "papers.md").read_text(encoding="utf-8"))
+    reference = re.compile(r"Reference: (.*?)(?:Differs|Our reading|\n\s*\n|\"\"\")", re.DOTALL)
+    author = r"(?:von )?[A-Z]\w+(?:-\w+)?"
+    paper = re.compile(rf"\b{author}(?:, {author})*(?: et al\.)? (?:19|20)\d\d\b")
+    cited = set()
+    for path in Path(tfstyle.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8").replace("#:", "")
+        for source in reference.findall(text):
+            cited |= set(paper.findall(one_form(source)))
+    assert len(cited) > 20
+    assert not {citation for citation in cited if citation not in page}
 
 
 def error_rows():

@@ -38,7 +38,8 @@ def match_colors(image: np.ndarray, target: np.ndarray, *, method: str = "transp
     Raises:
         ConfigError: the method is not in `COLOR_MATCHING`.
 
-    Reference: Gatys et al. 2017, Controlling Perceptual Factors, colour histogram matching.
+    Reference: Gatys et al. 2016, Preserving Color in Neural Artistic Style Transfer; Gatys et al. 2017,
+    Controlling Perceptual Factors, colour histogram matching.
 
     Example:
         >>> import numpy as np

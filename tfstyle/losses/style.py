@@ -124,6 +124,7 @@ CHANNEL_FLOOR = 0.01
 #: Gram matrices of features whose channels are divided by their root mean square in the style image. Channels
 #: therefore have nearly the same influence, as in the network of Gatys et al., whose weights are normalised
 #: so that the mean activation of each filter is 1.
+#: Reference: Gatys, Ecker, Bethge 2016, section 2, for the normalised weights. The loss is our own.
 NORMALIZED_GRAM = StyleLoss(
     _guided_gram, _relative_distance, second_order=True, contribution=mean_contribution
 )
@@ -181,6 +182,8 @@ def mean_deviation_distance(moments: Sequence[tf.Tensor], target: Sequence[tf.Te
 
 
 #: The means and standard deviations of the channels, compared by `mean_deviation_distance`.
+#: Reference: Li et al. 2017, Demystifying Neural Style Transfer; Galerne et al. 2024, Scaling Painting Style
+#: Transfer.
 MEAN_DEVIATION = StyleLoss(_mean_and_square, mean_deviation_distance, contribution=mean_contribution)
 
 

@@ -59,6 +59,10 @@ class TiledObjective:
         ConfigError: a style loss needs all positions at once, the objective has unit gradients or extra
             losses, or the receptive fields of the encoder are not known.
 
+    Reference: Galerne et al. 2024, Scaling Painting Style Transfer, for the two passes.
+    Differs from Galerne et al.: the gradient in the margin of a tile is added to the gradient of the
+    neighbouring tiles instead of being left out.
+
     Example:
         >>> import numpy as np
         >>> from tfstyle import Encoder, Objective
