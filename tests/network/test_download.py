@@ -84,6 +84,16 @@ def test_imagenet_weights_are_downloaded_checked_and_cached(
     assert Encoder(("conv1_1",)).weights.source == "imagenet"  # the API's default
 
 
+def test_a_cached_file_is_used_from_a_folder_that_cannot_be_written_to(cache, monkeypatch):
+    """Such as one that is mounted into a container. Keras would download the file to another folder."""
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_bytes(b"weights")
+    monkeypatch.setattr(download, "IMAGENET_MD5", hashlib.md5(b"weights").hexdigest())
+    monkeypatch.setattr(download, "IMAGENET_URL", "http://127.0.0.1:9/gone")
+    monkeypatch.setattr(os, "access", lambda path, mode, **_: mode != os.W_OK)
+    assert download.imagenet_file() == cache
+
+
 def test_the_addresses_and_hashes_are_those_of_keras():
     """Read from the source of the installed Keras, which has no public names for them."""
     for network in ("vgg19", "vgg16"):

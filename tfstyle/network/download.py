@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import socket
@@ -64,7 +65,7 @@ class _RecentFailure(Exception):
 def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
     """Return the path of the ImageNet weights file, which is downloaded first if it is not cached.
 
-    Keras checks the file against its MD5.
+    The file is checked against its MD5.
 
     Args:
         network: ``vgg19`` or ``vgg16``.
@@ -80,6 +81,11 @@ def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
     name, url, md5 = imagenet_source(network)
     cache = imagenet_cache(network)
     failure = cache.with_name(f"{name}.failed")
+    # Keras does not look into a folder that cannot be written to, such as one mounted into a container.
+    if cache.is_file() and hashlib.md5(cache.read_bytes(), usedforsecurity=False).hexdigest() == md5:
+        with contextlib.suppress(OSError):
+            failure.unlink(missing_ok=True)
+        return cache
     try:
         if not cache.is_file():
             # If the folder does not exist, Keras stores the file in /tmp instead.
