@@ -14,7 +14,10 @@ import tfstyle
 from tests.conftest import importable
 
 PACKAGE = Path(tfstyle.__file__).parent
-FILES = {path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text()) for path in PACKAGE.rglob("*.py")}
+FILES = {
+    path.relative_to(PACKAGE).as_posix(): ast.parse(path.read_text(encoding="utf-8"))
+    for path in PACKAGE.rglob("*.py")
+}
 #: Modules at the top of the package, which any folder may import.
 TOP = {"errors", "config", "presets", "layers", "files", "device", "backend", "addons"}
 #: Folder -> the other folders that it may import, which stand to its left in

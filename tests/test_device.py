@@ -1,6 +1,7 @@
 """The device, compiler and precision that auto chooses; GPU memory, out-of-memory errors, the XLA cache."""
 
 import os
+from pathlib import Path
 
 import keras
 import pytest
@@ -43,6 +44,16 @@ def test_compile():
         device.choose_compile("XLA", "/CPU:0")
 
 
+def test_the_gpu_of_a_mac(gpus, monkeypatch):
+    """TensorFlow has no XLA for it; Keras' `model_supports_jit` says so too."""
+    monkeypatch.setattr("sys.platform", "darwin")
+    gpus((0, 0))
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "METAL"})
+    assert device.choose_compile("auto", "/GPU:0").value == "graph"
+    assert device.choose_compile("xla", "/GPU:0").value == "xla"
+    assert device.choose_precision("auto", "/GPU:0").value == "float32"
+
+
 @pytest.mark.parametrize(
     ("capability", "expected"),
     [((6, 1), "float32"), ((7, 5), "float16"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")],
@@ -68,6 +79,14 @@ def test_precision_on_a_cpu(monkeypatch, flags, expected):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert device.choose_precision("auto", "/CPU:0").value == "float32"
     assert device.choose_precision("bfloat16", "/CPU:0").value == "bfloat16"
+
+
+def test_the_precision_without_a_list_of_the_processors_instructions(monkeypatch):
+    """As on Windows and macOS, which have no /proc."""
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    monkeypatch.setattr(device, "Path", lambda path: Path("/nonexistent", path[1:]))
+    choice = device.choose_precision("auto", "/CPU:0")
+    assert (choice.value, "not known" in choice.why) == ("float32", True)
 
 
 def test_a_gpus_memory_grows_unless_the_user_says_otherwise(monkeypatch):

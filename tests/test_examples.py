@@ -36,7 +36,7 @@ def run(name, *arguments, cwd):
 
 
 def test_every_example_has_a_test():
-    tested = Path(__file__).read_text()
+    tested = Path(__file__).read_text(encoding="utf-8")
     for script in EXAMPLES.glob("*.py"):
         assert f'run("{script.name}"' in tested
 
@@ -45,7 +45,7 @@ def test_the_gallery_shows_every_experiment_with_a_command_that_is_one():
     from tfstyle import papers
     from tfstyle.cli import explore
 
-    page = (EXAMPLES / "gallery" / "README.md").read_text()
+    page = (EXAMPLES / "gallery" / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^tfstyle explore (.*)$", page, re.MULTILINE)
     shown = [shlex.split(command) for command in commands]
     assert [name for name, *_ in shown] == sorted(papers.RECIPES, key=[n for n, *_ in shown].index)

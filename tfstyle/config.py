@@ -662,7 +662,7 @@ class StyleConfig:
         "how the step is compiled",
         group="machine",
         choices={
-            "auto": "xla on a GPU, graph on a CPU",
+            "auto": "xla on a GPU, graph on a CPU and on the GPU of a Mac",
             "xla": "tf.function with XLA",
             "graph": "tf.function",
             "eager": "not compiled",

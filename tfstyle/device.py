@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +58,8 @@ def choose_compile(wanted: str, device: str) -> Choice:
 
     Args:
         wanted: one of these, or ``auto``: ``xla`` on a GPU; ``graph`` on a CPU, where the convolutions of
-            oneDNN are several times faster than those of XLA.
+            oneDNN are several times faster than those of XLA, and on the GPU of a Mac, for which TensorFlow
+            has no XLA.
         device: the name of a device, as `choose_device` returns it.
 
     Raises:
@@ -71,6 +73,8 @@ def choose_compile(wanted: str, device: str) -> Choice:
         raise ConfigError(f"compile is {wanted!r}; it can be auto, xla, graph, eager")
     if wanted != "auto":
         return Choice(wanted, "it was requested")
+    if "GPU" in device and sys.platform == "darwin":
+        return Choice("graph", "the device is the GPU of a Mac, for which TensorFlow has no XLA")
     if "GPU" in device:
         return Choice("xla", "the device is a GPU")
     return Choice("graph", "the device is a CPU, where oneDNN is faster than XLA")
@@ -89,7 +93,9 @@ def choose_precision(wanted: str, device: str) -> Choice:
         return Choice(wanted, "it was requested")
     if "GPU" in device:
         gpu = tf.config.list_physical_devices("GPU")[int(device.rpartition(":")[2])]
-        capability = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+        capability = tf.config.experimental.get_device_details(gpu).get("compute_capability")
+        if capability is None:
+            return Choice("float32", "TensorFlow states no compute capability of the GPU")
         reason = f"the GPU has compute capability {capability[0]}.{capability[1]}"
         dtype = "bfloat16" if capability >= (8, 0) else "float16" if capability >= (7, 0) else "float32"
         return Choice(dtype, reason)

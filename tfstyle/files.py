@@ -11,6 +11,7 @@ import re
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +22,13 @@ from tfstyle.errors import ConfigError, ImageError, InputError, OutputError, Run
 
 #: Prefix of the names of temporary files, which `replacing` renames when they are complete.
 PARTIAL = ".tfstyle-"
+#: Characters that the system forbids in the names of files, in addition to those that separate folders.
+FORBIDDEN_CHARACTERS = '<>:"|?*' if os.name == "nt" else ""
+#: Numbers of Windows' errors if another program, such as a virus scanner, has a file open: access denied,
+#: which has other causes too, and sharing violation.
+FILE_IN_USE = (5, 32)
+#: Seconds to wait before each further attempt to replace such a file.
+WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)
 #: File name suffix -> (Pillow's name of the format, longest side in pixels, whether it has an alpha channel).
 IMAGE_FORMATS = {
     ".png": ("PNG", 2**31 - 1, True),
@@ -45,9 +53,14 @@ def check_writable(path: Path, overwrite: bool = False) -> None:
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        OutputError: the folder does not exist or cannot be written to, the path is that of a folder, or the
-            file exists and ``overwrite`` is False.
+        OutputError: the folder does not exist or cannot be written to, the path is that of a folder, the
+            system forbids the name, or the file exists and ``overwrite`` is False.
     """
+    if forbidden := [character for character in path.name if character in FORBIDDEN_CHARACTERS]:
+        raise OutputError(
+            f"cannot write {path}: names of files cannot contain {forbidden[0]} on this system; choose "
+            "another name"
+        )
     if not path.parent.is_dir():
         raise OutputError(
             f"cannot write {path}: there is no folder {path.parent}; create it or choose another one"
@@ -173,6 +186,15 @@ def is_pattern(source: str) -> bool:
         source: the path or address.
     """
     return any(character in source for character in "*?[")
+
+
+def allowed_name(name: str) -> str:
+    """Return the name of a file with ``_`` in place of `FORBIDDEN_CHARACTERS`.
+
+    Args:
+        name: the name without its folder.
+    """
+    return name.translate(dict.fromkeys(map(ord, FORBIDDEN_CHARACTERS), "_"))
 
 
 def _exists(path: Path) -> bool:
@@ -317,15 +339,41 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        rename(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise RunError(
-            f"{path} could not be written: {error.strerror or error}; check the free space and permissions"
-        ) from error
+        remedy = "check the free space and permissions"
+        if getattr(error, "winerror", None) in FILE_IN_USE:
+            remedy += ", and close the file in other programs"
+        raise RunError(f"{path} could not be written: {error.strerror or error}; {remedy}") from error
     finally:
         with contextlib.suppress(OSError):  # the first error is the one to report
             temporary.unlink(missing_ok=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file or a folder. An existing file at the new path is replaced.
+
+    On Windows this fails while another program has the file, or a file in the folder, open. Virus scanners
+    open new files for a moment, so that it is tried again for about 1.5 seconds.
+
+    Args:
+        source: the path.
+        target: the new path, in the same folder.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    for wait in WAITS:
+        try:
+            os.replace(source, target)
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in FILE_IN_USE:
+                raise
+            time.sleep(wait)
+        else:
+            return
+    os.replace(source, target)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """Films of the evolution: what they show, for how long, and what is refused."""
 
 import logging
+import os
 import re
 import sys
 import types
@@ -95,6 +96,22 @@ def test_mp4_is_what_browsers_play(tmp_path):
         assert (context.colorspace, context.color_range) == (1, 1)  # BT.709, 16..235
     data = film.path.read_bytes()
     assert data.index(b"moov") < data.index(b"mdat")  # it can be played while it is loading
+
+
+def test_an_mp4_film_whose_temporary_file_cannot_be_deleted(tmp_path, monkeypatch):
+    """As on Windows while a virus scanner has it open."""
+    unlink = os.unlink
+
+    def refuse(path, **options):
+        if os.fspath(path).endswith("film.mp4"):
+            raise PermissionError(13, "The process cannot access the file", path)
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with Film(tmp_path / "result.mp4") as film:
+        film(step_of(np.zeros((32, 32, 3), np.float32), 1))
+    assert film.written
+    assert len(frames_of(film.path)[0]) > 1
 
 
 def test_a_long_run_has_at_most_240_frames_and_every_sets_another_number(tmp_path):

@@ -116,6 +116,22 @@ def test_demo_uses_the_images_of_the_package(tmp_path, capsys, monkeypatch, smal
     assert np.array_equal(load(result).rgb, before)
 
 
+@pytest.mark.parametrize(
+    ("called", "installed", "expected"),
+    [
+        ("bin/tfstyle", "bin/tfstyle", "tfstyle"),
+        ("Scripts/tfstyle", "Scripts/tfstyle.EXE", "tfstyle"),  # as on Windows
+        ("Scripts/tfstyle.exe", "Scripts/tfstyle.exe", "tfstyle"),
+        ("env/bin/tfstyle", "bin/tfstyle", "env/bin/tfstyle"),
+        ("env/bin/tfstyle", None, "env/bin/tfstyle"),
+    ],
+)
+def test_the_printed_command_calls_the_same_program(monkeypatch, called, installed, expected):
+    monkeypatch.setattr("sys.argv", [called])
+    monkeypatch.setattr("shutil.which", lambda name: installed)
+    assert transfer._program() == expected
+
+
 def test_demo_runs_again_and_replaces_nothing(tmp_path, capsys, monkeypatch, small_file):
     def write(options):
         Image.new("RGB", (3, 3)).save(options.output)

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -14,6 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+pytest.importorskip("resource", reason="needs the limits of POSIX")
+
+import resource
 
 from tfstyle import cli, files
 from tfstyle.cli.outputs import default_output
@@ -320,6 +323,11 @@ def test_temporary_files_of_dead_processes_here_are_removed(tmp_path):
 )
 def test_the_name_of_an_output_consists_of_those_of_its_images(content, styles, name):
     assert default_output(content, styles) == Path(name)
+
+
+def test_the_name_of_an_output_has_no_characters_that_windows_forbids(monkeypatch):
+    monkeypatch.setattr(files, "FORBIDDEN_CHARACTERS", '<>:"|?*')
+    assert default_output("cat.jpg", ["styles.npz#Night: <study>?.jpg"]) == Path("cat_Night_ _study__.png")
 
 
 def test_an_output_without_a_name_is_numbered_and_resumed(command, files, expected, after, here, monkeypatch):

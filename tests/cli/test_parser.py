@@ -287,6 +287,11 @@ def test_a_config_file_can_need_an_option_of_the_command_line(command, files):
     assert cli.main([*command, "--config", str(files / "warm.json"), "--optimizer", "adam"]) == 0
 
 
+def test_a_config_file_can_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "options.json").write_bytes(b'\xef\xbb\xbf{"seed": 7}')  # as PowerShell 5 writes it
+    assert options_of("--config", tmp_path / "options.json").seed == 7
+
+
 def options_of(*arguments):
     return run_config(make_parser().parse_args(["stylize", "c.png", "s.png", *map(str, arguments)]))
 

@@ -12,12 +12,15 @@ import threading
 import numpy as np
 import pytest
 
+pytest.importorskip("fcntl", reason="needs the signals and descriptors of POSIX")
+
 from tfstyle import cli
 from tfstyle.cli import common, parser, terminal
 from tfstyle.errors import ImageError, RunError, WeightsError
 from tfstyle.images import load, read_settings
 from tfstyle.run import run as runs
 
+linux_only = pytest.mark.skipif(sys.platform != "linux", reason="needs /dev/full or /proc")
 FAILURES = {"closed": "closed", "full": "No space left on device", "unread": "Broken pipe"}
 
 
@@ -47,6 +50,8 @@ def failing_stream():
         if kind == "closed":
             return None
         if kind == "full":
+            if not os.path.exists("/dev/full"):
+                pytest.skip("needs /dev/full")
             streams.append(open("/dev/full", "w"))  # noqa: SIM115
         else:
             read, write = os.pipe()
@@ -128,6 +133,39 @@ def test_a_text_that_the_stream_can_encode_is_unchanged():
     assert stream.buffer.getvalue().decode() == "Größe 画 \\udcff"
 
 
+class Console(io.RawIOBase):
+    """A console of Windows, which refuses text while its descriptor is redirected."""
+
+    def __init__(self):
+        self.redirected, self.text = False, b""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if self.redirected:
+            error = OSError(errno.EBADF, "The handle is invalid")
+            error.winerror = 6
+            raise error
+        self.text += bytes(data)
+        return len(data)
+
+
+def test_a_console_is_written_to_again_after_its_descriptor_was_redirected():
+    console = Console()
+    stream = terminal.SafeStream(
+        io.TextIOWrapper(io.BufferedWriter(console), encoding="utf-8", line_buffering=True, newline="")
+    )
+    stream.write("before\n")
+    console.redirected = True  # as while TensorFlow is imported
+    stream.write("during\n")
+    stream.flush()
+    console.redirected = False
+    stream.write("after\n")
+    assert (stream.failure, console.text) == (None, b"before\nduring\nafter\n")
+
+
+@linux_only
 @pytest.mark.parametrize("words", ["--version", "stylize --help-all"])
 def test_the_interpreter_does_not_complain_at_its_end(words):
     """Nothing is left in the buffer of standard output, which Python would flush, fail, and exit with 120."""
@@ -151,6 +189,7 @@ def test_wrong_options_keep_their_exit_code_if_nobody_reads_the_error(monkeypatc
     assert caught.value.code == 2
 
 
+@linux_only
 def test_no_file_gets_the_descriptor_of_a_closed_stream(tmp_path):
     """Libraries that write to standard error would write into that file."""
     program = """if True:
@@ -322,6 +361,7 @@ def test_exit_codes_of_other_errors(capsys, monkeypatch, error, code):
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+@linux_only
 def test_an_image_on_a_disk_that_fails_is_exit_code_1(command, capsys):
     command[1] = "/proc/self/mem"  # reading the first page of the memory is an I/O error
     assert cli.main(command) == 1

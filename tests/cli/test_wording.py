@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 import tfstyle
 from tfstyle import cli
 from tfstyle.cli.parser import make_parser
-from tfstyle.cli.wording import in_options
+from tfstyle.cli.wording import in_options, quoted
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError
 
@@ -82,9 +83,17 @@ def test_python_errors_name_no_options():
     paths = [path for path in package.rglob("*.py") if "cli" not in path.relative_to(package).parts]
     assert len(paths) > 50
     for path in paths:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Raise):
                 texts = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
                 for text in texts:
                     named = re.search(r"(?<!tfstyle extract )--[a-z]", str(text))
                     assert not named, f"{path.name}:{node.lineno}: {text}"
+
+
+def test_words_of_commands_are_quoted_for_the_shell_of_the_system(stylize, monkeypatch):
+    words = ["content.png", r"a folder\my cat.png", r"C:\cat.png"]
+    assert [quoted(word) for word in words] == ["content.png", r"'a folder\my cat.png'", r"'C:\cat.png'"]
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert [quoted(word) for word in words] == ["content.png", r'"a folder\my cat.png"', r"C:\cat.png"]
+    assert in_options('give weights="my file.npz"') == 'give --weights "my file.npz"'

@@ -1,7 +1,9 @@
 """Tests of files at addresses, with fsspec's file systems for memory and for this machine."""
 
+import ntpath
 import os
 import time
+import types
 
 import pyarrow
 import pyarrow.parquet
@@ -10,6 +12,9 @@ import pytest
 fsspec = pytest.importorskip("fsspec", reason="needs tfstyle[cluster]")
 pytest.importorskip("ray.data", reason="needs tfstyle[cluster]")
 
+from fsspec.implementations import local  # noqa: E402
+
+from tfstyle.cluster import addresses  # noqa: E402
 from tfstyle.cluster.addresses import OBJECT_STORES, AddressStorage, find_contents_at  # noqa: E402
 from tfstyle.errors import ConfigError, ImageError, RunError  # noqa: E402
 from tfstyle.run import Content, find_contents  # noqa: E402
@@ -123,3 +128,18 @@ def test_paths_of_the_machine_become_absolute(tmp_path, monkeypatch):
     os.makedirs("photos")
     (tmp_path / "photos" / "a.jpg").touch()
     assert find_contents_at("photos") == [Content(f"{tmp_path}/photos/a.jpg", "a.jpg")]
+
+
+def test_absolute_paths_of_windows_in_a_list(tmp_path, monkeypatch):
+    entries = ["cats/./tom.jpg", r"D:\photos\a.jpg", "D:/photos/../b.jpg", r"\\server\share\c.jpg"]
+    (tmp_path / "list.txt").write_text("\n".join(entries))
+    monkeypatch.setattr(addresses, "os", types.SimpleNamespace(path=ntpath))
+    monkeypatch.setattr(addresses, "absolute", lambda path: path)
+    paths = [content.path for content in find_contents_at(str(tmp_path / "list.txt"))]
+    assert paths == [rf"{tmp_path}\cats/tom.jpg", r"D:\photos\a.jpg", "D:/b.jpg", r"\\server\share\c.jpg"]
+
+
+def test_the_address_of_a_file_on_windows(monkeypatch):
+    monkeypatch.setattr(local, "os", types.SimpleNamespace(sep="\\", path=ntpath))
+    monkeypatch.setattr(addresses, "Path", lambda path: types.SimpleNamespace(absolute=lambda: path))
+    assert addresses.absolute("file:///C:/photos/a.jpg") == "C:/photos/a.jpg"

@@ -4,7 +4,9 @@ import dataclasses
 import os
 import re
 import signal
+import threading
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ pytest.importorskip("ray.data", reason="needs tfstyle[cluster]")
 
 import ray
 
+from tfstyle.cli.common import Interrupted, signals_interrupt
 from tfstyle.cluster import coordinator as coordinators
 from tfstyle.cluster import session, watcher
 from tfstyle.cluster.addresses import AddressStorage
@@ -273,3 +276,21 @@ def test_the_time_limit_follows_the_finished_images(nodes, limit, durations, age
     for _ in range(2):  # until another process begins, the attempt does not change
         watching._end_overdue(progress)
     assert killed == [FIRST] * ended
+
+
+@pytest.mark.parametrize("system", ["posix", "nt"])
+def test_a_lost_connection_interrupts_the_main_thread(monkeypatch, system):
+    """On Windows `os.kill` would end the process at once."""
+    calls = types.SimpleNamespace(name=system, kill=os.kill, getpid=os.getpid)
+    if system == "nt":
+        del calls.kill
+    monkeypatch.setattr(watcher, "os", calls)
+
+    def wait():
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    threading.Timer(0.1, watcher.interrupt_main_thread).start()
+    with pytest.raises(Interrupted) as caught, signals_interrupt():
+        wait()
+    assert caught.value.code == 130

@@ -34,13 +34,15 @@ def test_every_module_and_folder_is_an_attribute_after_import_tfstyle():
 def test_the_supported_versions_of_python_are_those_of_tensorflow():
     """TensorFlow has no release for Python 3.14, only a release candidate."""
     root = Path(tfstyle.__file__).parents[1]
-    (required,) = re.findall(r'requires-python = "(.*)"', (root / "pyproject.toml").read_text())
+    (required,) = re.findall(
+        r'requires-python = "(.*)"', (root / "pyproject.toml").read_text(encoding="utf-8")
+    )
     versions = SpecifierSet(required)
     assert [minor for minor in range(30) if f"3.{minor}" in versions] == [10, 11, 12, 13]
     assert "3.13.9" in versions
     assert "3.14.0rc1" not in versions
     for page in ("README.md", "docs/stacks.md"):
-        assert "Python 3.10 to 3.13 are supported" in (root / page).read_text()
+        assert "Python 3.10 to 3.13 are supported" in (root / page).read_text(encoding="utf-8")
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -239,7 +239,7 @@ def test_embedded_weights_log_once_what_they_are(caplog):
 
 
 def test_the_origin_of_the_embedded_weights_is_written_beside_them():
-    text = (weights.EMBEDDED.parent / "PROVENANCE.md").read_text()
+    text = (weights.EMBEDDED.parent / "PROVENANCE.md").read_text(encoding="utf-8")
     assert weights.load_weights("embedded").sha256 in text
     script = runpy.run_path(str(weights.EMBEDDED.parent / "make_embedded.py"))
     names = [name for _, _, names in script["SOURCES"].values() for name in names.split()]

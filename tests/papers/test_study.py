@@ -62,7 +62,7 @@ def test_save_writes_the_files_of_a_study(study, tmp_path):
 
 
 def test_captions_have_all_text_and_the_table(study, tmp_path):
-    text = study.save(tmp_path)[-2].read_text()
+    text = study.save(tmp_path)[-2].read_text(encoding="utf-8")
     for line in (
         "# A title",
         "What the figure shows.",

@@ -1,11 +1,13 @@
 """Tests of the content images of a batch: folders, patterns and lists."""
 
+from pathlib import PureWindowsPath
+
 import pyarrow
 import pyarrow.parquet
 import pytest
 
 from tfstyle.errors import ConfigError, ImageError
-from tfstyle.run import Content, find_contents, pattern_root, read_list
+from tfstyle.run import Content, contents, contents_outside, find_contents, pattern_root, read_list
 
 
 @pytest.fixture
@@ -93,3 +95,47 @@ def test_wrong_sources(photos, tmp_path):
 def test_the_root_of_a_pattern():
     patterns = ("*.jpg", "/*.jpg", "a/b?c/*.jpg", "s3://bucket/photos/**/*.jpg")
     assert [pattern_root(pattern) for pattern in patterns] == [".", "/", "a", "s3://bucket/photos"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "root"),
+    [
+        (r"photos\*.jpg", "photos"),
+        (r"C:\photos\2024\**\*.jpg", r"C:\photos\2024"),
+        (r"C:\*.jpg", "C:\\"),
+        ("C:/photos/c*/*.jpg", r"C:\photos"),
+        (r"..\photos\*", r"..\photos"),
+        (r"\\server\share\photos\?.jpg", r"\\server\share\photos"),
+        ("*.jpg", "."),
+        ("s3://bucket/photos/*.jpg", "s3://bucket/photos"),
+    ],
+)
+def test_the_root_of_a_pattern_on_windows(monkeypatch, pattern, root):
+    monkeypatch.setattr(contents, "Path", PureWindowsPath)
+    assert pattern_root(pattern) == root
+
+
+def keys_outside(paths, folder):
+    return [content.key for content in contents_outside([Content(path, path) for path in paths], folder)]
+
+
+def test_images_in_the_folder_of_the_results_are_left_out(photos):
+    paths = ["photos/a.jpg", "photos/cats/tom.jpg", f"{photos}/cats/old/tim.PNG", "s3://bucket/a.jpg"]
+    assert keys_outside(paths, "photos/cats") == ["photos/a.jpg", "s3://bucket/a.jpg"]
+    assert keys_outside(paths, "photos/../photos/cat") == paths
+    assert keys_outside(paths, ".") == ["s3://bucket/a.jpg"]
+    paths = ["s3://bucket/out/a.jpg", "s3://bucket/outside/a.jpg", "photos/a.jpg"]
+    for folder in ("s3://bucket/out", "s3://bucket/out/"):
+        assert keys_outside(paths, folder) == paths[1:]
+
+
+def test_images_in_the_folder_of_the_results_are_left_out_on_windows(monkeypatch):
+    class Path(PureWindowsPath):
+        def resolve(self):
+            return type(self)(r"C:\photos") / self
+
+    monkeypatch.setattr(contents, "Path", Path)
+    inside = [r"C:\Photos\Out\b.jpg", r"out\c.jpg", "out/d.jpg"]
+    outside = [r"C:\photos\a.jpg", r"C:\photos\outside\e.jpg"]
+    for folder in ("out", r"C:\photos\out", "C:/photos/out/"):
+        assert keys_outside([*inside, *outside], folder) == outside

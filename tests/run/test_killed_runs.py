@@ -16,6 +16,8 @@ from tests.conftest import make_image
 from tests.run.killing import INSTANTS, Server
 from tfstyle.images import ImageArray, load, save
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork and /proc")
+
 KILLS = 20
 
 

@@ -2,6 +2,8 @@
 
 import math
 import re
+import runpy
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from tfstyle import StyleConfig, cli
 from tfstyle.config import CONTENT_WEIGHT, SHALLOW_HIGH_CONTENT_WEIGHT
 from tfstyle.errors import ConfigError
 from tfstyle.images import read_settings
-from tfstyle.run import Scale
+from tfstyle.run import Scale, planning
 from tfstyle.run.planning import (
     FIRST_CALL_STEPS,
     MINIMUM_ITERATIONS,
@@ -152,6 +154,16 @@ def test_a_run_ends_shortly_before_its_time(step_seconds, multiple, seconds):
 def test_a_run_that_is_too_short_has_the_fewest_iterations():
     _, counts = simulate(1, scales_of(100, 100, 100), lambda scale: 0.01 * pixels(scale), preparation=1.0)
     assert counts == [MINIMUM_ITERATIONS] * 3
+
+
+def test_steps_are_measured_if_they_are_shorter_than_a_tick_of_monotonic(monkeypatch):
+    """On Windows it has a resolution of 16 ms before Python 3.13."""
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    timetable = runpy.run_path(planning.__file__)["Timetable"](5, started=time.perf_counter())
+    timetable.begin([Scale(1, (32, 32), 1.0, 100)], multiple=1)
+    for done in range(1, planning.MEASURED_CALLS + 2):
+        timetable.after_call(1, done)
+    assert timetable.seconds_per_pixel > 0
 
 
 def test_what_the_caller_does_between_two_steps_is_part_of_a_step():

@@ -50,7 +50,7 @@ def test_all_defaults_give_the_same_gram_matrices(image, extractor, exported, sm
 
 def test_one_pooling_and_padding_is_the_default_everywhere(exported):
     config = StyleConfig()
-    contract = json.loads((exported / "assets.extra" / "tfstyle.json").read_text())
+    contract = json.loads((exported / "assets.extra" / "tfstyle.json").read_text(encoding="utf-8"))
     for name in ("pooling", "padding"):
         default = getattr(config, name)
         for function in (Encoder, StyleExtractor):

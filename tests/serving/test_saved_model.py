@@ -184,7 +184,7 @@ def test_an_export_that_fails_leaves_nothing(extractor, tmp_path, monkeypatch):
 
 
 def test_the_contract_describes_the_model(exported, extractor):
-    contract = json.loads((exported / "assets.extra" / "tfstyle.json").read_text())
+    contract = json.loads((exported / "assets.extra" / "tfstyle.json").read_text(encoding="utf-8"))
     assert contract["limits"]["stylize_max_steps"] == 500
     assert contract["made_with"] == extractor.describe()
     assert (contract["size"], contract["minimum_size"], contract["name"]) == (32, 4, "tfstyle")
@@ -234,7 +234,7 @@ def test_the_contract_states_the_smaller_of_two_limits(extractor, limits):
 def test_an_export_contains_the_licence_of_the_weights(small_weights, tmp_path, source, pattern):
     labelled = weights.Weights(small_weights.arrays, source, sha256="ab12")
     path = StyleExtractor(("conv1_1",), labelled).export(tmp_path)
-    assert re.search(pattern, (path / "assets.extra" / "WEIGHTS.md").read_text())
+    assert re.search(pattern, (path / "assets.extra" / "WEIGHTS.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.weights

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +176,21 @@ def test_the_memory_of_the_process_and_of_the_system():
     assert memory.process_bytes() - before == pytest.approx(array.nbytes, rel=0.1)
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 0 < memory.free_bytes() < physical
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_without_proc(monkeypatch):
+    """As on macOS, where the whole memory counts as free, and on Windows, where it is unknown."""
+    total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemTotal" in line)
+    physical = 1024 * int(total.split()[1])
+    monkeypatch.setattr(memory, "Path", lambda path: Path("/nonexistent", path[1:]))
+    assert memory.free_bytes() == pytest.approx(physical, rel=0.01)
+    assert memory.process_bytes() == 1e9
+    assert 0 < memory.budget(None, "/CPU:0") < physical
+    monkeypatch.delattr(os, "sysconf")
+    assert memory.free_bytes() is None
+    assert memory.process_bytes() == 1e9
+    assert memory.budget(None, "/CPU:0") is None
 
 
 # On the command line

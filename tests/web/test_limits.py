@@ -153,6 +153,34 @@ def test_the_files_of_a_visit_are_deleted_and_those_of_others_are_kept(tmp_path,
     assert not shared.exists()
 
 
+def test_a_file_that_is_open_on_windows_is_deleted_later(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfstyle.web.visits.UPLOAD_SECONDS", 0.0)
+    cache = tmp_path / "gradio"
+    visits = Visits(tmp_path / "visits", cache)
+    visit = visits.of("a")
+    cache.mkdir()
+    upload, copy, other = cache / "upload.png", cache / visit.new_file(".png").name, cache / "other.png"
+    for path in (upload, copy, other):
+        path.write_bytes(b"x")
+    visit.add_uploads(upload)
+    unlink = Path.unlink
+
+    def refuse(path, missing_ok=False):
+        if path.name != other.name:
+            raise PermissionError(13, "The process cannot access the file", str(path))
+        unlink(path, missing_ok)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        visits.end("a")
+        for path in (copy, other):
+            os.utime(path, (time.time() - 3700,) * 2)
+        visits.sweep()
+        assert {path.name for path in cache.iterdir()} == {upload.name, copy.name}
+    visits.sweep()
+    assert not list(cache.iterdir())
+
+
 def test_a_visit_ends_after_an_hour_without_activity(tmp_path):
     visits = Visits(tmp_path / "visits", tmp_path / "gradio")
     old, active = visits.of("program"), visits.of("another")
@@ -268,5 +296,7 @@ def test_the_controls_give_the_options_that_were_changed():
 
 def test_the_modules_that_need_gradio_are_known():
     folder = Path(tfstyle.__file__).parent / "web"
-    with_gradio = [path.stem for path in folder.glob("*.py") if "\nimport gradio" in path.read_text()]
+    with_gradio = [
+        path.stem for path in folder.glob("*.py") if "\nimport gradio" in path.read_text(encoding="utf-8")
+    ]
     assert sorted(GRADIO_MODULES) == sorted(f"tfstyle.web.{name}" for name in with_gradio)

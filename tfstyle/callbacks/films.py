@@ -224,7 +224,8 @@ class _H264:
     def __init__(self, shape: tuple[int, int], fps: float) -> None:
         import av
 
-        self._folder = tempfile.TemporaryDirectory(prefix="tfstyle-film-")
+        # On Windows the file cannot be deleted while another program, such as a virus scanner, has it open.
+        self._folder = tempfile.TemporaryDirectory(prefix="tfstyle-film-", ignore_cleanup_errors=True)
         self._file = Path(self._folder.name) / "film.mp4"
         # The index is moved to the beginning, so that a browser plays the film while it is loading.
         self._container = av.open(str(self._file), "w", options={"movflags": "faststart"})

@@ -52,14 +52,11 @@ def run_batch(options: argparse.Namespace) -> int:
     from tfstyle.files import make_folder
     from tfstyle.images.loading import find_images
     from tfstyle.run.batch import Missing, find_missing, plan_jobs, run_jobs, save_contact_sheets
-    from tfstyle.run.contents import find_contents
+    from tfstyle.run.contents import contents_outside, find_contents
     from tfstyle.run.manifest import Manifest
     from tfstyle.run.storage import LocalStorage
 
-    contents = [
-        content for content in find_contents(options.contents)
-        if folder.resolve() not in Path(content.path).resolve().parents
-    ]  # fmt: skip
+    contents = contents_outside(find_contents(options.contents), options.output)
     if not contents:
         raise ConfigError(
             f"no images in {options.contents}; those in the output folder {folder} do not count"

@@ -130,7 +130,7 @@ def _stored_options(source: str) -> dict[str, Any]:
 
         return read_settings(path)["options"]
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors on Windows write the mark
         return dict(content.get("options", content))
     except (ValueError, AttributeError, TypeError) as error:
         raise ConfigError(f"{path}: expected a JSON object with options ({error})") from None

@@ -6,7 +6,6 @@ import argparse
 import io
 import json
 import logging
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfstyle.cli.common import DONE, check_images_or_folders, check_weights, load_tensorflow
 from tfstyle.cli.terminal import report
+from tfstyle.cli.wording import quoted
 from tfstyle.config import PADDING, POOLING, StyleConfig
 from tfstyle.errors import ConfigError, ImageError
 from tfstyle.layers import find_layer
@@ -115,7 +115,7 @@ def run_extract(options: argparse.Namespace) -> int:
     summary = f"{_count(len(styles), 'image')}, {skipped} skipped; embeddings of {numbers}{grams}"
     report(f"{output}: {summary}", saved=output)
     if with_pyramid and len(styles) == 1 and source.made_with.get("views") == "1":
-        command = f"tfstyle stylize CONTENT {shlex.quote(str(output))} -o OUT"
+        command = f"tfstyle stylize CONTENT {quoted(str(output))} -o OUT"
         for name, default in (("pooling", POOLING), ("padding", PADDING)):
             if source.made_with[name] != default:
                 command += f" --{name} {source.made_with[name]}"

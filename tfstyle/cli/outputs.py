@@ -190,9 +190,11 @@ def default_output(content: str, styles: Sequence[str]) -> Path:
     Args:
         content, styles: the arguments for the images. ``-`` (standard input) becomes ``stdin``.
     """
+    from tfstyle.files import allowed_name
+
     names = [_short_name(source) for source in (content, *styles)]
     longest = max(LONGEST_NAME // len(names), 4)
-    return Path("_".join(name[:longest] for name in names) + ".png")
+    return Path(allowed_name("_".join(name[:longest] for name in names) + ".png"))
 
 
 def _short_name(source: str) -> str:

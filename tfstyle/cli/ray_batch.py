@@ -47,13 +47,10 @@ def run_ray_batch(options: argparse.Namespace) -> int:
     from tfstyle.cluster.session import connected, plan_workers
     from tfstyle.images.loading import find_images
     from tfstyle.run.batch import Missing, plan_jobs
+    from tfstyle.run.contents import contents_outside
 
     folder, storage = absolute(options.output), AddressStorage()
-    inside = f"{folder if is_address(folder) else Path(folder).resolve()}/"
-    contents = [
-        content for content in find_contents_at(options.contents)
-        if not (content.path if is_address(folder) else str(Path(content.path).resolve())).startswith(inside)
-    ]  # fmt: skip
+    contents = contents_outside(find_contents_at(options.contents), folder)
     if not contents:
         raise ConfigError(f"no images in {options.contents}; those in {options.output} do not count")
     styles = [

@@ -15,11 +15,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO, cast
 
+#: Number of Windows' error for text that is written to a console whose descriptor is redirected to a file.
+INVALID_HANDLE = 6
+
 
 class SafeStream:
     """A text stream whose ``write`` and ``flush`` do not raise errors.
 
-    Characters that the stream cannot encode are written as escapes. Nothing is written after a failure.
+    Characters that the stream cannot encode are written as escapes. Nothing is written after a failure, with
+    one exception: Windows refuses text for a console while its descriptor is redirected, as by
+    `tfstyle.files.hidden_stderr`. The text then stays in the buffer until the descriptor is restored.
 
     Args:
         stream: the stream to write to, or None if its file descriptor was closed when the process started.
@@ -51,6 +56,8 @@ class SafeStream:
         try:
             action()
         except (OSError, ValueError) as error:  # ValueError: the stream was closed
+            if getattr(error, "winerror", None) == INVALID_HANDLE:
+                return
             self.failure = error
             _discard(self._stream)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import shlex
 import shutil
 import sys
 import time
@@ -25,6 +24,7 @@ from tfstyle.cli.common import (
 from tfstyle.cli.outputs import Outputs, default_output
 from tfstyle.cli.standard_input import load_standard_input, read_standard_input
 from tfstyle.cli.terminal import report
+from tfstyle.cli.wording import quoted
 from tfstyle.config import CHECKPOINT_SECONDS, StyleConfig, check_mask_count, check_style_count
 from tfstyle.errors import ConfigError, RunError
 
@@ -42,7 +42,7 @@ SINGLE_RUN_OPTIONS = (
 
 def run_stylize(options: argparse.Namespace) -> int:
     """Run ``tfstyle stylize`` and return its exit code."""
-    started = time.monotonic()  # the import of TensorFlow counts for --seconds
+    started = time.perf_counter()  # the import of TensorFlow counts for --seconds
     if options.interpolate is not None:
         return _run_interpolation(options)
     outputs = Outputs(options)
@@ -167,7 +167,7 @@ def run_demo(options: argparse.Namespace) -> int:
     )  # fmt: skip
     if code != DONE:
         return code
-    flags = "".join(f" --{name} {shlex.quote(value)}" for name, value in given.items())
+    flags = "".join(f" --{name} {quoted(value)}" for name, value in given.items())
     paths = [_quoted_path(path) for path in (content, style, output)]
     print(
         f"The result is {paths[2]}. This command creates it; try it with your own images:\n"
@@ -178,18 +178,22 @@ def run_demo(options: argparse.Namespace) -> int:
 
 def _quoted_path(path: Path) -> str:
     """Return a path, quoted for a shell. A path that begins with a hyphen is prefixed with ``./``."""
-    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
+    return quoted(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def _program() -> str:
     """Return the beginning of a shell command that calls this program as it was called."""
     called = Path(sys.argv[0])
     if called.name == "__main__.py" and called.parent.name == "tfstyle":
-        return f"{shlex.quote(sys.executable)} -m tfstyle"
+        return f"{quoted(sys.executable)} -m tfstyle"
     installed = shutil.which("tfstyle")
-    if called.stem != "tfstyle" or (installed is not None and Path(installed).resolve() == called.resolve()):
+    # On Windows only one of the two paths may have the suffix .exe.
+    if called.stem != "tfstyle" or (
+        installed is not None
+        and Path(installed).resolve().with_suffix("") == called.resolve().with_suffix("")
+    ):
         return "tfstyle"
-    return shlex.quote(sys.argv[0])  # the script of an environment that is not activated
+    return quoted(sys.argv[0])  # the script of an environment that is not activated
 
 
 def _run_interpolation(options: argparse.Namespace) -> int:

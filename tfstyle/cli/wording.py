@@ -10,6 +10,7 @@ import argparse
 import logging
 import re
 import shlex
+import subprocess
 import sys
 
 #: Argument -> option of the command that runs.
@@ -53,7 +54,7 @@ def in_options(message: object) -> str:
             return match[0]
         if value in ("True", "False"):
             return option if value == "True" else option.replace("--", "--no-", 1)
-        return f"{option} {shlex.quote(value)}"
+        return f"{option} {quoted(value)}"
 
     def mentioned(match: re.Match[str]) -> str:
         return _options.get(match[1], match[0])
@@ -63,6 +64,15 @@ def in_options(message: object) -> str:
 
     text = _WITH_VALUE.sub(with_value, str(message))
     return _MENTIONED.sub(underscored, _SUBJECT.sub(mentioned, text))
+
+
+def quoted(word: str) -> str:
+    """Return a word of a command that is printed for the user, in quotes if the shell needs them.
+
+    Args:
+        word: the word. Windows' shells need double quotes, and other shells single quotes.
+    """
+    return subprocess.list2cmdline([word]) if sys.platform == "win32" else shlex.quote(word)
 
 
 class LogHandler(logging.Handler):

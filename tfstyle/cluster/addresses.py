@@ -161,10 +161,9 @@ def find_contents_at(source: str) -> list[Content]:
     if PurePosixPath(source).suffix.lower() in LIST_SUFFIXES and not is_pattern(source):
         entries = read_list(source, read_all(AddressStorage(), source).read())
         folder = source.rpartition("/")[0] if is_address(source) else str(Path(source).parent)
+        inside = posixpath.join if is_address(folder) else os.path.join
         keys = list(dict.fromkeys(x if is_address(x) else posixpath.normpath(x) for x in entries))
-        return [
-            Content(absolute(key if is_address(key) else posixpath.join(folder, key)), key) for key in keys
-        ]
+        return [Content(absolute(key if is_address(key) else inside(folder, key)), key) for key in keys]
     if not is_address(source):
         return [Content(absolute(path), key) for path, key in find_contents(source)]
     pattern = is_pattern(source)
@@ -195,7 +194,8 @@ def absolute(path: str) -> str:
     Args:
         path: path or address. ``file://`` is left out.
     """
-    path = path.removeprefix("file://")
+    if path.startswith("file://"):
+        path = fsspec.core.strip_protocol(path)  # on Windows also the slash before the drive
     return path if is_address(path) else str(Path(path).absolute())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import os
@@ -70,7 +71,7 @@ class Watcher:
                 reached = time.monotonic()
             elif time.monotonic() - reached > LOST_SECONDS:
                 self.lost = True
-                os.kill(os.getpid(), signal.SIGINT)  # the main thread waits for a result
+                interrupt_main_thread()  # which waits for a result
                 return
             with contextlib.suppress(ray.exceptions.RayError):
                 progress = ray.get(self._coordinator.progress.remote(), timeout=WATCH_SECONDS)
@@ -92,6 +93,14 @@ class Watcher:
                     name, limit, attempt.number,
                 )  # fmt: skip
                 end_process(attempt.worker)
+
+
+def interrupt_main_thread() -> None:
+    """Interrupt the main thread as Ctrl-C does."""
+    if os.name == "posix":
+        os.kill(os.getpid(), signal.SIGINT)
+    else:  # on Windows `os.kill` would end the process, and no handler would run
+        _thread.interrupt_main()
 
 
 def end_process(worker: Worker) -> None:

@@ -26,6 +26,7 @@ from tfstyle.run.checkpoints import (
 from tfstyle.run.contents import (
     LIST_SUFFIXES,
     Content,
+    contents_outside,
     find_contents,
     pattern_root,
     read_list,
@@ -87,6 +88,7 @@ __all__ = [
     "choose_layers",
     "contact_sheets",
     "content_weight",
+    "contents_outside",
     "describe_layout",
     "find_contents",
     "find_missing",

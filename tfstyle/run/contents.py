@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import posixpath
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,8 +89,30 @@ def pattern_root(pattern: str) -> str:
         >>> pattern_root("photos/2024/**/*.jpg")
         'photos/2024'
     """
-    first = next(index for index, character in enumerate(pattern) if character in "*?[")
-    return pattern[:first].rpartition("/")[0] or ("/" if pattern.startswith("/") else ".")
+    start = pattern[: next(index for index, character in enumerate(pattern) if character in "*?[")]
+    return start.rpartition("/")[0] if is_address(pattern) else str(Path(f"{start}*").parent)
+
+
+def contents_outside(contents: Iterable[Content], folder: str) -> list[Content]:
+    """Return the content images that are not in a folder, for example that of the results.
+
+    Args:
+        contents: the content images.
+        folder: path or address of the folder.
+
+    Example:
+        >>> from tfstyle.run import Content, contents_outside
+        >>> contents = [Content(f"photos/{key}", key) for key in ("cat.jpg", "results/cat_waves.png")]
+        >>> [content.key for content in contents_outside(contents, "photos/results")]
+        ['cat.jpg']
+    """
+    if is_address(folder):
+        return [content for content in contents if not content.path.startswith(f"{folder.rstrip('/')}/")]
+    root = Path(folder).resolve()
+    return [
+        content for content in contents
+        if is_address(content.path) or root not in Path(content.path).resolve().parents
+    ]  # fmt: skip
 
 
 def read_list(name: str, data: bytes) -> list[str]:

@@ -167,7 +167,7 @@ class Timetable:
     """
 
     def __init__(
-        self, seconds: float, *, started: float, clock: Callable[[], float] = time.monotonic
+        self, seconds: float, *, started: float, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         is_number = isinstance(seconds, numbers.Real) and not isinstance(seconds, bool)
         if not is_number or not 0 < seconds < math.inf:

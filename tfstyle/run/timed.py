@@ -24,7 +24,7 @@ def make_timetable(
         config: the options of the run.
         checkpoint: the folder for checkpoints, or None.
         resume: whether a run is resumed.
-        started: the time of `time.monotonic` at which the run began.
+        started: the time of `time.perf_counter` at which the run began.
 
     Raises:
         ConfigError: `seconds` is not a positive number, or is combined with checkpoints or ``resume``,

@@ -226,7 +226,7 @@ def _make_run(
     setup: TransferSetup | None,
 ) -> Run:
     """Return the run for the arguments of `stylize`."""
-    started = time.monotonic()
+    started = time.perf_counter()
     changes: dict[str, Any] = dict(options)
     if isinstance(optimizer, str):
         changes["optimizer"], optimizer = optimizer, None

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from tfstyle import __version__
 from tfstyle.errors import ConfigError, OutputError, RunError
-from tfstyle.files import check_model_name, make_folder
+from tfstyle.files import check_model_name, make_folder, rename
 from tfstyle.network import EMBEDDED
 from tfstyle.serving.signatures import Signatures
 
@@ -81,13 +81,13 @@ def write_saved_model(
             tf.saved_model.save(signatures, str(temporary), functions)
         _write_extra(temporary / EXTRA, name, functions, signatures, made_with)
         if target.exists():
-            target.rename(replaced)
-        temporary.rename(target)
+            rename(target, replaced)
+        rename(temporary, target)
     except (OSError, tf.errors.OpError) as error:
         raise RunError(f"{target} could not be written: {str(error).splitlines()[0][:200]}") from error
     finally:
         if replaced.exists() and not target.exists():
-            replaced.rename(target)
+            rename(replaced, target)
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
     return target

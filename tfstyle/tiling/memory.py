@@ -102,13 +102,17 @@ def state_images(optimizer: Optimizer) -> int:
 
 
 def free_bytes() -> float | None:
-    """Return the free memory in bytes, the system's or the container's if it is less; None if unknown."""
+    """Return the free memory in bytes, the system's or the container's if it is less; None if unknown.
+
+    On macOS, where only the size of the memory is known, all of it counts as free. On Windows it is unknown.
+    """
     free = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         free.append(next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")))
     except (OSError, StopIteration, ValueError):
-        pass
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # Windows has no sysconf
+            free.append(float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")))
     try:
         limit, used = (
             float(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current")

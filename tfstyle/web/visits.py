@@ -73,7 +73,7 @@ class Visit:
         shutil.rmtree(self._folder, ignore_errors=True)
         for path, _ in _files(cache):
             if self.made(path):
-                path.unlink(missing_ok=True)
+                _delete(path)
 
 
 class Visits:
@@ -123,15 +123,12 @@ class Visits:
             visits = self._visits.values()
             kept = {path for visit in visits for path in visit.uploads}
             for path, since in list(self._left.items()):
-                if path in kept:
-                    del self._left[path]
-                elif now - since >= UPLOAD_SECONDS:
-                    path.unlink(missing_ok=True)
+                if path in kept or (now - since >= UPLOAD_SECONDS and _delete(path)):
                     del self._left[path]
             for path, information in _files(self._cache):
                 old = time.time() - information.st_mtime > IDLE_SECONDS
                 if old and path.resolve() not in kept and not any(visit.made(path) for visit in visits):
-                    path.unlink(missing_ok=True)
+                    _delete(path)
 
     def stored_bytes(self) -> int:
         """Return the number of bytes of all files that the server stores, each counted as 64 KB at least."""
@@ -154,3 +151,12 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
             with contextlib.suppress(OSError):
                 path = Path(parent, name)
                 yield path, path.stat()
+
+
+def _delete(path: Path) -> bool:
+    """Delete a file if it exists. Return False if Windows refuses it because the file is open."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        return False
+    return True
