@@ -31,7 +31,7 @@ from tfstyle.scoring import judging
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 #: Commands that create, fill and activate environments. `.ci/run` runs them; the tests check their extras.
-OTHER_COMMANDS = ("ray", "kubectl", "helm")  # of a cluster; the tests do not run them
+OTHER_COMMANDS = ("ray", "kubectl", "helm", "docker")  # the tests do not run them
 INSTALLS = ("pip install ", "python3 -m venv ", "source .venv/bin/activate")
 
 
@@ -122,6 +122,18 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypatch
         else:
             assert language == "sh", f"{page.name}: a block of language {language!r}"
             run_commands(text)
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"], ids=lambda page: page.name
+)
+def test_every_table_has_its_rows_on_lines_of_their_own(page):
+    lines = [line.strip() for line in page.read_text(encoding="utf-8").splitlines()]
+    for before, line, after in zip(lines, lines[1:], lines[2:], strict=False):
+        if "|---" in line:
+            assert re.fullmatch(r"\|(:?---+:?\|)+", line), line
+            cells = [re.sub(r"`[^`]*`", "", row).count("|") for row in (before, line, after)]
+            assert cells[0] == cells[1] == cells[2], before
 
 
 def test_the_readme_is_short():
