@@ -102,7 +102,7 @@ def test_a_cluster_that_cannot_be_joined_is_one_line(folders, flags, address):
 def test_the_line_with_the_progress(capsys, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(ray_batch.time, "monotonic", lambda: now[0])
-    show = ray_batch.progress_lines(200)
+    show = ray_batch.ProgressLines(200)
     working = {"a.png": Attempt(Worker("node", 1), 1, 0.0)}
     for seconds, done, errors in ((0, 0, 0), (60, 10, 0), (65, 12, 0), (120, 19, 1), (600, 199, 1)):
         now[0] = 100 + seconds

@@ -71,7 +71,7 @@ def run_ray_batch(options: argparse.Namespace) -> int:
     skipped = len(jobs) - len(missing.jobs) - len(missing.errors)
     if skipped:
         print(f"{skipped} of {len(jobs)} results exist already and are skipped", file=sys.stderr, flush=True)
-    outcome = _Outcome(manifest, missing.errors)
+    outcome, progress = _Outcome(manifest, missing.errors), ProgressLines(len(missing.jobs))
     interrupted, failure = 0, None
     try:
         # Ray replaces the handlers of signals when it starts.
@@ -85,7 +85,7 @@ def run_ray_batch(options: argparse.Namespace) -> int:
                 )
                 rows = paint_jobs(
                     missing.jobs, settings, workers=workers,
-                    time_limit=options.ray_time_limit, show=progress_lines(len(missing.jobs)),
+                    time_limit=options.ray_time_limit, show=progress,
                 )  # fmt: skip
                 with contextlib.closing(rows):
                     for row in rows:
@@ -98,7 +98,9 @@ def run_ray_batch(options: argparse.Namespace) -> int:
         outcome.close()
     for message in outcome.failures:
         complain(message, FAILED)
-    written = f"{outcome.made} results written, {skipped} skipped, {len(outcome.failures)} failed"
+    # When a run is interrupted, the workers have written results whose rows did not arrive.
+    made = max(outcome.made, progress.made) if interrupted else outcome.made
+    written = f"{made} results written, {skipped} skipped, {len(outcome.failures)} failed"
     report(f"{folder}: {written}", saved=Path(folder))
     go_on = "run the same command again to continue"
     if options.overwrite:
@@ -144,31 +146,39 @@ class _Outcome:
             self._failed = True
 
 
-def progress_lines(total: int) -> Callable[[Progress], None]:
-    """Return a function that prints a line with the progress of a run from time to time.
+class ProgressLines:
+    """Prints a line with the progress of a run from time to time.
 
     Args:
         total: number of images.
-    """
-    began: float | None = None
-    printed, last = 0.0, 0
 
-    def show(progress: Progress) -> None:
-        nonlocal began, printed, last
-        now, ended = time.monotonic(), progress.done + progress.errors
-        if began is None and progress.current:
-            began = now
-        if began is None or ended == last or (now - printed < LINE_SECONDS and ended < total):
+    Attributes:
+        made: number of results that the workers have made.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.made = 0
+        self._total = total
+        self._began: float | None = None
+        self._printed, self._last = 0.0, 0
+
+    def __call__(self, progress: Progress) -> None:
+        """Print the progress, unless it did not change or the last line was printed a moment ago."""
+        now, ended, total = time.monotonic(), progress.done + progress.errors, self._total
+        self.made = progress.done
+        if self._began is None and progress.current:
+            self._began = now
+        if self._began is None or ended == self._last:
             return
-        printed, last = now, ended
-        rate = ended / max(now - began, 1e-3)
+        if now - self._printed < LINE_SECONDS and ended < total:
+            return
+        self._printed, self._last = now, ended
+        rate = ended / max(now - self._began, 1e-3)
         left = _duration((total - ended) / rate)
         print(
             f"{ended} of {total} images, {60 * rate:.1f} images/min, {left} left, {progress.errors} errors",
             file=sys.stderr, flush=True,
         )  # fmt: skip
-
-    return show
 
 
 def _duration(seconds: float) -> str:
