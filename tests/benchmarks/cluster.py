@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256])
     parser.add_argument("--iterations", type=int, default=100)
-    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--images", type=int, default=12, help="a multiple of the number of cores [12]")
     parser.add_argument("--repeats", type=int, default=2, help="number of runs, whose median is printed")
     arguments = parser.parse_args()
     cores = os.cpu_count() or 1
