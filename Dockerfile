@@ -12,16 +12,16 @@ FROM python:3.12-slim-bookworm AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE ./
 COPY tfstyle tfstyle
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels . \
+    && echo "tfstyle[ui,heic] @ file://$(echo /wheels/*.whl)" > /wheels/requirements.txt
 
 FROM python:3.12-slim-bookworm
 COPY --from=build /wheels /wheels
-RUN wheel=$(echo /wheels/*.whl) \
-    && pip install --no-cache-dir "${wheel}[ui,heic]" \
+RUN pip install --no-cache-dir --requirement /wheels/requirements.txt \
     && rm -r /wheels \
     && useradd --create-home --uid 10001 tfstyle \
     && install -d -o tfstyle /weights /images
-USER tfstyle
+USER 10001
 WORKDIR /images
 ENV KERAS_HOME=/weights TF_CPP_MIN_LOG_LEVEL=3
 EXPOSE 8000

@@ -1,8 +1,8 @@
 """Hooks of MkDocs: the site also contains the files outside of ``docs/`` to which its pages link.
 
 The README is the home page. Every other file outside of ``docs/`` that a page links to is added below
-``repository/``, and the links are changed accordingly. Links to folders lead to their README; without one, only
-their text remains.
+``repository/``, and the links are changed accordingly. Links to folders lead to their README. Of links to
+folders without one, and to hidden files, only the text remains.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ def in_site(path: str) -> str:
 
 
 def resolve(target: str, page: str) -> str | None:
-    """Return the path in the repository to which a link on a page leads, or None for a folder without README."""
+    """Return the path in the repository to which a link leads, or None if the site has no such page."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
     if (ROOT / path).is_dir():
         path = f"{path}/{README}"
-    return path if (ROOT / path).exists() else None
+    hidden = any(part.startswith(".") for part in path.split("/"))  # the site contains no such files
+    return path if (ROOT / path).exists() and not hidden else None
 
 
 def local_links(text: str) -> list[str]:

@@ -176,7 +176,7 @@ def iterate(
 
     Args:
         content, style, config, encoder, optimizer, masks, extra_losses, checkpoint, checkpoint_every, resume,
-            seconds, options: as for `stylize`.
+            seconds, **options: as for `stylize`.
         setup: `Iterations.setup` of an earlier run with the same options, encoder, optimiser and extra
             losses, so that the step is not compiled again. The images and the size may differ; with XLA each
             new size is compiled. For other styles, give ``setup.for_other_styles()``. It cannot be combined

@@ -1,0 +1,36 @@
+"""An extension of Griffe for the docstrings of tfstyle, which are in Google's style with two differences.
+
+A section ``Example`` is the section ``Examples`` of Griffe, and an entry of ``Args`` such as ``low, high:``
+describes several arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+#: An entry that describes several arguments, with its continuation lines.
+SEVERAL = re.compile(r"^    (\*{0,2}\w+(?:,\s+\*{0,2}\w+)+):(.*\n?(?:^ {8,}.*\n?)*)", re.MULTILINE)
+ARGUMENTS = re.compile(r"^Args:\n(?:^(?: {4}.*)?\n?)*", re.MULTILINE)
+
+
+def converted(text: str) -> str:
+    """Return a docstring as Griffe understands it."""
+
+    def divided(entry: re.Match[str]) -> str:
+        description = entry[2] if entry[2].endswith("\n") else f"{entry[2]}\n"
+        return "".join(f"    {name}:{description}" for name in re.split(r",\s+", entry[1]))
+
+    text = ARGUMENTS.sub(lambda section: SEVERAL.sub(divided, section[0]), text)
+    return re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
+
+
+class Docstrings(griffe.Extension):
+    """Converts every docstring when it is loaded."""
+
+    def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Convert the docstring of an object."""
+        if obj.docstring:
+            obj.docstring.value = converted(obj.docstring.value)
