@@ -63,6 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         write_inputs()
+        failed = []
         for name, options in variants().items():
             if arguments.names and name not in arguments.names:
                 continue
@@ -72,9 +73,12 @@ def main() -> None:
             command = ["stylize", "content.jpg", *styles, "-o", "out.png", "--overwrite", "--size", str(SIZE)]
             print(name, *options, flush=True)
             if cli.main([*command, *given, *options]) != 0:
-                raise SystemExit(f"the command failed: {shlex.join(options)}")
+                failed.append(name)
+                continue
             with Image.open("out.png") as image:
                 image.save(HERE / f"{name}.jpg", quality=QUALITY, optimize=True)
+    if failed:
+        raise SystemExit(f"these commands failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ pytest.importorskip("ray.data", reason="needs tfstyle[cluster]")
 
 def test_processes_that_are_killed_lose_nothing():
     """A worker, a node and the command are killed at random instants; see tests/benchmarks/kills.py."""
-    script = [sys.executable, "-m", "tests.benchmarks.kills", "--images", "6", "--size", "64"]
+    script = [sys.executable, "-m", "tests.benchmarks.kills", "--images", "10", "--size", "64"]
     root = Path(__file__).parents[2]
     run = subprocess.run(
-        [*script, "--iterations", "20", "--kinds", "worker", "command", "node"],
+        [*script, "--iterations", "20", "--pause", "3", "--kinds", "worker", "node", "command"],
         cwd=root, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert run.returncode == 0, run.stdout + run.stderr
