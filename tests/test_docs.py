@@ -3,6 +3,7 @@
 import ast
 import builtins
 import contextlib
+import dataclasses
 import doctest
 import functools
 import importlib
@@ -274,6 +275,41 @@ def test_the_quoted_messages_are_in_the_code():
     quotes = [quote for _, row in error_rows() for quote in row]
     assert quotes
     assert [quote for quote in quotes if not any(quote in message for message in messages)] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_website():
+    """`.ci/run` builds the website, which also checks the links of its pages."""
+
+    def pages(entry):
+        if isinstance(entry, str):
+            return {entry}
+        return set().union(*map(pages, entry.values() if isinstance(entry, dict) else entry))
+
+    navigation = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    docs = ROOT / "docs"
+    expected = {page.relative_to(docs).as_posix() for page in docs.rglob("*.md")} | {"index.md"}
+    assert {page for page in navigation if not page.startswith("repository/")} == expected
+    folders = {path.parent.name for path in (ROOT / "tfstyle").glob("*/__init__.py")} - {"cli"}
+    assert folders <= {page.stem for page in (docs / "api").iterdir()}
+
+
+def test_the_page_of_looks_shows_every_option_that_changes_the_look():
+    text = (ROOT / "docs" / "looks.md").read_text(encoding="utf-8")
+    without = {"size", "size_of", "enlarge", "seconds", "max_pixels"}  # the size, and the machine
+    names = {
+        field.name
+        for field in dataclasses.fields(tfstyle.StyleConfig)
+        if field.metadata["group"] != "machine" and field.name not in without
+    }
+    flags = {"--" + name.replace("_", "-") for name in names} - {"--clamp"} | {"--no-clamp"}
+    assert not {flag for flag in flags if not re.search(rf"`[^`]*{flag}\b", text)}
+    headings = re.findall(r"`(--[^`]+ [^`]+)`", text)
+    assert len(headings) > 60
+    for heading in headings:
+        if "weights FILE" not in heading:
+            make_parser().parse_args(["stylize", "a.png", "b.png", *shlex.split(heading)])
+    choices = tfstyle.StyleConfig.__dataclass_fields__["style_losses"].metadata["choices"]
+    assert set(re.findall(r"`--style-losses (\w+)`", text)) == set(choices) - {"normalized_gram"}
 
 
 # Docstrings
