@@ -160,3 +160,14 @@ def write_noise_wheels(folder, sources, side):
                 image = Image.fromarray(generator.integers(0, 256, (side, side, 3), dtype=np.uint8))
                 with archive.open(f"{inside}/{name}", "w") as file:
                     image.save(file, "PNG" if name.endswith("png") else "JPEG")
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A temporary folder with three images in ``contents`` and two in ``styles``."""
+    for folder, shapes in (("contents", [(40, 56), (56, 40), (40, 56)]), ("styles", [(48, 44), (44, 48)])):
+        (tmp_path / folder).mkdir()
+        for i, shape in enumerate(shapes):
+            pixels = (make_image(*shape, seed=i + len(folder)) * 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
+    return tmp_path

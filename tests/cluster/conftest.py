@@ -2,11 +2,7 @@
 
 import os
 
-import numpy as np
 import pytest
-from PIL import Image
-
-from tests.conftest import make_image
 
 OPTIONS = {"size": 32, "iterations": 2, "precision": "float32", "compile": "graph"}
 
@@ -26,17 +22,6 @@ def nodes():
     yield nodes
     ray.shutdown()
     nodes.stop()
-
-
-@pytest.fixture
-def folders(tmp_path):
-    """A temporary folder with three images in ``contents`` and two in ``styles``."""
-    for folder, shapes in (("contents", [(40, 56), (56, 40), (40, 56)]), ("styles", [(48, 44), (44, 48)])):
-        (tmp_path / folder).mkdir()
-        for i, shape in enumerate(shapes):
-            pixels = (make_image(*shape, seed=i + len(folder)) * 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
-    return tmp_path
 
 
 @pytest.fixture

@@ -38,16 +38,6 @@ from tfstyle.run.batch import XLA_MULTIPLE, _pad_to_multiple
 
 
 @pytest.fixture
-def folders(tmp_path):
-    for folder, shapes in (("contents", [(40, 56), (56, 40), (40, 56)]), ("styles", [(48, 44), (44, 48)])):
-        (tmp_path / folder).mkdir()
-        for i, shape in enumerate(shapes):
-            pixels = (make_image(*shape, seed=i + len(folder)) * 255).astype(np.uint8)
-            Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
-    return tmp_path
-
-
-@pytest.fixture
 def config(small_file):
     options = {
         "size": 32,
