@@ -4,6 +4,8 @@ import dataclasses
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 import types
@@ -247,6 +249,52 @@ def test_wrong_workers_are_one_line(monkeypatch):
         plan_workers("gpu:1")
     with pytest.raises(ConfigError, match=r"no node .* has 8 cores"):
         plan_workers("auto", cores=8)
+
+
+#: Starts Ray as the command does, and prints the addresses on which its processes listen.
+LISTENERS = """
+import os
+from pathlib import Path
+from tfstyle.cluster.requirement import load_ray
+load_ray(on_this_machine=True)
+from tfstyle.cluster.session import connected
+import ray
+
+def parents():
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            yield int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            pass
+
+def sockets(process):
+    for link in Path(f"/proc/{process}/fd").glob("*"):
+        try:
+            yield os.readlink(link)
+        except OSError:
+            pass
+
+with connected():
+    ray.get(ray.remote(lambda: 0).remote())
+    own, found = {os.getpid()}, {child: parent for child, parent in parents()}
+    for _ in found:
+        own |= {child for child, parent in found.items() if parent in own}
+    mine = {socket for process in own for socket in sockets(process)}
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in mine:
+                print("listens", words[1].partition(":")[0])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="needs Linux")
+def test_ray_on_this_machine_listens_on_loopback_only():
+    run = subprocess.run([sys.executable, "-c", LISTENERS], capture_output=True, text=True, timeout=300)
+    addresses = re.findall(r"^listens (\w+)$", run.stdout, re.MULTILINE)
+    assert len(addresses) > 3, run.stdout + run.stderr
+    loopback = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+    assert set(addresses) <= loopback
 
 
 def test_a_process_that_takes_too_long_is_ended(nodes):
