@@ -1,11 +1,11 @@
-# The page of tfstyle on a CPU, behind a password:
+# This image runs the page of tfstyle on a CPU. A password protects the page:
 #
 #   docker build -t tfstyle .
 #   docker run --rm -p 127.0.0.1:8000:8000 -e TFSTYLE_PASSWORD='open sesame' -v ~/.keras:/weights tfstyle
 #
-# The weights are not in the image: the folder that is mounted at /weights contains models/vgg19_..., as ~/.keras does.
-# Without it they are downloaded at each start, and without a network the embedded weights are used. Any other command
-# replaces the page:
+# The ImageNet weights are not in the image. They are read from the folder that is mounted at /weights, which contains
+# models/vgg19_..., as ~/.keras does. If no folder is mounted, the weights are downloaded at each start, and without a
+# network the embedded weights are used. To run another command of tfstyle instead of the page, append it:
 #
 #   docker run --rm -v ~/.keras:/weights -v "$PWD:/images" tfstyle stylize /images/content.jpg /images/style.jpg -o /images/out.png
 FROM python:3.12-slim-bookworm AS build

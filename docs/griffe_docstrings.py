@@ -1,7 +1,8 @@
-"""An extension of Griffe for the docstrings of tfstyle, which are in Google's style with two differences.
+"""An extension of Griffe, which reads the docstrings for the API pages of the website.
 
-A section ``Example`` is the section ``Examples`` of Griffe, and an entry of ``Args`` such as ``low, high:``
-describes several arguments.
+The docstrings of tfstyle are in Google's style with two differences: the section that Griffe calls
+``Examples`` is called ``Example``, and an entry of ``Args`` such as ``low, high:`` describes several
+arguments.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ ARGUMENTS = re.compile(r"^Args:\n(?:^(?: {4}.*)?\n?)*", re.MULTILINE)
 
 
 def converted(text: str) -> str:
-    """Return a docstring as Griffe understands it."""
+    """Return a docstring in the form that Griffe expects."""
 
     def divided(entry: re.Match[str]) -> str:
         description = entry[2] if entry[2].endswith("\n") else f"{entry[2]}\n"
@@ -28,7 +29,7 @@ def converted(text: str) -> str:
 
 
 class Docstrings(griffe.Extension):
-    """Converts every docstring when it is loaded."""
+    """Converts every docstring when Griffe loads it."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
         """Convert the docstring of an object."""

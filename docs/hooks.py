@@ -1,8 +1,8 @@
-"""Hooks of MkDocs: the site also contains the files outside of ``docs/`` to which its pages link.
+"""Hooks of MkDocs that add a file outside of ``docs/`` to the site if a page links to the file.
 
-The README is the home page. Every other file outside of ``docs/`` that a page links to is added below
-``repository/``, and the links are changed accordingly. Links to folders lead to their README. Of links to
-folders without one, and to hidden files, only the text remains.
+The README is the home page. Every other file outside of ``docs/`` to which a page links is added below
+``repository/``, and the links are changed accordingly. A link to a folder leads to the README of the folder.
+A link to a folder without a README, or to a hidden file, is replaced by its text.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ DOCS = "docs"
 OUTSIDE = "repository"
 README = "README.md"
 HOME = "index.md"
-#: A link or an image of Markdown: its text, target and anchor.
+#: A link or an image in Markdown: its text, target and anchor.
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)")
 #: Fenced blocks and inline code, in which nothing is a link.
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
 def in_repository(uri: str) -> str:
-    """Return the path of a file of the site in the repository."""
+    """Return the path in the repository of a file of the site."""
     if uri == HOME:
         return README
     return uri.removeprefix(f"{OUTSIDE}/") if uri.startswith(f"{OUTSIDE}/") else f"{DOCS}/{uri}"
 
 
 def in_site(path: str) -> str:
-    """Return the path of a file of the repository in the site."""
+    """Return the path in the site of a file of the repository."""
     if path == README:
         return HOME
     return path.removeprefix(f"{DOCS}/") if path.startswith(f"{DOCS}/") else f"{OUTSIDE}/{path}"
 
 
 def resolve(target: str, page: str) -> str | None:
-    """Return the path in the repository to which a link leads, or None if the site has no such page."""
+    """Return the path in the repository to which a link leads, or None if the site has no such file."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
     if (ROOT / path).is_dir():
         path = f"{path}/{README}"
@@ -51,12 +51,12 @@ def resolve(target: str, page: str) -> str | None:
 
 
 def local_links(text: str) -> list[str]:
-    """Return the targets of the links of a page that do not lead to other servers."""
+    """Return the targets of the links in a page, without those on other servers."""
     return [target for _, _, target, _ in LINK.findall(CODE.sub("", text)) if target and "://" not in target]
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the files outside of ``docs/`` that the pages link to, and those that these link to."""
+    """Add the files outside of ``docs/`` to which the pages link, and those to which these files link."""
     waiting = [README, "CHANGELOG.md", "CONTRIBUTING.md"]
     waiting += [in_repository(file.src_uri) for file in files.documentation_pages()]
     known = {in_repository(file.src_uri) for file in files}
@@ -72,7 +72,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
-    """Change the links of a page to the paths of the site."""
+    """Replace the targets of the links of a page by the paths in the site."""
     own = in_repository(page.file.src_uri)
     if own.startswith(f"{DOCS}/api/"):
         return markdown

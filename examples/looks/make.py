@@ -1,7 +1,7 @@
 """Make the images of docs/looks.md again: ``python examples/looks/make.py --weights FILE [NAME ...]``.
 
-The script reads the options from the headings of the page's tables, and stores a small JPEG for each in its
-folder. An image takes about ten seconds on two cores.
+The script reads the options from the headings of the tables on the page. For each heading, it writes a small
+JPEG file to the folder of this script. An image takes about ten seconds on two cores.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INPUTS = {"content": "examples/village.jpg", "style": "examples/evening.jpg", "c
 
 
 def variants() -> dict[str, list[str]]:
-    """Return the options of each image of the page, by its name."""
+    """Return the options of each result on the page, by the name of its file without the suffix."""
     rows = [
         line.strip("| ").split(" | ") for line in PAGE.read_text(encoding="utf-8").splitlines() if "|" in line
     ]
@@ -40,7 +40,7 @@ def variants() -> dict[str, list[str]]:
 
 
 def write_inputs() -> None:
-    """Write the images and masks to the current folder, and small copies of two images beside this script."""
+    """Write the inputs and masks to the current folder, and small copies of two inputs beside this script."""
     for name, path in INPUTS.items():
         with Image.open(ROOT / path) as image:
             image.convert("RGB").save(f"{name}.jpg", quality=95)
@@ -54,7 +54,7 @@ def write_inputs() -> None:
 
 
 def main() -> None:
-    """Make the images with the given names, or all of them."""
+    """Make the images that the command line names, or all images."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help="names of images, such as luminance [all]")
     parser.add_argument("--weights", default="auto", help="weights for those without --weights [auto]")
