@@ -8,6 +8,7 @@ arguments.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import griffe
@@ -28,10 +29,22 @@ def converted(text: str) -> str:
     return re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
 
 
+def comment_above(path: Path, line: int) -> str:
+    """Return the text of the comments ``#: ...`` above a line of a file, counted from 1, or an empty text."""
+    lines = path.read_text(encoding="utf-8").splitlines()[: line - 1]
+    comments: list[str] = []
+    while lines and lines[-1].lstrip().startswith("#:"):
+        comments.insert(0, lines.pop().lstrip().removeprefix("#:").strip())
+    return "\n".join(comments)
+
+
 class Docstrings(griffe.Extension):
     """Converts every docstring when Griffe loads it."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Convert the docstring of an object."""
-        if obj.docstring:
+        """Convert the docstring of an object. That of a value is the comment above it."""
+        if obj.is_attribute and not obj.docstring and obj.lineno and isinstance(obj.filepath, Path):
+            if comment := comment_above(obj.filepath, obj.lineno):
+                obj.docstring = griffe.Docstring(comment, parent=obj)
+        elif obj.docstring:
             obj.docstring.value = converted(obj.docstring.value)

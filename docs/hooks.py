@@ -42,12 +42,13 @@ def in_site(path: str) -> str:
 
 
 def resolve(target: str, page: str) -> str | None:
-    """Return the path in the repository to which a link leads, or None if the site has no such file."""
+    """Return the path in the repository to which a link leads, or None for a hidden file or a bare folder."""
     path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
     if (ROOT / path).is_dir():
         path = f"{path}/{README}"
     hidden = any(part.startswith(".") for part in path.split("/"))  # the site contains no such files
-    return path if (ROOT / path).exists() and not hidden else None
+    without_page = path.endswith(f"/{README}") and not (ROOT / path).exists()
+    return None if hidden or without_page else path  # MkDocs reports files that do not exist
 
 
 def local_links(text: str) -> list[str]:
@@ -67,7 +68,8 @@ def on_files(files: Files, config: Any) -> Files:
             files.append(File.generated(config, in_site(page), abs_src_path=os.fspath(ROOT / page)))
         if page.endswith(".md"):
             links = local_links((ROOT / page).read_text(encoding="utf-8"))
-            waiting += [path for link in links if (path := resolve(link, page)) and path not in known]
+            paths = [path for link in links if (path := resolve(link, page)) and path not in known]
+            waiting += [path for path in paths if (ROOT / path).exists()]
     return files
 
 

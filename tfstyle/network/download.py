@@ -30,7 +30,8 @@ IMAGENET_MD5 = "253f8cb515780f3b799900260a226db6"
 VGG16_FILE = "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
 VGG16_URL = f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{VGG16_FILE}"
 VGG16_MD5 = "6d6bbae143d832006294945121d1f1fc"
-ANSWER_TIMEOUT = 10.0  # seconds
+#: Seconds to wait for the server of the weights.
+ANSWER_TIMEOUT = 10.0
 RETRY_HOURS = 6  # time after a failed download during which `auto` does not try again
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfstyle.errors import ImageError
 
-# Mean colour of the ImageNet photographs, BGR in 0..255, that was subtracted when VGG was trained.
+#: Mean colour of the ImageNet photographs, BGR in 0..255, that was subtracted when VGG was trained.
 IMAGENET_MEAN = (103.939, 116.779, 123.68)
 
 

@@ -20,8 +20,10 @@ Terms = dict[str, tf.Tensor]
 #: x -> (terms at x, gradient of the total with respect to x).
 Evaluate = Callable[[tf.Tensor], tuple[Terms, tf.Tensor]]
 
-#: The range of an image's values. It is the default for the bounds of every optimiser in this folder.
-LOW, HIGH = 0.0, 1.0
+#: The lowest value of an image, the default of the lower bound of every optimiser in this folder.
+LOW = 0.0
+#: The highest value of an image, the default of the upper bound.
+HIGH = 1.0
 
 
 def _restore(state: Any, arrays: Sequence[np.ndarray]) -> Any:

@@ -12,6 +12,7 @@ from tfstyle.errors import ConfigError, ImageError
 from tfstyle.files import is_address, is_pattern
 from tfstyle.images import find_images, is_image_name
 
+#: Suffixes of files that contain a list of images.
 LIST_SUFFIXES = (".txt", ".parquet")
 
 

@@ -16,6 +16,7 @@ from tfstyle.errors import ImageError, OutputError, RunError, TfstyleError
 from tfstyle.files import PARTIAL
 from tfstyle.run.storage import LocalStorage, Storage, join, read_all
 
+#: Name of the manifest of a batch in one process, in the folder of the results.
 MANIFEST = "manifest.jsonl"
 #: Folder of the Parquet files that `tfstyle batch --ray` writes, below the folder of the results.
 PARQUET_FOLDER = "manifest"
