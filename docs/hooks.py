@@ -7,14 +7,18 @@ A link to a folder without a README, or to a hidden file, is replaced by its tex
 
 from __future__ import annotations
 
+import ast
 import os
 import posixpath
 import re
 from pathlib import Path
 from typing import Any
 
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+
+log = get_plugin_logger("tfstyle")
 
 ROOT = Path(__file__).parents[1]
 DOCS = "docs"
@@ -94,3 +98,22 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
         parts += [LINK.sub(changed, markdown[end : code.start()]), code[0]]
         end = code.end()
     return "".join([*parts, LINK.sub(changed, markdown[end:])])
+
+
+def on_post_build(config: Any) -> None:
+    """Warn about public names of the package that the pages of the API lack, so that ``--strict`` fails."""
+    for page in sorted(Path(config.site_dir, "api").glob("*.html")):
+        source = ROOT / "tfstyle" / ("" if page.stem == "tfstyle" else page.stem) / "__init__.py"
+        if page.stem == "index" or not source.is_file():
+            continue
+        names = ast.literal_eval(
+            re.search(r"^__all__ = (\[.*?\])", source.read_text(encoding="utf-8"), re.M | re.S)[1]
+        )
+        shown = {
+            name.rpartition(".")[2] for name in re.findall(r' id="(tfstyle[\w.]*)"', page.read_text("utf-8"))
+        }
+        public = {
+            name for name in names if name != "__version__" and not (source.parent / f"{name}.py").is_file()
+        }
+        if missing := public - shown:
+            log.warning("api/%s lacks %s", page.name, ", ".join(sorted(missing)))
