@@ -171,3 +171,12 @@ def folders(tmp_path):
             pixels = (make_image(*shape, seed=i + len(folder)) * 255).astype(np.uint8)
             Image.fromarray(pixels).save(tmp_path / folder / f"{i}.png")
     return tmp_path
+
+
+@pytest.fixture
+def write_parquet():
+    """A function that writes columns to a Parquet file. New versions of pyarrow refuse NumPy 1."""
+    parquet = pytest.importorskip("pyarrow.parquet", exc_type=ImportError)
+    import pyarrow
+
+    return lambda columns, file: parquet.write_table(pyarrow.table(columns), file)

@@ -1,12 +1,11 @@
 """Tests of files at addresses, with fsspec's file systems for memory and for this machine."""
 
+import io
 import ntpath
 import os
 import time
 import types
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 fsspec = pytest.importorskip("fsspec", reason="needs tfstyle[cluster]")
@@ -47,13 +46,13 @@ def test_contents_at_an_address_have_the_keys_of_a_local_folder(root, pattern, t
     assert find_contents_at(f"{tmp_path}/local{pattern}") == local
 
 
-def test_a_list_can_be_at_an_address_and_contain_addresses(root, tmp_path):
+def test_a_list_can_be_at_an_address_and_contain_addresses(root, tmp_path, write_parquet):
     entries = ["cats/./tom.jpg", "memory://other/b.png"]
     storage = AddressStorage()
     storage.write(f"{root}/list.txt", "\n".join(entries).encode())
-    sink = pyarrow.BufferOutputStream()
-    pyarrow.parquet.write_table(pyarrow.table({"path": entries}), sink)
-    storage.write(f"{root}/list.parquet", sink.getvalue().to_pybytes())
+    sink = io.BytesIO()
+    write_parquet({"path": entries}, sink)
+    storage.write(f"{root}/list.parquet", sink.getvalue())
     (tmp_path / "list.txt").write_text("\n".join(entries))
     for name in ("list.txt", "list.parquet"):
         assert find_contents_at(f"{root}/{name}") == [

@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 from PIL import Image
 
 pytest.importorskip("ray.data", reason="needs tfstyle[cluster]")
+
+import pyarrow.parquet
 
 from tfstyle import cli
 from tfstyle.cli import ray_batch
@@ -104,11 +105,13 @@ def test_the_line_with_the_progress(capsys, monkeypatch):
     monkeypatch.setattr(ray_batch.time, "monotonic", lambda: now[0])
     show = ray_batch.ProgressLines(200)
     working = {"a.png": Attempt(Worker("node", 1), 1, 0.0)}
-    for seconds, done, errors in ((0, 0, 0), (60, 10, 0), (65, 12, 0), (120, 19, 1), (600, 199, 1)):
+    times = ((0, 0, 0), (30, 0, 1), (60, 10, 1), (65, 12, 1), (120, 20, 1), (600, 199, 1))
+    for seconds, done, errors in times:
         now[0] = 100 + seconds
         show(Progress(done, errors, [], working))
     assert capsys.readouterr().err.splitlines() == [
-        "10 of 200 images, 10.0 images/min, 19 min left, 0 errors",
-        "20 of 200 images, 10.0 images/min, 18 min left, 1 errors",
-        "200 of 200 images, 20.0 images/min, 0 s left, 1 errors",
+        "1 of 200 images, 1 errors",
+        "11 of 200 images, 10.0 images/min, 19 min left, 1 errors",
+        "21 of 200 images, 10.0 images/min, 18 min left, 1 errors",
+        "200 of 200 images, 19.9 images/min, 0 s left, 1 errors",
     ]

@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -256,7 +255,7 @@ def test_an_image_that_is_content_and_style_is_not_made_again(folders, config):
         assert (missing.jobs, len(missing.rows), missing.errors) == ([], 2, [])
 
 
-def test_the_manifest_of_a_cluster_is_read_too(tmp_path):
+def test_the_manifest_of_a_cluster_is_read_too(tmp_path, write_parquet):
     """The latest row of a result counts, whatever file it is in."""
     row = ManifestRow(
         content="a.png", styles=["b.png"], output="a_b.png", options={"size": 64, "layers": ["conv1_1"]},
@@ -272,7 +271,7 @@ def test_the_manifest_of_a_cluster_is_read_too(tmp_path):
     manifest.append(dataclasses.replace(row, finished="2026-01-03T00:00:00.000+00:00"))
     assert Manifest(tmp_path).rows["a_b.png"].finished.startswith("2026-01-03")
     (folder / ".tfstyle-123-part.parquet").write_bytes(b"half of a file")
-    pyarrow.parquet.write_table(pyarrow.table({"label": ["cat"]}), folder / "foreign.parquet")
+    write_parquet({"label": ["cat"]}, folder / "foreign.parquet")
     assert list(Manifest(tmp_path).rows) == ["a_b.png"]
     (folder / "part.parquet").write_bytes(b"no parquet")
     with pytest.raises(OutputError, match=r"cannot read .*part\.parquet.*not a Parquet file"):

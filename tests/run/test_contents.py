@@ -2,8 +2,6 @@
 
 from pathlib import PureWindowsPath
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from tfstyle.errors import ConfigError, ImageError
@@ -51,13 +49,13 @@ def test_a_file_whose_name_looks_like_a_pattern(photos):
     assert find_contents("photos/[1].jpg") == [Content("photos/[1].jpg", "[1].jpg")]
 
 
-def test_the_paths_of_a_list_are_relative_to_its_folder(photos, tmp_path):
+def test_the_paths_of_a_list_are_relative_to_its_folder(photos, tmp_path, write_parquet):
     lists = tmp_path / "lists"
     lists.mkdir()
     absolute = str(photos / "a.jpg")
     entries = ["../photos/./cats/tom.jpg", "", "../photos/a.jpg", "../photos/a.jpg", absolute]
     (lists / "list.txt").write_text("\ufeff" + "\r\n".join(entries), encoding="utf-8")
-    pyarrow.parquet.write_table(pyarrow.table({"path": entries}), lists / "list.parquet")
+    write_parquet({"path": entries}, lists / "list.parquet")
     for name in ("list.txt", "list.parquet"):
         assert find_contents(f"lists/{name}") == [
             Content("lists/../photos/cats/tom.jpg", "../photos/cats/tom.jpg"),
@@ -79,7 +77,7 @@ def test_unreadable_lists(name, data, pattern):
         read_list(name, data)
 
 
-def test_wrong_sources(photos, tmp_path):
+def test_wrong_sources(photos, tmp_path, write_parquet):
     with pytest.raises(ImageError, match=r"photos/\*\.gif"):
         find_contents("photos/*.gif")
     with pytest.raises(ImageError, match="no such"):
@@ -87,7 +85,7 @@ def test_wrong_sources(photos, tmp_path):
     (tmp_path / "list.txt").write_text("s3://bucket/a.jpg")
     with pytest.raises(ConfigError, match=r"s3://bucket/a\.jpg is an address.*Ray"):
         find_contents("list.txt")
-    pyarrow.parquet.write_table(pyarrow.table({"file": ["a.jpg"]}), tmp_path / "list.parquet")
+    write_parquet({"file": ["a.jpg"]}, tmp_path / "list.parquet")
     with pytest.raises(ImageError, match=r"has the columns file.*column path"):
         find_contents("list.parquet")
 

@@ -70,16 +70,21 @@ def run_ray_batch(options: argparse.Namespace) -> int:
         manifest.append(row)
     skipped = len(jobs) - len(missing.jobs) - len(missing.errors)
     if skipped:
-        print(f"{skipped} of {len(jobs)} results exist already and are skipped", file=sys.stderr, flush=True)
+        _say(f"{skipped} of {len(jobs)} results exist already and are skipped")
     outcome, progress = _Outcome(manifest, missing.errors), ProgressLines(len(missing.jobs))
     interrupted, failure = 0, None
     try:
         # Ray replaces the handlers of signals when it starts.
         with signals_interrupt(), contextlib.ExitStack() as stack:
             if missing.jobs:
+                _say("starting Ray and its workers; the first result takes a minute or more")
                 stack.enter_context(connected(options.ray_address))
                 stack.enter_context(signals_interrupt())
                 workers = plan_workers(config.device, count=options.ray_workers, cores=options.ray_cores)
+                _say(
+                    f"at most {workers.number} images at a time, "
+                    + (f"with {workers.cores} cores each" if workers.cores else "each on a GPU")
+                )
                 settings = make_settings(
                     styles, config, workers=workers, folder=folder, overwrite=options.overwrite
                 )
@@ -173,12 +178,15 @@ class ProgressLines:
         if now - self._printed < LINE_SECONDS and ended < total:
             return
         self._printed, self._last = now, ended
-        rate = ended / max(now - self._began, 1e-3)
-        left = _duration((total - ended) / rate)
-        print(
-            f"{ended} of {total} images, {60 * rate:.1f} images/min, {left} left, {progress.errors} errors",
-            file=sys.stderr, flush=True,
-        )  # fmt: skip
+        parts = [f"{ended} of {total} images"]
+        if progress.done:  # images with errors take no time
+            rate = progress.done / max(now - self._began, 1e-3)
+            parts += [f"{60 * rate:.1f} images/min", f"{_duration((total - ended) / rate)} left"]
+        _say(", ".join([*parts, f"{progress.errors} errors"]))
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 def _duration(seconds: float) -> str:
