@@ -137,6 +137,15 @@ def test_every_table_has_its_rows_on_lines_of_their_own(page):
             assert cells[0] == cells[1] == cells[2], before
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_code_block_is_closed(page):
+    """Otherwise the test above would not run it."""
+    fences = [line for line in page.read_text(encoding="utf-8").splitlines() if "```" in line]
+    assert all(re.fullmatch(r"```\w+", fence) for fence in fences[::2]), fences
+    assert all(fence == "```" for fence in fences[1::2]), fences
+    assert len(fences) == 2 * len(blocks(page))
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
 
