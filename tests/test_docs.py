@@ -169,13 +169,9 @@ def test_links_lead_to_files_and_headings(page):
 
 
 def test_the_readme_has_no_placeholders():
-    text = (
-        (ROOT / "README.md")
-        .read_text(encoding="utf-8")
-        .replace("TFSTYLE_TEST_DATA", "")
-        .replace("AVX512", "")
-    )
-    assert not re.findall(r"\b[A-Z]+_[A-Z0-9]+\b", text)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"\b[A-Z]+_[A-Z0-9]+\b", text.replace("AVX512", "")))
+    assert names <= {"TFSTYLE_PASSWORD"}  # an environment variable of the page
 
 
 def test_every_page_is_linked_from_the_table_of_topics():
