@@ -89,7 +89,7 @@ def check_output(path: Path, *, overwrite: bool = False, shape: tuple[int, int] 
 
 
 def image_format(name: str, *, shape: tuple[int, int] | None = None) -> tuple[str, bool]:
-    """Return Pillow's name of the format of an image file, and whether the format has an alpha channel.
+    """Return Pillow's name for the format of an image file, and whether the format has an alpha channel.
 
     Args:
         name: name of the file, whose suffix determines the format.
@@ -189,7 +189,7 @@ def is_pattern(source: str) -> bool:
 
 
 def allowed_name(name: str) -> str:
-    """Return the name of a file with ``_`` in place of `FORBIDDEN_CHARACTERS`.
+    """Return a file name in which ``_`` replaces each of the `FORBIDDEN_CHARACTERS`.
 
     Args:
         name: the name without its folder.

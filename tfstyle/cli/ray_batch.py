@@ -142,7 +142,7 @@ class _Outcome:
         self._write(self._manifest.close)
 
     def _write(self, action: Callable[[], None]) -> None:
-        """Write to the manifest; report the first failure. The results have the rows in their metadata."""
+        """Write to the manifest, and report the first failure. The results store the rows as metadata, too."""
         try:
             action()
         except TfstyleError as error:
@@ -152,7 +152,7 @@ class _Outcome:
 
 
 class ProgressLines:
-    """Prints a line with the progress of a run from time to time.
+    """A callback that prints the progress of a batch as a line, at most every `LINE_SECONDS`.
 
     Args:
         total: number of images.
@@ -168,7 +168,7 @@ class ProgressLines:
         self._printed, self._last = 0.0, 0
 
     def __call__(self, progress: Progress) -> None:
-        """Print the progress, unless it did not change or the last line was printed a moment ago."""
+        """Print the progress if it has changed and the last line is old enough, or if the batch has ended."""
         now, ended, total = time.monotonic(), progress.done + progress.errors, self._total
         self.made = progress.done
         if self._began is None and progress.current:
@@ -186,6 +186,7 @@ class ProgressLines:
 
 
 def _say(message: str) -> None:
+    """Print a message about the progress."""
     print(message, file=sys.stderr, flush=True)
 
 

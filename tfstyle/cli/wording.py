@@ -67,7 +67,7 @@ def in_options(message: object) -> str:
 
 
 def quoted(word: str) -> str:
-    """Return a word of a command that is printed for the user, in quotes if the shell needs them.
+    """Return a word of a shell command, with quotation marks if the shell needs them.
 
     Args:
         word: the word. Windows' shells need double quotes, and other shells single quotes.

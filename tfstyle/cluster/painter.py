@@ -187,7 +187,7 @@ class Painter:
             yield index, pickle.loads(job), None
 
     def paint(self, job: Job, content: bytes | None = None) -> Painted:
-        """Make the image of a job, unless it exists, and return it.
+        """Create the result of a job, unless it exists already.
 
         Args:
             job: the job.

@@ -96,7 +96,7 @@ class Watcher:
 
 
 def interrupt_main_thread() -> None:
-    """Interrupt the main thread as Ctrl-C does."""
+    """Interrupt the main thread, as Ctrl-C does."""
     if os.name == "posix":
         os.kill(os.getpid(), signal.SIGINT)
     else:  # on Windows `os.kill` would end the process, and no handler would run

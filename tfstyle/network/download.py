@@ -82,12 +82,12 @@ def imagenet_file(network: str = "vgg19", *, retry: bool = True) -> Path:
     name, url, md5 = imagenet_source(network)
     cache = imagenet_cache(network)
     failure = cache.with_name(f"{name}.failed")
-    # Keras does not look into a folder that cannot be written to, such as one mounted into a container.
-    if cache.is_file() and hashlib.md5(cache.read_bytes(), usedforsecurity=False).hexdigest() == md5:
-        with contextlib.suppress(OSError):
-            failure.unlink(missing_ok=True)
-        return cache
     try:
+        # Keras does not look into a folder that cannot be written to, such as one mounted into a container.
+        if cache.is_file() and hashlib.md5(cache.read_bytes(), usedforsecurity=False).hexdigest() == md5:
+            with contextlib.suppress(OSError):
+                failure.unlink(missing_ok=True)
+            return cache
         if not cache.is_file():
             # If the folder does not exist, Keras stores the file in /tmp instead.
             cache.parent.mkdir(parents=True, exist_ok=True)

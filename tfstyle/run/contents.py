@@ -95,7 +95,7 @@ def pattern_root(pattern: str) -> str:
 
 
 def contents_outside(contents: Iterable[Content], folder: str) -> list[Content]:
-    """Return the content images that are not in a folder, for example that of the results.
+    """Return the content images outside of a folder, such as the output folder.
 
     Args:
         contents: the content images.

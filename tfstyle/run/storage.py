@@ -30,7 +30,7 @@ def join(folder: str, name: str) -> str:
 
 
 class Storage(Protocol):
-    """The file operations of a batch. `LocalStorage` implements them for files of this machine."""
+    """The file operations that a batch needs. `LocalStorage` implements them for local files."""
 
     def open(self, path: str) -> BinaryIO:
         """Return a file, open in binary mode, whose ``name`` is its path.

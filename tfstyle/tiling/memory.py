@@ -102,9 +102,10 @@ def state_images(optimizer: Optimizer) -> int:
 
 
 def free_bytes() -> float | None:
-    """Return the free memory in bytes, the system's or the container's if it is less; None if unknown.
+    """Return the free memory of the system or of the container, whichever is less, in bytes.
 
-    On macOS, where only the size of the memory is known, all of it counts as free. On Windows it is unknown.
+    On macOS, where only the size of the memory is known, all of it counts as free. If the free memory is
+    unknown, as on Windows, None is returned.
     """
     free = []
     try:

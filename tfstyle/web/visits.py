@@ -154,7 +154,7 @@ def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _delete(path: Path) -> bool:
-    """Delete a file if it exists. Return False if Windows refuses it because the file is open."""
+    """Delete a file if it exists. Return False if Windows refuses because the file is open."""
     try:
         path.unlink(missing_ok=True)
     except PermissionError:
