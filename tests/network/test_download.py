@@ -94,6 +94,18 @@ def test_a_cached_file_is_used_from_a_folder_that_cannot_be_written_to(cache, mo
     assert download.imagenet_file() == cache
 
 
+def test_a_cached_file_that_cannot_be_read_is_one_line(cache, monkeypatch):
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    cache.write_bytes(b"weights")
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(type(cache), "read_bytes", refuse)
+    with pytest.raises(WeightsError, match="Permission denied"):
+        download.imagenet_file()
+
+
 def test_the_addresses_and_hashes_are_those_of_keras():
     """Read from the source of the installed Keras, which has no public names for them."""
     for network in ("vgg19", "vgg16"):

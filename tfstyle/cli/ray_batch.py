@@ -142,7 +142,7 @@ class _Outcome:
         self._write(self._manifest.close)
 
     def _write(self, action: Callable[[], None]) -> None:
-        """Write to the manifest, and report the first failure. The results store the rows as metadata, too."""
+        """Write to the manifest, and report the first failure. The results store their rows as metadata."""
         try:
             action()
         except TfstyleError as error:
