@@ -70,6 +70,7 @@ _SUBMODULES = (
     "scoring",
     "serving",
     "tiling",
+    "video",
     "web",
 )
 #: Modules and subpackages that can be loaded without TensorFlow.

@@ -22,8 +22,9 @@ Example:
     4
 """
 
+from tfstyle.callbacks.encoding import add_video_stream, video_frame
 from tfstyle.callbacks.films import Film
 from tfstyle.callbacks.logs import TensorBoard
 from tfstyle.callbacks.notebook import NotebookProgress
 
-__all__ = ["Film", "NotebookProgress", "TensorBoard"]
+__all__ = ["Film", "NotebookProgress", "TensorBoard", "add_video_stream", "video_frame"]

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from tfstyle.callbacks.arguments import check_number
+from tfstyle.callbacks.encoding import add_video_stream, video_frame
 from tfstyle.files import check_film, free_path, write_atomically
 from tfstyle.images import ImageArray
 from tfstyle.run import Iteration
@@ -29,8 +30,6 @@ LONGEST_SIDES = {".mp4": 1280, ".gif": 480, ".webp": 640}
 #: Maximum number of intervals between frames, unless `every` is given.
 MOST_FRAMES = 240
 WEBP_QUALITY = 85
-#: Constant rate factor of x264, at which compression artefacts are hardly visible.
-MP4_QUALITY = "18"
 
 
 class Film:
@@ -229,22 +228,13 @@ class _H264:
         self._file = Path(self._folder.name) / "film.mp4"
         # The index is moved to the beginning, so that a browser plays the film while it is loading.
         self._container = av.open(str(self._file), "w", options={"movflags": "faststart"})
-        self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-        self._stream.height, self._stream.width = shape
-        self._stream.pix_fmt = "yuv420p"
-        self._stream.options = {"crf": MP4_QUALITY}
-        context = self._stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = 1  # BT.709
-        context.color_range = 1  # 16..235, which every player expects
+        rate = Fraction(fps).limit_denominator(1000)
+        self._stream = add_video_stream(self._container, "libx264", shape=shape, rate=rate)
         self._fps, self._last = fps, np.empty(0)
 
     def add(self, frame: np.ndarray) -> None:
-        import av
-
         self._last = frame
-        video_frame = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        video_frame = video_frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
-        self._container.mux(self._stream.encode(video_frame))
+        self._container.mux(self._stream.encode(video_frame(frame)))
 
     def finish(self, hold: float) -> bytes:
         for _ in range(round(hold * self._fps)):

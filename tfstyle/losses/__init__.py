@@ -54,6 +54,7 @@ from tfstyle.losses.style_file import (
     save_styles,
     write_style_numbers,
 )
+from tfstyle.losses.temporal import TemporalTarget, temporal_loss
 from tfstyle.losses.training import ContentLoss, GramStyleLoss
 from tfstyle.losses.variation import (
     Band,
@@ -89,6 +90,7 @@ __all__ = [
     "Summaries",
     "Summary",
     "Targets",
+    "TemporalTarget",
     "Tensors",
     "Variation",
     "balanced_normalization",
@@ -119,6 +121,7 @@ __all__ = [
     "style_loss",
     "summed_differences",
     "summed_squares",
+    "temporal_loss",
     "total_variation",
     "wasserstein",
     "weighted_content_loss",

@@ -22,6 +22,7 @@ from tfstyle.losses.spectrum import (
     spectrum_distance,
 )
 from tfstyle.losses.style import GRAM, StyleLoss, Summary
+from tfstyle.losses.temporal import TemporalTarget, temporal_loss
 from tfstyle.losses.variation import total_variation
 from tfstyle.optim import all_derivatives
 
@@ -84,6 +85,7 @@ class Targets(NamedTuple):
             does not use it.
         content_weights: content layer -> square roots of the weights of the positions in the content loss,
             float32 ``[1, h, w, 1]``. Empty if all weights are 1.
+        temporal: the target of the temporal loss of a frame of a video; empty for a single image.
     """
 
     content: Tensors
@@ -94,6 +96,7 @@ class Targets(NamedTuple):
     kept_region: tuple[tf.Tensor, ...] = ()
     spectra: tuple[SpectrumTarget, ...] = ()
     content_weights: Tensors = {}  # noqa: RUF012
+    temporal: tuple[TemporalTarget, ...] = ()
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -147,7 +150,8 @@ class Objective:
     """The total loss ``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV + δ S`` as a function of image and targets.
 
     C_l is the content loss of layer l, E_l is its style loss, TV is the total variation of the image, and S
-    is the distance of its local spectrum from that of the style image. The caller can add further losses.
+    is the distance of its local spectrum from that of the style image. Targets for a frame of a video add the
+    temporal loss, see `temporal_loss`. The caller can add further losses.
     The total can be differentiated twice, for example for Hessian-vector products.
 
     Args:
@@ -474,8 +478,8 @@ class Objective:
 
         Returns:
             float32 scalars by name: ``total``; its weighted terms ``content``, ``style``, ``tv``, if the
-            local spectrum is used ``spectrum``, and ``extra/<name>`` for each extra loss, which add up to
-            ``total``; and ``style/<layer>`` for each style layer, which add up to ``style``.
+            local spectrum is used ``spectrum``, for a frame of a video ``temporal``, and ``extra/<name>`` for
+            each extra loss, which add up to ``total``; and ``style/<layer>`` for each style layer, which add up to ``style``.
 
         Raises:
             ConfigError: the function of an extra loss does not return a scalar.
@@ -500,8 +504,29 @@ class Objective:
             terms["spectrum"] = self.spectrum_term(
                 [local_spectrum(image, *target.mask) for target in targets.spectra], targets
             )
+        for target in targets.temporal:
+            loss = temporal_loss(image, target.reference, consistency=target.consistency)
+            terms["temporal"] = target.weight * loss
         terms |= self._extra_terms(image, features)
         return {"total": tf.add_n(list(terms.values())), **terms, **style_terms}
+
+    def blank_style_loss(self, targets: Targets) -> tf.Tensor:
+        """Return the weighted style loss of an image whose features are all 0, a float32 scalar.
+
+        It is the unit of the temporal weight of videos, so that the weight has the same meaning with every
+        normalisation and style weight. With the balanced normalisation it equals the style weight.
+
+        Args:
+            targets: the targets of any scale.
+        """
+        side = 64  # arbitrary: only the order and the number of channels of the layers matter
+        features = self.encoder(tf.zeros([1, side, side, 3]))
+        terms = [tf.constant(0.0)]
+        for layer, weight in self.style_layers.items():
+            zeros = [tf.zeros([1, 1, 1, f.shape[-1]]) for f in self.layer_features(features, layer)]
+            blank = tuple(_summary(loss, zeros, None) for loss, _ in self.style_losses)
+            terms.append(weight * self.style_term(layer, [blank] * len(targets.styles), targets=targets))
+        return self.style_weight * tf.add_n(terms)
 
     def _extra_terms(self, image: tf.Tensor, features: Mapping[str, tf.Tensor]) -> Tensors:
         """Return the weighted extra losses by the names ``extra/<name>``."""

@@ -20,6 +20,9 @@ from tfstyle.run.checkpoints import (
     Checkpoint,
     CheckpointFolder,
     CheckpointWriter,
+    chosen_options,
+    dependencies,
+    differences,
     open_checkpoints,
     read_checkpoint,
 )
@@ -31,7 +34,14 @@ from tfstyle.run.contents import (
     pattern_root,
     read_list,
 )
-from tfstyle.run.inputs import ScaleTargets, TransferInputs, fit_to_size, read_inputs
+from tfstyle.run.inputs import (
+    ScaleTargets,
+    TemporalReference,
+    TransferInputs,
+    fit_to_size,
+    fitted_shape,
+    read_inputs,
+)
 from tfstyle.run.layout import Layout, describe_layout, plan_layouts
 from tfstyle.run.manifest import MANIFEST, PARQUET_FOLDER, Manifest, ManifestRow, parquet_file, read_rows
 from tfstyle.run.results import History, Iteration, Result
@@ -79,6 +89,7 @@ __all__ = [
     "ScaleTargets",
     "Storage",
     "StyleFile",
+    "TemporalReference",
     "TransferInputs",
     "TransferSetup",
     "apply_fine_style",
@@ -86,14 +97,18 @@ __all__ = [
     "call_as_graph",
     "calling",
     "choose_layers",
+    "chosen_options",
     "contact_sheets",
     "content_weight",
     "contents_outside",
+    "dependencies",
     "describe_layout",
+    "differences",
     "find_contents",
     "find_missing",
     "finished_facts",
     "fit_to_size",
+    "fitted_shape",
     "interpolate",
     "is_finished",
     "iterate",

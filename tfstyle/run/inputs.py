@@ -32,6 +32,7 @@ from tfstyle.losses import (
     Style,
     Summaries,
     Targets,
+    TemporalTarget,
     blur_mask,
     load_mask,
     mask_coverage,
@@ -51,6 +52,33 @@ STYLE_KEEPS_COLORS = ("style", "transport_result", "content_chroma")
 RECOLORED_RESULT = ("luminance", "content_chroma", "transport_result")
 
 Value = TypeVar("Value", bound="ImageArray | Style | np.ndarray")
+
+
+@dataclass(frozen=True, eq=False)
+class TemporalReference:
+    """What the image of a frame of a video is compared with, at the size of the last scale.
+
+    Attributes:
+        image: the results of earlier frames, warped to this frame, float32 ``[height, width, 3]``.
+        consistency: weights of the pixels, float32 ``[height, width]`` in 0..1.
+        weight: weight of the temporal loss.
+    """
+
+    image: np.ndarray
+    consistency: np.ndarray
+    weight: float
+
+    def target(self, shape: Shape) -> TemporalTarget:
+        """Return the target of the temporal loss at the size of a scale.
+
+        Args:
+            shape: height and width of the scale in pixels.
+        """
+        return TemporalTarget(
+            tf.constant(self.weight, tf.float32),
+            tf.constant(resize(self.image, shape)[None]),
+            _as_image(resize_mask(self.consistency, shape)),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +102,9 @@ class TransferInputs:
             0..1, or None.
         digests: name of an input, such as ``style image 1`` -> SHA-256 digest of its values before they are
             resized and recoloured. It is empty unless `read_inputs` was asked for digests.
+        start: initial image of the first scale in place of that which `StyleConfig.init` names, float32
+            ``[height, width, 3]`` at the size of the last scale, or None.
+        temporal: the target of the temporal loss of a frame of a video, or None.
     """
 
     config: StyleConfig
@@ -85,12 +116,34 @@ class TransferInputs:
     style_regions: Sequence[np.ndarray | None]
     keep: np.ndarray | None
     digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    start: np.ndarray | None = None
+    temporal: TemporalReference | None = None
 
     @property
     def shape(self) -> Shape:
         """Height and width of the last scale."""
         height, width = self.content.rgb.shape[:2]
         return height, width
+
+    def for_frame(
+        self,
+        frame: ImageArray,
+        *,
+        start: np.ndarray | None = None,
+        temporal: TemporalReference | None = None,
+    ) -> TransferInputs:
+        """Return the inputs for another frame of the same video, with the same styles and masks.
+
+        The colours of the style images stay those that match the colours of the frame for which these inputs
+        were read, so that the style does not change from frame to frame.
+
+        Args:
+            frame: the frame, of the same size as the content image.
+            start: the initial image, as in the attribute `start`.
+            temporal: the target of the temporal loss.
+        """
+        content = _without_chroma(frame) if self.config.color == "luminance" else frame
+        return dataclasses.replace(self, original=frame, content=content, start=start, temporal=temporal)
 
     def check(self, setup: TransferSetup) -> None:
         """Check the images and styles against the encoder of a run.
@@ -144,6 +197,8 @@ class TransferInputs:
             ImageError: ``init`` names a file that cannot be read.
         """
         config = self.config
+        if self.start is not None:
+            return resize(self.start, shape)
         if config.init == "content":
             return self.content_at(shape)
         generator = np.random.default_rng(config.seed)
@@ -323,15 +378,26 @@ def fit_to_size(image: ImageArray, config: StyleConfig, *, size: float | None = 
     Returns:
         The resized image, with the same proportions up to rounding.
     """
-    shape = image.rgb.shape[:2]
+    height, width = image.rgb.shape[:2]
+    shape = fitted_shape((height, width), config, size=size)
+    return image if shape == (height, width) else image.resized(shape)
+
+
+def fitted_shape(shape: Shape, config: StyleConfig, *, size: float | None = None) -> Shape:
+    """Return the height and width that `fit_to_size` gives an image.
+
+    Args:
+        shape: height and width of the image in pixels.
+        config, size: as for `fit_to_size`.
+    """
     wanted = config.size if size is None else size
     measured = measured_side(shape, config)
-    if (
-        config.size_of == "area" and abs(wanted - measured) < 1
-    ):  # the square root of an area is rarely a whole number
-        return image
-    longest = round(wanted * max(shape) / measured)
-    return image.fitted(longest, enlarge=config.enlarge)
+    if config.size_of == "area" and abs(wanted - measured) < 1:
+        return shape  # the square root of an area is rarely a whole number
+    factor = round(wanted * max(shape) / measured) / max(shape)
+    if factor >= 1 and not config.enlarge:
+        return shape
+    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
 
 
 def style_size(content: ImageArray, index: int, config: StyleConfig) -> tuple[float, bool]:
@@ -384,7 +450,7 @@ def _recolor(
             ImageArray(grey(match_luminance(luminance(image.on_white()), content_y)))
             for image in require_images(styles, f"color {color}")
         ]
-        return dataclasses.replace(content, rgb=grey(luminance(content.rgb))), [*grey_styles]
+        return _without_chroma(content), [*grey_styles]
     if color in COLOR_MATCHING:
         matched = [
             ImageArray(match_colors(image.on_white(), content.on_white(), method=color))
@@ -392,6 +458,10 @@ def _recolor(
         ]
         return content, [*matched]
     return content, list(styles)
+
+
+def _without_chroma(image: ImageArray) -> ImageArray:
+    return dataclasses.replace(image, rgb=grey(luminance(image.rgb)))
 
 
 def _as_image(mask: np.ndarray) -> tf.Tensor:
@@ -437,11 +507,15 @@ class ScaleTargets:
         content = inputs.content_at(scale.shape)[None]
         if layout.side is not None:
             tiled = self._setup.tiled_objective(layout.side)
-            return tiled.targets(content, styles, blend_weights=blend, regions=regions, keep=keep)
-        image, objective = tf.constant(content), self._setup.objective
-        return self._setup.evaluate(
-            objective.targets, image, styles, blend_weights=blend, regions=regions, keep=keep
-        )
+            targets = tiled.targets(content, styles, blend_weights=blend, regions=regions, keep=keep)
+        else:
+            image, objective = tf.constant(content), self._setup.objective
+            targets = self._setup.evaluate(
+                objective.targets, image, styles, blend_weights=blend, regions=regions, keep=keep
+            )
+        if inputs.temporal is not None:
+            targets = targets._replace(temporal=(inputs.temporal.target(scale.shape),))
+        return targets
 
     def _regions(self, shape: Shape) -> tuple[list[Region], tf.Tensor | None]:
         """Return the regions of the styles at a scale, and the mask of the pixels that are not changed.

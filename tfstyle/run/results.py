@@ -35,9 +35,9 @@ class History:
         iteration: number of the iteration, counted from 1 over all scales.
         scale: number of the scale, from 1 for the coarsest.
         total: the total loss.
-        content, style, tv, spectrum: the weighted content loss, style loss, total variation and local
-            spectrum. The sum of these and of `extra_losses` is `total`. The spectrum is 0 where it is not
-            used.
+        content, style, tv, spectrum, temporal: the weighted content loss, style loss, total variation, local
+            spectrum and temporal loss. The sum of these and of `extra_losses` is `total`. The last two are 0
+            where they are not used.
         seconds: wall time in seconds since the optimisation began.
         style_layers: layer -> its weighted part of the style loss.
         extra_losses: name -> the weighted loss, for each of the ``extra_losses`` of `tfstyle.stylize`.
@@ -50,6 +50,7 @@ class History:
     style: list[float] = field(default_factory=list)
     tv: list[float] = field(default_factory=list)
     spectrum: list[float] = field(default_factory=list)
+    temporal: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     style_layers: dict[str, list[float]] = field(default_factory=dict)
     extra_losses: dict[str, list[float]] = field(default_factory=dict)
@@ -60,13 +61,13 @@ class History:
         Args:
             scale: number of the scale, from 1.
             terms: the terms of the objective: ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``,
-                ``extra/<name>`` and, if it is used, ``spectrum``.
+                ``extra/<name>`` and, if they are used, ``spectrum`` and ``temporal``.
             seconds: wall time in seconds since the optimisation began.
         """
         self.iteration.append(len(self.iteration) + 1)
         self.scale.append(scale)
         self.seconds.append(seconds)
-        for name, value in {"spectrum": 0.0, **terms}.items():
+        for name, value in {"spectrum": 0.0, "temporal": 0.0, **terms}.items():
             kind, _, part = name.partition("/")
             if part:
                 parts = self.style_layers if kind == "style" else self.extra_losses
@@ -109,7 +110,7 @@ class History:
         """
         if not self.iteration:
             raise ConfigError("the history has no iterations; there is nothing to plot")
-        terms = ("total", "content", "style", "tv", "spectrum")
+        terms = ("total", "content", "style", "tv", "spectrum", "temporal")
         losses = {name: getattr(self, name) for name in terms}
         losses |= {f"extra/{name}": values for name, values in self.extra_losses.items()}
         losses = {name: values for name, values in losses.items() if name == "total" or any(values)}
@@ -159,7 +160,7 @@ class Iteration:
         progress: part of the work of the run that is done, in 0..1. The work of an iteration is counted as
             the number of pixels of its scale.
         losses: the weighted terms ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``,
-            ``extra/<name>`` and, if it is used, ``spectrum``.
+            ``extra/<name>`` and, if they are used, ``spectrum`` and ``temporal``.
         seconds: wall time in seconds since the optimisation began.
         seconds_left: expected remaining time in seconds. It is infinite until one scale has had a second call
             of the step, because the first call of a scale may also compile the step.

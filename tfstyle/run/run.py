@@ -31,7 +31,7 @@ from tfstyle.run.checkpoints import (
     describe_run,
     restore_run,
 )
-from tfstyle.run.inputs import ScaleTargets, read_inputs
+from tfstyle.run.inputs import ScaleTargets, TransferInputs, read_inputs
 from tfstyle.run.layout import Layout, plan_layouts, restore_layouts, smaller_layout
 from tfstyle.run.pace import Pace
 from tfstyle.run.planning import Timetable
@@ -41,7 +41,8 @@ from tfstyle.tiling import first_host_state, in_host_memory
 
 log = logging.getLogger(__name__)
 
-#: Number of iterations within which the loss must fall by `StyleConfig.tolerance` for a scale to continue.
+#: Default number of iterations within which the loss must fall by `StyleConfig.tolerance` for a scale to
+#: continue.
 TOLERANCE_WINDOW = 10
 #: Maximum number of consecutive losses that are not finite, if the optimiser recovers from them. One more
 #: ends the run.
@@ -77,6 +78,9 @@ class Run:
         checkpoints: the folder in which the run stores its checkpoints, and from which it is resumed; None if
             it stores none.
         timetable: plan of a run with a given time, which changes the iterations of `scales`.
+        inputs: the inputs, if they were read before; `content`, `style` and `masks` are then not used.
+        window: number of iterations within which the loss must fall by `StyleConfig.tolerance` for a scale to
+            continue.
 
     Attributes:
         config: the options as they were given.
@@ -123,9 +127,14 @@ class Run:
         weights: Weights | None = None,
         checkpoints: CheckpointFolder | None = None,
         timetable: Timetable | None = None,
+        inputs: TransferInputs | None = None,
+        window: int = TOLERANCE_WINDOW,
     ) -> None:
         self.config, self.history = config, History()
-        self.inputs = read_inputs(content, style, config, masks=masks, digests=checkpoints is not None)
+        self.inputs = inputs or read_inputs(
+            content, style, config, masks=masks, digests=checkpoints is not None
+        )
+        self._window = window
         pinned = config if checkpoints is None else checkpoints.pinned(config)
         self._device = choose_device(pinned.device).value
         self.setup = setup or self._make_setup(pinned, encoder, optimizer, extra_losses, weights)
@@ -195,6 +204,20 @@ class Run:
                 _read_only(style.on_white()) for style in self.inputs.styles if isinstance(style, ImageArray)
             ],
         )
+
+    def iterate(self) -> np.ndarray:
+        """Return the current image before it is recoloured and masked, float32 ``[height, width, 3]``."""
+        return self._current_image()
+
+    def blank_style_loss(self) -> float:
+        """Return the weighted style loss of an image without any features at the last scale.
+
+        It is the unit of the temporal weight of videos.
+        """
+        scale, layout = self.scales[-1], self.layouts[-1]
+        with tf.device(self._device), one_line_errors(scale.shape):
+            targets = self._targets.compute(scale, layout)
+            return float(self.setup.objective.blank_style_loss(targets))
 
     def _make_setup(
         self,
@@ -279,7 +302,7 @@ class Run:
         advance: Callable[[Any, Any], Any] | None = self._begin_scale(scale, fresh=not resumed)
         not_finite = _last_not_finite(losses)
         done = resumed
-        while done < scale.iterations and not _settled(losses, self.config.tolerance):
+        while done < scale.iterations and not _settled(losses, self.config.tolerance, self._window):
             if advance is None:
                 advance = self._begin_scale(scale, fresh=False)
             before, called = (self._image, self._state), time.monotonic()
@@ -488,9 +511,9 @@ def _last_not_finite(losses: Sequence[float]) -> int:
     return next((i for i, loss in enumerate(reversed(losses)) if math.isfinite(loss)), len(losses))
 
 
-def _settled(losses: Sequence[float], tolerance: float) -> bool:
-    """Return whether the loss fell by less than a relative tolerance within `TOLERANCE_WINDOW` iterations."""
-    if tolerance == 0 or len(losses) <= TOLERANCE_WINDOW:
+def _settled(losses: Sequence[float], tolerance: float, window: int) -> bool:
+    """Return whether the loss fell by less than a relative tolerance within a number of iterations."""
+    if tolerance == 0 or len(losses) <= window:
         return False
-    before = losses[-1 - TOLERANCE_WINDOW]
-    return before - min(losses[-TOLERANCE_WINDOW:]) < tolerance * abs(before)
+    before = losses[-1 - window]
+    return before - min(losses[-window:]) < tolerance * abs(before)

@@ -187,7 +187,7 @@ class TiledObjective:
         image = np.asarray(restore_kept(np.asarray(image), targets))
         energies, summaries = self._first_pass(image, targets.weights, targets)
         tv, gradient = self._variation(image)
-        spectrum_terms = self._add_spectrum(image, targets, gradient)
+        pixel_terms = self._add_spectrum(image, targets, gradient) | _add_temporal(image, targets, gradient)
         with tf.GradientTape() as tape, only_first_derivatives():
             tape.watch(summaries)
             terms = {
@@ -202,7 +202,7 @@ class TiledObjective:
             for layer, weight in objective.content_layers.items()
         }
         content = tf.add_n([tf.constant(0.0), *(by_content[k] * energies[k] for k in by_content)])
-        weighted = {"content": content, "style": style, "tv": tv, **spectrum_terms}
+        weighted = {"content": content, "style": style, "tv": tv, **pixel_terms}
         total = tf.add_n(list(weighted.values()))
         # The scale prevents underflow in float16, as in `tfstyle.optim.value_and_gradient`.
         factor = loss_scale(total)
@@ -217,7 +217,7 @@ class TiledObjective:
             "content": content,
             "style": style,
             "tv": tv,
-            **spectrum_terms,
+            **pixel_terms,
             **terms,
         }, gradient
 
@@ -387,6 +387,23 @@ class TiledObjective:
             value += band_value
             gradient[:, rows_and_next] += band_gradient.numpy()
         return value, gradient
+
+
+def _add_temporal(image: np.ndarray, targets: Targets, gradient: np.ndarray) -> Tensors:
+    """Return the temporal loss of a frame of a video, if there is one, and add its gradient to `gradient`."""
+    terms: Tensors = {}
+    for target in targets.temporal:
+        reference, consistency = np.asarray(target.reference), np.asarray(target.consistency)
+        weight = float(target.weight) / image.size
+        total, rows = 0.0, max(1, BAND_PIXELS // image.shape[2])
+        for top in range(0, image.shape[1], rows):
+            band = slice(top, top + rows)
+            difference = image[:, band] - reference[:, band]
+            weighted = consistency[:, band] * difference
+            total += float(np.sum(weighted * difference, dtype=np.float64))
+            gradient[:, band] += 2.0 * weight * weighted
+        terms["temporal"] = tf.constant(weight * total, tf.float32)
+    return terms
 
 
 def _cut(content: Mapping[str, Any], place: TilePlace) -> Tensors:

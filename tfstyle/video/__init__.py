@@ -1,0 +1,39 @@
+"""Style transfer of videos: each frame starts from the results before it, warped along the optical flow."""
+
+from tfstyle.video.checkpoints import VideoCheckpoints
+from tfstyle.video.flow import consistency_weights, estimate_flow, grey_frame
+from tfstyle.video.measures import warping_error
+from tfstyle.video.motion import Motion, motions
+from tfstyle.video.options import FLOWS, VideoOptions
+from tfstyle.video.painting import VideoRun
+from tfstyle.video.reading import Clip, Frame, Selection, open_clip
+from tfstyle.video.steps import FrameRecord, VideoStep
+from tfstyle.video.stylizing import VideoResult, iterate, stylize
+from tfstyle.video.warping import warp
+from tfstyle.video.writing import VideoWriter, check_video_output, partial_path
+
+__all__ = [
+    "FLOWS",
+    "Clip",
+    "Frame",
+    "FrameRecord",
+    "Motion",
+    "Selection",
+    "VideoCheckpoints",
+    "VideoOptions",
+    "VideoResult",
+    "VideoRun",
+    "VideoStep",
+    "VideoWriter",
+    "check_video_output",
+    "consistency_weights",
+    "estimate_flow",
+    "grey_frame",
+    "iterate",
+    "motions",
+    "open_clip",
+    "partial_path",
+    "stylize",
+    "warp",
+    "warping_error",
+]

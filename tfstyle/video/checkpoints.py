@@ -1,0 +1,158 @@
+"""The folder from which a video is resumed: its state, beside the results of its frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfstyle.config import StyleConfig
+from tfstyle.errors import ConfigError, OutputError, RunError
+from tfstyle.files import make_folder, remove_left, write_atomically
+from tfstyle.run import Run, chosen_options, dependencies, differences
+from tfstyle.video.options import VideoOptions
+from tfstyle.video.reading import Clip
+
+log = logging.getLogger(__name__)
+
+STATE = "state.json"
+FORMAT = 1
+HINT = "to begin a new video, leave out resume=True and choose another folder"
+
+
+class VideoCheckpoints:
+    """A folder with the results of the frames of a video and its state.
+
+    Args:
+        folder: path of the folder, which is made if it does not exist.
+        resume: whether to continue the video in the folder. If it has none, the video begins.
+        overwrite: whether to replace the video in the folder, without `resume`.
+
+    Attributes:
+        folder: path of the folder.
+        state: the stored state; empty for a new video.
+
+    Raises:
+        OutputError: the folder cannot be made, or has a video although neither `resume` nor `overwrite` is
+            set.
+        ConfigError: the state cannot be read.
+    """
+
+    def __init__(self, folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
+        self.folder = make_folder(folder)
+        self.state: Mapping[str, Any] = {}
+        path = self.folder / STATE
+        if path.exists() and not resume and not overwrite:
+            raise OutputError(
+                f"{self.folder} holds the frames of a video; resume it with resume=True, replace it with "
+                "overwrite=True, or choose another folder"
+            )
+        if resume and path.exists():
+            self.state = _read_state(path)
+            log.warning(
+                "resuming from %s: %d frames of pass %d were done",
+                self.folder, self.state["painted"], self.state["pass"],
+            )  # fmt: skip
+        elif resume:
+            log.warning("%s: there is no video yet, so a new one starts", self.folder)
+        remove_left(self.folder)
+        if not self.state:
+            path.unlink(missing_ok=True)
+            for frame in self.folder.glob("pass-*-frame-*.npy"):
+                frame.unlink()
+
+    def pinned(self, config: StyleConfig) -> StyleConfig:
+        """Return the config with the values that the stored video had chosen for ``auto`` and None.
+
+        Args:
+            config: the options as they were given.
+        """
+        chosen = self.state.get("chosen", {})
+        return config.replace({k: v for k, v in chosen.items() if getattr(config, k) in ("auto", None)})
+
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Write the state of the video.
+
+        Args:
+            state: plain values: how far the video is, and what its result depends on.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        write_atomically(self.folder / STATE, json.dumps({"format": FORMAT, **state}).encode())
+
+
+def _read_state(path: Path) -> Mapping[str, Any]:
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        written_as = state["format"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); {HINT}") from None
+    if written_as != FORMAT:
+        raise ConfigError(
+            f"{path} has format {written_as}, and this version of tfstyle reads format {FORMAT}; {HINT}"
+        )
+    return dict(state)
+
+
+def describe_video(
+    clip: Clip, options: VideoOptions, *, run: Run, custom_encoder: bool
+) -> dict[str, Any]:
+    """Return what the result of a video depends on, and what was chosen for ``auto``, as plain values.
+
+    Args:
+        clip: the clip.
+        options: the options of the video.
+        run: the run of its first frame, whose inputs have digests.
+        custom_encoder: whether the caller made the encoder.
+    """
+    selection = {name: value for name, value in dataclasses.asdict(clip.selection).items() if name != "end"}
+    video = {**dataclasses.asdict(options), **selection, "clip": _digest(clip)}
+    return {
+        "video": json.loads(json.dumps(video)),  # lists in place of tuples, as when it is read
+        "depends": json.loads(json.dumps(dependencies(run.inputs, run.setup))),
+        "chosen": chosen_options(
+            run.config, run.facts, steps_per_call=run.steps_per_call, custom_encoder=custom_encoder
+        ),
+    }
+
+
+def check_same_video(checkpoints: VideoCheckpoints, about: Mapping[str, Any]) -> None:
+    """Check that the stored state, if there is one, belongs to the current video.
+
+    Args:
+        checkpoints: the folder.
+        about: the result of `describe_video` for the current video.
+
+    Raises:
+        ConfigError: the stored video depends on other options, inputs or weights.
+    """
+    state = checkpoints.state
+    if not state:
+        return
+    different = differences(state["depends"], about["depends"])
+    was, now = state["video"], about["video"]
+    for name, value in now.items():
+        if was.get(name) != value:
+            values = "" if name == "clip" else f" was {was.get(name)!r}, is {value!r}"
+            different.append(f"{name}{values or ' is another one'}")
+    if different:
+        raise ConfigError(f"{checkpoints.folder} holds another video: {'; '.join(different)}; {HINT}")
+
+
+def _digest(clip: Clip) -> str | None:
+    """Return the SHA-256 digest of a video file, or None for a series of images."""
+    if clip.path is None:
+        return None
+    digest = hashlib.sha256()
+    try:
+        with open(clip.path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise RunError(f"{clip.path} could not be read: {error.strerror or error}") from error
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""The pixels of decoded video frames as images: colours, bit depth, alpha and orientation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+#: FFmpeg's numbers of matrices between R'G'B' and Y'CbCr -> the coefficients of red and blue in Y' (ITU-T H.273).
+BT709, FCC, BT470BG, SMPTE170M, SMPTE240M, BT2020, BT2020_CONSTANT = 1, 4, 5, 6, 7, 9, 10
+MATRICES = {
+    BT709: (0.2126, 0.0722),
+    FCC: (0.30, 0.11),
+    BT470BG: (0.299, 0.114),
+    SMPTE170M: (0.299, 0.114),
+    SMPTE240M: (0.212, 0.087),
+    BT2020: (0.2627, 0.0593),
+    BT2020_CONSTANT: (0.2627, 0.0593),
+}
+#: FFmpeg's number of the range in which black is 0 and white is the largest value.
+FULL_RANGE = 2
+#: Height in pixels from which a clip that does not name its matrix has that of BT.709, as in players.
+HIGH_DEFINITION = 720
+#: FFmpeg's numbers of transfer functions of HDR clips -> their names.
+HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
+#: Flags of FFmpeg's scaler: bicubic chroma, accurate rounding, chroma at full resolution in and out.
+ACCURATE = 4 | 0x40000 | 0x2000 | 0x4000
+
+
+def frame_pixels(frame: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the colours and the alpha channel of a decoded frame.
+
+    Args:
+        frame: an `av.VideoFrame`.
+
+    Returns:
+        float32 ``[height, width, 3]``, the frame's R'G'B' values in 0..1 before any alpha is applied, and
+        float32 ``[height, width]`` in 0..1, or None if the frame has no alpha channel.
+    """
+    components = frame.format.components
+    bits = max(component.bits for component in components)
+    has_alpha = any(component.is_alpha for component in components) or frame.format.name == "pal8"
+    # Grey frames have one plane of luma. FFmpeg would change their range in a conversion.
+    if len(components) == 1 and frame.format.name != "pal8" and not frame.format.is_rgb and bits <= 16:
+        luma = _plane(frame.planes[0], frame, np.uint8 if bits <= 8 else np.uint16)
+        return np.repeat(_luma(luma, bits, frame)[..., None], 3, axis=-1), None
+    if frame.format.is_rgb or frame.format.name == "pal8" or len(components) < 3:
+        deep = bits > 8
+        rgba = frame.reformat(format="rgba64le" if deep else "rgba").to_ndarray().astype(np.float32)
+        rgba /= 65535.0 if deep else 255.0
+        return rgba[..., :3], rgba[..., 3] if has_alpha else None
+    # Only the sampling of the chroma and the number of bits are FFmpeg's; its conversion to R'G'B' is off by
+    # up to three levels, and the number that stands for white depends on the format.
+    planar = frame.reformat(
+        format="yuva444p16le" if has_alpha else "yuv444p16le",
+        src_color_range=_range(frame), dst_color_range=_range(frame), interpolation=ACCURATE,
+    )  # fmt: skip
+    planes = [_plane(plane, frame, np.uint16) for plane in planar.planes]
+    y = _luma(planes[0] / 2.0 ** (16 - bits), bits, frame)
+    b, r = (_chroma(plane / 2.0 ** (16 - bits), bits, frame) for plane in planes[1:3])
+    red_weight, blue_weight = MATRICES[matrix_of(frame)]
+    red, blue = y + 2.0 * (1.0 - red_weight) * r, y + 2.0 * (1.0 - blue_weight) * b
+    green = (y - red_weight * red - blue_weight * blue) / (1.0 - red_weight - blue_weight)
+    rgb = np.clip(np.stack([red, green, blue], -1), 0.0, 1.0).astype(np.float32)
+    return rgb, (planes[3] / np.float32(65535.0) if has_alpha else None)
+
+
+def matrix_of(frame: Any) -> int:
+    """Return the number of the matrix of a frame, a key of `MATRICES`.
+
+    Args:
+        frame: an `av.VideoFrame` in Y'CbCr.
+    """
+    named = int(frame.colorspace)
+    return named if named in MATRICES else (BT709 if frame.height >= HIGH_DEFINITION else SMPTE170M)
+
+
+def display_matrix(frame: Any) -> tuple[int, int, int, int]:
+    """Return the signs (a, b, c, d) of the matrix that turns a frame upright.
+
+    A pixel at (p, q), to the right and down from the middle, is shown at (a p + c q, b p + d q). Rotations by
+    other angles than multiples of 90 degrees are rounded to the nearest multiple.
+
+    Args:
+        frame: an `av.VideoFrame`.
+    """
+    from av.sidedata.sidedata import Type
+
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return (-1 if a < 0 else 1), 0, 0, (-1 if d < 0 else 1)
+    return 0, (-1 if b < 0 else 1), (-1 if c < 0 else 1), 0
+
+
+def upright(array: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """Return an array ``[height, width, ...]`` as the display matrix of its frame shows it.
+
+    Args:
+        array: the array.
+        matrix: the result of `display_matrix`.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfstyle.video.decoding import upright
+        >>> upright(np.array([[1, 2], [3, 4]]), (0, 1, -1, 0)).tolist()  # by 90 degrees clockwise
+        [[3, 1], [4, 2]]
+    """
+    a, b, c, d = matrix
+    if a == 0:
+        array, a, d = np.swapaxes(array, 0, 1), c, b
+    return array[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+def _range(frame: Any) -> int:
+    return FULL_RANGE if _is_full(frame) else 1
+
+
+def _is_full(frame: Any) -> bool:
+    return int(frame.color_range) == FULL_RANGE or str(frame.format.name).startswith("yuvj")
+
+
+def _luma(values: np.ndarray, bits: int, frame: Any) -> np.ndarray:
+    """Return Y' in 0..1 for integers of a number of bits."""
+    if _is_full(frame):
+        return np.asarray(values / np.float32(2**bits - 1), np.float32)
+    unit = np.float32(2 ** (bits - 8))
+    return np.asarray(np.clip((values / unit - 16.0) / 219.0, 0.0, 1.0), np.float32)
+
+
+def _chroma(values: np.ndarray, bits: int, frame: Any) -> np.ndarray:
+    """Return Cb or Cr in -0.5..0.5 for integers of a number of bits."""
+    centred = values - 2.0 ** (bits - 1)
+    scale = 2.0**bits - 1.0 if _is_full(frame) else 224.0 * 2.0 ** (bits - 8)
+    return np.asarray(centred / scale, np.float32)
+
+
+def _plane(plane: Any, frame: Any, dtype: type) -> np.ndarray:
+    """Return a plane at the size of the frame, ``[height, width]``."""
+    rows = np.frombuffer(plane, dtype).reshape(plane.height, -1)
+    return rows[: frame.height, : frame.width]

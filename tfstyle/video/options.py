@@ -1,0 +1,96 @@
+"""The options of a video beside those of an image."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from dataclasses import dataclass
+
+from tfstyle.errors import ConfigError
+
+#: Weight of the temporal loss, and the iterations of the frames after the first one of a shot for each quality.
+#: Measured, see docs/video.md.
+TEMPORAL_WEIGHT = 3.0
+FRAME_ITERATIONS = {"draft": 7, "standard": 16, "high": 40}
+FAST_ITERATIONS = {"draft": 4, "standard": 8, "high": 16}
+#: With `VideoOptions.fast`, a frame ends when its loss has fallen by less than this part within this number of
+#: iterations.
+FAST_TOLERANCE, FAST_WINDOW = 0.01, 3
+FLOWS = ("dis", "off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoOptions:
+    """How the frames of a video depend on each other.
+
+    Args:
+        temporal_weight: weight of the temporal loss, at least 0. The unit is the style loss of an image
+            without any features, so that the weight has the same meaning with every preset.
+        frame_iterations: largest number of iterations of a frame that is not the first one of its shot; by
+            default 16, or 7 with quality ``draft`` and 40 with ``high``, and about half of it with `fast`.
+        memory_frames: how many frames back the results lie with which a frame is compared, in ascending
+            order, beginning with 1.
+        passes: number of times that all frames are painted, alternately forwards and backwards. From the
+            second pass on, a frame starts from its own result of the pass before, mixed with that of its
+            neighbour.
+        fast: whether to save time: few iterations for each frame after the first one of a shot, which end as
+            soon as the loss hardly falls, and by default no optical flow.
+        flow: ``dis``, the optical flow by OpenCV, or ``off``: each frame is then compared with the result
+            before it plus the difference of the two source frames. By default ``dis``, or ``off`` with
+            `fast`.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+
+    temporal_weight: float = TEMPORAL_WEIGHT
+    frame_iterations: int | None = None
+    memory_frames: tuple[int, ...] = (1, 10)
+    passes: int = 1
+    fast: bool = False
+    flow: str | None = None
+
+    def __post_init__(self) -> None:
+        weight = self.temporal_weight
+        if not _is_number(weight) or not 0 <= weight < math.inf:
+            raise ConfigError(f"temporal_weight is {weight!r}; give a number of at least 0")
+        for name, least in (("frame_iterations", 1), ("passes", 1)):
+            value = getattr(self, name)
+            if value is not None and (not _is_whole(value) or value < least):
+                raise ConfigError(f"{name} is {value!r}; give a whole number of at least {least}")
+        frames = self.memory_frames
+        usable = isinstance(frames, (tuple, list)) and len(frames) > 0 and all(map(_is_whole, frames))
+        if not usable or list(frames) != sorted(set(frames)) or frames[0] != 1 or frames[-1] > 100:
+            raise ConfigError(
+                f"memory_frames is {frames!r}; give whole numbers in ascending order that begin with 1 and "
+                "are at most 100, such as (1, 10)"
+            )
+        object.__setattr__(self, "memory_frames", tuple(frames))
+        if self.flow is not None and self.flow not in FLOWS:
+            raise ConfigError(f"flow is {self.flow!r}; it can be {' or '.join(FLOWS)}")
+
+    @property
+    def uses_flow(self) -> bool:
+        """Whether the optical flow is computed."""
+        return (self.flow or ("off" if self.fast else "dis")) == "dis"
+
+    @property
+    def memory(self) -> tuple[int, ...]:
+        """How many frames back the results lie with which a frame is compared: without flow only one."""
+        return self.memory_frames if self.uses_flow else (1,)
+
+    def iterations(self, quality: str) -> int:
+        """Return the largest number of iterations of a frame that is not the first one of its shot.
+
+        Args:
+            quality: a value of `tfstyle.StyleConfig.quality`.
+        """
+        return self.frame_iterations or (FAST_ITERATIONS if self.fast else FRAME_ITERATIONS)[quality]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -1,0 +1,380 @@
+"""The painting of a video: each frame is a style transfer that starts from the results before it."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import logging
+import math
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfstyle.config import StyleConfig
+from tfstyle.images import ImageArray
+from tfstyle.losses import ExtraLoss, Masks
+from tfstyle.network import Encoder, Weights
+from tfstyle.optim import Optimizer
+from tfstyle.run import (
+    Iteration,
+    Run,
+    TemporalReference,
+    TransferInputs,
+    TransferSetup,
+    fitted_shape,
+    measured_side,
+    read_inputs,
+)
+from tfstyle.video.checkpoints import VideoCheckpoints, check_same_video, describe_video
+from tfstyle.video.measures import warping_error
+from tfstyle.video.motion import Ahead, Motion, motions
+from tfstyle.video.options import FAST_TOLERANCE, FAST_WINDOW, VideoOptions
+from tfstyle.video.reading import Clip, Frame
+from tfstyle.video.steps import FrameRecord, VideoStep
+from tfstyle.video.store import FrameStore, temporary_folder
+from tfstyle.video.warping import warp
+
+log = logging.getLogger(__name__)
+
+#: From the second pass on, part of a neighbour's warped result in the image from which a frame starts.
+NEIGHBOUR_PART = 0.5
+#: The pass under whose number the source frames are stored.
+SOURCE = 0
+
+_warp = tf.function(warp, autograph=False, reduce_retracing=True)
+
+
+class VideoRun:
+    """The style transfer of a clip, as an iterable of the iterations of its frames.
+
+    Iterate over it once.
+
+    Args:
+        clip: the clip.
+        style, config, encoder, optimizer, masks, extra_losses: as for `tfstyle.stylize`. The masks are the
+            same for all frames.
+        options: how the frames depend on each other.
+        on_frame: function that is called with each finished frame in the order of the clip: its image,
+            float32 ``[height, width, 3]``, and its source frame. With several passes it is called at the end.
+        checkpoints: the folder from which the video can be resumed, or None.
+        weights: the weights that the config names, if they were loaded before.
+
+    Attributes:
+        clip, options: as given.
+        config: the options, with the size of the frames.
+        shape: height and width of the frames in pixels, both even.
+        records: one record for each frame that was painted.
+        facts: the values that were chosen for ``auto``, as in `tfstyle.Result.facts`.
+
+    Raises:
+        InputError, RunError: as for `tfstyle.stylize`. While iterating, also if the checkpoints are those of
+            another video.
+
+    Reference: Ruder, Dosovitskiy, Brox 2016, Artistic Style Transfer for Videos, section 4.
+    Differs from Ruder et al.: L-BFGS starts anew in each frame, which has a fixed number of iterations. The
+    first frame of a shot goes from coarse to fine scales. Cuts are found where the flow fails.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        style: Any,
+        config: StyleConfig,
+        *,
+        options: VideoOptions = VideoOptions(),
+        encoder: Encoder | None = None,
+        optimizer: Optimizer | keras.optimizers.Optimizer | None = None,
+        masks: Masks | Sequence[Any] | None = None,
+        extra_losses: Mapping[str, ExtraLoss] | None = None,
+        on_frame: Callable[[np.ndarray, Frame], None] = lambda image, frame: None,
+        checkpoints: VideoCheckpoints | None = None,
+        weights: Weights | None = None,
+    ) -> None:
+        self.clip, self.options = clip, options
+        self.shape = _even(fitted_shape(clip.shape, config))
+        if checkpoints is not None:
+            config = checkpoints.pinned(config)
+        # The frames have their size already, so that a run does not resize them.
+        self.config = config.replace({"size": round(measured_side(self.shape, config))})
+        self._style, self._masks = style, masks
+        self._arguments: dict[str, Any] = {
+            "encoder": encoder, "optimizer": optimizer, "extra_losses": extra_losses, "weights": weights,
+        }  # fmt: skip
+        self._on_frame, self._checkpoints = on_frame, checkpoints
+        self.facts: dict[str, Any] = {}
+        state: Mapping[str, Any] = {} if checkpoints is None else checkpoints.state
+        self.records = [FrameRecord(**record) for record in state.get("records", ())]
+        self._shots: list[int] = list(state.get("shots", ()))  # numbers of their first frames
+        self._first_pass, self._painted = state.get("pass", 1), state.get("painted", 0)
+        self._pass = 1
+        self._times: list[Fraction] = []  # of the frames, in seconds
+        self._about: Mapping[str, Any] = {}
+        self._setup: TransferSetup | None = None
+        self._shot: tuple[int, TransferInputs] | None = None  # the last shot
+        self._weight = 0.0
+        self._before: tuple[Frame, np.ndarray] | None = None  # the last frame and its result
+        self._done = 0
+        self._stopped = False
+        self._began = time.perf_counter()
+        self._temporary = temporary_folder() if options.passes > 1 else None
+        sources = None if self._temporary is None else Path(self._temporary.name)
+        results = sources if checkpoints is None else checkpoints.folder
+        self._sources = FrameStore(keep=1, folder=sources)
+        self._results = FrameStore(keep=max(options.memory) + 1, folder=results)
+
+    def __iter__(self) -> Generator[VideoStep, None, None]:
+        try:
+            for self._pass in range(1, self.options.passes + 1):
+                if self._pass == 1 or self._pass >= self._first_pass:
+                    yield from self._run_pass()
+                if self._stopped:
+                    break
+        finally:
+            if self.options.passes > 1:
+                self._deliver_all()
+            if self._temporary is not None:
+                self._temporary.cleanup()
+
+    def stop(self) -> None:
+        """End the video after the current iteration. Its frame is left out unless it is finished."""
+        self._stopped = True
+
+    @property
+    def frames(self) -> int:
+        """The number of frames: the expected one until the clip has been read."""
+        return self.clip.count if self._pass == 1 else len(self._times)
+
+    @property
+    def warping_error(self) -> float | None:
+        """The mean warping error of the current pass in levels of 255, or None if it is not known."""
+        current = [record.warping_error for record in self.records if record.pass_number == self._pass]
+        known = [error for error in current if error is not None]
+        return float(np.mean(known)) if known else None
+
+    def _run_pass(self) -> Iterator[VideoStep]:
+        """Paint the frames of a pass, except those that are painted already if the video is resumed."""
+        skip = self._painted if self._pass == self._first_pass else 0
+        frames: Iterable[Frame]
+        if self._pass == 1:
+            frames = self.clip.frames(self.shape)
+            skip = skip if self._first_pass == 1 else self.clip.count
+            known = [number for number in self._shots if number <= skip]
+            self._shots = known.copy()
+
+            def begins_shot(number: int) -> bool | None:
+                return number in known if number <= skip else None
+        else:
+            count, forwards = len(self._times), self._pass % 2 == 1
+            numbers = range(1, count + 1) if forwards else range(count, 0, -1)
+            frames = (Frame(self._sources.read((SOURCE, n)), self._times[n - 1], n) for n in numbers)
+
+            def begins_shot(number: int) -> bool | None:
+                return (number if forwards else number + 1) in self._shots
+
+        self._done, self._before = 0, None
+        moving = motions(
+            frames,
+            memory=self.options.memory,
+            use_flow=self.options.uses_flow,
+            begins_shot=begins_shot,
+            skip=skip,
+        )
+        ahead = Ahead(moving)
+        try:
+            for frame, motion in ahead:
+                if self._pass == 1:
+                    self._register(frame, motion)
+                if self._pass < self._first_pass:
+                    continue
+                if self._done < skip:
+                    self._conclude(frame, self._results.read((self._pass, frame.number)))
+                else:
+                    yield from self._paint(frame, motion)
+                if self._stopped:
+                    return
+        finally:
+            ahead.close()
+
+    def _register(self, frame: Frame, motion: Motion) -> None:
+        """Store what later passes need to know about a frame of the clip."""
+        self._times.append(frame.time)
+        if motion.begins_shot and frame.number not in self._shots:
+            self._shots.append(frame.number)
+        if self.options.passes > 1:
+            self._sources.write((SOURCE, frame.number), frame.image)
+        if self._setup is None:
+            self._make_setup(frame)
+
+    def _make_setup(self, frame: Frame) -> None:
+        """Load the weights and make the parts of all runs, with the first frame of the clip."""
+        inputs = self._shot_inputs(frame)
+        run = Run(None, None, self.config, inputs=inputs, **self._arguments)
+        self._setup, self.facts = run.setup, run.facts
+        self._weight = self.options.temporal_weight * run.blank_style_loss()
+        if self._checkpoints is not None:
+            custom = self._arguments["encoder"] is not None
+            self._about = describe_video(self.clip, self.options, run=run, custom_encoder=custom)
+            check_same_video(self._checkpoints, self._about)
+
+    def _shot_inputs(self, frame: Frame) -> TransferInputs:
+        """Return the inputs of the first frame of a frame's shot, to whose colours the styles are matched."""
+        first = self._shots[bisect.bisect_right(self._shots, frame.number) - 1]
+        if self._shot is None or self._shot[0] != first:
+            is_first = frame.number == first
+            image = ImageArray(frame.image if is_first else self._sources.read((SOURCE, first)))
+            digests = self._setup is None and self._checkpoints is not None
+            inputs = read_inputs(image, self._style, self.config, masks=self._masks, digests=digests)
+            self._shot = first, inputs
+        return self._shot[1]
+
+    def _paint(self, frame: Frame, motion: Motion) -> Iterator[VideoStep]:
+        """Paint a frame and store its result."""
+        started = time.perf_counter()
+        run = self._make_run(frame, motion)
+        last: Iteration | None = None
+        for last in run:
+            yield self._step(frame, last)
+            if self._stopped:
+                return
+        assert last is not None
+        iterate = self._results.write((self._pass, frame.number), run.iterate())
+        before, image = self._before, self._conclude(frame, iterate)
+        error = None
+        if before is not None and 1 in motion.flows:
+            warped = _warped(before[1], motion.flows[1])
+            error = warping_error(image, warped, consistency=motion.consistency[1])
+        self.records.append(
+            FrameRecord(
+                frame=frame.number,
+                pass_number=self._pass,
+                begins_shot=motion.begins_shot,
+                iterations=len(run.history.total),
+                loss=run.history.total[-1],
+                warping_error=error,
+                seconds=round(time.perf_counter() - started, 3),
+            )
+        )
+        self._store_state()
+        if self._pass > 1:
+            self._results.forget((self._pass - 1, frame.number))
+        yield self._step(frame, last, frame_done=True)
+
+    def _make_run(self, frame: Frame, motion: Motion) -> Run:
+        """Return the run of a frame, with its start and the target of its temporal loss."""
+        shot, image = self._shot_inputs(frame), ImageArray(frame.image)
+        if motion.begins_shot and self._pass == 1:
+            # A target of weight 0, so that the step is traced once for all frames.
+            unused = TemporalReference(frame.image, np.zeros(self.shape, np.float32), 0.0)
+            inputs = shot.for_frame(image, temporal=unused)
+            return Run(None, None, self.config, inputs=inputs, setup=self._setup, **self._arguments)
+        start, temporal = self._reference(frame, motion)
+        if self._pass > 1:
+            own = self._results.read((self._pass - 1, frame.number))
+            start = own + NEIGHBOUR_PART * temporal.consistency[..., None] * (start - own)
+        inputs = shot.for_frame(image, start=start, temporal=temporal)
+        changes = {
+            "scales": 1,
+            "iterations": self.options.iterations(self.config.quality),
+            "first_iterations": None,
+            "iteration_decay": None,
+        }
+        window = {}
+        if self.options.fast:
+            changes["tolerance"], window["window"] = FAST_TOLERANCE, FAST_WINDOW
+        config = self.config.replace(changes)
+        return Run(None, None, config, inputs=inputs, setup=self._setup, **self._arguments, **window)
+
+    def _reference(self, frame: Frame, motion: Motion) -> tuple[np.ndarray, TemporalReference]:
+        """Return the image from which a frame starts, and the target of its temporal loss."""
+        if motion.begins_shot:
+            nothing = np.zeros(self.shape, np.float32)
+            return frame.image, TemporalReference(frame.image, nothing, self._weight)
+        if not motion.flows:  # without flow: the result before, changed as the source changed
+            assert self._before is not None
+            before = self._before[0]
+            result = self._results.read((self._pass, before.number))
+            moved = np.clip(result + frame.image - before.image, 0, 1)
+            return moved, TemporalReference(moved, np.ones(self.shape, np.float32), self._weight)
+        direction = 1 if self._pass % 2 == 1 else -1
+        start, weights = frame.image, np.zeros(self.shape, np.float32)
+        weighted = np.zeros_like(frame.image)
+        for back, flow in motion.flows.items():
+            warped = _warped(self._results.read((self._pass, frame.number - direction * back)), flow)
+            start = warped if back == 1 else start
+            weighted += motion.consistency[back][..., None] * warped
+            weights += motion.consistency[back]
+        # The sum of the weighted squared differences from several images is that from their weighted mean,
+        # up to a constant.
+        mean = weighted / np.maximum(weights, 1e-6)[..., None]
+        reference = np.where(weights[..., None] > 0, mean, start)
+        return start, TemporalReference(reference, weights, self._weight)
+
+    def _conclude(self, frame: Frame, iterate: np.ndarray) -> np.ndarray:
+        """Return the result of a frame whose iterate is stored, and deliver it if there is one pass."""
+        image = self._shot_inputs(frame).for_frame(ImageArray(frame.image)).finish(iterate)
+        self._before = frame, image
+        self._done += 1
+        if self.options.passes == 1:
+            self._on_frame(image, frame)
+        return image
+
+    def _deliver_all(self) -> None:
+        """Call `on_frame` with the newest result of each frame."""
+        for number, frame_time in enumerate(self._times, 1):
+            places = [(p, number) for p in (self._pass, self._pass - 1) if (p, number) in self._results]
+            if not places:
+                return
+            frame = Frame(self._sources.read((SOURCE, number)), frame_time, number)
+            self._conclude(frame, self._results.read(places[0]))
+            self._on_frame(self._before[1], frame)  # type: ignore[index]
+
+    def _step(self, frame: Frame, iteration: Iteration, *, frame_done: bool = False) -> VideoStep:
+        finished = self._done - frame_done
+        part = 1.0 if frame_done else iteration.progress
+        total = self.frames * self.options.passes
+        progress = min(1.0, ((self._pass - 1) * self.frames + finished + part) / total)
+        following = [r.seconds for r in self.records if not r.begins_shot][-10:]
+        left = math.inf
+        if following:
+            left = float(np.mean(following)) * total * (1 - progress)
+        return VideoStep(
+            frame.number,
+            self.frames,
+            pass_number=self._pass,
+            passes=self.options.passes,
+            iteration=iteration,
+            frame_done=frame_done,
+            progress=progress,
+            seconds=time.perf_counter() - self._began,
+            seconds_left=left,
+            warping_error=self.warping_error,
+            _stop=self.stop,
+        )
+
+    def _store_state(self) -> None:
+        """Write the state from which the video can be resumed."""
+        if self._checkpoints is not None:
+            self._checkpoints.write({
+                **self._about,
+                "pass": self._pass,
+                "painted": self._done,
+                "shots": self._shots,
+                "records": [dataclasses.asdict(record) for record in self.records],
+            })  # fmt: skip
+
+
+def _warped(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    warped: np.ndarray = _warp(tf.constant(image[None]), tf.constant(flow[None]))[0].numpy()
+    return warped
+
+
+def _even(shape: tuple[int, int]) -> tuple[int, int]:
+    """Return a size with even sides, as video codecs with half the resolution of colours need them."""
+    height, width = (max(2, round(side / 2) * 2) for side in shape)
+    return height, width

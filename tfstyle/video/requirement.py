@@ -1,0 +1,49 @@
+"""Importing PyAV and OpenCV, which the extra ``video`` installs, and the errors of PyAV in one line."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tfstyle.errors import ConfigError, ImageError
+
+INSTALL = "install it with pip install 'tfstyle[video]'"
+
+
+def load_av() -> Any:
+    """Return the module of PyAV.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ConfigError(f"videos need PyAV ({error}); {INSTALL}") from None
+    return av
+
+
+def load_cv2() -> Any:
+    """Return the module of OpenCV.
+
+    Raises:
+        ConfigError: it cannot be imported.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise ConfigError(f"optical flow needs OpenCV ({error}); {INSTALL}") from None
+    return cv2
+
+
+@contextlib.contextmanager
+def one_line_av_errors(path: Path) -> Iterator[None]:
+    """Turn an error of FFmpeg while a file is read into an ImageError of one line."""
+    av = load_av()
+    try:
+        yield
+    except av.FFmpegError as error:
+        reason = " ".join(str(error.strerror or error).split())
+        raise ImageError(f"{path} is not a video that FFmpeg can read: {reason}") from error

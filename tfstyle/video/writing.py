@@ -1,0 +1,293 @@
+"""Writing a video: H.264 or VP9 with the timestamps of the source, and its sound."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfstyle.callbacks import add_video_stream, video_frame
+from tfstyle.errors import ConfigError, ImageError, OutputError, RunError
+from tfstyle.files import check_writable, rename
+from tfstyle.images import ImageArray
+from tfstyle.video.reading import Clip, Frame
+from tfstyle.video.requirement import INSTALL, load_av
+
+log = logging.getLogger(__name__)
+
+#: Suffix -> the encoder of the video and, if the container cannot hold the sound of the source, of the sound.
+ENCODERS = {
+    ".mp4": ("libx264", "aac"),
+    ".mov": ("libx264", "aac"),
+    ".mkv": ("libx264", "aac"),
+    ".webm": ("libvpx-vp9", "libopus"),
+}
+#: Until it is complete, an MP4 file consists of fragments, each of which can be played by itself. The key
+#: frames in this interval begin the fragments.
+FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+KEY_FRAMES = 25
+#: Moves the index to the beginning, so that a browser plays the file while it is loading.
+COMPLETE = {"movflags": "faststart"}
+
+
+def check_video_output(path: Path, *, overwrite: bool = False) -> None:
+    """Raise an InputError unless a video can be written to a path. Called before a run starts.
+
+    Args:
+        path: path of the video. Its suffix determines the format.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        OutputError: the suffix is unknown, or the file cannot be written or exists.
+        ConfigError: PyAV is not installed or lacks the encoder.
+    """
+    if path.suffix.lower() not in ENCODERS:
+        raise OutputError(
+            f"cannot write {path}: the suffix of a video must be one of {', '.join(ENCODERS)}"
+        )
+    check_writable(path, overwrite)
+    encoder = ENCODERS[path.suffix.lower()][0]
+    if encoder not in load_av().codecs_available:
+        raise ConfigError(f"{path}: this PyAV lacks the encoder {encoder}; {INSTALL}")
+
+
+class VideoWriter:
+    """Writes the frames of a video and the sound of its source.
+
+    Until `close` the file has the name of `partial_path`, and it can be played up to the frames written so
+    far.
+
+    Args:
+        path: path of the video.
+        shape: height and width of the frames in pixels, both even.
+        clip: the source, whose timestamps and sound are used.
+        sound: whether to copy the sound.
+        overwrite: whether an existing file may be replaced.
+
+    Attributes:
+        path: the path of the video.
+        frames: number of frames so far.
+
+    Raises:
+        OutputError, ConfigError: as for `check_video_output`.
+    """
+
+    def __init__(
+        self, path: Path, *, shape: tuple[int, int], clip: Clip, sound: bool = True, overwrite: bool = False
+    ) -> None:
+        check_video_output(path, overwrite=overwrite)
+        self.path, self.frames = path, 0
+        encoder, sound_encoder = ENCODERS[path.suffix.lower()]
+        self._clip, self._shape = clip, shape
+        self._time_base = clip.time_base
+        # Times that begin at `start` if it was given, and otherwise those of the source.
+        self._zero = clip.origin + Fraction(clip.selection.start) if clip.selection.start else Fraction(0)
+        self._last_time = Fraction(-1)
+        av = load_av()
+        self._is_mp4 = path.suffix.lower() in (".mp4", ".mov")
+        with self._one_line_errors():
+            self._container = av.open(
+                str(partial_path(path)), "w", options=FRAGMENTS if self._is_mp4 else {}
+            )
+            self._stream = add_video_stream(self._container, encoder, shape=shape, rate=clip.rate)
+            if encoder == "libx264":  # frames are stored in the order in which they are shown
+                self._stream.options |= {"bf": "0", "g": str(KEY_FRAMES), "rc-lookahead": "10"}
+            self._stream.codec_context.time_base = self._time_base
+            self._sound = _Sound(clip, self._container, sound_encoder) if sound and clip.has_sound else None
+
+    def write(self, image: np.ndarray, frame: Frame) -> None:
+        """Add a frame.
+
+        Args:
+            image: float32 ``[height, width, 3]`` in 0..1, in the shape of the video.
+            frame: the frame of the source, whose time it has.
+
+        Raises:
+            RunError: the file cannot be written, for instance because the disk is full.
+        """
+        time = frame.time - self._zero
+        encoded = video_frame(ImageArray(image).quantized())
+        encoded.pts, encoded.time_base = round(time / self._time_base), self._time_base
+        with self._one_line_errors():
+            for packet in self._stream.encode(encoded):
+                self._container.mux(packet)
+            if self._sound is not None:
+                self._sound.copy(until=frame.time)
+        self._last_time = frame.time
+        self.frames += 1
+
+    def close(self, *, complete: bool = True) -> None:
+        """Finish the file and give it its name.
+
+        Args:
+            complete: whether all frames were written. Otherwise the sound ends with the last frame.
+
+        Raises:
+            RunError: the file cannot be written. The frames so far are then in the file, if it could be
+                renamed, or in that with the partial name.
+        """
+        partial = partial_path(self.path)
+        try:
+            with self._one_line_errors():
+                try:
+                    for packet in self._stream.encode(None) if self.frames else ():
+                        self._container.mux(packet)
+                    if self._sound is not None:
+                        self._sound.finish(until=None if complete else self._last_time)
+                finally:
+                    self._container.close()
+        except RunError:
+            self._publish(partial)
+            raise
+        if self.frames == 0:
+            partial.unlink(missing_ok=True)
+            return
+        finished = partial
+        if self._is_mp4:
+            finished = self.path.with_name(f"{self.path.stem}.index{self.path.suffix}")
+            try:
+                _copy_streams(partial, finished)
+            except (load_av().FFmpegError, OSError) as error:  # the fragments can be played too
+                log.info("%s consists of fragments (%s)", self.path, error)
+                finished.unlink(missing_ok=True)
+                finished = partial
+        self._publish(finished)
+        partial.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Close and delete the file without giving it its name."""
+        with contextlib.suppress(load_av().FFmpegError, OSError):
+            self._container.close()
+        partial_path(self.path).unlink(missing_ok=True)
+
+    def _publish(self, file: Path) -> None:
+        try:
+            rename(file, self.path)
+        except OSError as error:
+            raise RunError(
+                f"{self.path} could not be written: {error.strerror or error}; the video is in {file}"
+            ) from error
+
+    @contextlib.contextmanager
+    def _one_line_errors(self) -> Iterator[None]:
+        """Turn an error of FFmpeg into a RunError of one line."""
+        try:
+            yield
+        except (load_av().FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+            raise RunError(
+                f"{self.path} could not be written: {reason}; check the free space and permissions"
+            ) from error
+
+
+def partial_path(path: Path) -> Path:
+    """Return the path that a video has until it is complete, such as ``out.part.mp4``."""
+    return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
+def _copy_streams(source: Path, target: Path) -> None:
+    """Copy the streams of a fragmented MP4 file to a file with an index."""
+    av = load_av()
+    with av.open(str(source)) as fragments, av.open(str(target), "w", options=COMPLETE) as complete:
+        streams = {s.index: complete.add_stream_from_template(s) for s in fragments.streams}
+        for packet in fragments.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                complete.mux(packet)
+
+
+class _Sound:
+    """Copies the sound of a clip to a container, or encodes it if the container cannot hold its codec."""
+
+    def __init__(self, clip: Clip, container: Any, encoder: str) -> None:
+        self._av = load_av()
+        self._container, self._clip = container, clip
+        self._source = self._av.open(str(clip.path), options={"protocol_whitelist": "file"})
+        self._outputs: dict[int, Any] = {}
+        self._resamplers: dict[int, Any] = {}
+        for stream in self._source.streams.audio:
+            if stream.codec_context is not None and stream.codec_context.name in container.supported_codecs:
+                self._outputs[stream.index] = container.add_stream_from_template(stream)
+            elif stream.codec_context is not None and encoder in self._av.codecs_available:
+                rate = 48_000 if encoder == "libopus" else stream.codec_context.sample_rate
+                output = container.add_stream(encoder, rate=rate)
+                output.layout = stream.codec_context.layout
+                self._outputs[stream.index] = output
+                self._resamplers[stream.index] = None
+                clip.notes.append(
+                    f"the sound of {clip.name} is encoded again ({encoder}), because the output cannot "
+                    f"hold {stream.codec_context.name}"
+                )
+            else:
+                clip.notes.append(f"the sound of {clip.name} cannot be copied and is left out")
+        selection = clip.selection
+        self._begin = clip.origin + Fraction(selection.start) if selection.start else None
+        self._end = None if selection.end is None else clip.origin + Fraction(selection.end)
+        if self._begin is not None and self._outputs:
+            with contextlib.suppress(self._av.FFmpegError):
+                self._source.seek(int(self._begin * self._av.time_base))
+        streams = [self._source.streams[index] for index in self._outputs]
+        self._packets: Iterator[Any] = iter(self._source.demux(streams)) if streams else iter(())
+        self._next: Any = self._following()
+
+    def copy(self, *, until: Fraction) -> None:
+        """Write the packets that begin up to a time of the source, in seconds."""
+        while self._next is not None and self._time(self._next) <= until:
+            self._write(self._next)
+            self._next = self._following()
+
+    def finish(self, *, until: Fraction | None) -> None:
+        """Write the packets up to a time, or all of them up to the end of the selection."""
+        end = self._end if until is None else until
+        while self._next is not None and (end is None or self._time(self._next) < end):
+            self._write(self._next)
+            self._next = self._following()
+        for index in self._resamplers:
+            for frame in self._resampled(index, None):
+                self._container.mux(self._outputs[index].encode(frame))
+            self._container.mux(self._outputs[index].encode(None))
+        self._source.close()
+
+    def _time(self, packet: Any) -> Fraction:
+        stamp = packet.pts if packet.dts is None else packet.dts
+        return Fraction(stamp * packet.time_base)
+
+    def _following(self) -> Any:
+        """Return the next packet within the selection, or None."""
+        try:
+            for packet in self._packets:
+                if packet.size and (packet.pts is not None or packet.dts is not None):
+                    if self._begin is None or self._time(packet) >= self._begin:
+                        return packet
+        except self._av.FFmpegError as error:
+            self._clip.notes.append(f"the sound of {self._clip.name} ends early ({error.strerror})")
+        return None
+
+    def _write(self, packet: Any) -> None:
+        index = packet.stream.index
+        shift = round((self._begin or Fraction(0)) / packet.time_base)
+        if index in self._resamplers:
+            for frame in packet.decode():
+                frame.pts = None if frame.pts is None else frame.pts - shift
+                for resampled in self._resampled(index, frame):
+                    self._container.mux(self._outputs[index].encode(resampled))
+            return
+        packet.pts = None if packet.pts is None else packet.pts - shift
+        packet.dts = None if packet.dts is None else packet.dts - shift
+        packet.stream = self._outputs[index]
+        self._container.mux(packet)
+
+    def _resampled(self, index: int, frame: Any) -> list[Any]:
+        context = self._outputs[index].codec_context
+        if self._resamplers[index] is None:
+            context.open(strict=False)
+            self._resamplers[index] = self._av.AudioResampler(
+                format=context.format, layout=context.layout, rate=context.sample_rate,
+                frame_size=context.frame_size,
+            )  # fmt: skip
+        return list(self._resamplers[index].resample(frame))
