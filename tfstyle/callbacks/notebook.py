@@ -6,18 +6,34 @@ import contextlib
 import html
 import io
 import time
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from tfstyle.callbacks.arguments import check_number
 from tfstyle.errors import ConfigError, RunError
 from tfstyle.images import ImageArray
-from tfstyle.run import Iteration
 
 JPEG_QUALITY = 90
 
 
+class _Step(Protocol):
+    """What the display shows: an iteration of a run, or a step of a video."""
+
+    @property
+    def progress(self) -> float: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+    @property
+    def image(self) -> np.ndarray: ...
+
+
 class NotebookProgress:
     """A callback that shows a progress bar and a live preview in Colab, Jupyter and VS Code.
+
+    It can also be called with the steps of a video.
 
     The display appears below the cell at once, and is updated in place.
 
@@ -50,30 +66,24 @@ class NotebookProgress:
         self._bar: Any = None
         self._preview: Any = None
         self._update_bar(0.0, "preparing the first iteration")
-        self._last: Iteration | None = None
+        self._last: _Step | None = None
         self._shown_at = -float("inf")
 
-    def __call__(self, step: Iteration) -> None:
+    def __call__(self, step: _Step) -> None:
         """Update the display if the last update is long enough ago.
 
         Args:
-            step: the iteration.
+            step: an `Iteration`, or a `tfstyle.video.VideoStep`.
         """
         self._last = step
         if time.monotonic() - self._shown_at >= self._interval:
-            height, width = step.shape
-            self._show(
-                step,
-                f"scale {step.scale} of {step.scales}, {width} x {height}, iteration {step.iteration} of "
-                f"{step.iterations}, loss {step.losses['total']:.4g}, {step.time_left}",
-            )
+            self._show(step, step.text)
 
     def close(self) -> None:
         """Show the last iteration. The object can be used for another run afterwards."""
         if self._last is not None:
             step, self._last = self._last, None
-            count = f"{step.global_iteration} of {step.total_iterations} iterations"
-            self._show(step, f"{count} in {step.seconds:.1f} s, loss {step.losses['total']:.4g}")
+            self._show(step, step.summary)
         elif self._bar is not None:
             self._update_bar(0.0, "the run ended before the first iteration")
         self._bar = self._preview = None
@@ -91,7 +101,7 @@ class NotebookProgress:
         bar = f"<progress value='{progress:.4f}' max='1' style='width: 20em'></progress> {progress:.0%}"
         self._bar = _displayed(HTML(f"{bar}<br>{html.escape(text)}"), self._bar)
 
-    def _show(self, step: Iteration, text: str) -> None:
+    def _show(self, step: _Step, text: str) -> None:
         from IPython.display import Image
 
         self._update_bar(step.progress, text)

@@ -44,6 +44,7 @@ from tfstyle.cli.score import run_score
 from tfstyle.cli.terminal import check_reports, safe_streams
 from tfstyle.cli.transfer import run_demo, run_stylize
 from tfstyle.cli.ui import run_ui
+from tfstyle.cli.video import run_video
 from tfstyle.cli.wording import LogHandler
 from tfstyle.config import (
     ADDONS,
@@ -61,7 +62,7 @@ from tfstyle.presets import PRESETS
 SHELLS = ("bash", "zsh", "fish")
 #: Names for values in the help that the shells complete with files and with folders.
 FILE_METAVARS = (
-    "CONTENT", "CONTENTS", "STYLE", "IMAGE", "IMAGES_OR_FOLDER",
+    "CLIP", "CONTENT", "CONTENTS", "STYLE", "IMAGE", "IMAGES_OR_FOLDER",
     "FILE", "FILE.npz", "FILE.json", "FILE.png", "...",
 )  # fmt: skip
 FOLDER_METAVARS = ("DIR",)
@@ -139,6 +140,7 @@ def make_parser(*, show_all: bool = False) -> argparse.ArgumentParser:
     _add_demo(add("demo", "create a first result from the images in the package"))
     _add_stylize(add("stylize", "transfer the style of one or more images to a content image"), show_all)
     _add_batch(add("batch", "transfer styles to many content images"), show_all)
+    _add_video(add("video", "transfer a style to a video without flicker"), show_all)
     _add_ui(add("ui", "open a page in the browser that needs no command line"))
     _add_score(add("score", "compare results by numbers for style, content and artefacts"))
     _add_pretrain(add("pretrain", "learn the encoder's filters from images without labels"))
@@ -454,6 +456,83 @@ def _add_batch(command: argparse.ArgumentParser, show_all: bool) -> None:
     ):  # fmt: skip
         cluster.add_argument(f"--ray-{name}", metavar=metavar, type=kind, help=_shown(show_all, text))
     _add_run_options(command, show_all, hidden=SINGLE_IMAGE_OPTIONS)
+
+
+def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
+    command.set_defaults(command=run_video)
+    command.usage = "tfstyle video CLIP STYLE [STYLE ...] [-o FILE] [options]"
+    command.add_argument("--help-all", action="help", help="show every option and exit")
+    command.add_argument("clip", metavar="CLIP", help="video file or GIF, or folder of images")
+    command.add_argument(
+        "styles", metavar="STYLE", nargs="+",
+        help="style image, or several, or .npz files of tfstyle extract --grams",
+    )  # fmt: skip
+    command.add_argument(
+        "-o", "--output", metavar="FILE",
+        help="output video: .mp4, .mov or .mkv (H.264), or .webm (VP9) [CLIP_STYLE.mp4 in the current folder; "
+        "a number is added if it exists]",
+    )  # fmt: skip
+    command.add_argument("--overwrite", action="store_true", help="replace existing files")
+    frames = command.add_argument_group("frames")
+    # The defaults are those of `tfstyle.video.Selection` and `VideoOptions`, which load TensorFlow; a test
+    # compares.
+    for name, metavar, kind, text in (
+        ("start", "SECONDS", number(0), "begin at this time of the clip"),
+        ("end", "SECONDS", number(0), "end before this time of the clip"),
+        ("every", "N", integer(1), "use every N-th frame; each is shown longer [1]"),
+        ("fps", "N", number(0.01), "use at most N frames per second; for a folder of images their rate [all; 25]"),
+    ):  # fmt: skip
+        frames.add_argument(f"--{name}", metavar=metavar, type=kind, default=argparse.SUPPRESS, help=text)
+    frames.add_argument(
+        "--sound", action=argparse.BooleanOptionalAction, default=True, help="copy the sound of the clip [on]"
+    )
+    frames.add_argument(
+        "--save-frames", metavar="DIR", help=_shown(show_all, "write the frames as PNG files, too")
+    )
+    time = command.add_argument_group("from frame to frame")
+    time.add_argument(
+        "--fast", action="store_true", default=argparse.SUPPRESS,
+        help="few iterations for each frame after the first one of a shot, and no optical flow [off]",
+    )  # fmt: skip
+    time.add_argument(
+        "--temporal-weight", metavar="X", type=number(0), default=argparse.SUPPRESS,
+        help="weight of the difference from the frames before; higher flickers less, but the strokes move "
+        "less freely [1]",
+    )  # fmt: skip
+    time.add_argument(
+        "--frame-iterations", metavar="N", type=integer(1), default=argparse.SUPPRESS,
+        help="iterations of each frame after the first one of a shot [16; 7 with --quality draft; 40 with "
+        "--quality high; about half of it with --fast]",
+    )  # fmt: skip
+    time.add_argument(
+        "--passes", metavar="N", type=integer(1), default=argparse.SUPPRESS,
+        help="paint all frames N times, alternately forwards and backwards [1]",
+    )  # fmt: skip
+    time.add_argument(
+        "--memory-frames", metavar="N,..", type=comma_separated(integer(1)), default=argparse.SUPPRESS,
+        help=_shown(show_all, "how many frames back the results lie with which a frame is compared [1,10]"),
+    )  # fmt: skip
+    time.add_argument(
+        "--flow", choices=("dis", "off"), metavar="NAME", default=argparse.SUPPRESS,
+        help=_shown(
+            show_all,
+            "optical flow: dis (by OpenCV), off (compare with the result before plus the difference of the "
+            "source frames) [dis; off with --fast]",
+        ),
+    )  # fmt: skip
+    long_runs = command.add_argument_group("long runs")
+    long_runs.add_argument(
+        "--checkpoint", metavar="DIR", help="folder in which the finished frames are stored"
+    )
+    long_runs.add_argument(
+        "--resume", action="store_true",
+        help="continue after the last finished frame in --checkpoint; start a new video if there is none",
+    )  # fmt: skip
+    long_runs.add_argument(
+        "--history", metavar="FILE.json",
+        help=_shown(show_all, "write loss, warping error and time of every frame to a JSON file"),
+    )  # fmt: skip
+    _add_run_options(command, show_all)
 
 
 def _add_explore(command: argparse.ArgumentParser) -> None:

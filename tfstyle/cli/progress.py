@@ -21,6 +21,7 @@ from rich.progress import (
 
 if TYPE_CHECKING:  # this module imports TensorFlow
     from tfstyle.run.results import Iteration
+    from tfstyle.video.steps import VideoStep
 
 LINE_INTERVAL = 10.0  # seconds between two lines if the stream is not a terminal
 Show = Callable[["Iteration"], None]
@@ -80,6 +81,32 @@ def progress_display(stream: TextIO) -> Iterator[Show]:
             )
 
         yield show
+
+
+@contextlib.contextmanager
+def frame_display(stream: TextIO) -> Iterator[Callable[[VideoStep], None]]:
+    """Display the progress of a video: frames, time left and warping error.
+
+    Args:
+        stream: the stream that the progress is written to.
+
+    Yields:
+        A function to call with each `VideoStep`.
+    """
+    if not stream.isatty():
+        last_line = -LINE_INTERVAL
+
+        def show_line(step: VideoStep) -> None:
+            nonlocal last_line
+            if time.monotonic() - last_line >= LINE_INTERVAL or (step.frame_done and step.progress >= 1):
+                last_line = time.monotonic()
+                print(step.text, file=stream, flush=True)
+
+        yield show_line
+        return
+    with _terminal_bar(stream) as bar:
+        task = bar.add_task("preparing the first frame", total=None)
+        yield lambda step: bar.update(task, total=1.0, completed=step.progress, description=step.text)
 
 
 @contextlib.contextmanager

@@ -53,7 +53,7 @@ def run_stylize(options: argparse.Namespace) -> int:
     check_style_count(config, len(styles))
     for name in ("masks", "style_masks"):
         check_mask_count(name, len(getattr(config, name) or ()), styles=len(styles))
-    check_images(_mask_files(config))
+    check_images(mask_files(config))
     if options.seconds is not None and options.preset != "default":
         raise ConfigError(
             f"--seconds cannot be combined with --preset {options.preset}, which has its own number of "
@@ -136,7 +136,8 @@ def _check_checkpoint_options(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} needs --checkpoint DIR")
 
 
-def _mask_files(config: StyleConfig) -> list[str]:
+def mask_files(config: StyleConfig) -> list[str]:
+    """Return the paths of the masks that a config names."""
     content_mask = [] if config.content_mask is None else [config.content_mask]
     return [*(config.masks or ()), *(config.style_masks or ()), *content_mask]
 

@@ -479,7 +479,8 @@ class Objective:
         Returns:
             float32 scalars by name: ``total``; its weighted terms ``content``, ``style``, ``tv``, if the
             local spectrum is used ``spectrum``, for a frame of a video ``temporal``, and ``extra/<name>`` for
-            each extra loss, which add up to ``total``; and ``style/<layer>`` for each style layer, which add up to ``style``.
+            each extra loss, which add up to ``total``; and ``style/<layer>`` for each style layer, which add
+            up to ``style``.
 
         Raises:
             ConfigError: the function of an extra loss does not return a scalar.

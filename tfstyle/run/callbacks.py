@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -15,10 +16,13 @@ log = logging.getLogger(__name__)
 
 #: A function that is called after each iteration. If it returns True, the run ends.
 Callback = Callable[[Iteration], "bool | None"]
+Step = TypeVar("Step")
 
 
 @contextlib.contextmanager
-def calling(callbacks: Callback | Sequence[Callback] | None) -> Iterator[Callable[[Iteration], bool]]:
+def calling(
+    callbacks: Callable[[Step], bool | None] | Sequence[Callable[[Step], bool | None]] | None,
+) -> Iterator[Callable[[Step], bool]]:
     """Call callbacks during a run, and close them when the run ends, even after an error.
 
     At the end of the block, the method ``close`` of each callback that has one is called. If it fails, for
@@ -28,7 +32,8 @@ def calling(callbacks: Callback | Sequence[Callback] | None) -> Iterator[Callabl
         callbacks: a callback, a sequence of callbacks, or None.
 
     Yields:
-        A function that calls all callbacks with an iteration and returns whether one of them returned True.
+        A function that calls all callbacks with an iteration, or with a step of a video, and returns whether
+        one of them returned True.
 
     Raises:
         ConfigError: one of them cannot be called.
@@ -43,8 +48,8 @@ def calling(callbacks: Callback | Sequence[Callback] | None) -> Iterator[Callabl
                 "list of such functions"
             )
 
-    def call(iteration: Iteration) -> bool:
-        answers = [function(iteration) for function in functions]
+    def call(step: Step) -> bool:
+        answers = [function(step) for function in functions]
         return any(isinstance(answer, (bool, np.bool_)) and bool(answer) for answer in answers)
 
     try:

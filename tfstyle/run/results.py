@@ -194,6 +194,21 @@ class Iteration:
         return f"{self.seconds_left:.0f} s left"
 
     @property
+    def text(self) -> str:
+        """One line with the scale, the iteration, the loss and the time left."""
+        height, width = self.shape
+        return (
+            f"scale {self.scale} of {self.scales} ({width} x {height}), iteration {self.iteration} of "
+            f"{self.iterations}, loss {self.losses['total']:.4g}, {self.time_left}"
+        )
+
+    @property
+    def summary(self) -> str:
+        """One line with the iterations that were done, their time and the loss."""
+        count = f"{self.global_iteration} of {self.total_iterations} iterations"
+        return f"{count} in {self.seconds:.1f} s, loss {self.losses['total']:.4g}"
+
+    @property
     def image(self) -> np.ndarray:
         """The result image after this iteration, float32 ``[height, width, 3]`` in 0..1.
 

@@ -99,9 +99,7 @@ def _read_state(path: Path) -> Mapping[str, Any]:
     return dict(state)
 
 
-def describe_video(
-    clip: Clip, options: VideoOptions, *, run: Run, custom_encoder: bool
-) -> dict[str, Any]:
+def describe_video(clip: Clip, options: VideoOptions, *, run: Run, custom_encoder: bool) -> dict[str, Any]:
     """Return what the result of a video depends on, and what was chosen for ``auto``, as plain values.
 
     Args:

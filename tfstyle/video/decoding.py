@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-#: FFmpeg's numbers of matrices between R'G'B' and Y'CbCr -> the coefficients of red and blue in Y' (ITU-T H.273).
+#: FFmpeg's numbers of matrices between R'G'B' and Y'CbCr -> the coefficients of red and blue in Y', as in
+#: ITU-T H.273.
 BT709, FCC, BT470BG, SMPTE170M, SMPTE240M, BT2020, BT2020_CONSTANT = 1, 4, 5, 6, 7, 9, 10
 MATRICES = {
     BT709: (0.2126, 0.0722),
@@ -17,8 +18,9 @@ MATRICES = {
     BT2020: (0.2627, 0.0593),
     BT2020_CONSTANT: (0.2627, 0.0593),
 }
-#: FFmpeg's number of the range in which black is 0 and white is the largest value.
-FULL_RANGE = 2
+#: FFmpeg's numbers of the range in which black is 16 and white is 235 of 255, and of that in which black is 0
+#: and white is the largest value.
+LIMITED_RANGE, FULL_RANGE = 1, 2
 #: Height in pixels from which a clip that does not name its matrix has that of BT.709, as in players.
 HIGH_DEFINITION = 720
 #: FFmpeg's numbers of transfer functions of HDR clips -> their names.
@@ -49,20 +51,13 @@ def frame_pixels(frame: Any) -> tuple[np.ndarray, np.ndarray | None]:
         rgba = frame.reformat(format="rgba64le" if deep else "rgba").to_ndarray().astype(np.float32)
         rgba /= 65535.0 if deep else 255.0
         return rgba[..., :3], rgba[..., 3] if has_alpha else None
-    # Only the sampling of the chroma and the number of bits are FFmpeg's; its conversion to R'G'B' is off by
-    # up to three levels, and the number that stands for white depends on the format.
-    planar = frame.reformat(
-        format="yuva444p16le" if has_alpha else "yuv444p16le",
-        src_color_range=_range(frame), dst_color_range=_range(frame), interpolation=ACCURATE,
-    )  # fmt: skip
-    planes = [_plane(plane, frame, np.uint16) for plane in planar.planes]
-    y = _luma(planes[0] / 2.0 ** (16 - bits), bits, frame)
-    b, r = (_chroma(plane / 2.0 ** (16 - bits), bits, frame) for plane in planes[1:3])
+    y, b, r, *alpha = _planes_of_equal_size(frame, bits, has_alpha)
+    y, b, r = _luma(y, bits, frame), _chroma(b, bits, frame), _chroma(r, bits, frame)
     red_weight, blue_weight = MATRICES[matrix_of(frame)]
     red, blue = y + 2.0 * (1.0 - red_weight) * r, y + 2.0 * (1.0 - blue_weight) * b
     green = (y - red_weight * red - blue_weight * blue) / (1.0 - red_weight - blue_weight)
     rgb = np.clip(np.stack([red, green, blue], -1), 0.0, 1.0).astype(np.float32)
-    return rgb, (planes[3] / np.float32(65535.0) if has_alpha else None)
+    return rgb, (alpha[0].astype(np.float32) / np.float32(2**bits - 1) if has_alpha else None)
 
 
 def matrix_of(frame: Any) -> int:
@@ -114,8 +109,20 @@ def upright(array: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
     return array[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
 
 
-def _range(frame: Any) -> int:
-    return FULL_RANGE if _is_full(frame) else 1
+def _planes_of_equal_size(frame: Any, bits: int, has_alpha: bool) -> list[np.ndarray]:
+    """Return Y', Cb and Cr, and alpha if there is one, ``[height, width]`` each, as numbers of `bits` bits."""
+    planes = frame.planes
+    sizes = {(plane.height, plane.width) for plane in planes}
+    if len(planes) >= 3 and sizes == {(frame.height, frame.width)} and not frame.format.name.endswith("be"):
+        return [_plane(plane, frame, np.uint8 if bits == 8 else np.uint16) for plane in planes]
+    # Only the sampling of the chroma is FFmpeg's: its conversion to R'G'B' is off by up to three levels, and
+    # the number that stands for white depends on the format. Between equal ranges it shifts the numbers.
+    number = FULL_RANGE if frame.format.name.startswith("yuvj") else LIMITED_RANGE
+    planar = frame.reformat(
+        format="yuva444p16le" if has_alpha else "yuv444p16le",
+        src_color_range=number, dst_color_range=number, interpolation=ACCURATE,
+    )  # fmt: skip
+    return [_plane(plane, frame, np.uint16) / 2.0 ** (16 - bits) for plane in planar.planes]
 
 
 def _is_full(frame: Any) -> bool:
@@ -139,5 +146,5 @@ def _chroma(values: np.ndarray, bits: int, frame: Any) -> np.ndarray:
 
 def _plane(plane: Any, frame: Any, dtype: type) -> np.ndarray:
     """Return a plane at the size of the frame, ``[height, width]``."""
-    rows = np.frombuffer(plane, dtype).reshape(plane.height, -1)
+    rows: np.ndarray = np.frombuffer(plane, dtype).reshape(plane.height, -1)
     return rows[: frame.height, : frame.width]

@@ -81,9 +81,7 @@ def consistency_weights(backward: np.ndarray, forward: np.ndarray) -> np.ndarray
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     forward_there = cv2.remap(forward, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     sizes = _squared(backward) + _squared(forward_there)
-    disoccluded = (
-        _squared(backward + forward_there) >= OCCLUSION_RELATIVE * sizes + OCCLUSION_ABSOLUTE
-    )
+    disoccluded = _squared(backward + forward_there) >= OCCLUSION_RELATIVE * sizes + OCCLUSION_ABSOLUTE
     gradients = [_squared(np.stack(np.gradient(backward[..., i]), -1)) for i in range(2)]
     edge = gradients[0] + gradients[1] > EDGE_RELATIVE * _squared(backward) + EDGE_ABSOLUTE
     weights = (inside & ~disoccluded & ~edge).astype(np.float32)

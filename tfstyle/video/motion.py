@@ -1,4 +1,4 @@
-"""The motion between the frames of a clip: flows to earlier frames, their weights, and where a shot begins."""
+"""The motion between the frames of a clip: flows to earlier frames, their weights, and where shots begin."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Motion(NamedTuple):
         begins_shot: whether the frame is the first one of a shot.
         flows: number of frames back -> flow from this frame to that one, float32 ``[height, width, 2]``.
         consistency: number of frames back -> weights of the pixels, float32 ``[height, width]`` in 0..1. The
-            weights of a farther frame are reduced by those of the nearer ones, so that their sum is at most 1.
+            weights of a farther frame are reduced by those of the nearer ones, so that their sum is at most
+            1.
     """
 
     begins_shot: bool

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from tfstyle.errors import ConfigError
 
-#: Weight of the temporal loss, and the iterations of the frames after the first one of a shot for each quality.
-#: Measured, see docs/video.md.
-TEMPORAL_WEIGHT = 3.0
+#: Weight of the temporal loss, and for each quality the iterations of the frames after the first one of a
+#: shot. docs/video.md has the measurements.
+TEMPORAL_WEIGHT = 1.0
 FRAME_ITERATIONS = {"draft": 7, "standard": 16, "high": 40}
 FAST_ITERATIONS = {"draft": 4, "standard": 8, "high": 16}
-#: With `VideoOptions.fast`, a frame ends when its loss has fallen by less than this part within this number of
-#: iterations.
+#: With `VideoOptions.fast`, a frame ends when its loss has fallen by less than this part within this number
+#: of iterations.
 FAST_TOLERANCE, FAST_WINDOW = 0.01, 3
 FLOWS = ("dis", "off")
 

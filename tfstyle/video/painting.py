@@ -87,7 +87,7 @@ class VideoRun:
         style: Any,
         config: StyleConfig,
         *,
-        options: VideoOptions = VideoOptions(),
+        options: VideoOptions,
         encoder: Encoder | None = None,
         optimizer: Optimizer | keras.optimizers.Optimizer | None = None,
         masks: Masks | Sequence[Any] | None = None,
@@ -130,7 +130,8 @@ class VideoRun:
 
     def __iter__(self) -> Generator[VideoStep, None, None]:
         try:
-            for self._pass in range(1, self.options.passes + 1):
+            for number in range(1, self.options.passes + 1):
+                self._pass = number
                 if self._pass == 1 or self._pass >= self._first_pass:
                     yield from self._run_pass()
                 if self._stopped:
@@ -278,13 +279,13 @@ class VideoRun:
             own = self._results.read((self._pass - 1, frame.number))
             start = own + NEIGHBOUR_PART * temporal.consistency[..., None] * (start - own)
         inputs = shot.for_frame(image, start=start, temporal=temporal)
-        changes = {
+        changes: dict[str, Any] = {
             "scales": 1,
             "iterations": self.options.iterations(self.config.quality),
             "first_iterations": None,
             "iteration_decay": None,
         }
-        window = {}
+        window: dict[str, Any] = {}
         if self.options.fast:
             changes["tolerance"], window["window"] = FAST_TOLERANCE, FAST_WINDOW
         config = self.config.replace(changes)

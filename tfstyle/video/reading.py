@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 IMAGES_FPS = 25.0
 #: Formats that consist of one file and refer to no other files, in the order of FFmpeg's names.
 SELF_CONTAINED = (
-    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "gif", "mpegts", "mpeg", "mpegvideo", "flv",
-    "asf", "ogg", "h264", "hevc", "ivf", "mxf", "apng", "nut",
+    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "gif", "mpegts", "mpeg",
+    "mpegvideo", "flv", "asf", "ogg", "h264", "hevc", "ivf", "mxf", "apng", "nut",
 )  # fmt: skip
 #: Part of a clip's duration that may be missing before it counts as cut off.
-MISSING_PART = 0.05
+MISSING_PART = Fraction(1, 20)
 
 
 class Frame(NamedTuple):
@@ -45,6 +45,11 @@ class Frame(NamedTuple):
     image: np.ndarray
     time: Fraction
     number: int
+
+
+def exact(value: float) -> Fraction:
+    """Return a number of seconds or frames per second as a fraction, such as 30000/1001 for 29.97003."""
+    return Fraction(value).limit_denominator(10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +88,7 @@ class Selection:
         Args:
             times: the times of the frames in seconds from the beginning of the clip, in order.
         """
-        start, end = Fraction(self.start or 0), None if self.end is None else Fraction(self.end)
+        start, end = exact(self.start or 0), None if self.end is None else exact(self.end)
         count, next_tick = 0, start
         for time in times:
             if end is not None and time >= end:
@@ -95,7 +100,7 @@ class Selection:
             is_due = count % self.every == 0
             count += 1
             if is_due and self.fps is not None:
-                rate = Fraction(self.fps).limit_denominator(1001)
+                rate = exact(self.fps)
                 is_due = time >= next_tick
                 if is_due:
                     next_tick = start + ((time - start) * rate // 1 + 1) / rate
@@ -199,7 +204,7 @@ def _open_images(images: Any, selection: Selection, max_pixels: int | None, *, n
     """Return the clip of a series of images."""
     if len(images) == 0:
         raise ImageError(f"{name} has no images")
-    rate = Fraction(selection.fps or IMAGES_FPS).limit_denominator(1001)
+    rate = exact(selection.fps or IMAGES_FPS)
     choosing = Selection(start=selection.start, end=selection.end, every=selection.every)
     first = load(images[0], max_pixels=max_pixels)
     shape = first.rgb.shape[0], first.rgb.shape[1]
@@ -247,7 +252,6 @@ def _require_frames(count: int, name: str, seconds: Fraction) -> None:
 
 def _open_file(path: Path, selection: Selection, max_pixels: int | None, trusted: bool) -> Clip:
     """Return the clip of a video file, after reading its packets without decoding them."""
-    av = load_av()
     with one_line_av_errors(path), _opened(path, trusted) as container:
         stream = _video_stream(container, path)
         context = stream.codec_context
@@ -263,14 +267,13 @@ def _open_file(path: Path, selection: Selection, max_pixels: int | None, trusted
         times, whole = _packet_times(container, stream)
         announced = stream.frames
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-        duration = None if container.duration is None else Fraction(container.duration, av.time_base)
+        duration = _duration(container, stream, has_sound)
     if not times:
         raise ImageError(f"{path}: the video stream has no frames")
     origin = times[0]
     last = times[-1] - origin
-    if not whole or announced > len(times) or (
-        duration is not None and not announced and last < duration * (1 - Fraction(MISSING_PART)) - 1
-    ):  # fmt: skip
+    missing = Fraction(0) if announced else duration - last - 1 / rate
+    if not whole or announced > len(times) or missing > max(2 / rate, MISSING_PART * duration):
         expected = f" of {announced}" if announced > len(times) else ""
         notes.append(f"{path} is cut off or damaged: only {len(times)}{expected} frames can be read")
     choices = list(selection.choose(time - origin for time in times))
@@ -308,6 +311,15 @@ def _video_stream(container: Any, path: Path) -> Any:
     if stream.codec_context is not None:
         stream.thread_type = "AUTO"
     return stream
+
+
+def _duration(container: Any, stream: Any, has_sound: bool) -> Fraction:
+    """Return the duration in seconds that a file states for its video stream, or 0."""
+    if stream.duration is not None:
+        return Fraction(stream.duration * stream.time_base)
+    if container.duration is None or has_sound:  # that of the sound may be longer
+        return Fraction(0)
+    return Fraction(container.duration, load_av().time_base)
 
 
 def _packet_times(container: Any, stream: Any) -> tuple[list[Fraction], bool]:
@@ -349,7 +361,7 @@ def _read_file(path: Path, clip: Clip, shape: tuple[int, int], trusted: bool) ->
         start = clip.selection.start
         if start:  # to the key frame before it
             with contextlib.suppress(load_av().FFmpegError):
-                container.seek(int((clip.origin + Fraction(start)) / stream.time_base), stream=stream)
+                container.seek(int((clip.origin + exact(start)) / stream.time_base), stream=stream)
         last_time: Fraction | None = None
         kept: list[Any] = [None]
 
@@ -416,7 +428,9 @@ def _image(frame: Any, shape: tuple[int, int], clip: Clip) -> np.ndarray:
 def _note_colours(clip: Clip, frame: Any) -> None:
     transfer = HDR_TRANSFERS.get(int(frame.color_trc))
     if transfer is not None:
-        _add_note(clip, f"{clip.name} is an HDR clip ({transfer}); its brightness is used without tone mapping")
+        _add_note(
+            clip, f"{clip.name} is an HDR clip ({transfer}); its brightness is used without tone mapping"
+        )
 
 
 def _add_note(clip: Clip, note: str) -> None:

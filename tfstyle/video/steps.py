@@ -10,6 +10,8 @@ import numpy as np
 
 from tfstyle.run import Iteration
 
+ESTIMATING = "estimating the time left"
+
 
 @dataclass(frozen=True, kw_only=True)
 class FrameRecord:
@@ -81,10 +83,16 @@ class VideoStep:
         else:
             parts.append(f"iteration {self.iteration.global_iteration} of {self.iteration.total_iterations}")
         known = not math.isinf(self.seconds_left)
-        parts.append(f"{_duration(self.seconds_left)} left" if known else "estimating the time left")
+        parts.append(f"{_duration(self.seconds_left)} left" if known else ESTIMATING)
         if self.warping_error is not None:
             parts.append(f"warping error {self.warping_error:.1f}")
         return ", ".join(parts)
+
+    @property
+    def summary(self) -> str:
+        """One line with the frames that were done, their time and the warping error."""
+        error = "" if self.warping_error is None else f", warping error {self.warping_error:.1f}"
+        return f"frame {self.frame} of {self.frames} in {_duration(self.seconds)}{error}"
 
     def stop(self) -> None:
         """End the video after this iteration. The frame is left out unless it is done."""

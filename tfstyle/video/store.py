@@ -1,4 +1,4 @@
-"""The results of the frames of a video: the last ones in memory, and all of them in a folder if one is given."""
+"""The results of the frames of a video: the last ones in memory, and all of them in a folder if given."""
 
 from __future__ import annotations
 

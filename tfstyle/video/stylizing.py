@@ -1,8 +1,7 @@
-"""The public functions: `stylize` writes the video of a clip in a style, and `iterate` does so step by step."""
+"""The public functions: `stylize` writes a clip in a style as a video, and `iterate` does so step by step."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ import numpy as np
 from typing_extensions import Unpack
 
 from tfstyle.config import StyleConfig, TransferOptions
-from tfstyle.errors import ConfigError, RunError
+from tfstyle.errors import ConfigError
 from tfstyle.files import check_writable, make_folder, write_atomically
 from tfstyle.images import ImageArray, save
 from tfstyle.losses import ExtraLoss, Masks

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from tfstyle.callbacks import add_video_stream, video_frame
-from tfstyle.errors import ConfigError, ImageError, OutputError, RunError
+from tfstyle.errors import ConfigError, OutputError, RunError
 from tfstyle.files import check_writable, rename
 from tfstyle.images import ImageArray
-from tfstyle.video.reading import Clip, Frame
+from tfstyle.video.reading import Clip, Frame, exact
 from tfstyle.video.requirement import INSTALL, load_av
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,7 @@ def check_video_output(path: Path, *, overwrite: bool = False) -> None:
         ConfigError: PyAV is not installed or lacks the encoder.
     """
     if path.suffix.lower() not in ENCODERS:
-        raise OutputError(
-            f"cannot write {path}: the suffix of a video must be one of {', '.join(ENCODERS)}"
-        )
+        raise OutputError(f"cannot write {path}: the suffix of a video must be one of {', '.join(ENCODERS)}")
     check_writable(path, overwrite)
     encoder = ENCODERS[path.suffix.lower()][0]
     if encoder not in load_av().codecs_available:
@@ -86,14 +84,12 @@ class VideoWriter:
         self._clip, self._shape = clip, shape
         self._time_base = clip.time_base
         # Times that begin at `start` if it was given, and otherwise those of the source.
-        self._zero = clip.origin + Fraction(clip.selection.start) if clip.selection.start else Fraction(0)
+        self._zero = clip.origin + exact(clip.selection.start) if clip.selection.start else Fraction(0)
         self._last_time = Fraction(-1)
         av = load_av()
         self._is_mp4 = path.suffix.lower() in (".mp4", ".mov")
         with self._one_line_errors():
-            self._container = av.open(
-                str(partial_path(path)), "w", options=FRAGMENTS if self._is_mp4 else {}
-            )
+            self._container = av.open(str(partial_path(path)), "w", options=FRAGMENTS if self._is_mp4 else {})
             self._stream = add_video_stream(self._container, encoder, shape=shape, rate=clip.rate)
             if encoder == "libx264":  # frames are stored in the order in which they are shown
                 self._stream.options |= {"bf": "0", "g": str(KEY_FRAMES), "rc-lookahead": "10"}
@@ -226,8 +222,8 @@ class _Sound:
             else:
                 clip.notes.append(f"the sound of {clip.name} cannot be copied and is left out")
         selection = clip.selection
-        self._begin = clip.origin + Fraction(selection.start) if selection.start else None
-        self._end = None if selection.end is None else clip.origin + Fraction(selection.end)
+        self._begin = clip.origin + exact(selection.start) if selection.start else None
+        self._end = None if selection.end is None else clip.origin + exact(selection.end)
         if self._begin is not None and self._outputs:
             with contextlib.suppress(self._av.FFmpegError):
                 self._source.seek(int(self._begin * self._av.time_base))
@@ -257,13 +253,16 @@ class _Sound:
         stamp = packet.pts if packet.dts is None else packet.dts
         return Fraction(stamp * packet.time_base)
 
+    def _is_selected(self, packet: Any) -> bool:
+        return self._begin is None or self._time(packet) >= self._begin
+
     def _following(self) -> Any:
         """Return the next packet within the selection, or None."""
         try:
             for packet in self._packets:
-                if packet.size and (packet.pts is not None or packet.dts is not None):
-                    if self._begin is None or self._time(packet) >= self._begin:
-                        return packet
+                has_time = packet.pts is not None or packet.dts is not None
+                if packet.size and has_time and self._is_selected(packet):
+                    return packet
         except self._av.FFmpegError as error:
             self._clip.notes.append(f"the sound of {self._clip.name} ends early ({error.strerror})")
         return None

@@ -120,12 +120,7 @@ def transfer(
             if stop():
                 step.stop()
             elif time.monotonic() - shown >= PREVIEW_INTERVAL:
-                height, width = step.shape
-                text = (
-                    f"scale {step.scale} of {step.scales} ({width} x {height}), iteration {step.iteration} "
-                    f"of {step.iterations}, loss {step.losses['total']:.4g}, {step.time_left}"
-                )
-                yield Preview(step.progress, text, image=data_uri(step.image))
+                yield Preview(step.progress, step.text, image=data_uri(step.image))
                 shown = time.monotonic()
         yield run.result()
     finally:  # also if the tab is closed
