@@ -33,9 +33,9 @@ def write_clip(
 ):
     """Write frames, uint8 or float in 0..1 ``[count, height, width, 3]``, to a video file.
 
-    ``times`` are the frames' times in units of ``time_base``; by default frames follow at ``fps``. ``sound`` is
-    the length of a tone in seconds. With ``converted=False`` the frames are `av.VideoFrame` objects, and are
-    encoded as they are.
+    ``times`` are the frames' times in units of ``time_base``; by default frames follow at ``fps``. ``sound``
+    is the length of a tone in seconds. With ``converted=False`` the frames are `av.VideoFrame` objects, and
+    are encoded as they are.
     """
     import av
 

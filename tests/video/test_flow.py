@@ -9,15 +9,15 @@ from tests.video.clips import moving_object, noisy, pan, scene, still, zoom
 
 pytest.importorskip("cv2")
 
-from tfstyle.losses import temporal_loss  # noqa: E402
-from tfstyle.video import (  # noqa: E402
+from tfstyle.losses import temporal_loss
+from tfstyle.video import (
     consistency_weights,
     estimate_flow,
     grey_frame,
     warp,
     warping_error,
 )
-from tfstyle.video.flow import SOFTENING  # noqa: E402
+from tfstyle.video.flow import SOFTENING
 
 
 def flows(clip, t=1):

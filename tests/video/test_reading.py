@@ -1,6 +1,7 @@
 """Reading clips: formats, timestamps, orientation, colours, bit depth, selection, and damaged files."""
 
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ class TestFormats:
     def test_a_folder_is_read_in_the_order_of_its_numbers(self, tmp_path, source):
         for i in range(7):
             save(tmp_path / f"shot{i + 5}.png", ImageArray(source[i] / np.float32(255)))
-        clip, images, times = frames_of(tmp_path)
+        _, images, times = frames_of(tmp_path)
         assert np.allclose(images, source / 255, atol=1e-6)  # 10 and 11 follow 9
         assert times == pytest.approx([i / 25 for i in range(7)])
         assert frames_of(tmp_path, Selection(fps=10))[2] == pytest.approx([i / 10 for i in range(7)])
@@ -293,7 +294,7 @@ class TestBadFiles:
     def test_a_damaged_packet_is_left_out_and_named(self, tmp_path):
         frames = [scene(72, 96, seed) for seed in range(6)]
         path = write_clip(tmp_path / "clip.mkv", frames, codec="mjpeg", pix_fmt="yuvj420p")
-        content = bytearray(path_bytes := open(path, "rb").read())
+        content = bytearray(path_bytes := Path(path).read_bytes())
         third = [i for i in range(len(path_bytes)) if path_bytes.startswith(b"\xff\xd8\xff", i)][2]
         content[third : third + 600] = bytes(600)
         with open(path, "wb") as file:

@@ -469,8 +469,8 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
     )  # fmt: skip
     command.add_argument(
         "-o", "--output", metavar="FILE",
-        help="output video: .mp4, .mov or .mkv (H.264), or .webm (VP9) [CLIP_STYLE.mp4 in the current folder; "
-        "a number is added if it exists]",
+        help="output video: .mp4, .mov or .mkv (H.264), or .webm (VP9) [CLIP_STYLE.mp4 in the current "
+        "folder; a number is added if it exists]",
     )  # fmt: skip
     command.add_argument("--overwrite", action="store_true", help="replace existing files")
     frames = command.add_argument_group("frames")
@@ -480,7 +480,10 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
         ("start", "SECONDS", number(0), "begin at this time of the clip"),
         ("end", "SECONDS", number(0), "end before this time of the clip"),
         ("every", "N", integer(1), "use every N-th frame; each is shown longer [1]"),
-        ("fps", "N", number(0.01), "use at most N frames per second; for a folder of images their rate [all; 25]"),
+        (
+            "fps", "N", number(0.01),
+            "use at most N frames per second; for a folder of images it is their rate [all; 25]",
+        ),
     ):  # fmt: skip
         frames.add_argument(f"--{name}", metavar=metavar, type=kind, default=argparse.SUPPRESS, help=text)
     frames.add_argument(

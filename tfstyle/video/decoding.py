@@ -110,7 +110,7 @@ def upright(array: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def _planes_of_equal_size(frame: Any, bits: int, has_alpha: bool) -> list[np.ndarray]:
-    """Return Y', Cb and Cr, and alpha if there is one, ``[height, width]`` each, as numbers of `bits` bits."""
+    """Return Y', Cb and Cr, and alpha if there is one, ``[height, width]`` each, with `bits` bits."""
     planes = frame.planes
     sizes = {(plane.height, plane.width) for plane in planes}
     if len(planes) >= 3 and sizes == {(frame.height, frame.width)} and not frame.format.name.endswith("be"):

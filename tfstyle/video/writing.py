@@ -29,8 +29,10 @@ ENCODERS = {
 }
 #: Until it is complete, an MP4 file consists of fragments, each of which can be played by itself. The key
 #: frames in this interval begin the fragments.
-FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof"}
+FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "flush_packets": "1"}
 KEY_FRAMES = 25
+#: Frames are stored in the order in which they are shown, and at most ten are held back by the encoder.
+H264_OPTIONS = {"bf": "0", "g": str(KEY_FRAMES), "rc-lookahead": "10", "x264-params": "sync-lookahead=0"}
 #: Moves the index to the beginning, so that a browser plays the file while it is loading.
 COMPLETE = {"movflags": "faststart"}
 
@@ -89,12 +91,16 @@ class VideoWriter:
         av = load_av()
         self._is_mp4 = path.suffix.lower() in (".mp4", ".mov")
         with self._one_line_errors():
-            self._container = av.open(str(partial_path(path)), "w", options=FRAGMENTS if self._is_mp4 else {})
+            self._container = av.open(
+                str(partial_path(path)), "w", options=FRAGMENTS if self._is_mp4 else {"flush_packets": "1"}
+            )
             self._stream = add_video_stream(self._container, encoder, shape=shape, rate=clip.rate)
-            if encoder == "libx264":  # frames are stored in the order in which they are shown
-                self._stream.options |= {"bf": "0", "g": str(KEY_FRAMES), "rc-lookahead": "10"}
+            if encoder == "libx264":
+                self._stream.options = {**self._stream.options, **H264_OPTIONS}
+                self._stream.codec_context.thread_type = "SLICE"
             self._stream.codec_context.time_base = self._time_base
             self._sound = _Sound(clip, self._container, sound_encoder) if sound and clip.has_sound else None
+            self._container.start_encoding()
 
     def write(self, image: np.ndarray, frame: Frame) -> None:
         """Add a frame.
