@@ -495,7 +495,7 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
     time = command.add_argument_group("from frame to frame")
     time.add_argument(
         "--fast", action="store_true", default=argparse.SUPPRESS,
-        help="few iterations for each frame after the first one of a shot, and no optical flow [off]",
+        help="few iterations for each frame after the first one of a shot, until the loss hardly falls [off]",
     )  # fmt: skip
     time.add_argument(
         "--temporal-weight", metavar="X", type=number(0), default=argparse.SUPPRESS,
@@ -520,7 +520,7 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
         help=_shown(
             show_all,
             "optical flow: dis (by OpenCV), off (compare with the result before plus the difference of the "
-            "source frames) [dis; off with --fast]",
+            "source frames) [dis]",
         ),
     )  # fmt: skip
     long_runs = command.add_argument_group("long runs")

@@ -12,10 +12,10 @@ from tfstyle.errors import ConfigError
 #: shot. docs/video.md has the measurements.
 TEMPORAL_WEIGHT = 1.0
 FRAME_ITERATIONS = {"draft": 7, "standard": 16, "high": 40}
-FAST_ITERATIONS = {"draft": 4, "standard": 8, "high": 16}
+FAST_ITERATIONS = {"draft": 4, "standard": 10, "high": 20}
 #: With `VideoOptions.fast`, a frame ends when its loss has fallen by less than this part within this number
 #: of iterations.
-FAST_TOLERANCE, FAST_WINDOW = 0.01, 3
+FAST_TOLERANCE, FAST_WINDOW = 0.02, 3
 FLOWS = ("dis", "off")
 
 
@@ -33,11 +33,11 @@ class VideoOptions:
         passes: number of times that all frames are painted, alternately forwards and backwards. From the
             second pass on, a frame starts from its own result of the pass before, mixed with that of its
             neighbour.
-        fast: whether to save time: few iterations for each frame after the first one of a shot, which end as
-            soon as the loss hardly falls, and by default no optical flow.
+        fast: whether to save time: each frame after the first one of a shot has few iterations, and ends as
+            soon as its loss hardly falls.
         flow: ``dis``, the optical flow by OpenCV, or ``off``: each frame is then compared with the result
-            before it plus the difference of the two source frames. By default ``dis``, or ``off`` with
-            `fast`.
+            before it plus the difference of the two source frames. This saves the time of the flow, but the
+            strokes do not move with what they show.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -48,7 +48,7 @@ class VideoOptions:
     memory_frames: tuple[int, ...] = (1, 10)
     passes: int = 1
     fast: bool = False
-    flow: str | None = None
+    flow: str = "dis"
 
     def __post_init__(self) -> None:
         weight = self.temporal_weight
@@ -66,13 +66,13 @@ class VideoOptions:
                 "are at most 100, such as (1, 10)"
             )
         object.__setattr__(self, "memory_frames", tuple(frames))
-        if self.flow is not None and self.flow not in FLOWS:
+        if self.flow not in FLOWS:
             raise ConfigError(f"flow is {self.flow!r}; it can be {' or '.join(FLOWS)}")
 
     @property
     def uses_flow(self) -> bool:
         """Whether the optical flow is computed."""
-        return (self.flow or ("off" if self.fast else "dis")) == "dis"
+        return self.flow == "dis"
 
     @property
     def memory(self) -> tuple[int, ...]:

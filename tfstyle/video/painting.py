@@ -98,10 +98,10 @@ class VideoRun:
     ) -> None:
         self.clip, self.options = clip, options
         self.shape = _even(fitted_shape(clip.shape, config))
-        if checkpoints is not None:
-            config = checkpoints.pinned(config)
         # The frames have their size already, so that a run does not resize them.
         self.config = config.replace({"size": round(measured_side(self.shape, config))})
+        # The values that the resumed video had chosen for ``auto``.
+        self._pinned = self.config if checkpoints is None else checkpoints.pinned(self.config)
         self._style, self._masks = style, masks
         self._arguments: dict[str, Any] = {
             "encoder": encoder, "optimizer": optimizer, "extra_losses": extra_losses, "weights": weights,
@@ -215,7 +215,7 @@ class VideoRun:
     def _make_setup(self, frame: Frame) -> None:
         """Load the weights and make the parts of all runs, with the first frame of the clip."""
         inputs = self._shot_inputs(frame)
-        run = Run(None, None, self.config, inputs=inputs, **self._arguments)
+        run = Run(None, None, self._pinned, inputs=inputs, **self._arguments)
         self._setup, self.facts = run.setup, run.facts
         self._weight = self.options.temporal_weight * run.blank_style_loss()
         if self._checkpoints is not None:
@@ -273,7 +273,7 @@ class VideoRun:
             # A target of weight 0, so that the step is traced once for all frames.
             unused = TemporalReference(frame.image, np.zeros(self.shape, np.float32), 0.0)
             inputs = shot.for_frame(image, temporal=unused)
-            return Run(None, None, self.config, inputs=inputs, setup=self._setup, **self._arguments)
+            return Run(None, None, self._pinned, inputs=inputs, setup=self._setup, **self._arguments)
         start, temporal = self._reference(frame, motion)
         if self._pass > 1:
             own = self._results.read((self._pass - 1, frame.number))
@@ -288,7 +288,7 @@ class VideoRun:
         window: dict[str, Any] = {}
         if self.options.fast:
             changes["tolerance"], window["window"] = FAST_TOLERANCE, FAST_WINDOW
-        config = self.config.replace(changes)
+        config = self._pinned.replace(changes)
         return Run(None, None, config, inputs=inputs, setup=self._setup, **self._arguments, **window)
 
     def _reference(self, frame: Frame, motion: Motion) -> tuple[np.ndarray, TemporalReference]:
