@@ -33,7 +33,7 @@ CORE = """
 #: Modules of the page that import Gradio, which is not among the requirements of the usual tests.
 GRADIO_MODULES = tuple(
     f"tfstyle.web.{name}"
-    for name in ("controls", "display", "explain", "guarding", "jobs", "page", "paint", "variations")
+    for name in ("controls", "display", "explain", "guarding", "jobs", "page", "paint", "variations", "video")
 )
 
 

@@ -21,8 +21,8 @@ FILES = {
 #: Modules at the top of the package, which any folder may import.
 TOP = {"errors", "config", "presets", "layers", "files", "device", "backend", "addons"}
 #: Folder -> the other folders that it may import, which stand to its left in
-#: images, optim <- network <- losses <- tiling, scoring <- run <- callbacks, serving <- papers, cluster
-#: <- web <- cli.
+#: images, optim <- network <- losses <- tiling, scoring <- run <- callbacks, serving <- papers, cluster,
+#: video <- web <- cli.
 BELOW = {
     "images": set(),
     "optim": set(),
@@ -36,6 +36,7 @@ BELOW = {
     "papers": {"images", "optim", "network", "losses", "tiling", "scoring", "run", "serving"},
 }
 BELOW["cluster"] = set(BELOW["papers"])
+BELOW["video"] = {*BELOW["papers"], "callbacks"}
 BELOW["web"] = set(BELOW)
 BELOW["cli"] = set(BELOW)
 SCRIPTS = {"data/make_embedded.py", "data/make_score_basis.py"}

@@ -39,6 +39,7 @@ class Limits:
         file_bytes: bytes of an image file.
         iterations: iterations at each scale.
         styles: style images of one result.
+        frames: frames of a video.
         waiting: jobs that wait for the running job.
         seconds: time of a job, from its begin.
         stored_bytes: bytes of all images that the server stores: uploads and results of all open tabs.
@@ -50,6 +51,7 @@ class Limits:
     file_bytes: int = 50_000_000
     iterations: int = 1000
     styles: int = 6
+    frames: int = 1000
     waiting: int = 20
     seconds: float = 3600.0
     stored_bytes: int = 4_000_000_000
@@ -97,6 +99,24 @@ class Limits:
             raise ConfigError(
                 f"with size_of {config.size_of!r} the longest side would have {longest:.0f} pixels; this "
                 f"page allows at most {self.size}"
+            )
+
+    def check_video(self, frames: int, shape: tuple[int, int]) -> None:
+        """Raise ConfigError if a video would have more frames or larger ones than is allowed.
+
+        Args:
+            frames: number of frames.
+            shape: height and width of the frames in pixels.
+        """
+        if frames > self.frames:
+            raise ConfigError(
+                f"the video would have {frames} frames; this page allows at most {self.frames}; choose a "
+                "part of the clip, or fewer frames per second"
+            )
+        if max(shape) > self.size:
+            raise ConfigError(
+                f"the longest side of the video would have {max(shape)} pixels; this page allows at most "
+                f"{self.size}"
             )
 
     def check_files(self, content: object, styles: Sequence[object]) -> None:

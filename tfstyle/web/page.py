@@ -20,6 +20,7 @@ from tfstyle.web.jobs import Context, Inputs, paths_of
 from tfstyle.web.limits import Limits, allowed_options, make_config
 from tfstyle.web.paint import paint_view
 from tfstyle.web.variations import blend_view, compare_view, places_view, texture_view
+from tfstyle.web.video import video_view
 from tfstyle.web.visits import Visits
 from tfstyle.web.weights import ServerWeights
 
@@ -66,6 +67,8 @@ def make_page(visits: Visits, *, limits: Limits, weights: ServerWeights) -> gr.B
                     blend_view(context, inputs, gallery=gallery)
                 with gr.Tab("Texture"):
                     texture_view(context, inputs, gallery=gallery)
+                with gr.Tab("Video"):
+                    video_view(context, inputs)
                 with gr.Tab("Compare"):
                     compare_view(context, inputs, gallery=gallery)
                 with gr.Tab("Gallery"):
