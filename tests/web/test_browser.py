@@ -1,5 +1,6 @@
 """The page in a real Chromium: previews, Stop, downloads, stored settings, a brushed mask, every view."""
 
+import re
 import time
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.video.files import read_video
 from tests.web.conftest import DATA, running
 from tfstyle.images import load, read_settings
 
@@ -56,7 +58,7 @@ def seen_until(tab, selector, end, seconds=120):
         text = tab.locator(selector).inner_text()
         if not texts or text != texts[-1]:
             texts.append(text)
-        assert "error" not in text.lower(), text
+        assert "error:" not in text.lower(), text
         if end in text:
             return texts
         time.sleep(0.02)
@@ -331,3 +333,47 @@ def test_a_phone_and_a_keyboard_reach_every_control(server, browser, theme):
         reached.add(tab.evaluate("document.activeElement.id || document.activeElement.innerText"))
     assert {"paint", "stop"} <= reached
     context.close()
+
+
+def test_a_clip_is_painted_with_a_preview_and_stop_keeps_the_frames(page, tmp_path):
+    from tests.video.clips import pan
+    from tests.video.files import write_clip
+
+    clip = write_clip(tmp_path / "clip.mp4", pan(6, (64, 96)).frames, fps=10, sound=0.6)
+    open_view(page, "Video")
+    page.set_input_files("#video-clip input[type=file]", clip)
+    page.wait_for_function("document.querySelector('#video-clip').innerText.includes('clip.mp4')")
+    page.get_by_label("Fast").check()
+    page.click("#video-paint")
+    texts = seen_until(page, "#video-preview", "frames in")
+    assert any("frame 1 of 6, iteration" in text for text in texts)
+    assert "96 x 64 pixels, 6 of 6 frames in" in texts[-1]
+    assert "warping error" in texts[-1]
+    page.wait_for_selector("#video-result video")
+    url = page.locator("#video-result video").get_attribute("src")
+    content = page.request.get(url).body()
+    (tmp_path / "result.mp4").write_bytes(content)
+    times, frames = read_video(tmp_path / "result.mp4")
+    assert frames.shape == (6, 64, 96, 3)
+    assert times == pytest.approx([i / 10 for i in range(6)])
+    # Stop keeps the frames that are finished.
+    page.get_by_label("high").check()
+    page.click("#video-paint")
+    seen_until(page, "#video-preview", "frame 3 of 6")
+    page.click("#video-stop")
+    (last,) = seen_until(page, "#video-preview", "frames in")[-1:]
+    assert re.search(r"[23] of 6 frames in", last)
+    assert page.problems == []
+
+
+def test_a_wrong_clip_is_one_line(page, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    open_view(page, "Video")
+    page.click("#video-paint")
+    page.wait_for_function("document.querySelector('#video-preview').innerText.includes('error: no clip')")
+    page.set_input_files("#video-clip input[type=file]", str(tmp_path / "clip.mp4"))
+    page.wait_for_function("document.querySelector('#video-clip').innerText.includes('clip.mp4')")
+    page.click("#video-paint")
+    page.wait_for_function("document.querySelector('#video-preview').innerText.includes('FFmpeg')")
+    text = page.locator("#video-preview").inner_text()
+    assert text.startswith("error: clip.mp4 is not a video that FFmpeg can read")

@@ -66,6 +66,7 @@ class TemporalReference:
 
     image: np.ndarray
     consistency: np.ndarray
+    _: KW_ONLY
     weight: float
 
     def target(self, shape: Shape) -> TemporalTarget:

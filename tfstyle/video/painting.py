@@ -271,7 +271,7 @@ class VideoRun:
         shot, image = self._shot_inputs(frame), ImageArray(frame.image)
         if motion.begins_shot and self._pass == 1:
             # A target of weight 0, so that the step is traced once for all frames.
-            unused = TemporalReference(frame.image, np.zeros(self.shape, np.float32), 0.0)
+            unused = TemporalReference(frame.image, np.zeros(self.shape, np.float32), weight=0.0)
             inputs = shot.for_frame(image, temporal=unused)
             return Run(None, None, self._pinned, inputs=inputs, setup=self._setup, **self._arguments)
         start, temporal = self._reference(frame, motion)
@@ -295,13 +295,13 @@ class VideoRun:
         """Return the image from which a frame starts, and the target of its temporal loss."""
         if motion.begins_shot:
             nothing = np.zeros(self.shape, np.float32)
-            return frame.image, TemporalReference(frame.image, nothing, self._weight)
+            return frame.image, TemporalReference(frame.image, nothing, weight=self._weight)
         if not motion.flows:  # without flow: the result before, changed as the source changed
             assert self._before is not None
             before = self._before[0]
             result = self._results.read((self._pass, before.number))
             moved = np.clip(result + frame.image - before.image, 0, 1)
-            return moved, TemporalReference(moved, np.ones(self.shape, np.float32), self._weight)
+            return moved, TemporalReference(moved, np.ones(self.shape, np.float32), weight=self._weight)
         direction = 1 if self._pass % 2 == 1 else -1
         start, weights = frame.image, np.zeros(self.shape, np.float32)
         weighted = np.zeros_like(frame.image)
@@ -314,7 +314,7 @@ class VideoRun:
         # up to a constant.
         mean = weighted / np.maximum(weights, 1e-6)[..., None]
         reference = np.where(weights[..., None] > 0, mean, start)
-        return start, TemporalReference(reference, weights, self._weight)
+        return start, TemporalReference(reference, weights, weight=self._weight)
 
     def _conclude(self, frame: Frame, iterate: np.ndarray) -> np.ndarray:
         """Return the result of a frame whose iterate is stored, and deliver it if there is one pass."""

@@ -40,10 +40,14 @@ def load_cv2() -> Any:
 
 @contextlib.contextmanager
 def one_line_av_errors(path: Path) -> Iterator[None]:
-    """Turn an error of FFmpeg while a file is read into an ImageError of one line."""
+    """Return a context that turns an error of FFmpeg, while a file is read, into an ImageError of one line.
+
+    Args:
+        path: path of the file.
+    """
     av = load_av()
     try:
         yield
     except av.FFmpegError as error:
         reason = " ".join(str(error.strerror or error).split())
-        raise ImageError(f"{path} is not a video that FFmpeg can read: {reason}") from error
+        raise ImageError(f"{path} is not a video that FFmpeg can read: {reason}") from None

@@ -25,11 +25,14 @@ class FrameStore:
         self._memory: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
 
     def write(self, place: tuple[int, int], image: np.ndarray) -> np.ndarray:
-        """Store an image, and return it as `read` will.
+        """Store an image.
 
         Args:
             place: the pass and the number of the frame.
             image: float32 ``[height, width, 3]``; it is clipped to 0..1 and rounded to 16 bits.
+
+        Returns:
+            The image as `read` will return it.
 
         Raises:
             RunError: the file cannot be written.
