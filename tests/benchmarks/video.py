@@ -130,7 +130,7 @@ def measure_flicker(options: argparse.Namespace, settings: dict[str, Any]) -> li
             scored = score(clip.frames[-1], style, frames[-1], singles[-1], weights=options.score_weights)
             scores = [f"{s.E:.2f}" for s in scored]
         flow = "0" if name == "still" else f"{flow_error(clip):.3f}"
-        if single_error > 0:
+        if single_error > 1e-3:
             ratio = f"{video_error / single_error:.2f}"
         else:  # of a still clip: painting is deterministic
             ratio = "-"

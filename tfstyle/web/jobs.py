@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 #: A component -> its new value or update.
 Updates = dict[Any, Any]
+#: Time in seconds by which the updates of a job are delayed after Stop. The line that answers the click could
+#: otherwise arrive after the result, and replace it.
+STOP_SECONDS = 0.3
 #: The jobs of a server run one after the other. Users whose jobs wait see their place in the queue.
 QUEUE = {"concurrency_id": "jobs", "show_progress": "minimal", "api_visibility": "private"}
 
@@ -277,7 +280,10 @@ def job(
             yield {display: status(context.weights.waiting_for)}
             try:
                 with context.logged(request):
-                    yield from function(request, *arguments)
+                    for updates in function(request, *arguments):
+                        if context.visits.of(request.session_hash).stopped.is_set():
+                            time.sleep(STOP_SECONDS)
+                        yield updates
             except Stopped as error:
                 yield {display: status(str(error))}
             except TfstyleError as error:
