@@ -38,6 +38,8 @@ IMAGE_FORMATS = {
     ".tif": ("TIFF", 2**31 - 1, True),
     ".tiff": ("TIFF", 2**31 - 1, True),
 }
+#: Suffix of a video -> name of its encoder in FFmpeg.
+VIDEO_ENCODERS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
 #: Suffixes of films of the evolution of an image.
 FILM_SUFFIXES = (".mp4", ".gif", ".webp")
 #: Values of `StyleConfig.weights` other than the path of a file.
@@ -133,6 +135,31 @@ def check_film(path: Path, *, overwrite: bool = False) -> None:
         if "libx264" not in av.codecs_available:
             raise ConfigError(f"{path}: MP4 films need a PyAV with the encoder libx264; {remedy}")
     check_writable(path, overwrite)
+
+
+def check_video(path: Path, *, overwrite: bool = False) -> None:
+    """Raise an InputError unless a video can be written to a path. Called before a run starts.
+
+    Args:
+        path: path of the video. Its suffix determines the format.
+        overwrite: whether an existing file may be replaced.
+
+    Raises:
+        OutputError: the suffix is unknown, or as for `check_writable`.
+        ConfigError: PyAV or OpenCV is not installed, or PyAV lacks the encoder.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in VIDEO_ENCODERS:
+        suffixes = ", ".join(VIDEO_ENCODERS)
+        raise OutputError(f"cannot write {path}: the suffix of a video must be one of {suffixes}")
+    check_writable(path, overwrite)
+    remedy = "install it with pip install 'tfstyle[video]'"
+    try:
+        import av
+    except ImportError as error:
+        raise ConfigError(f"videos need PyAV ({error}); {remedy}") from None
+    if VIDEO_ENCODERS[suffix] not in av.codecs_available:
+        raise ConfigError(f"{path}: this PyAV lacks the encoder {VIDEO_ENCODERS[suffix]}; {remedy}")
 
 
 def check_logdir(folder: Path) -> None:

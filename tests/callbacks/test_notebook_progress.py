@@ -39,7 +39,7 @@ def test_a_bar_and_a_preview_are_updated_in_place(paint, displayed):
     assert "preparing" in bars[0][1]
     # The first scale has a quarter of the pixels: 1/4 of 4 iterations is 1/20 of the work.
     assert "value='0.0500'" in bars[1][1]
-    assert "scale 1 of 2, 28 x 20, iteration 1 of 4, loss " in bars[1][1]
+    assert "scale 1 of 2 (28 x 20), iteration 1 of 4, loss " in bars[1][1]
     assert "value='1.0000'" in bars[-1][1]
     assert f"8 of 8 iterations in {result.history.seconds[-1]:.1f} s, loss " in bars[-1][1]
     sizes = [Image.open(io.BytesIO(as_bytes(data))).size for _, data in previews]

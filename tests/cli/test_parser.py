@@ -54,6 +54,7 @@ def test_a_run_in_a_process_of_its_own(command, files):
         "style",
         "tv",
         "spectrum",
+        "temporal",
         "seconds",
         "style_layers",
         "extra_losses",

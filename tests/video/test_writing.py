@@ -14,7 +14,8 @@ from tests.video.files import read_video, sound_packets, write_clip
 av = pytest.importorskip("av")
 
 from tfstyle.errors import ConfigError, OutputError  # noqa: E402
-from tfstyle.video import Selection, VideoWriter, check_video_output, open_clip, partial_path  # noqa: E402
+from tfstyle.files import check_video  # noqa: E402
+from tfstyle.video import Selection, VideoWriter, open_clip, partial_path  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -120,22 +121,22 @@ class TestFailures:
         with pytest.raises(
             OutputError, match=r"the suffix of a video must be one of \.mp4, \.mov, \.mkv, \.webm"
         ):
-            check_video_output(tmp_path / "out.avi")
+            check_video(tmp_path / "out.avi")
 
     def test_an_existing_file_is_kept(self, tmp_path):
         (tmp_path / "out.mp4").write_bytes(b"mine")
         with pytest.raises(OutputError, match="exists"):
-            check_video_output(tmp_path / "out.mp4")
+            check_video(tmp_path / "out.mp4")
 
     def test_a_missing_encoder_is_named(self, tmp_path, monkeypatch):
         monkeypatch.setattr(av, "codecs_available", {"mpeg4"})
         with pytest.raises(ConfigError, match="lacks the encoder libvpx-vp9"):
-            check_video_output(tmp_path / "out.webm")
+            check_video(tmp_path / "out.webm")
 
     def test_a_missing_library_is_named(self, tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, "av", None)
         with pytest.raises(ConfigError, match=r"videos need PyAV .*pip install 'tfstyle\[video\]'"):
-            check_video_output(tmp_path / "out.webm")
+            check_video(tmp_path / "out.webm")
 
     def test_without_frames_there_is_no_file(self, tmp_path, source):
         clip = open_clip(source)

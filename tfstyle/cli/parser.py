@@ -500,7 +500,7 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
     time.add_argument(
         "--temporal-weight", metavar="X", type=number(0), default=argparse.SUPPRESS,
         help="weight of the difference from the frames before; higher flickers less, but the strokes move "
-        "less freely [1]",
+        "less freely [30]",
     )  # fmt: skip
     time.add_argument(
         "--frame-iterations", metavar="N", type=integer(1), default=argparse.SUPPRESS,
@@ -509,7 +509,7 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
     )  # fmt: skip
     time.add_argument(
         "--passes", metavar="N", type=integer(1), default=argparse.SUPPRESS,
-        help="paint all frames N times, alternately forwards and backwards [1]",
+        help="stylise all frames N times, alternately forwards and backwards [1]",
     )  # fmt: skip
     time.add_argument(
         "--memory-frames", metavar="N,..", type=comma_separated(integer(1)), default=argparse.SUPPRESS,

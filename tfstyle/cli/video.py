@@ -35,7 +35,7 @@ VIDEO = ("temporal_weight", "frame_iterations", "memory_frames", "passes", "fast
 
 def run_video(options: argparse.Namespace) -> int:
     """Run ``tfstyle video`` and return its exit code."""
-    from tfstyle.files import check_writable, free_path
+    from tfstyle.files import check_video, check_writable, free_path
 
     refuse_standard_input([options.clip, *options.styles])
     check_images_or_folders([options.clip])
@@ -52,6 +52,7 @@ def run_video(options: argparse.Namespace) -> int:
         output = output if options.overwrite or options.resume else free_path(output)
     else:
         output = Path(options.output)
+    check_video(output, overwrite=options.overwrite or options.resume)
     history = None if options.history is None else Path(options.history)
     if history is not None:
         check_writable(history, overwrite=options.overwrite or options.resume)

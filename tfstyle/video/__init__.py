@@ -5,12 +5,12 @@ from tfstyle.video.flow import consistency_weights, estimate_flow, grey_frame
 from tfstyle.video.measures import warping_error
 from tfstyle.video.motion import Motion, motions
 from tfstyle.video.options import FLOWS, VideoOptions
-from tfstyle.video.painting import VideoRun
+from tfstyle.video.run import VideoRun
 from tfstyle.video.reading import Clip, Frame, Selection, open_clip
 from tfstyle.video.steps import FrameRecord, VideoStep
 from tfstyle.video.stylizing import VideoResult, iterate, stylize
 from tfstyle.video.warping import warp
-from tfstyle.video.writing import VideoWriter, check_video_output, partial_path
+from tfstyle.video.writing import VideoWriter, partial_path
 
 __all__ = [
     "FLOWS",
@@ -25,7 +25,6 @@ __all__ = [
     "VideoRun",
     "VideoStep",
     "VideoWriter",
-    "check_video_output",
     "consistency_weights",
     "estimate_flow",
     "grey_frame",

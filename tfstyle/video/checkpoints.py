@@ -55,7 +55,7 @@ class VideoCheckpoints:
             self.state = _read_state(path)
             log.warning(
                 "resuming from %s: %d frames of pass %d were done",
-                self.folder, self.state["painted"], self.state["pass"],
+                self.folder, self.state["done"], self.state["pass"],
             )  # fmt: skip
         elif resume:
             log.warning("%s: there is no video yet, so a new one starts", self.folder)

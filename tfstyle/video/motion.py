@@ -28,7 +28,7 @@ AHEAD = 2
 
 
 class Motion(NamedTuple):
-    """The motion from a frame to the frames that were painted before it.
+    """The motion from a frame to the frames that were stylised before it.
 
     Attributes:
         begins_shot: whether the frame is the first one of a shot.
@@ -54,12 +54,12 @@ def motions(
     """Yield each frame with its motion.
 
     Args:
-        frames: the frames in the order in which they are painted.
+        frames: the frames in the order in which they are stylised.
         memory: how many frames back the frames lie to which the flow is computed, in ascending order.
         use_flow: whether to compute the flow. Otherwise shots are found in reduced frames.
         begins_shot: number of a frame -> whether it is the first one of a shot in this order, or None if this
             is not known.
-        skip: number of frames at the beginning for which no flow is computed, because they are painted
+        skip: number of frames at the beginning for which no flow is computed, because they are stylised
             already.
 
     Reference: Ruder, Dosovitskiy, Brox 2016, Artistic Style Transfer for Videos, sections 4.2 and 4.3.
@@ -107,7 +107,7 @@ class Ahead(Iterator[Item], Generic[Item]):
     """An iterator that computes its next items in another thread.
 
     NumPy and OpenCV release Python's global lock, so that the flow of the next frames is computed while
-    TensorFlow paints the current one.
+    TensorFlow optimises the current one.
 
     Args:
         items: an iterator, which is used in the other thread only.

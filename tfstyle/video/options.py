@@ -10,7 +10,7 @@ from tfstyle.errors import ConfigError
 
 #: Weight of the temporal loss, and for each quality the iterations of the frames after the first one of a
 #: shot. docs/video.md has the measurements.
-TEMPORAL_WEIGHT = 1.0
+TEMPORAL_WEIGHT = 30.0
 FRAME_ITERATIONS = {"draft": 7, "standard": 16, "high": 40}
 FAST_ITERATIONS = {"draft": 4, "standard": 10, "high": 20}
 #: With `VideoOptions.fast`, a frame ends when its loss has fallen by less than this part within this number
@@ -30,7 +30,7 @@ class VideoOptions:
             default 16, or 7 with quality ``draft`` and 40 with ``high``, and about half of it with `fast`.
         memory_frames: how many frames back the results lie with which a frame is compared, in ascending
             order, beginning with 1.
-        passes: number of times that all frames are painted, alternately forwards and backwards. From the
+        passes: number of times that all frames are stylised, alternately forwards and backwards. From the
             second pass on, a frame starts from its own result of the pass before, mixed with that of its
             neighbour.
         fast: whether to save time: each frame after the first one of a shot has few iterations, and ends as

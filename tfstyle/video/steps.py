@@ -15,7 +15,7 @@ ESTIMATING = "estimating the time left"
 
 @dataclass(frozen=True, kw_only=True)
 class FrameRecord:
-    """What is known about a painted frame.
+    """What is known about a finished frame.
 
     Attributes:
         frame: number of the frame, from 1.
@@ -42,7 +42,7 @@ class VideoStep:
     """One iteration of a frame of a video.
 
     Attributes:
-        frame: number of the frame that is painted, from 1.
+        frame: number of the current frame, from 1.
         frames: number of frames; a damaged clip may have fewer.
         pass_number: number of the pass, from 1.
         passes: number of passes.

@@ -17,20 +17,20 @@ import numpy as np
 from typing_extensions import Unpack
 
 from tfstyle.config import StyleConfig, TransferOptions
-from tfstyle.errors import ConfigError
-from tfstyle.files import check_writable, make_folder, write_atomically
+from tfstyle.errors import ConfigError, OutputError
+from tfstyle.files import check_video, check_writable, make_folder, write_atomically
 from tfstyle.images import ImageArray, save
 from tfstyle.losses import ExtraLoss, Masks
-from tfstyle.network import Encoder, Weights
+from tfstyle.network import Encoder
 from tfstyle.optim import Optimizer
 from tfstyle.run import apply_fine_style, calling
 from tfstyle.video.checkpoints import VideoCheckpoints
 from tfstyle.video.options import VideoOptions
-from tfstyle.video.painting import VideoRun
+from tfstyle.video.run import VideoRun
 from tfstyle.video.reading import Clip, Frame, Selection, open_clip
 from tfstyle.video.requirement import load_av, load_cv2
 from tfstyle.video.steps import FrameRecord, VideoStep
-from tfstyle.video.writing import VideoWriter, check_video_output
+from tfstyle.video.writing import VideoWriter
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class VideoResult:
         seconds: wall time in seconds.
         warping_error: mean absolute difference of the frames from the warped results before them, in levels
             of 255, where the source shows the same points; None without flow. Lower means less flicker.
-        records: one record for each painted frame and pass.
+        records: one record for each finished frame and pass.
         notes: what a user should know about the clip, one line each.
         config: the options, with the size of the frames.
         video: the options of the video.
@@ -272,18 +272,15 @@ def iterate(
     optimizer: str | Optimizer | keras.optimizers.Optimizer | None = None,
     masks: Masks | Sequence[Any] | None = None,
     extra_losses: Mapping[str, ExtraLoss] | None = None,
-    weights_loaded: Weights | None = None,
-    trusted: bool = True,
     **options: Unpack[TransferOptions],
 ) -> VideoIterations:
     """Return an iterator over the steps of a video, for progress, previews and early stopping.
 
     Args:
-        clip, style, config, video, selection, sound, save_frames, checkpoint, resume, overwrite, encoder,
+        clip: as for `stylize`, or a `Clip` that was opened.
+        style, config, video, selection, sound, save_frames, checkpoint, resume, overwrite, encoder,
             optimizer, masks, extra_losses, **options: as for `stylize`.
         output: as for `stylize`; None to write no video.
-        weights_loaded: the weights that the config names, if they were loaded before.
-        trusted: whether formats of clips are read that refer to other files, such as playlists.
 
     Returns:
         The steps: one for each iteration of a frame, and one with `VideoStep.frame_done` for each finished
@@ -315,12 +312,14 @@ def iterate(
         raise ConfigError('resume needs the folder of a video; give checkpoint="DIR"')
     path = None if output is None else Path(output)
     if path is not None:
-        check_video_output(path, overwrite=overwrite or resume)
+        check_video(path, overwrite=overwrite or resume)
         if isinstance(clip, (str, os.PathLike)) and path.resolve() == Path(clip).resolve():
             raise ConfigError(f"the output is the clip {clip}; choose another file")
-    opened = clip if isinstance(clip, Clip) else open_clip(
-        clip, selection or Selection(), max_pixels=config.max_pixels, trusted=trusted
-    )  # fmt: skip
+    if isinstance(clip, Clip) and selection is not None:
+        raise ConfigError("the clip is open already; give selection to open_clip")
+    opened = clip
+    if not isinstance(clip, Clip):
+        opened = open_clip(clip, selection or Selection(), max_pixels=config.max_pixels)
     checkpoints = None
     if checkpoint is not None:
         checkpoints = VideoCheckpoints(Path(checkpoint), resume=resume, overwrite=overwrite)
@@ -338,7 +337,6 @@ def iterate(
         optimizer=optimizer,
         masks=masks,
         extra_losses=extra_losses,
-        weights=weights_loaded,
     )
 
 
@@ -350,6 +348,8 @@ class _Outputs:
     ) -> None:
         self._clip, self._output, self._sound, self._overwrite = clip, output, sound, overwrite
         self._folder = None if save_frames is None else make_folder(save_frames)
+        if self._folder is not None and not overwrite and any(self._folder.glob("frame-*.png")):
+            raise OutputError(f"{self._folder} has frames already; replace them with overwrite=True")
         self._writer: VideoWriter | None = None
         self.frames = 0
         self.path: Path | None = None

@@ -12,21 +12,16 @@ from typing import Any
 import numpy as np
 
 from tfstyle.callbacks import add_video_stream, video_frame
-from tfstyle.errors import ConfigError, OutputError, RunError
-from tfstyle.files import check_writable, rename
+from tfstyle.errors import RunError
+from tfstyle.files import VIDEO_ENCODERS, check_video, rename
 from tfstyle.images import ImageArray
 from tfstyle.video.reading import Clip, Frame, exact
-from tfstyle.video.requirement import INSTALL, load_av
+from tfstyle.video.requirement import load_av
 
 log = logging.getLogger(__name__)
 
-#: Suffix -> the encoder of the video and, if the container cannot hold the sound of the source, of the sound.
-ENCODERS = {
-    ".mp4": ("libx264", "aac"),
-    ".mov": ("libx264", "aac"),
-    ".mkv": ("libx264", "aac"),
-    ".webm": ("libvpx-vp9", "libopus"),
-}
+#: Suffix of the video -> the encoder of its sound if its container cannot hold the sound of the source.
+SOUND_ENCODERS = {".mp4": "aac", ".mov": "aac", ".mkv": "aac", ".webm": "libopus"}
 #: Until it is complete, an MP4 file consists of fragments, each of which can be played by itself. The key
 #: frames in this interval begin the fragments.
 FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "flush_packets": "1"}
@@ -35,25 +30,6 @@ KEY_FRAMES = 25
 H264_OPTIONS = {"bf": "0", "g": str(KEY_FRAMES), "rc-lookahead": "10", "x264-params": "sync-lookahead=0"}
 #: Moves the index to the beginning, so that a browser plays the file while it is loading.
 COMPLETE = {"movflags": "faststart"}
-
-
-def check_video_output(path: Path, *, overwrite: bool = False) -> None:
-    """Raise an InputError unless a video can be written to a path. Called before a run starts.
-
-    Args:
-        path: path of the video. Its suffix determines the format.
-        overwrite: whether an existing file may be replaced.
-
-    Raises:
-        OutputError: the suffix is unknown, or the file cannot be written or exists.
-        ConfigError: PyAV is not installed or lacks the encoder.
-    """
-    if path.suffix.lower() not in ENCODERS:
-        raise OutputError(f"cannot write {path}: the suffix of a video must be one of {', '.join(ENCODERS)}")
-    check_writable(path, overwrite)
-    encoder = ENCODERS[path.suffix.lower()][0]
-    if encoder not in load_av().codecs_available:
-        raise ConfigError(f"{path}: this PyAV lacks the encoder {encoder}; {INSTALL}")
 
 
 class VideoWriter:
@@ -74,15 +50,16 @@ class VideoWriter:
         frames: number of frames so far.
 
     Raises:
-        OutputError, ConfigError: as for `check_video_output`.
+        OutputError, ConfigError: as for `tfstyle.files.check_video`.
     """
 
     def __init__(
         self, path: Path, *, shape: tuple[int, int], clip: Clip, sound: bool = True, overwrite: bool = False
     ) -> None:
-        check_video_output(path, overwrite=overwrite)
+        check_video(path, overwrite=overwrite)
         self.path, self.frames = path, 0
-        encoder, sound_encoder = ENCODERS[path.suffix.lower()]
+        encoder = VIDEO_ENCODERS[path.suffix.lower()]
+        sound_encoder = SOUND_ENCODERS[path.suffix.lower()]
         self._clip, self._shape = clip, shape
         self._time_base = clip.time_base
         # Times that begin at `start` if it was given, and otherwise those of the source.

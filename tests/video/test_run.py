@@ -1,4 +1,4 @@
-"""The painting of videos: the temporal loss, shots, passes, resuming, and what it works together with."""
+"""Runs of videos: the temporal loss, shots, passes, resuming, and what it works together with."""
 
 import json
 import threading
@@ -261,7 +261,7 @@ class TestResume:
         with pytest.raises(OutputError, match="holds the frames of a video"):
             painted(two_shots, options, checkpoint=tmp_path / "c")
         painted(two_shots, options, checkpoint=tmp_path / "c", overwrite=True, stop_after=1)
-        assert json.loads((tmp_path / "c" / "state.json").read_text())["painted"] == 1
+        assert json.loads((tmp_path / "c" / "state.json").read_text())["done"] == 1
 
     def test_another_file_is_refused(self, options, two_shots, tmp_path):
         first = write_clip(tmp_path / "first.mp4", two_shots)

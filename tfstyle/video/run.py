@@ -1,4 +1,4 @@
-"""The painting of a video: each frame is a style transfer that starts from the results before it."""
+"""The run of a video: each frame is a style transfer that starts from the results before it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class VideoRun:
         clip, options: as given.
         config: the options, with the size of the frames.
         shape: height and width of the frames in pixels, both even.
-        records: one record for each frame that was painted.
+        records: one record for each finished frame.
         facts: the values that were chosen for ``auto``, as in `tfstyle.Result.facts`.
 
     Raises:
@@ -111,7 +111,7 @@ class VideoRun:
         state: Mapping[str, Any] = {} if checkpoints is None else checkpoints.state
         self.records = [FrameRecord(**record) for record in state.get("records", ())]
         self._shots: list[int] = list(state.get("shots", ()))  # numbers of their first frames
-        self._first_pass, self._painted = state.get("pass", 1), state.get("painted", 0)
+        self._first_pass, self._stored = state.get("pass", 1), state.get("done", 0)
         self._pass = 1
         self._times: list[Fraction] = []  # of the frames, in seconds
         self._about: Mapping[str, Any] = {}
@@ -159,8 +159,8 @@ class VideoRun:
         return float(np.mean(known)) if known else None
 
     def _run_pass(self) -> Iterator[VideoStep]:
-        """Paint the frames of a pass, except those that are painted already if the video is resumed."""
-        skip = self._painted if self._pass == self._first_pass else 0
+        """Stylise the frames of a pass, except those that are done already if the video is resumed."""
+        skip = self._stored if self._pass == self._first_pass else 0
         frames: Iterable[Frame]
         if self._pass == 1:
             frames = self.clip.frames(self.shape)
@@ -196,7 +196,7 @@ class VideoRun:
                 if self._done < skip:
                     self._conclude(frame, self._results.read((self._pass, frame.number)))
                 else:
-                    yield from self._paint(frame, motion)
+                    yield from self._run_frame(frame, motion)
                 if self._stopped:
                     return
         finally:
@@ -234,8 +234,8 @@ class VideoRun:
             self._shot = first, inputs
         return self._shot[1]
 
-    def _paint(self, frame: Frame, motion: Motion) -> Iterator[VideoStep]:
-        """Paint a frame and store its result."""
+    def _run_frame(self, frame: Frame, motion: Motion) -> Iterator[VideoStep]:
+        """Stylise a frame and store its result."""
         started = time.perf_counter()
         run = self._make_run(frame, motion)
         last: Iteration | None = None
@@ -364,7 +364,7 @@ class VideoRun:
             self._checkpoints.write({
                 **self._about,
                 "pass": self._pass,
-                "painted": self._done,
+                "done": self._done,
                 "shots": self._shots,
                 "records": [dataclasses.asdict(record) for record in self.records],
             })  # fmt: skip
