@@ -26,9 +26,9 @@ from tfstyle.optim import Optimizer
 from tfstyle.run import apply_fine_style, calling
 from tfstyle.video.checkpoints import VideoCheckpoints
 from tfstyle.video.options import VideoOptions
-from tfstyle.video.run import VideoRun
 from tfstyle.video.reading import Clip, Frame, Selection, open_clip
 from tfstyle.video.requirement import load_av, load_cv2
+from tfstyle.video.run import VideoRun
 from tfstyle.video.steps import FrameRecord, VideoStep
 from tfstyle.video.writing import VideoWriter
 
