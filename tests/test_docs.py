@@ -114,6 +114,13 @@ def test_the_blocks_of_a_page_run_from_top_to_bottom(page, tmp_path, monkeypatch
         pytest.importorskip("ray.data", reason="needs tfstyle[cluster]")
     if page.name == "README.md":  # its first block is `.ci/run`'s; its last command is this one
         assert cli.main(["demo"]) == 0
+    if page.name == "video.md":  # "a clip of yours", of ten seconds
+        pytest.importorskip("cv2")
+        from tests.video.clips import pan
+        from tests.video.files import write_clip
+
+        Path("tfstyle-demo").mkdir()
+        write_clip("tfstyle-demo/clip.mp4", pan(10, (48, 64)).frames, fps=1)
     namespace = {"__name__": "__main__"}
     for language, text in blocks(page):
         if language == "python":
