@@ -500,7 +500,7 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
     time.add_argument(
         "--temporal-weight", metavar="X", type=number(0), default=argparse.SUPPRESS,
         help="weight of the difference from the frames before; higher flickers less, but the strokes move "
-        "less freely [30]",
+        "less freely [20]",
     )  # fmt: skip
     time.add_argument(
         "--frame-iterations", metavar="N", type=integer(1), default=argparse.SUPPRESS,

@@ -10,7 +10,7 @@ from tfstyle.errors import ConfigError
 
 #: Weight of the temporal loss, and for each quality the iterations of the frames after the first one of a
 #: shot. docs/video.md has the measurements.
-TEMPORAL_WEIGHT = 30.0
+TEMPORAL_WEIGHT = 20.0
 FRAME_ITERATIONS = {"draft": 7, "standard": 16, "high": 40}
 FAST_ITERATIONS = {"draft": 4, "standard": 10, "high": 20}
 #: With `VideoOptions.fast`, a frame ends when its loss has fallen by less than this part within this number
