@@ -50,6 +50,22 @@ BENCHMARKS = {
         "results of a batch with Ray whose processes are killed; needs tfstyle[cluster]",
         ("--kills", "3", "--images", "8"),
     ),
+    "video": Benchmark(
+        "flicker, style and seconds per frame of videos; needs tfstyle[video]",
+        (
+            "--weights",
+            GENUINE,
+            "--score-weights",
+            GENUINE,
+            "--frames",
+            "5",
+            "--singles",
+            "2",
+            "--shape",
+            "96",
+            "128",
+        ),
+    ),
     "tiling": Benchmark("time and peak memory of a step that is evaluated in tiles", ("--large", "2048")),
     "time_to_loss": Benchmark(
         "time until the final loss of a plain implementation is reached", ("-o", "{folder}/time_to_loss.png")

@@ -29,6 +29,7 @@ from tests.video import clips
 from tests.video.files import write_clip
 
 DATA = Path(__file__).parents[2] / "tfstyle" / "data"
+CLIPS = ["pan", "zoom", "moving object", "noisy pan", "still"]
 SHAPES = {"320 x 240": (240, 320), "640 x 360": (360, 640)}
 
 
@@ -120,6 +121,8 @@ def measure_flicker(options: argparse.Namespace, settings: dict[str, Any]) -> li
         "|---|---|---|---|---|---|---|",
     ]
     for name, clip in scenes(photo, options.shape, options.frames).items():
+        if name not in options.clips:
+            continue
         frames, _ = painted_video(clip, style, settings)
         first = options.frames - options.singles
         singles, _ = painted_singly(clip.frames[first:], style, settings)
@@ -231,7 +234,7 @@ def write_strip(path: Path, clip: clips.Clip, frames: np.ndarray, singles: np.nd
     """
     from scipy.ndimage import map_coordinates
 
-    from tfstyle.images import ImageArray, contact_sheet, save
+    from tfstyle.images import ImageArray, save
 
     def differences(images: np.ndarray) -> list[np.ndarray]:
         shown = []
@@ -254,7 +257,11 @@ def write_strip(path: Path, clip: clips.Clip, frames: np.ndarray, singles: np.nd
         list(last[1:]),
         differences(last),
     ]
-    save(path, ImageArray(contact_sheet(rows, side=clip.frames.shape[2])), overwrite=True)
+    gap = np.ones((clip.frames.shape[1], 6, 3), np.float32)
+    lines = [np.concatenate([part for image in row for part in (image, gap)][:-1], axis=1) for row in rows]
+    gap = np.ones((6, lines[0].shape[1], 3), np.float32)
+    image = np.concatenate([part for line in lines for part in (line, gap)][:-1])
+    save(path, ImageArray(image.astype(np.float32)), overwrite=True)
 
 
 def main() -> None:
@@ -268,6 +275,7 @@ def main() -> None:
     parser.add_argument("--shape", type=int, nargs=2, default=(144, 192), help="height and width [144 192]")
     parser.add_argument("--frames", type=int, default=10, help="frames of each clip [10]")
     parser.add_argument("--singles", type=int, default=4, help="frames that are painted singly [4]")
+    parser.add_argument("--clips", nargs="*", default=CLIPS, help="names of the clips [all]")
     parser.add_argument("--drift", type=int, default=0, help="frames of a long pan [0: none]")
     parser.add_argument("--timed", type=int, default=6, help="frames of the timed clips [6]")
     parser.add_argument("--times", nargs="*", default=["320 x 240"], help="sizes that are timed")
