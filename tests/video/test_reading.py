@@ -219,6 +219,21 @@ class TestSelection:
         assert clip.count == len(times)
 
     @pytest.mark.parametrize(
+        ("rate", "unit", "fps", "count"),
+        [
+            (30, Fraction(1, 1000), 30, 60),  # WebM rounds times to milliseconds
+            (30, Fraction(1, 1000), 15, 30),
+            (24, Fraction(1, 1000), 12, 24),
+            (Fraction(30000, 1001), Fraction(1, 30000), 29.97, 60),
+            (25, Fraction(1, 1000), 24, 48),
+        ],
+    )
+    def test_rounded_times_do_not_lower_the_rate(self, rate, unit, fps, count):
+        times = [round(i / rate / unit) * unit for i in range(60 if rate > 25 else 2 * rate)]
+        chosen = list(Selection(fps=fps).choose(times))
+        assert sum(chosen) == count
+
+    @pytest.mark.parametrize(
         ("values", "message"),
         [
             ({"start": -1}, "start is -1"),

@@ -101,9 +101,12 @@ class Selection:
             count += 1
             if is_due and self.fps is not None:
                 rate = exact(self.fps)
-                is_due = time >= next_tick
+                # Many files round their times, WebM to milliseconds. A frame may be early by a tenth of the
+                # interval, so that a clip of 30 frames per second keeps all of them with fps=30.
+                early = 1 / (10 * rate)
+                is_due = time + early >= next_tick
                 if is_due:
-                    next_tick = start + ((time - start) * rate // 1 + 1) / rate
+                    next_tick = start + ((time + early - start) * rate // 1 + 1) / rate
             yield is_due
 
 
