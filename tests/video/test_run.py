@@ -218,6 +218,15 @@ class TestPasses:
         assert result.frames == 8
         assert len(read_video(tmp_path / "out.mp4")[0]) == 8
 
+    def test_a_video_that_is_stopped_in_a_frame_of_its_first_pass_lacks_that_frame(self, options, two_shots):
+        video = VideoOptions(frame_iterations=2, passes=2)
+        steps = tfstyle.video.iterate(two_shots, STYLE, tfstyle.StyleConfig(**options), video=video)
+        with steps:
+            for step in steps:
+                if step.frame == 3:  # before it is done
+                    step.stop()
+        assert steps.result().frames == 2
+
 
 class TestResume:
     @pytest.mark.parametrize(

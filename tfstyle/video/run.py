@@ -328,7 +328,9 @@ class VideoRun:
     def _deliver_all(self) -> None:
         """Call `on_frame` with the newest result of each frame."""
         for number, frame_time in enumerate(self._times, 1):
-            places = [(p, number) for p in (self._pass, self._pass - 1) if (p, number) in self._results]
+            # Without checkpoints, the source frames lie in the same folder, as those of pass 0.
+            passes = range(self._pass, max(self._pass - 2, SOURCE), -1)
+            places = [(p, number) for p in passes if (p, number) in self._results]
             if not places:
                 return
             frame = Frame(self._sources.read((SOURCE, number)), frame_time, number)
