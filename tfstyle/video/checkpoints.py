@@ -16,10 +16,12 @@ from tfstyle.files import make_folder, remove_left, write_atomically
 from tfstyle.run import Run, chosen_options, dependencies, differences
 from tfstyle.video.options import VideoOptions
 from tfstyle.video.reading import Clip
+from tfstyle.video.steps import FrameRecord
 
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
+RECORDS = "records.jsonl"
 FORMAT = 1
 HINT = "to begin a new video, leave out resume=True and choose another folder"
 
@@ -35,6 +37,7 @@ class VideoCheckpoints:
     Attributes:
         folder: path of the folder.
         state: the stored state; empty for a new video.
+        records: the records of the finished frames.
 
     Raises:
         OutputError: the folder cannot be made, or has a video although neither `resume` nor `overwrite` is
@@ -45,6 +48,7 @@ class VideoCheckpoints:
     def __init__(self, folder: Path, *, resume: bool = False, overwrite: bool = False) -> None:
         self.folder = make_folder(folder)
         self.state: Mapping[str, Any] = {}
+        self.records: list[FrameRecord] = []
         path = self.folder / STATE
         if path.exists() and not resume and not overwrite:
             raise OutputError(
@@ -53,6 +57,7 @@ class VideoCheckpoints:
             )
         if resume and path.exists():
             self.state = _read_state(path)
+            self.records = _read_records(self.folder / RECORDS, self.state["records"])
             log.warning(
                 "resuming from %s: %d frames of pass %d were done",
                 self.folder, self.state["done"], self.state["pass"],
@@ -62,6 +67,7 @@ class VideoCheckpoints:
         remove_left(self.folder)
         if not self.state:
             path.unlink(missing_ok=True)
+            (self.folder / RECORDS).unlink(missing_ok=True)
             for frame in self.folder.glob("pass-*-frame-*.npy"):
                 frame.unlink()
 
@@ -74,16 +80,25 @@ class VideoCheckpoints:
         chosen = self.state.get("chosen", {})
         return config.replace({k: v for k, v in chosen.items() if getattr(config, k) in ("auto", None)})
 
-    def write(self, state: Mapping[str, Any]) -> None:
-        """Write the state of the video.
+    def write(self, state: Mapping[str, Any], record: FrameRecord) -> None:
+        """Write the state of the video after a frame.
 
         Args:
             state: plain values: how far the video is, and what its result depends on.
+            record: the record of the frame.
 
         Raises:
-            RunError: the file cannot be written.
+            RunError: a file cannot be written.
         """
-        write_atomically(self.folder / STATE, json.dumps({"format": FORMAT, **state}).encode())
+        self.records.append(record)
+        path = self.folder / RECORDS
+        try:
+            with open(path, "a", encoding="utf-8") as file:
+                file.write(json.dumps(dataclasses.asdict(record)) + "\n")
+        except OSError as error:
+            raise RunError(f"{path} could not be written: {error.strerror or error}") from error
+        state = {"format": FORMAT, "records": len(self.records), **state}
+        write_atomically(self.folder / STATE, json.dumps(state).encode())
 
 
 def _read_state(path: Path) -> Mapping[str, Any]:
@@ -97,6 +112,19 @@ def _read_state(path: Path) -> Mapping[str, Any]:
             f"{path} has format {written_as}, and this version of tfstyle reads format {FORMAT}; {HINT}"
         )
     return dict(state)
+
+
+def _read_records(path: Path, count: int) -> list[FrameRecord]:
+    """Return the first records of a file, and drop further ones, whose frames will be made again."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()[:count]
+        records = [FrameRecord(**json.loads(line)) for line in lines]
+        write_atomically(path, "".join(f"{line}\n" for line in lines).encode())
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"{path} cannot be read ({error}); {HINT}") from None
+    if len(records) < count:
+        raise ConfigError(f"{path} has {len(records)} of {count} lines; {HINT}")
+    return records
 
 
 def describe_video(clip: Clip, options: VideoOptions, *, run: Run, custom_encoder: bool) -> dict[str, Any]:

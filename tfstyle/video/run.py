@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import bisect
-import dataclasses
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 
 #: From the second pass on, part of a neighbour's warped result in the image from which a frame starts.
 NEIGHBOUR_PART = 0.5
+#: Number of the last frames from whose times the remaining time is estimated.
+TIMED_FRAMES = 10
 #: The pass under whose number the source frames are stored.
 SOURCE = 0
 
@@ -109,7 +111,11 @@ class VideoRun:
         self._on_frame, self._checkpoints = on_frame, checkpoints
         self.facts: dict[str, Any] = {}
         state: Mapping[str, Any] = {} if checkpoints is None else checkpoints.state
-        self.records = [FrameRecord(**record) for record in state.get("records", ())]
+        self.records = [] if checkpoints is None else list(checkpoints.records)
+        self._errors = _Mean(
+            record.warping_error for record in self.records if record.pass_number == state["pass"]
+        )
+        self._seconds = deque((r.seconds for r in self.records if not r.begins_shot), maxlen=TIMED_FRAMES)
         self._shots: list[int] = list(state.get("shots", ()))  # numbers of their first frames
         self._first_pass, self._stored = state.get("pass", 1), state.get("done", 0)
         self._pass = 1
@@ -154,9 +160,7 @@ class VideoRun:
     @property
     def warping_error(self) -> float | None:
         """The mean warping error of the current pass in levels of 255, or None if it is not known."""
-        current = [record.warping_error for record in self.records if record.pass_number == self._pass]
-        known = [error for error in current if error is not None]
-        return float(np.mean(known)) if known else None
+        return self._errors.value
 
     def _run_pass(self) -> Iterator[VideoStep]:
         """Stylise the frames of a pass, except those that are done already if the video is resumed."""
@@ -179,6 +183,8 @@ class VideoRun:
                 return (number if forwards else number + 1) in self._shots
 
         self._done, self._before = 0, None
+        if self._pass != self._first_pass:
+            self._errors = _Mean()
         moving = motions(
             frames,
             memory=self.options.memory,
@@ -250,18 +256,20 @@ class VideoRun:
         if before is not None and 1 in motion.flows:
             warped = _warped(before[1], motion.flows[1])
             error = warping_error(image, warped, consistency=motion.consistency[1])
-        self.records.append(
-            FrameRecord(
-                frame=frame.number,
-                pass_number=self._pass,
-                begins_shot=motion.begins_shot,
-                iterations=len(run.history.total),
-                loss=run.history.total[-1],
-                warping_error=error,
-                seconds=round(time.perf_counter() - started, 3),
-            )
+        record = FrameRecord(
+            frame=frame.number,
+            pass_number=self._pass,
+            begins_shot=motion.begins_shot,
+            iterations=len(run.history.total),
+            loss=run.history.total[-1],
+            warping_error=error,
+            seconds=round(time.perf_counter() - started, 3),
         )
-        self._store_state()
+        self.records.append(record)
+        self._errors.add(error)
+        if not motion.begins_shot:
+            self._seconds.append(record.seconds)
+        self._store(record)
         if self._pass > 1:
             self._results.forget((self._pass - 1, frame.number))
         yield self._step(frame, last, frame_done=True)
@@ -342,10 +350,9 @@ class VideoRun:
         part = 1.0 if frame_done else iteration.progress
         total = self.frames * self.options.passes
         progress = min(1.0, ((self._pass - 1) * self.frames + finished + part) / total)
-        following = [r.seconds for r in self.records if not r.begins_shot][-10:]
         left = math.inf
-        if following:
-            left = float(np.mean(following)) * total * (1 - progress)
+        if self._seconds:
+            left = float(np.mean(self._seconds)) * total * (1 - progress)
         return VideoStep(
             frame.number,
             self.frames,
@@ -360,16 +367,30 @@ class VideoRun:
             _stop=self.stop,
         )
 
-    def _store_state(self) -> None:
-        """Write the state from which the video can be resumed."""
+    def _store(self, record: FrameRecord) -> None:
+        """Write the state from which the video can be resumed after a frame."""
         if self._checkpoints is not None:
-            self._checkpoints.write({
-                **self._about,
-                "pass": self._pass,
-                "done": self._done,
-                "shots": self._shots,
-                "records": [dataclasses.asdict(record) for record in self.records],
-            })  # fmt: skip
+            position = {"pass": self._pass, "done": self._done, "shots": self._shots}
+            self._checkpoints.write({**self._about, **position}, record)
+
+
+class _Mean:
+    """The mean of numbers that are added one by one; None is left out."""
+
+    def __init__(self, values: Iterable[float | None] = ()) -> None:
+        self._total, self._count = 0.0, 0
+        for value in values:
+            self.add(value)
+
+    def add(self, value: float | None) -> None:
+        """Add a number, unless it is None."""
+        if value is not None:
+            self._total, self._count = self._total + value, self._count + 1
+
+    @property
+    def value(self) -> float | None:
+        """The mean, or None without numbers."""
+        return self._total / self._count if self._count else None
 
 
 def _warped(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
