@@ -1,10 +1,13 @@
 """Reading clips: formats, timestamps, orientation, colours, bit depth, selection, and damaged files."""
 
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageCms
 
 from tests.video.clips import pan, scene
 from tests.video.files import read_video, write_clip
@@ -116,6 +119,42 @@ class TestOrientation:
         _, images, _ = frames_of(path)
         expected = source[:, :, ::-1] if flip == "horizontal" else source[:, ::-1]
         assert np.abs(images * 255 - expected).mean() < 8
+
+    @pytest.mark.parametrize(("angle", "turns"), [(0, 0), (90, 1), (180, 2), (-90, 3)])
+    def test_a_rotated_clip_of_png_frames_is_turned_upright(self, tmp_path, source, angle, turns):
+        write_clip(tmp_path / "clip.mov", source, codec="png", pix_fmt="rgb24", rotation=angle)
+        _, images, _ = frames_of(tmp_path / "clip.mov")
+        expected = np.rot90(source, turns, axes=(1, 2))
+        assert images.shape == expected.shape
+        assert np.abs(images * 255 - expected).mean() < 1
+
+
+def test_an_animated_png_file_with_a_colour_profile_does_not_end_the_process(tmp_path, source):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    first, *others = [Image.fromarray(pixels) for pixels in source]
+    path = tmp_path / "clip.png"
+    first.save(path, save_all=True, append_images=others, duration=100, icc_profile=profile)
+    code = (
+        "import gc, sys; from tfstyle.video import open_clip; clip = open_clip(sys.argv[1], trusted=False); "
+        "count = len(list(clip.frames())); del clip; gc.collect(); print(count)"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{len(source)}\n")
+
+
+def test_frames_with_exif_data_are_read(tmp_path, source):
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    Image.fromarray(source[0]).save(tmp_path / "frame.jpg", quality=95, exif=exif)
+    with av.open(str(tmp_path / "frame.jpg")) as image, av.open(str(tmp_path / "clip.avi"), "w") as clip:
+        stream = clip.add_stream_from_template(image.streams.video[0])
+        for packet in image.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                clip.mux(packet)
+    _, images, _ = frames_of(tmp_path / "clip.avi")
+    assert np.abs(images[0] * 255 - source[0]).mean() < 4
 
 
 def flat_frame(pix_fmt, y, u, v, bits):

@@ -28,6 +28,10 @@ HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 #: Flags of FFmpeg's scaler: bicubic chroma, accurate rounding, chroma at full resolution in and out.
 ACCURATE = 4 | 0x40000 | 0x2000 | 0x4000
 
+#: Codecs whose frames have a colour profile with a name. PyAV frees the name of such side data twice, and the
+#: process ends, if the side data of the frame are read.
+NAMED_PROFILES = ("png", "apng")
+
 
 def frame_pixels(frame: Any) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the colours and the alpha channel of a decoded frame.
@@ -70,7 +74,7 @@ def matrix_of(frame: Any) -> int:
     return named if named in MATRICES else (BT709 if frame.height >= HIGH_DEFINITION else SMPTE170M)
 
 
-def display_matrix(frame: Any) -> tuple[int, int, int, int]:
+def display_matrix(frame: Any, codec: str) -> tuple[int, int, int, int]:
     """Return the signs (a, b, c, d) of the matrix that turns a frame upright.
 
     A pixel at (p, q), to the right and down from the middle, is shown at (a p + c q, b p + d q). Rotations by
@@ -78,10 +82,19 @@ def display_matrix(frame: Any) -> tuple[int, int, int, int]:
 
     Args:
         frame: an `av.VideoFrame`.
+        codec: name of its decoder. Where the side data of the frame cannot be read, only its rotation is
+            known: with a codec in `NAMED_PROFILES`, or with side data of a type that PyAV does not know.
     """
     from av.sidedata.sidedata import Type
 
-    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    try:
+        side_data = None if codec in NAMED_PROFILES else frame.side_data
+    except ValueError:
+        side_data = None
+    if side_data is None:
+        turns = round(frame.rotation / 90) % 4  # counter-clockwise
+        return ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))[turns]
+    data = side_data.get(Type.DISPLAYMATRIX)
     if data is None:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()

@@ -353,7 +353,8 @@ def _first_shape(path: Path, clip: Clip, trusted: bool) -> tuple[int, int]:
 def _upright_shape(frame: Any, stream: Any) -> tuple[int, int]:
     ratio = stream.sample_aspect_ratio or Fraction(1)
     height, width = frame.height, max(1, round(frame.width * ratio))
-    return (width, height) if display_matrix(frame)[0] == 0 else (height, width)
+    matrix = display_matrix(frame, stream.codec_context.name)
+    return (width, height) if matrix[0] == 0 else (height, width)
 
 
 def _read_file(path: Path, clip: Clip, shape: tuple[int, int], trusted: bool) -> Iterator[Frame]:
@@ -392,7 +393,7 @@ def _read_file(path: Path, clip: Clip, shape: tuple[int, int], trusted: bool) ->
             _note_colours(clip, frame)
             assert last_time is not None
             number += 1
-            yield Frame(_image(frame, shape, clip), last_time, number)
+            yield Frame(_image(frame, shape, clip, stream.codec_context.name), last_time, number)
     if corrupt:
         _add_note(clip, f"{path}: {corrupt} of {decoded} frames are damaged")
 
@@ -417,12 +418,12 @@ def _decoded(container: Any, stream: Any, clip: Clip) -> Iterator[Any]:
             return
 
 
-def _image(frame: Any, shape: tuple[int, int], clip: Clip) -> np.ndarray:
+def _image(frame: Any, shape: tuple[int, int], clip: Clip, codec: str) -> np.ndarray:
     """Return the image of a decoded frame, upright, on white, and resized."""
     rgb, alpha = frame_pixels(frame)
     if alpha is not None and alpha.min() < 1:
         _add_note(clip, _alpha_note(clip.name))
-    matrix = display_matrix(frame)
+    matrix = display_matrix(frame, codec)
     rgb = upright(rgb, matrix)
     image = ImageArray(rgb, None if alpha is None else upright(alpha, matrix))
     return resize(np.ascontiguousarray(image.on_white(), np.float32), shape)
