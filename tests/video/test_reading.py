@@ -74,7 +74,7 @@ class TestFormats:
 
     def test_an_array_is_a_clip(self, source):
         clip, images, _ = frames_of(source)
-        assert clip.path is None
+        assert clip.sound is None
         assert np.allclose(images, source / 255, atol=1e-6)
         with pytest.raises(ImageError, match=r"shape \(72, 96, 3\)"):
             open_clip(source[0])
@@ -272,9 +272,26 @@ class TestSelection:
         chosen = list(Selection(fps=fps).choose(times))
         assert sum(chosen) == count
 
+    @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "mpg", "flv", "avi"])
+    @pytest.mark.parametrize("start", [0.04, 0.52, 0.76, 1.4])
+    def test_the_first_frame_is_that_at_the_start_in_every_format(self, tmp_path, suffix, start):
+        """FFmpeg's search for a time ends after it in some formats."""
+        frames = [np.full((48, 64, 3), 5 * i, np.uint8) for i in range(40)]
+        codec = {"mpg": "mpeg2video"}.get(suffix, "libx264")
+        exact = {"qmin": "1", "qmax": "1"} if suffix == "mpg" else {}
+        path = write_clip(
+            tmp_path / f"clip.{suffix}", frames, codec=codec, options={"g": "12", "bf": "2", **exact}
+        )
+        clip, images, times = frames_of(path, Selection(start=start))
+        first = round(start * 25)
+        assert times[0] - float(clip.origin) == pytest.approx(start, abs=0.002)
+        assert np.allclose(images.mean((1, 2, 3)) * 255, [5 * i for i in range(first, 40)], atol=3)
+
     @pytest.mark.parametrize(
         ("values", "message"),
         [
+            ({"start": "1"}, "start is '1'"),
+            ({"fps": "x"}, "fps is 'x'"),
             ({"start": -1}, "start is -1"),
             ({"start": 2, "end": 1}, "end is 1; give a time in seconds after start"),
             ({"every": 0}, "every is 0"),
@@ -287,7 +304,7 @@ class TestSelection:
 
     def test_a_selection_without_frames_names_the_duration(self, tmp_path, source):
         path = write_clip(tmp_path / "clip.mp4", source)
-        with pytest.raises(ConfigError, match=r"no frame between start and end; it lasts 0\.28 s"):
+        with pytest.raises(ConfigError, match=r"is selected; it lasts 0\.28 s"):
             open_clip(path, Selection(start=3))
 
 
@@ -357,6 +374,34 @@ class TestBadFiles:
         assert len(images) == 5
         assert times == pytest.approx([0, 0.04, 0.12, 0.16, 0.2], abs=0.002)
         assert any("cannot be decoded" in note for note in clip.notes)
+
+    @pytest.mark.parametrize("suffix", ["mkv", "webm"])
+    def test_a_cut_file_with_sound_says_so_too(self, tmp_path, suffix):
+        frames = [scene(72, 96, seed) for seed in range(25)]
+        codecs = {"codec": "libvpx-vp9", "sound_codec": "libopus"} if suffix == "webm" else {}
+        path = write_clip(tmp_path / f"clip.{suffix}", frames, sound=1.0, options={"g": "1"}, **codecs)
+        assert open_clip(path).notes == []
+        with open(path, "r+b") as file:
+            file.truncate(file.seek(0, 2) // 2)
+        clip, images, _ = frames_of(path)
+        assert 5 <= len(images) <= 20
+        assert any("cut off or damaged" in note for note in clip.notes)
+
+    def test_text_is_no_video(self, tmp_path):
+        (tmp_path / "notes.txt").write_text("hello " * 500)
+        with pytest.raises(ImageError, match="is not a video"):
+            open_clip(tmp_path / "notes.txt")
+
+    def test_a_frame_that_is_too_large_is_refused_when_it_comes(self, tmp_path, source):
+        """The size in the header of a stream can be that of its first frame."""
+        small, large = (write_clip(tmp_path / f"{side}.ts", source[:3, :side, :side]) for side in (32, 64))
+        joined = tmp_path / "joined.ts"
+        joined.write_bytes(Path(small).read_bytes() + Path(large).read_bytes())
+        frame = av.VideoFrame(64, 64, "yuv420p")
+        with pytest.raises(ImageError, match="frames of 64 x 64 pixels"):
+            list(open_clip(joined, max_pixels=2000).frames())
+        with pytest.raises(ImageError, match="frames of 64 x 64 pixels"):
+            open_clip(small, max_pixels=2000).source._image(frame, (64, 64), "h264")
 
     def test_frames_that_are_too_large_are_refused(self, tmp_path, source):
         path = write_clip(tmp_path / "clip.mp4", source)

@@ -272,6 +272,34 @@ class TestResume:
         painted(two_shots, options, checkpoint=tmp_path / "c", overwrite=True, stop_after=1)
         assert json.loads((tmp_path / "c" / "state.json").read_text())["done"] == 1
 
+    def test_changed_images_are_refused(self, options, two_shots, tmp_path):
+        painted(two_shots, options, checkpoint=tmp_path / "c", stop_after=2)
+        changed = two_shots.copy()
+        changed[5] += 0.01
+        with pytest.raises(ConfigError, match="clip is another one"):
+            painted(np.clip(changed, 0, 1), options, checkpoint=tmp_path / "c", resume=True)
+
+    def test_a_foreign_state_is_one_line(self, tmp_path, options, two_shots):
+        (tmp_path / "c").mkdir()
+        for text in ('{"format": 1}', '{"format": 9}', "[]", '{"format": 1, "pass": "x"}'):
+            (tmp_path / "c" / "state.json").write_text(text)
+            with pytest.raises(ConfigError, match=r"state\.json"):
+                painted(two_shots, options, checkpoint=tmp_path / "c", resume=True)
+
+    def test_resume_without_a_video_replaces_no_file(self, options, two_shots, tmp_path):
+        (tmp_path / "out.mp4").write_bytes(b"mine")
+        with pytest.raises(OutputError, match="exists"):
+            painted(two_shots, options, checkpoint=tmp_path / "c", resume=True, output=tmp_path / "out.mp4")
+        assert (tmp_path / "out.mp4").read_bytes() == b"mine"
+
+    def test_a_wrong_option_does_not_delete_the_video_that_it_would_replace(
+        self, options, two_shots, tmp_path
+    ):
+        painted(two_shots, options, checkpoint=tmp_path / "c", stop_after=2)
+        with pytest.raises(ConfigError):
+            painted(two_shots, {**options, "style_blend": (1, 2)}, checkpoint=tmp_path / "c", overwrite=True)
+        assert (tmp_path / "c" / "pass-1-frame-000001.npy").is_file()
+
     def test_another_file_is_refused(self, options, two_shots, tmp_path):
         first = write_clip(tmp_path / "first.mp4", two_shots)
         other = write_clip(tmp_path / "other.mp4", np.concatenate([two_shots[:4], two_shots[:4]]))
@@ -282,7 +310,7 @@ class TestResume:
     def test_a_damaged_folder_is_one_line(self, options, two_shots, tmp_path):
         painted(two_shots, options, checkpoint=tmp_path / "c", stop_after=2)
         (tmp_path / "c" / "pass-1-frame-000001.npy").write_bytes(b"damaged")
-        with pytest.raises(RunError, match=r"pass-1-frame-000001\.npy cannot be read"):
+        with pytest.raises(RunError, match=r"pass-1-frame-000001\.npy is missing or damaged"):
             painted(two_shots, options, checkpoint=tmp_path / "c", resume=True)
         (tmp_path / "c" / "state.json").write_text("{")
         with pytest.raises(ConfigError, match=r"state\.json cannot be read"):
@@ -332,6 +360,19 @@ class TestTogether:
         images, _ = painted(clip.frames, options, masks=Masks(keep=keep))
         assert np.allclose(images[:, :, :20], clip.frames[:, :, :20], atol=1e-4)
         assert np.abs(images[:, :, 30:] - clip.frames[:, :, 30:]).mean() > 0.01
+
+    def test_what_leaves_a_region_that_is_kept_is_stylised(self, options):
+        clip = pan(6, SHAPE, (-3.0, 0.0))  # the content moves to the right, out of the region
+        keep = np.zeros(SHAPE, np.float32)
+        keep[:, :20] = 1
+        video = VideoOptions(frame_iterations=4)
+        kept, free = (
+            painted(clip.frames, {**options, "iterations": 8}, video=video, masks=masks)[0][-1]
+            for masks in (Masks(keep=keep), None)
+        )
+        left_region = slice(None), slice(24, 32)
+        change = [np.abs(image[left_region] - clip.frames[-1][left_region]).mean() for image in (kept, free)]
+        assert change[0] > 0.5 * change[1]
 
     def test_each_region_has_its_style(self, options):
         mask = np.zeros(SHAPE, np.float32)
@@ -436,8 +477,29 @@ class TestEnds:
 
     def test_the_output_is_not_the_clip(self, options, tmp_path):
         path = write_clip(tmp_path / "clip.mp4", pan(2, SHAPE).frames)
-        with pytest.raises(ConfigError, match="the output is the clip"):
+        with pytest.raises(ConfigError, match="the output would replace the input"):
             stylize(path, STYLE, output=path, overwrite=True, **options)
+        part = write_clip(tmp_path / "other.part.mp4", pan(2, SHAPE).frames)
+        with pytest.raises(ConfigError, match="the output would replace the input"):
+            stylize(part, STYLE, output=tmp_path / "other.mp4", **options)
+        images = tmp_path / "images"
+        painted(pan(2, SHAPE).frames, options, save_frames=images)
+        with pytest.raises(ConfigError, match="save_frames is the folder of the input"):
+            stylize(images, STYLE, output=tmp_path / "x.mp4", save_frames=images, overwrite=True, **options)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ({"video": {"passes": 2}}, "video is a dict"),
+            ({"selection": (0, 1)}, "selection is a tuple"),
+            ({"output": 5}, "output is a int"),
+            ({"checkpoint": 5}, "checkpoint is a int"),
+        ],
+    )
+    def test_arguments_of_other_types_are_one_line(self, options, tmp_path, arguments, message):
+        arguments = {"output": tmp_path / "out.mp4", **arguments}
+        with pytest.raises(ConfigError, match=message):
+            stylize(pan(2, SHAPE).frames, STYLE, **arguments, **options)
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,58 @@ class TestSound:
         assert len(read_video(tmp_path / "out.mp4")[0]) == 5
         assert 0.9 < sound_packets(tmp_path / "out.mp4")[-1][1] <= 1.01
 
+    def test_aac_of_a_broadcast_is_encoded_again(self, tmp_path, source):
+        """Its packets lack the header that an MP4 file needs."""
+        path = write_clip(tmp_path / "clip.ts", np.concatenate([source] * 3), sound=1.4)
+        copy(path, tmp_path / "out.mp4")
+        assert len(read_video(tmp_path / "out.mp4")[0]) == 36
+        with av.open(str(tmp_path / "out.mp4")) as container:
+            samples = np.concatenate([f.to_ndarray()[0] for f in container.decode(audio=0)])
+        assert 1.35 < len(samples) / 48_000 < 1.5
+
+    def test_damaged_sound_does_not_end_the_video(self, tmp_path, source):
+        path = write_clip(tmp_path / "clip.mp4", source, sound=0.48)
+        content = bytearray(Path(path).read_bytes())
+        for packet, _ in sound_packets(path)[5:15]:
+            at = content.index(packet)
+            content[at : at + len(packet)] = bytes([0xFF]) * len(packet)
+        Path(path).write_bytes(content)
+        clip = copy(path, tmp_path / "out.webm")
+        assert len(read_video(tmp_path / "out.webm")[0]) == 12
+        assert any("has damaged parts" in note for note in clip.notes)
+
+
+def durations(path):
+    """Return the durations of the packets of a video in seconds."""
+    with av.open(str(path)) as container:
+        return [float(p.duration * p.time_base) for p in container.demux(video=0) if p.size]
+
+
+def test_the_last_frame_is_shown_as_long_as_in_the_clip(tmp_path):
+    from PIL import Image
+
+    images = [Image.fromarray(np.full((48, 64, 3), 60 * i, np.uint8)) for i in range(4)]
+    images[0].save(
+        tmp_path / "clip.gif", save_all=True, append_images=images[1:], duration=[100, 200, 100, 3000]
+    )
+    copy(tmp_path / "clip.gif", tmp_path / "out.mp4")
+    assert read_video(tmp_path / "out.mp4")[0] == pytest.approx([0, 0.1, 0.3, 0.4])
+    assert durations(tmp_path / "out.mp4")[-1] == pytest.approx(3.0)
+
+
+def test_left_out_frames_let_the_last_one_be_shown_longer(tmp_path, source):
+    path = write_clip(tmp_path / "clip.mp4", source)
+    copy(path, tmp_path / "out.mp4", Selection(every=5))
+    assert read_video(tmp_path / "out.mp4")[0] == pytest.approx([0, 0.2, 0.4])
+    assert durations(tmp_path / "out.mp4")[-1] == pytest.approx(0.08)
+
+
+def test_a_recording_that_begins_late_begins_at_zero(tmp_path, source):
+    times = [90_000 * 3600 + 3600 * i for i in range(12)]
+    path = write_clip(tmp_path / "clip.ts", source, times=times, time_base=Fraction(1, 90_000))
+    copy(path, tmp_path / "out.mp4")
+    assert read_video(tmp_path / "out.mp4")[0] == pytest.approx([i / 25 for i in range(12)], abs=0.05)
+
 
 class TestFailures:
     def test_an_unknown_suffix_is_refused(self, tmp_path):

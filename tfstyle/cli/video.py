@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from tfstyle.cli.common import (
     DONE,
-    FAILED,
     check_images,
     check_images_or_folders,
     complain,
+    exit_code,
     interruptible,
     load_tensorflow,
     refuse_standard_input,
@@ -23,7 +23,7 @@ from tfstyle.cli.terminal import report
 from tfstyle.cli.transfer import mask_files
 from tfstyle.cli.wording import in_options
 from tfstyle.config import check_mask_count, check_style_count
-from tfstyle.errors import ConfigError, RunError
+from tfstyle.errors import ConfigError, TfstyleError
 
 if TYPE_CHECKING:
     from tfstyle.video.stylizing import VideoIterations
@@ -56,11 +56,13 @@ def run_video(options: argparse.Namespace) -> int:
     history = None if options.history is None else Path(options.history)
     if history is not None:
         check_writable(history, overwrite=options.overwrite or options.resume)
+        if history.resolve() == output.resolve():
+            raise ConfigError(f"--history and --output are both {output}; choose two names")
 
     load_tensorflow()
     from tfstyle.cli.progress import frame_display, waiting_display
     from tfstyle.video.options import VideoOptions
-    from tfstyle.video.reading import Selection
+    from tfstyle.video.selection import Selection
     from tfstyle.video.stylizing import iterate
 
     selection = Selection(**{k: v for k, v in vars(options).items() if k in SELECTION})
@@ -80,8 +82,9 @@ def run_video(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
         )
     height, width = steps.run.shape
-    print(f"tfstyle: {steps.run.clip.count} frames of {width} x {height} pixels", file=sys.stderr, flush=True)
-    run_error: RunError | None = None
+    count = _frames(steps.run.clip.count)
+    print(f"tfstyle: {count} of {width} x {height} pixels", file=sys.stderr, flush=True)
+    run_error: TfstyleError | None = None
     told = 0
     with interruptible() as interrupted:
         try:
@@ -91,18 +94,22 @@ def run_video(options: argparse.Namespace) -> int:
                     show(step)
                     if interrupted():
                         step.stop()
-        except RunError as error:
+        except TfstyleError as error:  # the frames so far are in the video
             run_error = error
     _tell(steps.run.clip.notes, told)
     _report(steps)
     if history is not None:
         steps.result().save_history(history, overwrite=options.overwrite or options.resume)
     if run_error is not None:
-        return complain(run_error, FAILED)
+        return complain(run_error, exit_code(run_error))
     if interrupted():
         hint = "" if options.checkpoint is None else "; run the same command with --resume to continue"
         return complain(f"interrupted{hint}", interrupted.code)
     return DONE
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"
 
 
 def _tell(notes: list[str], told: int) -> int:
@@ -119,7 +126,7 @@ def _report(steps: VideoIterations) -> None:
         print("tfstyle: no frame was finished, so that no video was written", file=sys.stderr, flush=True)
         return
     height, width = steps.run.shape
-    count = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+    count = _frames(result.frames)
     if result.frames < result.expected:
         count += f" of {result.expected}"
     error = "" if result.warping_error is None else f", warping error {result.warping_error:.1f} levels"

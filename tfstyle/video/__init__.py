@@ -5,8 +5,9 @@ from tfstyle.video.flow import consistency_weights, estimate_flow, grey_frame
 from tfstyle.video.measures import warping_error
 from tfstyle.video.motion import Motion, motions
 from tfstyle.video.options import FLOWS, VideoOptions
-from tfstyle.video.reading import Clip, Frame, Selection, open_clip
+from tfstyle.video.reading import Clip, open_clip
 from tfstyle.video.run import VideoRun
+from tfstyle.video.selection import Frame, Selection
 from tfstyle.video.steps import FrameRecord, VideoStep
 from tfstyle.video.stylizing import VideoResult, iterate, stylize
 from tfstyle.video.warping import warp

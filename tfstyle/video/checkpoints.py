@@ -12,17 +12,22 @@ from typing import Any
 
 from tfstyle.config import StyleConfig
 from tfstyle.errors import ConfigError, OutputError, RunError
-from tfstyle.files import make_folder, remove_left, write_atomically
+from tfstyle.files import digest, make_folder, remove_left, write_atomically
 from tfstyle.run import Run, chosen_options, dependencies, differences
 from tfstyle.video.options import VideoOptions
 from tfstyle.video.reading import Clip
 from tfstyle.video.steps import FrameRecord
+from tfstyle.video.video_file import VideoFile
 
 log = logging.getLogger(__name__)
 
 STATE = "state.json"
 RECORDS = "records.jsonl"
 FORMAT = 1
+#: Entries of the state and their types.
+KINDS: Mapping[str, type] = {
+    "pass": int, "done": int, "records": int, "shots": list, "video": dict, "depends": dict, "chosen": dict,
+}  # fmt: skip
 HINT = "to begin a new video, leave out resume=True and choose another folder"
 
 
@@ -65,11 +70,6 @@ class VideoCheckpoints:
         elif resume:
             log.warning("%s: there is no video yet, so a new one starts", self.folder)
         remove_left(self.folder)
-        if not self.state:
-            path.unlink(missing_ok=True)
-            (self.folder / RECORDS).unlink(missing_ok=True)
-            for frame in self.folder.glob("pass-*-frame-*.npy"):
-                frame.unlink()
 
     def pinned(self, config: StyleConfig) -> StyleConfig:
         """Return the config with the values that the stored video had chosen for ``auto`` and None.
@@ -79,6 +79,12 @@ class VideoCheckpoints:
         """
         chosen = self.state.get("chosen", {})
         return config.replace({k: v for k, v in chosen.items() if getattr(config, k) in ("auto", None)})
+
+    def begin(self) -> None:
+        """Delete the files of another video, unless the video is resumed."""
+        if not self.state:
+            for path in [self.folder / STATE, self.folder / RECORDS, *self.folder.glob("pass-*-frame-*.npy")]:
+                path.unlink(missing_ok=True)
 
     def write(self, state: Mapping[str, Any], record: FrameRecord) -> None:
         """Write the state of the video after a frame.
@@ -105,8 +111,12 @@ def _read_state(path: Path) -> Mapping[str, Any]:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         written_as = state["format"]
+        for name, kind in KINDS.items():
+            if written_as == FORMAT and not isinstance(state[name], kind):
+                raise ValueError(f"{name} is not of type {kind.__name__}")
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); {HINT}") from None
+        words = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ConfigError(f"{path} cannot be read ({words}); {HINT}") from None
     if written_as != FORMAT:
         raise ConfigError(
             f"{path} has format {written_as}, and this version of tfstyle reads format {FORMAT}; {HINT}"
@@ -136,7 +146,9 @@ def describe_video(clip: Clip, options: VideoOptions, *, run: Run, custom_encode
         run: the run of its first frame, whose inputs have digests.
         custom_encoder: whether the caller made the encoder.
     """
-    selection = {name: value for name, value in dataclasses.asdict(clip.selection).items() if name != "end"}
+    selection = dataclasses.asdict(clip.selection)
+    if options.passes == 1:  # the frames do not depend on those after them
+        del selection["end"]
     video = {**dataclasses.asdict(options), **selection, "clip": _digest(clip)}
     return {
         "video": json.loads(json.dumps(video)),  # lists in place of tuples, as when it is read
@@ -170,15 +182,20 @@ def check_same_video(checkpoints: VideoCheckpoints, about: Mapping[str, Any]) ->
         raise ConfigError(f"{checkpoints.folder} holds another video: {'; '.join(different)}; {HINT}")
 
 
-def _digest(clip: Clip) -> str | None:
-    """Return the SHA-256 digest of a video file, or None for a series of images."""
-    if clip.path is None:
-        return None
-    digest = hashlib.sha256()
+def _digest(clip: Clip) -> str:
+    """Return the SHA-256 digest of a video file, or of all images of a series."""
+    if isinstance(clip.source, VideoFile):
+        return _file_digest(clip.source.path)
+    images = [_file_digest(image) if isinstance(image, Path) else digest(image) for image in clip.source]
+    return digest(images)
+
+
+def _file_digest(path: Path) -> str:
+    computed = hashlib.sha256()
     try:
-        with open(clip.path, "rb") as file:
+        with open(path, "rb") as file:
             while block := file.read(1 << 20):
-                digest.update(block)
+                computed.update(block)
     except OSError as error:
-        raise RunError(f"{clip.path} could not be read: {error.strerror or error}") from error
-    return digest.hexdigest()
+        raise RunError(f"{path} could not be read: {error.strerror or error}") from error
+    return computed.hexdigest()

@@ -76,9 +76,8 @@ def consistency_weights(backward: np.ndarray, forward: np.ndarray) -> np.ndarray
     """
     cv2 = load_cv2()
 
-    height, width = backward.shape[:2]
     x, y = sampling_points(backward)
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    inside = leads_inside(backward)
     forward_there = cv2.remap(forward, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     sizes = _squared(backward) + _squared(forward_there)
     disoccluded = _squared(backward + forward_there) >= OCCLUSION_RELATIVE * sizes + OCCLUSION_ABSOLUTE
@@ -88,6 +87,14 @@ def consistency_weights(backward: np.ndarray, forward: np.ndarray) -> np.ndarray
     blurred = cv2.GaussianBlur(weights, (0, 0), SOFTENING, borderType=cv2.BORDER_REPLICATE)
     softened: np.ndarray = np.clip(2.0 * blurred - 1.0, 0.0, 1.0)
     return softened
+
+
+def leads_inside(flow: np.ndarray) -> np.ndarray:
+    """Return whether a flow leads to a point inside of the other frame, bool ``[height, width]``."""
+    height, width = flow.shape[:2]
+    x, y = sampling_points(flow)
+    inside: np.ndarray = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    return inside
 
 
 def sampling_points(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

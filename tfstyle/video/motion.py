@@ -12,7 +12,7 @@ import numpy as np
 
 from tfstyle.images import resize
 from tfstyle.video.flow import consistency_weights, estimate_flow, grey_frame
-from tfstyle.video.reading import Frame
+from tfstyle.video.selection import Frame
 
 Item = TypeVar("Item")
 

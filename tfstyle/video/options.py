@@ -52,14 +52,14 @@ class VideoOptions:
 
     def __post_init__(self) -> None:
         weight = self.temporal_weight
-        if not _is_number(weight) or not 0 <= weight < math.inf:
+        if not is_number(weight) or not 0 <= weight < math.inf:
             raise ConfigError(f"temporal_weight is {weight!r}; give a number of at least 0")
         for name, least in (("frame_iterations", 1), ("passes", 1)):
             value = getattr(self, name)
-            if value is not None and (not _is_whole(value) or value < least):
+            if value is not None and (not is_whole(value) or value < least):
                 raise ConfigError(f"{name} is {value!r}; give a whole number of at least {least}")
         frames = self.memory_frames
-        usable = isinstance(frames, (tuple, list)) and len(frames) > 0 and all(map(_is_whole, frames))
+        usable = isinstance(frames, (tuple, list)) and len(frames) > 0 and all(map(is_whole, frames))
         if not usable or list(frames) != sorted(set(frames)) or frames[0] != 1 or frames[-1] > 100:
             raise ConfigError(
                 f"memory_frames is {frames!r}; give whole numbers in ascending order that begin with 1 and "
@@ -88,9 +88,11 @@ class VideoOptions:
         return self.frame_iterations or (FAST_ITERATIONS if self.fast else FRAME_ITERATIONS)[quality]
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether a value is a real number and not a truth value."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def _is_whole(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Return whether a value is a whole number and not a truth value."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

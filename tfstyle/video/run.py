@@ -32,10 +32,12 @@ from tfstyle.run import (
     read_inputs,
 )
 from tfstyle.video.checkpoints import VideoCheckpoints, check_same_video, describe_video
+from tfstyle.video.flow import leads_inside
 from tfstyle.video.measures import warping_error
 from tfstyle.video.motion import Ahead, Motion, motions
 from tfstyle.video.options import FAST_TOLERANCE, FAST_WINDOW, VideoOptions
-from tfstyle.video.reading import Clip, Frame
+from tfstyle.video.reading import Clip
+from tfstyle.video.selection import Frame
 from tfstyle.video.steps import FrameRecord, VideoStep
 from tfstyle.video.store import FrameStore, temporary_folder
 from tfstyle.video.warping import warp
@@ -145,8 +147,7 @@ class VideoRun:
         finally:
             if self.options.passes > 1:
                 self._deliver_all()
-            if self._temporary is not None:
-                self._temporary.cleanup()
+            self.close()
 
     def stop(self) -> None:
         """End the video after the current iteration. Its frame is left out unless it is finished."""
@@ -228,6 +229,7 @@ class VideoRun:
             custom = self._arguments["encoder"] is not None
             self._about = describe_video(self.clip, self.options, run=run, custom_encoder=custom)
             check_same_video(self._checkpoints, self._about)
+            self._checkpoints.begin()
 
     def _shot_inputs(self, frame: Frame) -> TransferInputs:
         """Return the inputs of the first frame of a frame's shot, to whose colours the styles are matched."""
@@ -295,7 +297,8 @@ class VideoRun:
         }
         window: dict[str, Any] = {}
         if self.options.fast:
-            changes["tolerance"], window["window"] = FAST_TOLERANCE, FAST_WINDOW
+            changes["tolerance"] = max(self.config.tolerance, FAST_TOLERANCE)
+            window["window"] = FAST_WINDOW
         config = self._pinned.replace(changes)
         return Run(None, None, config, inputs=inputs, setup=self._setup, **self._arguments, **window)
 
@@ -315,14 +318,33 @@ class VideoRun:
         weighted = np.zeros_like(frame.image)
         for back, flow in motion.flows.items():
             warped = _warped(self._results.read((self._pass, frame.number - direction * back)), flow)
-            start = warped if back == 1 else start
-            weighted += motion.consistency[back][..., None] * warped
-            weights += motion.consistency[back]
+            same = self._same_region(flow)[..., None]
+            if back == 1:  # what comes into view, or from another region, starts from the source
+                known = same * leads_inside(flow)[..., None]
+                start = known * warped + (1.0 - known) * frame.image
+            consistency = same * motion.consistency[back][..., None]
+            weighted += consistency * warped
+            weights += consistency[..., 0]
         # The sum of the weighted squared differences from several images is that from their weighted mean,
         # up to a constant.
         mean = weighted / np.maximum(weights, 1e-6)[..., None]
         reference = np.where(weights[..., None] > 0, mean, start)
         return start, TemporalReference(reference, weights, weight=self._weight)
+
+    def _same_region(self, flow: np.ndarray) -> np.ndarray:
+        """Return weights ``[height, width]``, which are 0 where a flow leads into another style's region."""
+        assert self._shot is not None
+        inputs = self._shot[1]
+        masks = [*inputs.regions, *([] if inputs.keep is None else [inputs.keep])]
+        if not masks:
+            return np.ones(self.shape, np.float32)
+        regions = np.stack(masks, axis=-1).astype(np.float32)
+        return 1.0 - np.abs(regions - _warped(regions, flow)).max(-1)
+
+    def close(self) -> None:
+        """Delete the temporary files of a run with several passes. It is not needed after the last step."""
+        if self._temporary is not None:
+            self._temporary.cleanup()
 
     def _conclude(self, frame: Frame, iterate: np.ndarray) -> np.ndarray:
         """Return the result of a frame whose iterate is stored, and deliver it if there is one pass."""

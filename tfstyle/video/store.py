@@ -59,7 +59,8 @@ class FrameStore:
             values = np.load(self._path(place), allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
             raise RunError(
-                f"{self._path(place)} cannot be read ({error}); begin again without resume"
+                f"{self._path(place)} is missing or damaged; to begin a new video, leave out resume=True and "
+                "choose another folder"
             ) from error
         self._remember(place, values)
         return _as_image(values)

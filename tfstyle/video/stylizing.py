@@ -26,11 +26,12 @@ from tfstyle.optim import Optimizer
 from tfstyle.run import apply_fine_style, calling
 from tfstyle.video.checkpoints import VideoCheckpoints
 from tfstyle.video.options import VideoOptions
-from tfstyle.video.reading import Clip, Frame, Selection, open_clip
+from tfstyle.video.reading import Clip, open_clip
 from tfstyle.video.requirement import load_av, load_cv2
 from tfstyle.video.run import VideoRun
+from tfstyle.video.selection import Frame, Selection
 from tfstyle.video.steps import FrameRecord, VideoStep
-from tfstyle.video.writing import VideoWriter
+from tfstyle.video.writing import VideoWriter, partial_path
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +117,7 @@ class VideoIterations(Iterator[VideoStep]):
         **arguments: Any,
     ) -> None:
         self._outputs = _Outputs(
-            clip, output=output, sound=sound, save_frames=save_frames,
-            overwrite=overwrite or (checkpoints is not None and bool(checkpoints.state)),
+            clip, output=output, sound=sound, save_frames=save_frames, overwrite=overwrite
         )  # fmt: skip
         self.run = VideoRun(
             clip, style, config,
@@ -157,6 +157,7 @@ class VideoIterations(Iterator[VideoStep]):
             try:
                 self._steps.close()
             finally:
+                self.run.close()
                 self._outputs.close()
 
     def result(self) -> VideoResult:
@@ -310,19 +311,29 @@ def iterate(
     load_cv2()
     if resume and checkpoint is None:
         raise ConfigError('resume needs the folder of a video; give checkpoint="DIR"')
-    path = None if output is None else Path(output)
+    if video is not None and not isinstance(video, VideoOptions):
+        raise ConfigError(
+            f"video is a {type(video).__name__}; give tfstyle.video.VideoOptions(passes=2), for example"
+        )
+    paths = {"output": output, "checkpoint": checkpoint, "save_frames": save_frames}
+    for name, value in paths.items():
+        if value is not None and not isinstance(value, (str, os.PathLike)):
+            raise ConfigError(f"{name} is a {type(value).__name__}; give a path")
+    path, folder = (None if place is None else Path(place) for place in (output, save_frames))
     if path is not None:
         check_video(path, overwrite=overwrite or resume)
-        if isinstance(clip, (str, os.PathLike)) and path.resolve() == Path(clip).resolve():
-            raise ConfigError(f"the output is the clip {clip}; choose another file")
-    if isinstance(clip, Clip) and selection is not None:
-        raise ConfigError("the clip is open already; give selection to open_clip")
+    check_no_input(path, folder, [clip, *(style if isinstance(style, (list, tuple)) else [style])])
     opened = clip
     if not isinstance(clip, Clip):
-        opened = open_clip(clip, selection or Selection(), max_pixels=config.max_pixels)
+        opened = open_clip(clip, selection, max_pixels=config.max_pixels)
+    elif selection is not None:
+        raise ConfigError("the clip is open already; give selection to open_clip")
     checkpoints = None
     if checkpoint is not None:
         checkpoints = VideoCheckpoints(Path(checkpoint), resume=resume, overwrite=overwrite)
+    replace = overwrite or (checkpoints is not None and bool(checkpoints.state))
+    if path is not None:  # a new video replaces no file because of `resume`
+        check_video(path, overwrite=replace)
     return VideoIterations(
         opened,
         apply_fine_style(style, config, encoder=encoder),
@@ -330,14 +341,33 @@ def iterate(
         output=path,
         video=video or VideoOptions(),
         sound=sound,
-        save_frames=None if save_frames is None else Path(save_frames),
+        save_frames=folder,
         checkpoints=checkpoints,
-        overwrite=overwrite,
+        overwrite=replace,
         encoder=encoder,
         optimizer=optimizer,
         masks=masks,
         extra_losses=extra_losses,
     )
+
+
+def check_no_input(output: Path | None, folder: Path | None, inputs: Sequence[Any]) -> None:
+    """Raise ConfigError if a video, its temporary name or its frames would replace an input.
+
+    Args:
+        output: path of the video, or None.
+        folder: folder of the frames, or None.
+        inputs: the clip and the styles, of which paths are compared.
+    """
+    written = [] if output is None else [output, partial_path(output)]
+    for source in inputs:
+        if not isinstance(source, (str, os.PathLike)):
+            continue
+        for path in written:
+            if path.resolve() == Path(source).resolve():
+                raise ConfigError(f"the output would replace the input {source}; choose another file")
+        if folder is not None and folder.resolve() in (Path(source).resolve(), Path(source).resolve().parent):
+            raise ConfigError(f"save_frames is the folder of the input {source}; choose another folder")
 
 
 class _Outputs:

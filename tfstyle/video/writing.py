@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -13,10 +14,12 @@ import numpy as np
 
 from tfstyle.callbacks import add_video_stream, video_frame
 from tfstyle.errors import RunError
-from tfstyle.files import VIDEO_ENCODERS, check_video, rename
+from tfstyle.files import PARTIAL, VIDEO_ENCODERS, check_video, rename
 from tfstyle.images import ImageArray
-from tfstyle.video.reading import Clip, Frame, exact
+from tfstyle.video.reading import Clip
 from tfstyle.video.requirement import load_av
+from tfstyle.video.selection import Frame
+from tfstyle.video.video_file import VideoFile
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +65,7 @@ class VideoWriter:
         sound_encoder = SOUND_ENCODERS[path.suffix.lower()]
         self._clip, self._shape = clip, shape
         self._time_base = clip.time_base
-        # Times that begin at `start` if it was given, and otherwise those of the source.
-        self._zero = clip.origin + exact(clip.selection.start) if clip.selection.start else Fraction(0)
-        self._last_time = Fraction(-1)
+        self._last_time = clip.begin
         av = load_av()
         self._is_mp4 = path.suffix.lower() in (".mp4", ".mov")
         with self._one_line_errors():
@@ -76,7 +77,9 @@ class VideoWriter:
                 self._stream.options = {**self._stream.options, **H264_OPTIONS}
                 self._stream.codec_context.thread_type = "SLICE"
             self._stream.codec_context.time_base = self._time_base
-            self._sound = _Sound(clip, self._container, sound_encoder) if sound and clip.has_sound else None
+            self._sound = None
+            if sound and clip.sound is not None:
+                self._sound = _Sound(clip, clip.sound, self._container, sound_encoder)
             self._container.start_encoding()
 
     def write(self, image: np.ndarray, frame: Frame) -> None:
@@ -89,7 +92,7 @@ class VideoWriter:
         Raises:
             RunError: the file cannot be written, for instance because the disk is full.
         """
-        time = frame.time - self._zero
+        time = frame.time - self._clip.begin
         encoded = video_frame(ImageArray(image).quantized())
         encoded.pts, encoded.time_base = round(time / self._time_base), self._time_base
         with self._one_line_errors():
@@ -115,6 +118,7 @@ class VideoWriter:
             with self._one_line_errors():
                 try:
                     for packet in self._stream.encode(None) if self.frames else ():
+                        self._set_last_duration(packet, complete)
                         self._container.mux(packet)
                     if self._sound is not None:
                         self._sound.finish(until=None if complete else self._last_time)
@@ -128,7 +132,7 @@ class VideoWriter:
             return
         finished = partial
         if self._is_mp4:
-            finished = self.path.with_name(f"{self.path.stem}.index{self.path.suffix}")
+            finished = self.path.with_name(f"{PARTIAL}{os.getpid()}-{self.path.name}")
             try:
                 _copy_streams(partial, finished)
             except (load_av().FFmpegError, OSError) as error:  # the fragments can be played too
@@ -138,11 +142,12 @@ class VideoWriter:
         self._publish(finished)
         partial.unlink(missing_ok=True)
 
-    def discard(self) -> None:
-        """Close and delete the file without giving it its name."""
-        with contextlib.suppress(load_av().FFmpegError, OSError):
-            self._container.close()
-        partial_path(self.path).unlink(missing_ok=True)
+    def _set_last_duration(self, packet: Any, complete: bool) -> None:
+        """Let the last frame be shown until the end of the clip. The others end when the next one begins."""
+        last = round((self._last_time - self._clip.begin) / self._time_base)
+        if packet.pts == last and packet.time_base is not None:
+            duration = self._clip.end - self._last_time if complete else 1 / self._clip.rate
+            packet.duration = max(1, round(duration / packet.time_base))
 
     def _publish(self, file: Path) -> None:
         try:
@@ -183,36 +188,40 @@ def _copy_streams(source: Path, target: Path) -> None:
 class _Sound:
     """Copies the sound of a clip to a container, or encodes it if the container cannot hold its codec."""
 
-    def __init__(self, clip: Clip, container: Any, encoder: str) -> None:
+    def __init__(self, clip: Clip, file: VideoFile, container: Any, encoder: str) -> None:
         self._av = load_av()
-        self._container, self._clip = container, clip
-        self._source = self._av.open(str(clip.path), options={"protocol_whitelist": "file"})
+        self._container, self._clip, self._file = container, clip, file
+        self._open = contextlib.ExitStack()
+        self._source = self._open.enter_context(file.opened())
         self._outputs: dict[int, Any] = {}
         self._resamplers: dict[int, Any] = {}
         for stream in self._source.streams.audio:
-            if stream.codec_context is not None and stream.codec_context.name in container.supported_codecs:
+            context = stream.codec_context
+            if context is not None and self._can_copy(context):
                 self._outputs[stream.index] = container.add_stream_from_template(stream)
-            elif stream.codec_context is not None and encoder in self._av.codecs_available:
-                rate = 48_000 if encoder == "libopus" else stream.codec_context.sample_rate
+            elif context is not None and encoder in self._av.codecs_available:
+                rate = 48_000 if encoder == "libopus" else context.sample_rate
                 output = container.add_stream(encoder, rate=rate)
-                output.layout = stream.codec_context.layout
+                output.layout = context.layout
                 self._outputs[stream.index] = output
                 self._resamplers[stream.index] = None
-                clip.notes.append(
-                    f"the sound of {clip.name} is encoded again ({encoder}), because the output cannot "
-                    f"hold {stream.codec_context.name}"
+                file.note(
+                    f"the sound of {clip.name} is encoded again ({encoder}), because the output cannot hold "
+                    f"{context.name} as it is"
                 )
             else:
-                clip.notes.append(f"the sound of {clip.name} cannot be copied and is left out")
-        selection = clip.selection
-        self._begin = clip.origin + exact(selection.start) if selection.start else None
-        self._end = None if selection.end is None else clip.origin + exact(selection.end)
-        if self._begin is not None and self._outputs:
-            with contextlib.suppress(self._av.FFmpegError):
-                self._source.seek(int(self._begin * self._av.time_base))
+                file.note(f"the sound of {clip.name} cannot be copied and is left out")
+        self._end = None if clip.selection.end is None else clip.end
+        if clip.selection.start:
+            file.seek(self._source, clip.begin)
         streams = [self._source.streams[index] for index in self._outputs]
         self._packets: Iterator[Any] = iter(self._source.demux(streams)) if streams else iter(())
         self._next: Any = self._following()
+
+    def _can_copy(self, context: Any) -> bool:
+        """Return whether the container can hold a codec. AAC of MPEG-TS lacks the header that MP4 needs."""
+        has_header = context.name != "aac" or bool(context.extradata)
+        return context.name in self._container.supported_codecs and has_header
 
     def copy(self, *, until: Fraction) -> None:
         """Write the packets that begin up to a time of the source, in seconds."""
@@ -227,17 +236,13 @@ class _Sound:
             self._write(self._next)
             self._next = self._following()
         for index in self._resamplers:
-            for frame in self._resampled(index, None):
-                self._container.mux(self._outputs[index].encode(frame))
+            self._encode(index, None)
             self._container.mux(self._outputs[index].encode(None))
-        self._source.close()
+        self._open.close()
 
     def _time(self, packet: Any) -> Fraction:
         stamp = packet.pts if packet.dts is None else packet.dts
         return Fraction(stamp * packet.time_base)
-
-    def _is_selected(self, packet: Any) -> bool:
-        return self._begin is None or self._time(packet) >= self._begin
 
     def _following(self) -> Any:
         """Return the next packet within the selection, or None."""
@@ -247,29 +252,40 @@ class _Sound:
                 if packet.size and has_time and self._is_selected(packet):
                     return packet
         except self._av.FFmpegError as error:
-            self._clip.notes.append(f"the sound of {self._clip.name} ends early ({error.strerror})")
+            self._file.note(f"the sound of {self._clip.name} ends early ({error.strerror})")
         return None
+
+    def _is_selected(self, packet: Any) -> bool:
+        return not self._clip.selection.start or self._time(packet) >= self._clip.begin
 
     def _write(self, packet: Any) -> None:
         index = packet.stream.index
-        shift = round((self._begin or Fraction(0)) / packet.time_base)
+        shift = round(self._clip.begin / packet.time_base)
         if index in self._resamplers:
-            for frame in packet.decode():
+            try:
+                frames = packet.decode()
+            except self._av.FFmpegError as error:
+                self._file.note(f"the sound of {self._clip.name} has damaged parts ({error.strerror})")
+                return
+            for frame in frames:
                 frame.pts = None if frame.pts is None else frame.pts - shift
-                for resampled in self._resampled(index, frame):
-                    self._container.mux(self._outputs[index].encode(resampled))
+                self._encode(index, frame)
             return
         packet.pts = None if packet.pts is None else packet.pts - shift
         packet.dts = None if packet.dts is None else packet.dts - shift
         packet.stream = self._outputs[index]
         self._container.mux(packet)
 
-    def _resampled(self, index: int, frame: Any) -> list[Any]:
+    def _encode(self, index: int, frame: Any) -> None:
+        """Encode a frame of sound, or with None what the resampler holds back."""
         context = self._outputs[index].codec_context
         if self._resamplers[index] is None:
+            if frame is None:
+                return
             context.open(strict=False)
             self._resamplers[index] = self._av.AudioResampler(
                 format=context.format, layout=context.layout, rate=context.sample_rate,
                 frame_size=context.frame_size,
             )  # fmt: skip
-        return list(self._resamplers[index].resample(frame))
+        for resampled in self._resamplers[index].resample(frame):
+            self._container.mux(self._outputs[index].encode(resampled))

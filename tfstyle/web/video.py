@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
 
-from tfstyle.errors import ConfigError, ImageError
+from tfstyle.errors import ImageError
 from tfstyle.web.display import status, stop_button
 from tfstyle.web.jobs import Context, Inputs, Updates, job
-from tfstyle.web.painting import PREVIEW_INTERVAL, Preview, data_uri
+from tfstyle.web.painting import PREVIEW_INTERVAL, Preview, Stopped, data_uri
 
 #: Frames per second at most, unless the user moves the control.
 DEFAULT_FPS = 12
@@ -61,12 +62,17 @@ def video_view(context: Context, inputs: Inputs) -> None:
         from tfstyle.video import Selection, VideoOptions, iterate, open_clip
 
         selection = Selection(start=start or None, end=end or None, fps=fps)
-        opened = open_clip(clip, selection, max_pixels=context.limits.pixels, trusted=False)
+
+        def check() -> None:
+            if chosen.should_stop():
+                raise Stopped("stopped while the clip was read")
+
+        opened = open_clip(clip, selection, max_pixels=context.limits.pixels, trusted=False, check=check)
         context.limits.check_video(opened.count, fitted_shape(opened.shape, chosen.config))
         file, last = chosen.visit.new_file(".mp4"), -float("inf")
-        with iterate(
-            opened, chosen.styles, chosen.config, output=file, video=VideoOptions(fast=bool(fast))
-        ) as steps:
+        video = VideoOptions(fast=bool(fast))
+        steps = iterate(opened, chosen.styles, chosen.config, output=file, video=video)
+        with steps, contextlib.suppress(Stopped):
             for step in steps:
                 if chosen.should_stop():
                     step.stop()
@@ -76,11 +82,12 @@ def video_view(context: Context, inputs: Inputs) -> None:
                     last = time.monotonic()
         result = steps.result()
         if result.path is None:
-            raise ConfigError("stopped before the first frame was finished")
+            raise Stopped("stopped before the first frame was finished")
         height, width = steps.run.shape
         count = f"{result.frames} of {result.expected} frames"
         error = "" if result.warping_error is None else f", warping error {result.warping_error:.1f} levels"
-        notes = "".join(f"; {note.replace(opened.name, 'the clip')}" for note in result.notes)
+        late = f"; stopped by the limit of {chosen.limits.seconds:g} s" if chosen.late else ""
+        notes = late + "".join(f"; {note.replace(opened.name, 'the clip')}" for note in result.notes)
         line = f"{width} x {height} pixels, {count} in {result.seconds:.1f} s{error}{notes}"
         yield {display: status(line), shown: str(result.path)}
 
