@@ -322,7 +322,7 @@ def iterate(
     path, folder = (None if place is None else Path(place) for place in (output, save_frames))
     if path is not None:
         check_video(path, overwrite=overwrite or resume)
-    check_no_input(path, folder, [clip, *(style if isinstance(style, (list, tuple)) else [style])])
+    _check_no_input(path, folder, [clip, *(style if isinstance(style, (list, tuple)) else [style])])
     opened = clip
     if not isinstance(clip, Clip):
         opened = open_clip(clip, selection, max_pixels=config.max_pixels)
@@ -351,7 +351,7 @@ def iterate(
     )
 
 
-def check_no_input(output: Path | None, folder: Path | None, inputs: Sequence[Any]) -> None:
+def _check_no_input(output: Path | None, folder: Path | None, inputs: Sequence[Any]) -> None:
     """Raise ConfigError if a video, its temporary name or its frames would replace an input.
 
     Args:

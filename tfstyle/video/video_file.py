@@ -83,6 +83,9 @@ class VideoFile:
     def opened(self) -> Iterator[Any]:
         """Open the file. It may not refer to the network, nor to other files unless it is trusted.
 
+        Yields:
+            The `av.container.InputContainer`.
+
         Raises:
             ImageError: FFmpeg cannot read it.
         """
