@@ -61,7 +61,15 @@ from tfstyle.run.setup import (
     scale_shapes,
 )
 from tfstyle.run.storage import LocalStorage, Storage, base_name, join, named, read_all
-from tfstyle.run.transfer import Iterations, apply_fine_style, interpolate, iterate, mix_styles, stylize
+from tfstyle.run.transfer import (
+    Iterations,
+    apply_fine_style,
+    combined_options,
+    interpolate,
+    iterate,
+    mix_styles,
+    stylize,
+)
 
 __all__ = [
     "LIST_SUFFIXES",
@@ -98,6 +106,7 @@ __all__ = [
     "calling",
     "choose_layers",
     "chosen_options",
+    "combined_options",
     "contact_sheets",
     "content_weight",
     "contents_outside",

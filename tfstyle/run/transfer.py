@@ -227,13 +227,7 @@ def _make_run(
 ) -> Run:
     """Return the run for the arguments of `stylize`."""
     started = time.perf_counter()
-    changes: dict[str, Any] = dict(options)
-    if isinstance(optimizer, str):
-        changes["optimizer"], optimizer = optimizer, None
-    config = StyleConfig() if config is None else config
-    if not isinstance(config, StyleConfig):
-        raise ConfigError(f"config is a {type(config).__name__}; give tfstyle.StyleConfig(**options)")
-    config = config.replace(changes)
+    config, optimizer = combined_options(config, options, optimizer=optimizer)
     if setup is not None and (seconds is not None or checkpoint is not None or config.normalize_weights):
         raise ConfigError(
             "setup cannot be combined with seconds, checkpoint or normalize_weights; leave out one of them"
@@ -242,7 +236,7 @@ def _make_run(
     if timetable is not None:
         return make_timed_run(
             content, style, config, timetable=timetable,
-            keep_quality="quality" in changes,
+            keep_quality="quality" in options,
             encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses,
         )  # fmt: skip
     checkpoints = open_checkpoints(checkpoint, every=checkpoint_every, resume=resume)
@@ -252,6 +246,31 @@ def _make_run(
         encoder=encoder, optimizer=optimizer, masks=masks, extra_losses=extra_losses, checkpoints=checkpoints,
         setup=setup,
     )  # fmt: skip
+
+
+def combined_options(
+    config: StyleConfig | None,
+    options: Mapping[str, Any],
+    *,
+    optimizer: str | Optimizer | keras.optimizers.Optimizer | None,
+) -> tuple[StyleConfig, Optimizer | keras.optimizers.Optimizer | None]:
+    """Return the config of a run, and its optimiser if it is not one that the config names.
+
+    Args:
+        config: the config, or None for the default options.
+        options: changes to the config.
+        optimizer: as for `stylize`.
+
+    Raises:
+        ConfigError: `config` is not a `StyleConfig`, or an option has an invalid value.
+    """
+    changes = dict(options)
+    if isinstance(optimizer, str):
+        changes["optimizer"], optimizer = optimizer, None
+    config = StyleConfig() if config is None else config
+    if not isinstance(config, StyleConfig):
+        raise ConfigError(f"config is a {type(config).__name__}; give tfstyle.StyleConfig(**options)")
+    return config.replace(changes), optimizer
 
 
 def apply_fine_style(

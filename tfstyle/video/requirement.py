@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,7 @@ def load_av() -> Any:
     Raises:
         ConfigError: it cannot be imported.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise ConfigError(f"videos need PyAV ({error}); {INSTALL}") from None
-    return av
+    return _load("av", "videos need PyAV")
 
 
 def load_cv2() -> Any:
@@ -31,11 +28,14 @@ def load_cv2() -> Any:
     Raises:
         ConfigError: it cannot be imported.
     """
+    return _load("cv2", "optical flow needs OpenCV")
+
+
+def _load(name: str, need: str) -> Any:
     try:
-        import cv2
+        return import_module(name)
     except ImportError as error:
-        raise ConfigError(f"optical flow needs OpenCV ({error}); {INSTALL}") from None
-    return cv2
+        raise ConfigError(f"{need} ({error}); {INSTALL}") from None
 
 
 @contextlib.contextmanager

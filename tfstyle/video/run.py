@@ -19,7 +19,7 @@ import tensorflow as tf
 from tfstyle.config import StyleConfig
 from tfstyle.images import ImageArray
 from tfstyle.losses import ExtraLoss, Masks
-from tfstyle.network import Encoder, Weights
+from tfstyle.network import Encoder
 from tfstyle.optim import Optimizer
 from tfstyle.run import (
     Iteration,
@@ -67,7 +67,6 @@ class VideoRun:
         on_frame: function that is called with each finished frame in the order of the clip: its image,
             float32 ``[height, width, 3]``, and its source frame. With several passes it is called at the end.
         checkpoints: the folder from which the video can be resumed, or None.
-        weights: the weights that the config names, if they were loaded before.
 
     Attributes:
         clip, options: as given.
@@ -98,7 +97,6 @@ class VideoRun:
         extra_losses: Mapping[str, ExtraLoss] | None = None,
         on_frame: Callable[[np.ndarray, Frame], None] = lambda image, frame: None,
         checkpoints: VideoCheckpoints | None = None,
-        weights: Weights | None = None,
     ) -> None:
         self.clip, self.options = clip, options
         self.shape = _even(fitted_shape(clip.shape, config))
@@ -108,7 +106,7 @@ class VideoRun:
         self._pinned = self.config if checkpoints is None else checkpoints.pinned(self.config)
         self._style, self._masks = style, masks
         self._arguments: dict[str, Any] = {
-            "encoder": encoder, "optimizer": optimizer, "extra_losses": extra_losses, "weights": weights,
+            "encoder": encoder, "optimizer": optimizer, "extra_losses": extra_losses,
         }  # fmt: skip
         self._on_frame, self._checkpoints = on_frame, checkpoints
         self.facts: dict[str, Any] = {}
@@ -256,7 +254,7 @@ class VideoRun:
         before, image = self._before, self._conclude(frame, iterate)
         error = None
         if before is not None and 1 in motion.flows:
-            warped = _warped(before[1], motion.flows[1])
+            warped = self._warped(before[1], motion.flows[1])
             error = warping_error(image, warped, consistency=motion.consistency[1])
         record = FrameRecord(
             frame=frame.number,
@@ -317,7 +315,7 @@ class VideoRun:
         start, weights = frame.image, np.zeros(self.shape, np.float32)
         weighted = np.zeros_like(frame.image)
         for back, flow in motion.flows.items():
-            warped = _warped(self._results.read((self._pass, frame.number - direction * back)), flow)
+            warped = self._warped(self._results.read((self._pass, frame.number - direction * back)), flow)
             same = self._same_region(flow)[..., None]
             if back == 1:  # what comes into view, or from another region, starts from the source
                 known = same * leads_inside(flow)[..., None]
@@ -331,6 +329,12 @@ class VideoRun:
         reference = np.where(weights[..., None] > 0, mean, start)
         return start, TemporalReference(reference, weights, weight=self._weight)
 
+    def _warped(self, image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+        """Return an image, warped along a flow on the device of the run."""
+        with tf.device(self.facts["device"]):
+            warped: np.ndarray = _warp(tf.constant(image[None]), tf.constant(flow[None]))[0].numpy()
+        return warped
+
     def _same_region(self, flow: np.ndarray) -> np.ndarray:
         """Return weights ``[height, width]``, which are 0 where a flow leads into another style's region."""
         assert self._shot is not None
@@ -339,7 +343,7 @@ class VideoRun:
         if not masks:
             return np.ones(self.shape, np.float32)
         regions = np.stack(masks, axis=-1).astype(np.float32)
-        return 1.0 - np.abs(regions - _warped(regions, flow)).max(-1)
+        return 1.0 - np.abs(regions - self._warped(regions, flow)).max(-1)
 
     def close(self) -> None:
         """Delete the temporary files of a run with several passes. It is not needed after the last step."""
@@ -413,11 +417,6 @@ class _Mean:
     def value(self) -> float | None:
         """The mean, or None without numbers."""
         return self._total / self._count if self._count else None
-
-
-def _warped(image: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    warped: np.ndarray = _warp(tf.constant(image[None]), tf.constant(flow[None]))[0].numpy()
-    return warped
 
 
 def _even(shape: tuple[int, int]) -> tuple[int, int]:

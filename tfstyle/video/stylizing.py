@@ -23,7 +23,7 @@ from tfstyle.images import ImageArray, save
 from tfstyle.losses import ExtraLoss, Masks
 from tfstyle.network import Encoder
 from tfstyle.optim import Optimizer
-from tfstyle.run import apply_fine_style, calling
+from tfstyle.run import apply_fine_style, calling, combined_options
 from tfstyle.video.checkpoints import VideoCheckpoints
 from tfstyle.video.options import VideoOptions
 from tfstyle.video.reading import Clip, open_clip
@@ -300,13 +300,7 @@ def iterate(
         ...     [(step.frame, step.frame_done) for step in steps]
         [(1, False), (1, True), (2, False), (2, True)]
     """
-    changes: dict[str, Any] = dict(options)
-    if isinstance(optimizer, str):
-        changes["optimizer"], optimizer = optimizer, None
-    config = StyleConfig() if config is None else config
-    if not isinstance(config, StyleConfig):
-        raise ConfigError(f"config is a {type(config).__name__}; give tfstyle.StyleConfig(**options)")
-    config = config.replace(changes)
+    config, optimizer = combined_options(config, options, optimizer=optimizer)
     load_av()
     load_cv2()
     if resume and checkpoint is None:
