@@ -235,6 +235,7 @@ except RunError as error:
         writer.close(complete=False)
     except RunError as error:
         print("closed:", error)
+        print("frames:", writer.frames)
 """
         ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
         assert "refused:" in ended.stdout
@@ -243,3 +244,4 @@ except RunError as error:
         assert output.stat().st_size <= limit
         readable = list(open_clip(output).frames())
         assert len(readable) >= 5
+        assert f"frames: {len(readable)}" in ended.stdout

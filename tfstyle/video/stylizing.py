@@ -400,4 +400,5 @@ class _Outputs:
             try:
                 writer.close(complete=self.frames >= self._clip.count)
             finally:
+                self.frames = writer.frames
                 self.path = writer.path if writer.path.exists() else None

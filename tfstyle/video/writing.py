@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from tfstyle.callbacks import add_video_stream, video_frame
-from tfstyle.errors import RunError
+from tfstyle.errors import ImageError, RunError
 from tfstyle.files import PARTIAL, VIDEO_ENCODERS, check_video, rename
 from tfstyle.images import ImageArray
 from tfstyle.video.reading import Clip
 from tfstyle.video.requirement import load_av
-from tfstyle.video.selection import Frame
+from tfstyle.video.selection import Frame, Selection
 from tfstyle.video.video_file import VideoFile
 
 log = logging.getLogger(__name__)
@@ -126,6 +126,7 @@ class VideoWriter:
                     self._container.close()
         except RunError:
             self._publish(partial)
+            self.frames = _count_frames(self.path)
             raise
         if self.frames == 0:
             partial.unlink(missing_ok=True)
@@ -172,6 +173,15 @@ class VideoWriter:
 def partial_path(path: Path) -> Path:
     """Return the path that a video has until it is complete, such as ``out.part.mp4``."""
     return path.with_name(f"{path.stem}.part{path.suffix}")
+
+
+def _count_frames(path: Path) -> int:
+    """Return the number of frames in a video that could not be completed."""
+    try:
+        file = VideoFile(path, trusted=True, max_pixels=None, check=lambda: None)
+        return sum(1 for _ in file.frames(Selection(), (2, 2)))
+    except ImageError:
+        return 0
 
 
 def _copy_streams(source: Path, target: Path) -> None:
