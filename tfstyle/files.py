@@ -288,6 +288,13 @@ def check_image_or_folder(source: str | os.PathLike[str]) -> None:
         raise ImageError(f"no such image or folder: {path}")
 
 
+def check_clip(source: str | os.PathLike[str]) -> None:
+    """Raise ImageError unless a path is that of an existing file, or of a folder, of a clip."""
+    refuse_url(source)
+    if not _exists(Path(source)):
+        raise ImageError(f"no such video or folder: {source}")
+
+
 def check_weights_file(source: str | os.PathLike[str]) -> None:
     """Raise WeightsError unless a path is that of an existing file with one of `WEIGHTS_SUFFIXES`."""
     refuse_url(source, WeightsError)

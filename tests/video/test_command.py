@@ -80,7 +80,7 @@ def test_a_folder_of_images_has_a_rate(command, folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({1: "gone.mp4"}, "no such image or folder: gone.mp4"),
+        ({1: "gone.mp4"}, "no such video or folder: gone.mp4"),
         ({2: "gone.png"}, "gone.png"),
         ({1: "style.png", "-o": "out.avi"}, r"the suffix of a video must be one of \.mp4"),
         ({1: "text.mp4"}, r"text\.mp4 is not a video that FFmpeg can read"),
@@ -89,7 +89,7 @@ def test_a_folder_of_images_has_a_rate(command, folder):
         ({1: "-"}, "does not read standard input"),
         ({1: "https://example.org/clip.mp4"}, "URL"),
         ({"--start": "9"}, r"is selected; it lasts 0\.24 s"),
-        ({"--start": "0.2", "--end": "0.1"}, "--end is 0.1; give a time in seconds after start"),
+        ({"--start": "0.2", "--end": "0.1"}, "--end is 0.1; give a time in seconds after the start, 0.2"),
         ({"--memory-frames": "2,10"}, r"--memory-frames is \(2, 10\)"),
         ({"--passes": "0"}, "--passes"),
         ({"--flow": "raft"}, "--flow"),

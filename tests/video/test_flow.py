@@ -125,7 +125,9 @@ class TestWarp:
         flow = np.broadcast_to(np.float32([2, -3]), (1, 12, 15, 2))
         warped = warp(tf.constant(image), tf.constant(flow)).numpy()
         assert np.allclose(warped[:, 3:, :-2], image[:, :-3, 2:], atol=1e-6)
-        assert np.allclose(warped[:, 3:, -2:], image[:, :-3, -1:], atol=1e-6)  # the border is continued
+        # Outside of the image, its pixels are mirrored at the border.
+        assert np.allclose(warped[:, 3:, -2:], image[:, :-3, -2:-4:-1], atol=1e-6)
+        assert np.allclose(warped[:, :3, :-2], image[:, 3:0:-1, 2:], atol=1e-6)
 
     def test_no_motion_changes_nothing(self):
         image = np.random.default_rng(0).random((1, 9, 11, 3), np.float32)

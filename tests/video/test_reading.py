@@ -70,7 +70,9 @@ class TestFormats:
         save(tmp_path / "1.png", ImageArray(source[0] / np.float32(255)))
         save(tmp_path / "2.png", ImageArray(source[0, :50] / np.float32(255)))
         with pytest.raises(ImageError, match=r"2\.png has 96 x 50 pixels, and the first image has 96 x 72"):
-            frames_of(tmp_path)
+            open_clip(tmp_path)
+        with pytest.raises(ImageError, match="image 2 has 96 x 50 pixels"):
+            open_clip([source[0], source[0, :50]])
 
     def test_an_array_is_a_clip(self, source):
         clip, images, _ = frames_of(source)
@@ -293,7 +295,7 @@ class TestSelection:
             ({"start": "1"}, "start is '1'"),
             ({"fps": "x"}, "fps is 'x'"),
             ({"start": -1}, "start is -1"),
-            ({"start": 2, "end": 1}, "end is 1; give a time in seconds after start"),
+            ({"start": 2, "end": 1}, "end is 1; give a time in seconds after the start, 2"),
             ({"every": 0}, "every is 0"),
             ({"fps": 0}, "fps is 0"),
         ],
@@ -328,7 +330,7 @@ class TestBadFiles:
             open_clip(only_sound)
 
     def test_a_missing_file(self):
-        with pytest.raises(ImageError, match="no such image or folder: nowhere"):
+        with pytest.raises(ImageError, match="no such video or folder: nowhere"):
             open_clip("nowhere.mp4")
 
     def test_an_address_is_refused(self):

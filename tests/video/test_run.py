@@ -397,6 +397,11 @@ class TestTogether:
         assert later.styles is first.styles
         assert np.array_equal(later.content.rgb, frames[1] * 0.5)
 
+    def test_saved_frames_store_the_options(self, options, tmp_path):
+        painted(pan(2, SHAPE).frames, {**options, "style_weight": 2.0}, save_frames=tmp_path / "frames")
+        stored = tfstyle.images.read_settings(tmp_path / "frames" / "frame-000002.png")
+        assert stored["options"]["style_weight"] == 2.0
+
     def test_colours_of_the_clip_are_kept(self, options):
         frames = pan(3, SHAPE).frames
         images, _ = painted(frames, {**options, "color": "luminance"})
@@ -493,6 +498,8 @@ class TestEnds:
             ({"video": {"passes": 2}}, "video is a dict"),
             ({"selection": (0, 1)}, "selection is a tuple"),
             ({"output": 5}, "output is a int"),
+            ({"fast": True}, r"give video=tfstyle\.video\.VideoOptions\(fast=\.\.\.\)"),
+            ({"start": 5}, r"give selection=tfstyle\.video\.Selection\(start=\.\.\.\)"),
             ({"checkpoint": 5}, "checkpoint is a int"),
         ],
     )

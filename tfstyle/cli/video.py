@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from tfstyle.cli.common import (
     DONE,
     check_images,
-    check_images_or_folders,
     complain,
     exit_code,
     interruptible,
@@ -35,10 +34,10 @@ VIDEO = ("temporal_weight", "frame_iterations", "memory_frames", "passes", "fast
 
 def run_video(options: argparse.Namespace) -> int:
     """Run ``tfstyle video`` and return its exit code."""
-    from tfstyle.files import check_video, check_writable, free_path
+    from tfstyle.files import check_clip, check_video, check_writable, free_path
 
     refuse_standard_input([options.clip, *options.styles])
-    check_images_or_folders([options.clip])
+    check_clip(options.clip)
     check_images(options.styles)
     config = run_config(options)
     check_style_count(config, len(options.styles))
@@ -97,7 +96,7 @@ def run_video(options: argparse.Namespace) -> int:
         except TfstyleError as error:  # the frames so far are in the video
             run_error = error
     _tell(steps.run.clip.notes, told)
-    _report(steps)
+    _report(steps, failed=run_error is not None)
     if history is not None:
         steps.result().save_history(history, overwrite=options.overwrite or options.resume)
     if run_error is not None:
@@ -119,11 +118,12 @@ def _tell(notes: list[str], told: int) -> int:
     return len(notes)
 
 
-def _report(steps: VideoIterations) -> None:
+def _report(steps: VideoIterations, *, failed: bool) -> None:
     """Print what was written."""
     result = steps.result()
     if result.path is None:
-        print("tfstyle: no frame was finished, so that no video was written", file=sys.stderr, flush=True)
+        if not failed:  # otherwise the error says why
+            print("tfstyle: no frame was finished, so that no video was written", file=sys.stderr, flush=True)
         return
     height, width = steps.run.shape
     count = _frames(result.frames)

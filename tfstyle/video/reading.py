@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tfstyle.errors import ConfigError, ImageError
-from tfstyle.files import check_image_or_folder, refuse_url
-from tfstyle.images import find_images, load, resize
+from tfstyle.files import check_clip
+from tfstyle.images import ImageArray, find_images, load, resize
 from tfstyle.video.selection import Frame, Selection, exact
 from tfstyle.video.video_file import VideoFile, alpha_note
 
@@ -37,8 +38,8 @@ class Clip:
         time_base: unit of the times of its frames in seconds.
         count: expected number of frames that are used; a damaged file may have fewer.
         origin: time of the first frame on the clip's own clock, in seconds.
-        begin: time on that clock that becomes 0 in a copy of the clip: `selection.start`, if it was given,
-            or the begin of the file, if it is far from 0.
+        begin: time on that clock that becomes 0 in a copy of the clip: that of the first frame that is used,
+            if `selection.start` was given, or the begin of the file, if it is far from 0.
         end: time on that clock at which the last frame ends.
         rate: approximate number of frames per second.
         notes: what a user should know about the clip, one line each. Reading adds to them.
@@ -117,8 +118,7 @@ def open_clip(
             f"selection is a {type(selection).__name__}; give tfstyle.video.Selection(start=1, end=2)"
         )
     if isinstance(source, (str, os.PathLike)):
-        refuse_url(source)
-        check_image_or_folder(source)
+        check_clip(source)
         path = Path(source)
         if not path.is_dir():
             file = VideoFile(path, trusted=trusted, max_pixels=max_pixels, check=check)
@@ -143,8 +143,9 @@ def _number_order(path: Path) -> list[Any]:
 def _clip_of_file(file: VideoFile, selection: Selection) -> Clip:
     """Return the clip of a video file."""
     origin, end = file.times[0], file.end
-    count = sum(use is True for use in selection.choose(time - origin for time in file.times))
-    _require_frames(count, str(file.path), end - origin)
+    choices = selection.choose(time - origin for time in file.times)
+    used = [time for time, use in zip(file.times, choices, strict=False) if use is True]
+    _require_frames(len(used), str(file.path), end - origin)
     if selection.end is not None:
         end = min(end, origin + exact(selection.end))
     return Clip(
@@ -153,9 +154,9 @@ def _clip_of_file(file: VideoFile, selection: Selection) -> Clip:
         source=file,
         selection=selection,
         time_base=file.time_base,
-        count=count,
+        count=len(used),
         origin=origin,
-        begin=origin + exact(selection.start) if selection.start else file.begin,
+        begin=used[0] if selection.start else file.begin,
         end=end,
         rate=file.rate,
         notes=file.notes,
@@ -190,23 +191,43 @@ def _clip_of_images(images: Any, selection: Selection, max_pixels: int | None, *
                 )
             yield Frame(resize(loaded.on_white(), wanted), time, number)
 
-    count = sum(use is True for use in chosen.choose(times))
+    used = [time for time, use in zip(times, chosen.choose(times), strict=False) if use is True]
     end = len(images) / rate
-    _require_frames(count, name, end)
+    _require_frames(len(used), name, end)
+    _check_sizes(images, first)
     return Clip(
         name,
         shape,
         source=images,
         selection=selection,
         time_base=1 / rate,
-        count=count,
+        count=len(used),
         origin=Fraction(0),
-        begin=exact(selection.start) if selection.start else Fraction(0),
+        begin=used[0] if selection.start else Fraction(0),
         end=end if selection.end is None else min(end, exact(selection.end)),
         rate=rate,
         notes=[] if first.alpha is None else [alpha_note(name)],
         _read=read,
     )
+
+
+def _check_sizes(images: Sequence[Any], first: ImageArray) -> None:
+    """Raise ImageError if the header of an image or the shape of an array has another size than the first."""
+    wanted = sorted(first.rgb.shape[:2])
+    for number, image in enumerate(images, 1):
+        shape = np.shape(image)[:2] if isinstance(image, np.ndarray) else None
+        if isinstance(image, (str, os.PathLike)):
+            with (
+                contextlib.suppress(OSError, ValueError, Image.DecompressionBombError),
+                Image.open(image) as file,
+            ):
+                shape = file.size[::-1]
+        if shape is not None and sorted(shape) != wanted:  # an orientation in the file may exchange the sides
+            place = f"image {number}" if isinstance(image, np.ndarray) else image
+            raise ImageError(
+                f"{place} has {_size(shape)} pixels, and the first image has {_size(first.rgb.shape)}; the "
+                "frames of a clip have the same size"
+            )
 
 
 def _size(shape: Sequence[int]) -> str:

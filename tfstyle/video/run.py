@@ -32,7 +32,6 @@ from tfstyle.run import (
     read_inputs,
 )
 from tfstyle.video.checkpoints import VideoCheckpoints, check_same_video, describe_video
-from tfstyle.video.flow import leads_inside
 from tfstyle.video.measures import warping_error
 from tfstyle.video.motion import Ahead, Motion, motions
 from tfstyle.video.options import FAST_TOLERANCE, FAST_WINDOW, VideoOptions
@@ -317,9 +316,8 @@ class VideoRun:
         for back, flow in motion.flows.items():
             warped = self._warped(self._results.read((self._pass, frame.number - direction * back)), flow)
             same = self._same_region(flow)[..., None]
-            if back == 1:  # what comes into view, or from another region, starts from the source
-                known = same * leads_inside(flow)[..., None]
-                start = known * warped + (1.0 - known) * frame.image
+            if back == 1:  # what comes from the region of another style starts from the source
+                start = same * warped + (1.0 - same) * frame.image
             consistency = same * motion.consistency[back][..., None]
             weighted += consistency * warped
             weights += consistency[..., 0]

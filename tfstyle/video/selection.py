@@ -58,7 +58,7 @@ class Selection:
             raise ConfigError(f"start is {self.start!r}; give a time in seconds, at least 0")
         after = self.start or 0.0
         if self.end is not None and not (is_number(self.end) and after < self.end < math.inf):
-            raise ConfigError(f"end is {self.end!r}; give a time in seconds after start")
+            raise ConfigError(f"end is {self.end!r}; give a time in seconds after the start, {after:g}")
         if not is_whole(self.every) or self.every < 1:
             raise ConfigError(f"every is {self.every!r}; give a whole number of at least 1")
         if self.fps is not None and not (is_number(self.fps) and 0.01 <= self.fps <= 1000):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import keras
 import numpy as np
 from typing_extensions import Unpack
 
+from tfstyle import __version__
 from tfstyle.config import StyleConfig, TransferOptions
 from tfstyle.errors import ConfigError, OutputError
 from tfstyle.files import check_video, check_writable, make_folder, write_atomically
@@ -123,6 +125,7 @@ class VideoIterations(Iterator[VideoStep]):
             clip, style, config,
             options=video, on_frame=self._outputs.write, checkpoints=checkpoints, **arguments,
         )  # fmt: skip
+        self._outputs.settings = {"tfstyle": __version__, "options": self.run.config.as_dict()}
         self._started = time.perf_counter()
         self._steps = iter(self.run)
         self._closed = False
@@ -300,6 +303,13 @@ def iterate(
         ...     [(step.frame, step.frame_done) for step in steps]
         [(1, False), (1, True), (2, False), (2, True)]
     """
+    for kind, argument in ((VideoOptions, "video"), (Selection, "selection")):
+        for field in dataclasses.fields(kind):
+            if field.name in options:
+                raise ConfigError(
+                    f"{field.name} is an option of videos; give "
+                    f"{argument}=tfstyle.video.{kind.__name__}({field.name}=...)"
+                )
     config, optimizer = combined_options(config, options, optimizer=optimizer)
     load_av()
     load_cv2()
@@ -377,12 +387,13 @@ class _Outputs:
         self._writer: VideoWriter | None = None
         self.frames = 0
         self.path: Path | None = None
+        self.settings: dict[str, Any] = {}
 
     def write(self, image: np.ndarray, frame: Frame) -> None:
         """Write a frame, and begin the video with the first one."""
         if self._folder is not None:
             path = self._folder / f"frame-{frame.number:06d}.png"
-            save(path, ImageArray(image), overwrite=self._overwrite)
+            save(path, ImageArray(image), settings=self.settings, overwrite=self._overwrite)
         if self._output is not None:
             if self._writer is None:
                 height, width = image.shape[:2]

@@ -121,7 +121,7 @@ class VideoWriter:
                         self._set_last_duration(packet, complete)
                         self._container.mux(packet)
                     if self._sound is not None:
-                        self._sound.finish(until=None if complete else self._last_time)
+                        self._sound.finish(until=None if complete else self._last_time + 1 / self._clip.rate)
                 finally:
                     self._container.close()
         except RunError:
