@@ -38,7 +38,7 @@ IMAGE_FORMATS = {
     ".tif": ("TIFF", 2**31 - 1, True),
     ".tiff": ("TIFF", 2**31 - 1, True),
 }
-#: Suffix of a video -> name of its encoder in FFmpeg.
+#: Suffix of a video -> FFmpeg's name of its encoder.
 VIDEO_ENCODERS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
 #: Suffixes of films of the evolution of an image.
 FILM_SUFFIXES = (".mp4", ".gif", ".webp")
@@ -146,14 +146,14 @@ def check_video(path: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         OutputError: the suffix is unknown, or as for `check_writable`.
-        ConfigError: PyAV or OpenCV is not installed, or PyAV lacks the encoder.
+        ConfigError: PyAV is not installed or lacks the encoder.
     """
     suffix = path.suffix.lower()
     if suffix not in VIDEO_ENCODERS:
         suffixes = ", ".join(VIDEO_ENCODERS)
         raise OutputError(f"cannot write {path}: the suffix of a video must be one of {suffixes}")
     check_writable(path, overwrite)
-    remedy = "install it with pip install 'tfstyle[video]'"
+    remedy = "install PyAV with pip install 'tfstyle[video]'"
     try:
         import av
     except ImportError as error:

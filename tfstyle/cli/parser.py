@@ -140,7 +140,7 @@ def make_parser(*, show_all: bool = False) -> argparse.ArgumentParser:
     _add_demo(add("demo", "create a first result from the images in the package"))
     _add_stylize(add("stylize", "transfer the style of one or more images to a content image"), show_all)
     _add_batch(add("batch", "transfer styles to many content images"), show_all)
-    _add_video(add("video", "transfer a style to a video without flicker"), show_all)
+    _add_video(add("video", "transfer styles to a clip, without flicker"), show_all)
     _add_ui(add("ui", "open a page in the browser that needs no command line"))
     _add_score(add("score", "compare results by numbers for style, content and artefacts"))
     _add_pretrain(add("pretrain", "learn the encoder's filters from images without labels"))
@@ -462,10 +462,10 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
     command.set_defaults(command=run_video)
     command.usage = "tfstyle video CLIP STYLE [STYLE ...] [-o FILE] [options]"
     command.add_argument("--help-all", action="help", help="show every option and exit")
-    command.add_argument("clip", metavar="CLIP", help="video file or GIF, or folder of images")
+    command.add_argument("clip", metavar="CLIP", help="video file, GIF, or folder of images")
     command.add_argument(
         "styles", metavar="STYLE", nargs="+",
-        help="style image, or several, or .npz files of tfstyle extract --grams",
+        help="style image, or several; an .npz file of tfstyle extract --grams can stand for a style image",
     )  # fmt: skip
     command.add_argument(
         "-o", "--output", metavar="FILE",
@@ -475,14 +475,14 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
     command.add_argument("--overwrite", action="store_true", help="replace existing files")
     frames = command.add_argument_group("frames")
     # The defaults are those of `tfstyle.video.Selection` and `VideoOptions`, which load TensorFlow; a test
-    # compares.
+    # compares them.
     for name, metavar, kind, text in (
         ("start", "SECONDS", number(0), "begin at this time of the clip"),
         ("end", "SECONDS", number(0), "end before this time of the clip"),
         ("every", "N", integer(1), "use every N-th frame; each is shown longer [1]"),
         (
             "fps", "N", number(0.01),
-            "use at most N frames per second; for a folder of images it is their rate [all; 25]",
+            "use at most N frames per second; for a folder of images: show N images per second [all; 25]",
         ),
     ):  # fmt: skip
         frames.add_argument(f"--{name}", metavar=metavar, type=kind, default=argparse.SUPPRESS, help=text)
@@ -490,22 +490,23 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
         "--sound", action=argparse.BooleanOptionalAction, default=True, help="copy the sound of the clip [on]"
     )
     frames.add_argument(
-        "--save-frames", metavar="DIR", help=_shown(show_all, "write the frames as PNG files, too")
+        "--save-frames", metavar="DIR", help=_shown(show_all, "also write the frames as PNG files")
     )
     time = command.add_argument_group("from frame to frame")
     time.add_argument(
         "--fast", action="store_true", default=argparse.SUPPRESS,
-        help="few iterations for each frame after the first one of a shot, until the loss hardly falls [off]",
+        help="fewer iterations of each frame after the first one of a shot, which end as soon as the loss "
+        "hardly falls [off]",
     )  # fmt: skip
     time.add_argument(
         "--temporal-weight", metavar="X", type=number(0), default=argparse.SUPPRESS,
-        help="weight of the difference from the frames before; higher flickers less, but the strokes move "
-        "less freely [20]",
+        help="weight of the temporal loss, the difference from the warped results; with a higher weight the "
+        "video flickers less, but the strokes move less freely [20]",
     )  # fmt: skip
     time.add_argument(
         "--frame-iterations", metavar="N", type=integer(1), default=argparse.SUPPRESS,
-        help="iterations of each frame after the first one of a shot [16; 7 with --quality draft; 40 with "
-        "--quality high; about half of it with --fast]",
+        help="largest number of iterations of each frame after the first one of a shot [16; 7 with --quality "
+        "draft; 40 with --quality high; about half as many with --fast]",
     )  # fmt: skip
     time.add_argument(
         "--passes", metavar="N", type=integer(1), default=argparse.SUPPRESS,
@@ -513,14 +514,14 @@ def _add_video(command: argparse.ArgumentParser, show_all: bool) -> None:
     )  # fmt: skip
     time.add_argument(
         "--memory-frames", metavar="N,..", type=comma_separated(integer(1)), default=argparse.SUPPRESS,
-        help=_shown(show_all, "how many frames back the results lie with which a frame is compared [1,10]"),
+        help=_shown(show_all, "compare each frame with the results this many frames back [1,10]"),
     )  # fmt: skip
     time.add_argument(
         "--flow", choices=("dis", "off"), metavar="NAME", default=argparse.SUPPRESS,
         help=_shown(
             show_all,
-            "optical flow: dis (by OpenCV), off (compare with the result before plus the difference of the "
-            "source frames) [dis]",
+            "optical flow: dis (by OpenCV), off (compare with the result of the frame before plus the "
+            "difference between the frames of the clip) [dis]",
         ),
     )  # fmt: skip
     long_runs = command.add_argument_group("long runs")

@@ -1,4 +1,4 @@
-"""``tfstyle video``: style transfer for the frames of a clip."""
+"""``tfstyle video``: style transfer of a clip."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _report(steps: VideoIterations, *, failed: bool) -> None:
     result = steps.result()
     if result.path is None:
         if not failed:  # otherwise the error says why
-            print("tfstyle: no frame was finished, so that no video was written", file=sys.stderr, flush=True)
+            print("tfstyle: no frame was finished, so no video was written", file=sys.stderr, flush=True)
         return
     height, width = steps.run.shape
     count = _frames(result.frames)

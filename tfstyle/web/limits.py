@@ -36,13 +36,13 @@ class Limits:
     Attributes:
         size: longest side of a result in pixels.
         pixels: pixels of an image file.
-        file_bytes: bytes of an image file.
+        file_bytes: bytes of an image file or a clip.
         iterations: iterations at each scale.
         styles: style images of one result.
         frames: frames of a video.
         waiting: jobs that wait for the running job.
         seconds: time of a job, from its begin.
-        stored_bytes: bytes of all images that the server stores: uploads and results of all open tabs.
+        stored_bytes: bytes of all files that the server stores: uploads and results of all open tabs.
         logins: wrong passwords in a minute from one address.
     """
 
@@ -102,7 +102,7 @@ class Limits:
             )
 
     def check_video(self, frames: int, shape: tuple[int, int]) -> None:
-        """Raise ConfigError if a video would have more frames or larger ones than is allowed.
+        """Raise ConfigError if a video would have more frames, or larger ones, than the page allows.
 
         Args:
             frames: number of frames.

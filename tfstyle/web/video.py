@@ -14,15 +14,16 @@ from tfstyle.web.display import status, stop_button
 from tfstyle.web.jobs import Context, Inputs, Updates, job
 from tfstyle.web.painting import PREVIEW_INTERVAL, Preview, Stopped, data_uri
 
-#: Frames per second at most, unless the user moves the control.
+#: Largest number of frames per second, unless the user moves the control.
 DEFAULT_FPS = 12
 
 
 def video_view(context: Context, inputs: Inputs) -> None:
-    """Add the view in which a clip is painted."""
+    """Add the view in which a clip is stylised."""
     gr.Markdown(
-        "Paint a clip in the styles. The content image is not used. Each frame starts from the frame before, "
-        "moved as the clip moves, so that the video does not flicker. Stop keeps the frames so far."
+        "Choose a clip. The styles are transferred to its frames; the content image is not used. Each frame "
+        "starts from the result of the frame before, warped along the motion of the clip, so that the video "
+        "does not flicker. Stop keeps the finished frames."
     )
     clip = gr.File(
         label="Clip", type="filepath", file_types=["video", ".gif"], file_count="single", elem_id="video-clip"
@@ -30,7 +31,7 @@ def video_view(context: Context, inputs: Inputs) -> None:
     with gr.Row():
         start = gr.Number(0, label="Start", info="in seconds", minimum=0, elem_id="video-start")
         end = gr.Number(
-            None, label="End", info="in seconds; empty for the end", minimum=0, elem_id="video-end"
+            None, label="End", info="in seconds; empty: the end of the clip", minimum=0, elem_id="video-end"
         )
         fps = gr.Slider(
             1, 60, value=DEFAULT_FPS, step=1, label="Frames per second", info="at most", elem_id="video-fps"
@@ -56,7 +57,7 @@ def video_view(context: Context, inputs: Inputs) -> None:
     ) -> Iterator[Updates]:
         chosen = context.choose(request, values, content_needed=False)
         if not clip:
-            raise ImageError("no clip; upload a video")
+            raise ImageError("no clip; upload one")
         chosen.visit.add_uploads(clip)
         from tfstyle.run import fitted_shape
         from tfstyle.video import Selection, VideoOptions, iterate, open_clip
