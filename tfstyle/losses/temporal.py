@@ -1,4 +1,4 @@
-"""The temporal loss of a video, which compares the image of a frame with the warped results before it."""
+"""The temporal loss of a video, which compares a frame with the warped results of earlier frames."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ Value = TypeVar("Value", bound="ImageArray | Style | np.ndarray")
 
 @dataclass(frozen=True, eq=False)
 class TemporalReference:
-    """What the image of a frame of a video is compared with, at the size of the last scale.
+    """The warped results with which a frame of a video is compared, at the size of the last scale.
 
     Attributes:
         image: the results of earlier frames, warped to this frame, float32 ``[height, width, 3]``.
@@ -103,7 +103,7 @@ class TransferInputs:
             0..1, or None.
         digests: name of an input, such as ``style image 1`` -> SHA-256 digest of its values before they are
             resized and recoloured. It is empty unless `read_inputs` was asked for digests.
-        start: initial image of the first scale in place of that which `StyleConfig.init` names, float32
+        start: initial image of the first scale in place of the one that `StyleConfig.init` names, float32
             ``[height, width, 3]`` at the size of the last scale, or None.
         temporal: the target of the temporal loss of a frame of a video, or None.
     """

@@ -1,4 +1,4 @@
-"""Style transfer of videos: each frame starts from the results before it, warped along the optical flow."""
+"""Style transfer of clips: each frame starts from the result of the frame before, warped along the flow."""
 
 from tfstyle.video.checkpoints import VideoCheckpoints
 from tfstyle.video.flow import consistency_weights, estimate_flow, grey_frame

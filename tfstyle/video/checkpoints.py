@@ -1,4 +1,4 @@
-"""The folder from which a video is resumed: its state, beside the results of its frames."""
+"""The folder from which a video is resumed: its state, which is stored beside the results of its frames."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class VideoCheckpoints:
 
     Args:
         folder: path of the folder, which is made if it does not exist.
-        resume: whether to continue the video in the folder. If it has none, the video begins.
-        overwrite: whether to replace the video in the folder, without `resume`.
+        resume: whether to continue the video in the folder. If the folder has none, a new video begins.
+        overwrite: whether the video in the folder may be replaced if `resume` is not set.
 
     Attributes:
         folder: path of the folder.
@@ -125,7 +125,7 @@ def _read_state(path: Path) -> Mapping[str, Any]:
 
 
 def _read_records(path: Path, count: int) -> list[FrameRecord]:
-    """Return the first records of a file, and drop further ones, whose frames will be made again."""
+    """Return the first records of a file, and delete further ones, whose frames are stylised again."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()[:count]
         records = [FrameRecord(**json.loads(line)) for line in lines]

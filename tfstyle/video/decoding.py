@@ -21,15 +21,15 @@ MATRICES = {
 #: FFmpeg's numbers of the range in which black is 16 and white is 235 of 255, and of that in which black is 0
 #: and white is the largest value.
 LIMITED_RANGE, FULL_RANGE = 1, 2
-#: Height in pixels from which a clip that does not name its matrix has that of BT.709, as in players.
+#: Height in pixels from which a clip that names no matrix is read with that of BT.709, as in players.
 HIGH_DEFINITION = 720
 #: FFmpeg's numbers of transfer functions of HDR clips -> their names.
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 #: Flags of FFmpeg's scaler: bicubic chroma, accurate rounding, chroma at full resolution in and out.
 ACCURATE = 4 | 0x40000 | 0x2000 | 0x4000
 
-#: Codecs whose frames have a colour profile with a name. PyAV frees the name of such side data twice, and the
-#: process ends, if the side data of the frame are read.
+#: Codecs whose frames have a colour profile with a name. If the side data of such a frame are read, PyAV
+#: frees this name twice, and the process crashes.
 NAMED_PROFILES = ("png", "apng")
 
 
@@ -104,7 +104,7 @@ def display_matrix(frame: Any, codec: str) -> tuple[int, int, int, int]:
 
 
 def upright(array: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """Return an array ``[height, width, ...]`` as the display matrix of its frame shows it.
+    """Return an array ``[height, width, ...]``, turned upright by the display matrix of its frame.
 
     Args:
         array: the array.
@@ -128,8 +128,8 @@ def _planes_of_equal_size(frame: Any, bits: int, has_alpha: bool) -> list[np.nda
     sizes = {(plane.height, plane.width) for plane in planes}
     if len(planes) >= 3 and sizes == {(frame.height, frame.width)} and not frame.format.name.endswith("be"):
         return [_plane(plane, frame, np.uint8 if bits == 8 else np.uint16) for plane in planes]
-    # Only the sampling of the chroma is FFmpeg's: its conversion to R'G'B' is off by up to three levels, and
-    # the number that stands for white depends on the format. Between equal ranges it shifts the numbers.
+    # FFmpeg only resamples the chroma here. Its conversion to R'G'B' would be off by up to three levels, and
+    # the number that stands for white depends on the format. With equal ranges it only shifts the bits.
     number = FULL_RANGE if frame.format.name.startswith("yuvj") else LIMITED_RANGE
     planar = frame.reformat(
         format="yuva444p16le" if has_alpha else "yuv444p16le",
@@ -143,7 +143,7 @@ def _is_full(frame: Any) -> bool:
 
 
 def _luma(values: np.ndarray, bits: int, frame: Any) -> np.ndarray:
-    """Return Y' in 0..1 for integers of a number of bits."""
+    """Return Y' in 0..1 for integers of `bits` bits."""
     if _is_full(frame):
         return np.asarray(values / np.float32(2**bits - 1), np.float32)
     unit = np.float32(2 ** (bits - 8))
@@ -151,7 +151,7 @@ def _luma(values: np.ndarray, bits: int, frame: Any) -> np.ndarray:
 
 
 def _chroma(values: np.ndarray, bits: int, frame: Any) -> np.ndarray:
-    """Return Cb or Cr in -0.5..0.5 for integers of a number of bits."""
+    """Return Cb or Cr in -0.5..0.5 for integers of `bits` bits."""
     centred = values - 2.0 ** (bits - 1)
     scale = 2.0**bits - 1.0 if _is_full(frame) else 224.0 * 2.0 ** (bits - 8)
     return np.asarray(centred / scale, np.float32)

@@ -1,4 +1,4 @@
-"""Optical flow between the frames of a clip by OpenCV, and the weights that say where it can be trusted.
+"""Optical flow between frames of a clip, by OpenCV, and the weights that say where it can be trusted.
 
 A flow is float32 ``[height, width, 2]``: for each pixel of a frame, how far to the right and how far down in
 pixels the same point lies in another frame.
@@ -14,10 +14,11 @@ from tfstyle.images import luminance
 from tfstyle.video.requirement import load_cv2
 
 #: DIS flow at the full resolution with variational refinement: in measurements its error is about a third of
-#: that of the preset alone, see docs/video.md.
+#: that of the preset alone.
 FINEST_SCALE, REFINEMENTS = 0, 5
-#: Constants of Ruder et al. 2016, section 4.2: a pixel is disoccluded if the backward and the forward flow
-#: differ by more, and on the boundary of a moving object if the gradient of the flow is larger.
+#: Constants of Ruder et al. 2016, section 4.2: a pixel is disoccluded if the difference of the backward and
+#: the forward flow exceeds the first bound, and on the boundary of a moving object if the gradient of the
+#: flow exceeds the second one.
 OCCLUSION_RELATIVE, OCCLUSION_ABSOLUTE = 0.01, 0.5
 EDGE_RELATIVE, EDGE_ABSOLUTE = 0.01, 0.002
 #: Standard deviation of the Gaussian filter that softens the weights, in pixels.
@@ -60,7 +61,7 @@ def consistency_weights(backward: np.ndarray, forward: np.ndarray) -> np.ndarray
     """Return weights of the pixels of a frame, which are 0 where the earlier frame does not show them.
 
     With the backward flow b, the forward flow f and y = x + b(x), the weight of a pixel x is 0 if y lies
-    outside of the earlier frame, if x is disoccluded, ``|b + f(y)|² ≥ 0.01 (|b|² + |f(y)|²) + 0.5``, or if
+    outside the earlier frame, if x is disoccluded, ``|b + f(y)|² ≥ 0.01 (|b|² + |f(y)|²) + 0.5``, or if
     x is on the boundary of a moving object, ``|∇b_u|² + |∇b_v|² > 0.01 |b|² + 0.002``. Elsewhere it is 1. The
     weights are softened by a Gaussian filter in such a way that the areas with weight 0 become larger.
 
@@ -90,7 +91,7 @@ def consistency_weights(backward: np.ndarray, forward: np.ndarray) -> np.ndarray
 
 
 def leads_inside(flow: np.ndarray) -> np.ndarray:
-    """Return whether a flow leads to a point inside of the other frame, bool ``[height, width]``."""
+    """Return where a flow leads to a point inside the other frame, bool ``[height, width]``."""
     height, width = flow.shape[:2]
     x, y = sampling_points(flow)
     inside: np.ndarray = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)

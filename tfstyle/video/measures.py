@@ -10,7 +10,7 @@ def warping_error(image: np.ndarray, warped: np.ndarray, *, consistency: np.ndar
 
     Args:
         image: the result of a frame, float32 ``[height, width, 3]`` in 0..1.
-        warped: the result of the frame before, warped along the flow of the source frames.
+        warped: the result of the frame before, warped along the flow between the two frames of the clip.
         consistency: weights of the pixels, float32 ``[height, width]`` in 0..1, as
             `tfstyle.video.consistency_weights` returns them.
 

@@ -18,10 +18,10 @@ Item = TypeVar("Item")
 
 #: A frame begins a new shot if less than this part of its pixels can be found in the frame before.
 #: In measurements the part was at most 0.1 at cuts between eight photographs and paintings, at least 0.3 with
-#: Gaussian noise of 16 levels, and at least 0.6 with zooms by 1.2 and pans by 20 pixels a frame; see
+#: Gaussian noise of 16 levels, and at least 0.6 with zooms by 1.2 and pans by 20 pixels per frame; see
 #: docs/video.md.
 CONSISTENT_PART = 0.15
-#: Longest side of the frames in which shots are found if no other flow is computed, in pixels.
+#: Longest side in pixels to which frames are reduced to find shots if no other flow is computed.
 SMALL_SIDE = 160
 #: Number of frames whose flow is computed ahead.
 AHEAD = 2
@@ -55,8 +55,8 @@ def motions(
 
     Args:
         frames: the frames in the order in which they are stylised.
-        memory: how many frames back the frames lie to which the flow is computed, in ascending order.
-        use_flow: whether to compute the flow. Otherwise shots are found in reduced frames.
+        memory: how many frames back the frames lie to which flows are computed, in ascending order.
+        use_flow: whether to compute flows. Otherwise shots are found in frames of reduced size.
         begins_shot: number of a frame -> whether it is the first one of a shot in this order, or None if this
             is not known.
         skip: number of frames at the beginning for which no flow is computed, because they are stylised
@@ -64,7 +64,7 @@ def motions(
 
     Reference: Ruder, Dosovitskiy, Brox 2016, Artistic Style Transfer for Videos, sections 4.2 and 4.3.
     """
-    recent: deque[np.ndarray] = deque(maxlen=max(memory))  # grey frames, the last one first
+    recent: deque[np.ndarray] = deque(maxlen=max(memory))  # grey frames, the most recent one first
     in_shot = 0  # number of earlier frames of the same shot
     for index, frame in enumerate(frames):
         grey = grey_frame(frame.image)
@@ -91,7 +91,7 @@ def motions(
 
 
 def _is_cut(before: np.ndarray, after: np.ndarray) -> bool:
-    """Return whether the flow between two frames fails, measured in reduced frames."""
+    """Return whether the flow between two frames fails, measured in frames of reduced size."""
     height, width = after.shape
     factor = min(1.0, SMALL_SIDE / max(height, width))
     shape = max(1, round(height * factor)), max(1, round(width * factor))
@@ -106,8 +106,8 @@ def _is_cut(before: np.ndarray, after: np.ndarray) -> bool:
 class Ahead(Iterator[Item], Generic[Item]):
     """An iterator that computes its next items in another thread.
 
-    NumPy and OpenCV release Python's global lock, so that the flow of the next frames is computed while
-    TensorFlow optimises the current one.
+    NumPy and OpenCV release Python's global interpreter lock, so that the flow of the next frames is computed
+    while TensorFlow optimises the current one.
 
     Args:
         items: an iterator, which is used in the other thread only.
@@ -136,7 +136,7 @@ class Ahead(Iterator[Item], Generic[Item]):
         """Stop the thread."""
         self._closed.set()
         while self._thread.is_alive():
-            try:  # makes room if the thread waits for it
+            try:  # makes room in the queue if the thread waits for it
                 self._queue.get(timeout=0.05)
             except queue.Empty:
                 continue
@@ -148,7 +148,7 @@ class Ahead(Iterator[Item], Generic[Item]):
                 self._queue.put((None, item))
                 if self._closed.is_set():
                     break
-        except BaseException as raised:  # is raised again in the thread that reads
+        except BaseException as raised:  # it is raised again in the thread that reads the items
             error = raised
         finally:
             close = getattr(self._items, "close", None)

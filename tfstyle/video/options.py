@@ -1,4 +1,4 @@
-"""The options of a video beside those of an image."""
+"""The options of a video in addition to those of an image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tfstyle.errors import ConfigError
 TEMPORAL_WEIGHT = 20.0
 FRAME_ITERATIONS = {"draft": 7, "standard": 16, "high": 40}
 FAST_ITERATIONS = {"draft": 4, "standard": 10, "high": 20}
-#: With `VideoOptions.fast`, a frame ends when its loss has fallen by less than this part within this number
-#: of iterations.
+#: With `VideoOptions.fast`, the iterations of a frame end when its loss has fallen by less than this part
+#: within this number of iterations.
 FAST_TOLERANCE, FAST_WINDOW = 0.02, 3
 FLOWS = ("dis", "off")
 
@@ -28,16 +28,16 @@ class VideoOptions:
             without any features, so that the weight has the same meaning with every preset.
         frame_iterations: largest number of iterations of a frame that is not the first one of its shot; by
             default 16, or 7 with quality ``draft`` and 40 with ``high``, and about half of it with `fast`.
-        memory_frames: how many frames back the results lie with which a frame is compared, in ascending
-            order, beginning with 1.
+        memory_frames: how many frames back the frames lie with whose warped results a frame is compared, in
+            ascending order, beginning with 1.
         passes: number of times that all frames are stylised, alternately forwards and backwards. From the
-            second pass on, a frame starts from its own result of the pass before, mixed with that of its
-            neighbour.
-        fast: whether to save time: each frame after the first one of a shot has few iterations, and ends as
-            soon as its loss hardly falls.
-        flow: ``dis``, the optical flow by OpenCV, or ``off``: each frame is then compared with the result
-            before it plus the difference of the two source frames. This saves the time of the flow, but the
-            strokes do not move with what they show.
+            second pass on, a frame starts from its own result of the pass before, mixed with the warped
+            result of its neighbour.
+        fast: whether to save time: each frame after the first one of a shot has fewer iterations, which end
+            as soon as its loss hardly falls.
+        flow: ``dis``, the optical flow by OpenCV, or ``off``: each frame is then compared with the result of
+            the frame before plus the difference between the two frames of the clip. This saves the time of
+            the flow, but the strokes do not move with what they show.
 
     Raises:
         ConfigError: a value is out of its range.
@@ -76,7 +76,7 @@ class VideoOptions:
 
     @property
     def memory(self) -> tuple[int, ...]:
-        """How many frames back the results lie with which a frame is compared: without flow only one."""
+        """How many frames back the frames lie with whose results a frame is compared; (1,) without flow."""
         return self.memory_frames if self.uses_flow else (1,)
 
     def iterations(self, quality: str) -> int:

@@ -31,7 +31,7 @@ class Clip:
     """A clip that was opened, and can be read more than once.
 
     Attributes:
-        name: what messages call it.
+        name: its name in messages.
         shape: height and width of the frames in pixels, upright and with square pixels.
         source: the video file, or the series of images.
         selection: which frames are used.
@@ -110,7 +110,7 @@ def open_clip(
     Raises:
         ImageError: the file does not exist, is not a video, has no video stream or no frame, is too large, or
             its codec cannot be decoded.
-        ConfigError: PyAV is not installed, no frame is selected, or the selection is no `Selection`.
+        ConfigError: PyAV is not installed, no frame is selected, or `selection` is not a `Selection`.
     """
     selection = ALL_FRAMES if selection is None else selection
     if not isinstance(selection, Selection):
@@ -187,7 +187,7 @@ def _clip_of_images(images: Any, selection: Selection, max_pixels: int | None, *
                 place = image if isinstance(image, Path) else f"image {number}"
                 raise ImageError(
                     f"{place} has {_size(loaded.rgb.shape)} pixels, and the first image has {_size(shape)}; "
-                    "the frames of a clip have the same size"
+                    "all frames of a clip must have the same size"
                 )
             yield Frame(resize(loaded.on_white(), wanted), time, number)
 

@@ -1,4 +1,4 @@
-"""Importing PyAV and OpenCV, which the extra ``video`` installs, and the errors of PyAV in one line."""
+"""The imports of PyAV and OpenCV, which the extra ``video`` installs, and errors of PyAV in one line."""
 
 from __future__ import annotations
 

@@ -43,11 +43,11 @@ from tfstyle.video.warping import warp
 
 log = logging.getLogger(__name__)
 
-#: From the second pass on, part of a neighbour's warped result in the image from which a frame starts.
+#: From the second pass on, the share of the neighbour's warped result in the image from which a frame starts.
 NEIGHBOUR_PART = 0.5
-#: Number of the last frames from whose times the remaining time is estimated.
+#: Number of most recent frames from whose times the remaining time is estimated.
 TIMED_FRAMES = 10
-#: The pass under whose number the source frames are stored.
+#: Number of a pass under which the frames of the clip are stored.
 SOURCE = 0
 
 _warp = tf.function(warp, autograph=False, reduce_retracing=True)
@@ -56,22 +56,23 @@ _warp = tf.function(warp, autograph=False, reduce_retracing=True)
 class VideoRun:
     """The style transfer of a clip, as an iterable of the iterations of its frames.
 
-    Iterate over it once.
+    It can be iterated over once.
 
     Args:
         clip: the clip.
         style, config, encoder, optimizer, masks, extra_losses: as for `tfstyle.stylize`. The masks are the
             same for all frames.
         options: how the frames depend on each other.
-        on_frame: function that is called with each finished frame in the order of the clip: its image,
-            float32 ``[height, width, 3]``, and its source frame. With several passes it is called at the end.
+        on_frame: function that is called with each finished frame in the order of the clip: its result,
+            float32 ``[height, width, 3]``, and the frame of the clip. With several passes it is called for
+            all frames at the end.
         checkpoints: the folder from which the video can be resumed, or None.
 
     Attributes:
         clip, options: as given.
         config: the options, with the size of the frames.
         shape: height and width of the frames in pixels, both even.
-        records: one record for each finished frame.
+        records: one record for each finished frame and pass.
         facts: the values that were chosen for ``auto``, as in `tfstyle.Result.facts`.
 
     Raises:
@@ -99,7 +100,7 @@ class VideoRun:
     ) -> None:
         self.clip, self.options = clip, options
         self.shape = _even(fitted_shape(clip.shape, config))
-        # The frames have their size already, so that a run does not resize them.
+        # The config gets the size that the frames already have, so that a run does not resize them.
         self.config = config.replace({"size": round(measured_side(self.shape, config))})
         # The values that the resumed video had chosen for ``auto``.
         self._pinned = self.config if checkpoints is None else checkpoints.pinned(self.config)
@@ -152,7 +153,7 @@ class VideoRun:
 
     @property
     def frames(self) -> int:
-        """The number of frames: the expected one until the clip has been read."""
+        """The number of frames; until the clip has been read, the expected number."""
         return self.clip.count if self._pass == 1 else len(self._times)
 
     @property
@@ -217,7 +218,7 @@ class VideoRun:
             self._make_setup(frame)
 
     def _make_setup(self, frame: Frame) -> None:
-        """Load the weights and make the parts of all runs, with the first frame of the clip."""
+        """Load the weights, and make the setup that all runs share, with the first frame of the clip."""
         inputs = self._shot_inputs(frame)
         run = Run(None, None, self._pinned, inputs=inputs, **self._arguments)
         self._setup, self.facts = run.setup, run.facts
@@ -274,7 +275,7 @@ class VideoRun:
         yield self._step(frame, last, frame_done=True)
 
     def _make_run(self, frame: Frame, motion: Motion) -> Run:
-        """Return the run of a frame, with its start and the target of its temporal loss."""
+        """Return the run of a frame, with its initial image and the target of its temporal loss."""
         shot, image = self._shot_inputs(frame), ImageArray(frame.image)
         if motion.begins_shot and self._pass == 1:
             # A target of weight 0, so that the step is traced once for all frames.
@@ -304,7 +305,7 @@ class VideoRun:
         if motion.begins_shot:
             nothing = np.zeros(self.shape, np.float32)
             return frame.image, TemporalReference(frame.image, nothing, weight=self._weight)
-        if not motion.flows:  # without flow: the result before, changed as the source changed
+        if not motion.flows:  # without flow: the result before, changed as the clip changed
             assert self._before is not None
             before = self._before[0]
             result = self._results.read((self._pass, before.number))
@@ -321,8 +322,8 @@ class VideoRun:
             consistency = same * motion.consistency[back][..., None]
             weighted += consistency * warped
             weights += consistency[..., 0]
-        # The sum of the weighted squared differences from several images is that from their weighted mean,
-        # up to a constant.
+        # The sum of the weighted squared differences from several images equals the weighted squared
+        # difference from their weighted mean, up to a constant.
         mean = weighted / np.maximum(weights, 1e-6)[..., None]
         reference = np.where(weights[..., None] > 0, mean, start)
         return start, TemporalReference(reference, weights, weight=self._weight)
@@ -334,7 +335,7 @@ class VideoRun:
         return warped
 
     def _same_region(self, flow: np.ndarray) -> np.ndarray:
-        """Return weights ``[height, width]``, which are 0 where a flow leads into another style's region."""
+        """Return weights ``[height, width]``, which are 0 where a flow leads into another region."""
         assert self._shot is not None
         inputs = self._shot[1]
         masks = [*inputs.regions, *([] if inputs.keep is None else [inputs.keep])]
@@ -344,12 +345,12 @@ class VideoRun:
         return 1.0 - np.abs(regions - self._warped(regions, flow)).max(-1)
 
     def close(self) -> None:
-        """Delete the temporary files of a run with several passes. It is not needed after the last step."""
+        """Delete the temporary files of a run with several passes. No call is needed after the last step."""
         if self._temporary is not None:
             self._temporary.cleanup()
 
     def _conclude(self, frame: Frame, iterate: np.ndarray) -> np.ndarray:
-        """Return the result of a frame whose iterate is stored, and deliver it if there is one pass."""
+        """Return the result of a frame whose iterate is stored, and deliver it if there is only one pass."""
         image = self._shot_inputs(frame).for_frame(ImageArray(frame.image)).finish(iterate)
         self._before = frame, image
         self._done += 1
@@ -360,7 +361,7 @@ class VideoRun:
     def _deliver_all(self) -> None:
         """Call `on_frame` with the newest result of each frame."""
         for number, frame_time in enumerate(self._times, 1):
-            # Without checkpoints, the source frames lie in the same folder, as those of pass 0.
+            # Without checkpoints, the frames of the clip lie in the same folder, as those of pass 0.
             passes = range(self._pass, max(self._pass - 2, SOURCE), -1)
             places = [(p, number) for p in passes if (p, number) in self._results]
             if not places:
@@ -418,6 +419,6 @@ class _Mean:
 
 
 def _even(shape: tuple[int, int]) -> tuple[int, int]:
-    """Return a size with even sides, as video codecs with half the resolution of colours need them."""
+    """Return a shape with even sides, which codecs need that store colours at half the resolution."""
     height, width = (max(2, round(side / 2) * 2) for side in shape)
     return height, width

@@ -39,8 +39,8 @@ class Selection:
 
     Args:
         start: time of the first frame in seconds from the beginning of the clip, or None for the beginning.
-        end: time in seconds before which the last frame is shown, or None for the end.
-        every: of this many successive frames the first is used, at least 1.
+        end: time in seconds before which the last frame begins, or None for the end.
+        every: number N, at least 1; the first of every N successive frames is used.
         fps: largest number of frames per second, or None for all frames. For a series of images it is the
             number of images per second.
 
@@ -65,7 +65,7 @@ class Selection:
             raise ConfigError(f"fps is {self.fps!r}; give a number of frames per second from 0.01 to 1000")
 
     def choose(self, times: Iterable[Fraction]) -> Iterator[bool | None]:
-        """Yield for each frame whether it is used, and None for the first frame after the end.
+        """Yield for each frame whether it is used, and None for the first frame at or after the end.
 
         Args:
             times: the times of the frames in seconds from the beginning of the clip, in order.

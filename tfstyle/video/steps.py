@@ -24,7 +24,7 @@ class FrameRecord:
         iterations: number of iterations.
         loss: the total loss at the last iteration.
         warping_error: mean absolute difference from the warped result of the frame before, in levels of 255,
-            where the source shows the same points; None for the first frame of a shot and without flow.
+            where the clip shows the same points; None for the first frame of a shot and without flow.
         seconds: wall time.
     """
 
@@ -47,7 +47,8 @@ class VideoStep:
         pass_number: number of the pass, from 1.
         passes: number of passes.
         iteration: the iteration of the frame.
-        frame_done: whether the frame is finished. The last iteration of a frame is reported again with it.
+        frame_done: whether the frame is finished. The last iteration of a frame is reported twice, the second
+            time with True.
         progress: part of the frames of all passes that is done, in 0..1.
         seconds: wall time since the video began in seconds.
         seconds_left: expected remaining time in seconds. It is infinite until a frame after the first one of
@@ -90,7 +91,7 @@ class VideoStep:
 
     @property
     def summary(self) -> str:
-        """One line with the frames that were done, their time and the warping error."""
+        """One line with the number of the last frame, the time so far and the warping error."""
         error = "" if self.warping_error is None else f", warping error {self.warping_error:.1f}"
         return f"frame {self.frame} of {self.frames} in {_duration(self.seconds)}{error}"
 

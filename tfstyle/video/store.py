@@ -1,4 +1,4 @@
-"""The results of the frames of a video: the last ones in memory, and all of them in a folder if given."""
+"""The results of the frames of a video: the last ones in memory, and all of them in a folder, if given."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfstyle.files import replacing
 
 
 class FrameStore:
-    """Stores images by the pass and the number of their frame, as 16-bit integers.
+    """Stores images by pass and frame number, as 16-bit integers.
 
     Args:
         keep: number of images that are kept in memory.
@@ -90,5 +90,5 @@ def _as_image(values: np.ndarray) -> np.ndarray:
 
 
 def temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder for the frames of a video with several passes that is not resumed."""
+    """Return a temporary folder for the frames of a video with several passes."""
     return tempfile.TemporaryDirectory(prefix="tfstyle-video-", ignore_cleanup_errors=True)

@@ -1,4 +1,4 @@
-"""The public functions: `stylize` writes a clip in a style as a video, and `iterate` does so step by step."""
+"""The public functions: `stylize` writes a video of a clip in a style, and `iterate` does so step by step."""
 
 from __future__ import annotations
 
@@ -46,12 +46,13 @@ class VideoResult:
     """What `stylize` returns.
 
     Attributes:
-        path: path of the video, or None if no frame was finished or no output was asked for.
+        path: path of the video, or None if no frame was finished or no output was given.
         frames: number of finished frames in the video.
         expected: number of frames that the video would have if nothing ended it early.
         seconds: wall time in seconds.
-        warping_error: mean absolute difference of the frames from the warped results before them, in levels
-            of 255, where the source shows the same points; None without flow. Lower means less flicker.
+        warping_error: mean absolute difference of the results from the warped results of the frames before
+            them, in levels of 255, where the clip shows the same points; None without flow. Lower means less
+            flicker.
         records: one record for each finished frame and pass.
         notes: what a user should know about the clip, one line each.
         config: the options, with the size of the frames.
@@ -98,7 +99,7 @@ class VideoResult:
 class VideoIterations(Iterator[VideoStep]):
     """The steps of a video, as `iterate` returns them.
 
-    Leave it as a context manager, or call `close`, so that the video is finished if the loop ends early.
+    Use it as a context manager, or call `close`, so that the file is finished if the loop ends early.
 
     Args:
         clip, style, config, and the others: as for `iterate`.
@@ -210,7 +211,7 @@ def stylize(
         video: how the frames depend on each other; by default `VideoOptions()`.
         selection: which frames are used; by default all.
         sound: whether to copy the sound of the clip.
-        save_frames: folder to which the frames are written as PNG files, too.
+        save_frames: folder to which the frames are also written as PNG files.
         callback: a function that is called with each `VideoStep`, or a list of such functions. If one of them
             returns True, the video ends with the frames that are finished. Their method ``close``, if they
             have one, is called at the end.
@@ -227,7 +228,7 @@ def stylize(
 
     Raises:
         InputError: an option, the clip, a style or the weights cannot be used, or differ from those of the
-            video that should be resumed.
+            video that is to be resumed.
         NotFiniteError: the loss became infinite or NaN. The frames so far are in the video.
         RunError: the device ran out of memory, the disk is full, or TensorFlow failed. The frames so far are
             in the video.
@@ -281,10 +282,10 @@ def iterate(
     """Return an iterator over the steps of a video, for progress, previews and early stopping.
 
     Args:
-        clip: as for `stylize`, or a `Clip` that was opened.
+        clip: as for `stylize`, or a `Clip` that `open_clip` returned.
         style, config, video, selection, sound, save_frames, checkpoint, resume, overwrite, encoder,
             optimizer, masks, extra_losses, **options: as for `stylize`.
-        output: as for `stylize`; None to write no video.
+        output: as for `stylize`, or None to write no video.
 
     Returns:
         The steps: one for each iteration of a frame, and one with `VideoStep.frame_done` for each finished
@@ -331,12 +332,12 @@ def iterate(
     if not isinstance(clip, Clip):
         opened = open_clip(clip, selection, max_pixels=config.max_pixels)
     elif selection is not None:
-        raise ConfigError("the clip is open already; give selection to open_clip")
+        raise ConfigError("the clip is already open; give the selection to open_clip")
     checkpoints = None
     if checkpoint is not None:
         checkpoints = VideoCheckpoints(Path(checkpoint), resume=resume, overwrite=overwrite)
     replace = overwrite or (checkpoints is not None and bool(checkpoints.state))
-    if path is not None:  # a new video replaces no file because of `resume`
+    if path is not None:  # `resume` alone does not allow a new video to replace a file
         check_video(path, overwrite=replace)
     return VideoIterations(
         opened,
@@ -356,12 +357,12 @@ def iterate(
 
 
 def _check_no_input(output: Path | None, folder: Path | None, inputs: Sequence[Any]) -> None:
-    """Raise ConfigError if a video, its temporary name or its frames would replace an input.
+    """Raise ConfigError if a video, its partial file or its frames would replace an input.
 
     Args:
         output: path of the video, or None.
         folder: folder of the frames, or None.
-        inputs: the clip and the styles, of which paths are compared.
+        inputs: the clip and the styles; those that are not paths are ignored.
     """
     written = [] if output is None else [output, partial_path(output)]
     for source in inputs:
@@ -383,7 +384,7 @@ class _Outputs:
         self._clip, self._output, self._sound, self._overwrite = clip, output, sound, overwrite
         self._folder = None if save_frames is None else make_folder(save_frames)
         if self._folder is not None and not overwrite and any(self._folder.glob("frame-*.png")):
-            raise OutputError(f"{self._folder} has frames already; replace them with overwrite=True")
+            raise OutputError(f"{self._folder} already has frames; replace them with overwrite=True")
         self._writer: VideoWriter | None = None
         self.frames = 0
         self.path: Path | None = None

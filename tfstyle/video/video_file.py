@@ -1,4 +1,4 @@
-"""A video file, read by PyAV: what its packets say, and its frames as images."""
+"""A video file, read by PyAV: the times of its packets, and its frames as images."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ SELF_CONTAINED = (
 )  # fmt: skip
 #: Formats of FFmpeg that show files of any kind as a video.
 NO_VIDEOS = ("tty", "bin", "xbin", "adf", "idf")
-#: Formats whose index leads to the key frame before a time. In others, such as MPEG-TS, FFmpeg's search can
-#: end after it.
+#: Formats whose index leads to the last key frame before a time. In others, such as MPEG-TS, FFmpeg can
+#: seek to a later frame.
 INDEXED = ("mov", "matroska")
-#: Part of a clip's duration that may be missing before it counts as cut off.
+#: Largest part of the duration that may be missing from a clip that does not count as cut off.
 MISSING_PART = Fraction(1, 20)
-#: Time in seconds from which a clip that begins later, such as a recording of a broadcast, is moved to 0.
+#: A clip whose clock begins at this time in seconds or later, such as a recording of a broadcast, is moved
+#: to 0.
 LATE_BEGIN = 1
-#: FFmpeg's AV_DISPOSITION_ATTACHED_PIC, the cover picture of a file.
+#: FFmpeg's AV_DISPOSITION_ATTACHED_PIC, the cover image of a file.
 COVER = 0x400
 
 
@@ -145,15 +146,17 @@ class VideoFile:
         if corrupt:
             self.note(f"{self.path}: {corrupt} of {decoded} frames are damaged")
         if dropped:
-            self.note(f"{self.path}: {dropped} of {decoded} frames are left out, because their times repeat")
+            self.note(
+                f"{self.path}: {dropped} of {decoded} frames are left out because their times do not increase"
+            )
 
     def note(self, text: str) -> None:
-        """Add a note, unless it is there."""
+        """Add a note, unless there is the same note already."""
         if text not in self.notes:
             self.notes.append(text)
 
     def _video_stream(self, container: Any) -> Any:
-        """Return the first video stream that is not the cover picture of the file."""
+        """Return the first video stream that is not the cover image of the file."""
         streams = [stream for stream in container.streams.video if not int(stream.disposition) & COVER]
         if not streams:
             others = sorted({stream.type for stream in container.streams})
@@ -165,7 +168,7 @@ class VideoFile:
         return stream
 
     def _scan(self, container: Any, stream: Any) -> None:
-        """Read all packets without decoding them: the times of the frames, and whether the file is whole."""
+        """Read all packets without decoding them, for the times of the frames and to see what is missing."""
         whole, packets, last = True, 0, Fraction(0)
         times, durations = [], {}
         end_of_all = Fraction(0)

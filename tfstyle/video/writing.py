@@ -1,4 +1,4 @@
-"""Writing a video: H.264 or VP9 with the timestamps of the source, and its sound."""
+"""Writing a video: H.264 or VP9 with the timestamps and the sound of the clip."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from tfstyle.video.video_file import VideoFile
 
 log = logging.getLogger(__name__)
 
-#: Suffix of the video -> the encoder of its sound if its container cannot hold the sound of the source.
+#: Suffix of the video -> the encoder of its sound if its container cannot hold the codec of the clip's sound.
 SOUND_ENCODERS = {".mp4": "aac", ".mov": "aac", ".mkv": "aac", ".webm": "libopus"}
-#: Until it is complete, an MP4 file consists of fragments, each of which can be played by itself. The key
-#: frames in this interval begin the fragments.
+#: Until it is complete, an MP4 file consists of fragments, each of which can be played by itself. A fragment
+#: begins with a key frame, and there is a key frame after at most this number of frames.
 FRAGMENTS = {"movflags": "frag_keyframe+delay_moov+default_base_moof", "flush_packets": "1"}
 KEY_FRAMES = 25
 #: Frames are stored in the order in which they are shown, and at most ten are held back by the encoder.
@@ -36,7 +36,7 @@ COMPLETE = {"movflags": "faststart"}
 
 
 class VideoWriter:
-    """Writes the frames of a video and the sound of its source.
+    """Writes the frames of a video and the sound of its clip.
 
     Until `close` the file has the name of `partial_path`, and it can be played up to the frames written so
     far.
@@ -44,7 +44,7 @@ class VideoWriter:
     Args:
         path: path of the video.
         shape: height and width of the frames in pixels, both even.
-        clip: the source, whose timestamps and sound are used.
+        clip: the clip, whose timestamps and sound are used.
         sound: whether to copy the sound.
         overwrite: whether an existing file may be replaced.
 
@@ -87,7 +87,7 @@ class VideoWriter:
 
         Args:
             image: float32 ``[height, width, 3]`` in 0..1, in the shape of the video.
-            frame: the frame of the source, whose time it has.
+            frame: the frame of the clip, at whose time the image is shown.
 
         Raises:
             RunError: the file cannot be written, for instance because the disk is full.
@@ -110,8 +110,8 @@ class VideoWriter:
             complete: whether all frames were written. Otherwise the sound ends with the last frame.
 
         Raises:
-            RunError: the file cannot be written. The frames so far are then in the file, if it could be
-                renamed, or in that with the partial name.
+            RunError: the file cannot be written. The frames so far are then in the file, or if it could not
+                be renamed, in the one with the partial name.
         """
         partial = partial_path(self.path)
         try:
@@ -234,7 +234,7 @@ class _Sound:
         return context.name in self._container.supported_codecs and has_header
 
     def copy(self, *, until: Fraction) -> None:
-        """Write the packets that begin up to a time of the source, in seconds."""
+        """Write the packets that begin up to a time on the clip's own clock, in seconds."""
         while self._next is not None and self._time(self._next) <= until:
             self._write(self._next)
             self._next = self._following()
@@ -287,7 +287,7 @@ class _Sound:
         self._container.mux(packet)
 
     def _encode(self, index: int, frame: Any) -> None:
-        """Encode a frame of sound, or with None what the resampler holds back."""
+        """Encode a frame of sound, or, for None, the samples that the resampler holds back."""
         context = self._outputs[index].codec_context
         if self._resamplers[index] is None:
             if frame is None:
