@@ -1,12 +1,13 @@
 """Videos: flicker, style, drift and seconds per frame: ``python -m tests.benchmarks.video``.
 
-The clips are made from a photograph by `tests.video.clips`: a pan, a zoom, a moving object before a still
-ground, a noisy pan, and a still clip. Their motion is known. For each clip the benchmark paints a video and
-each frame by itself with the same options, and prints the warping error of both along the true flow, the
-style score E of the last frame of both, and the error of the estimated flow. With ``--drift N`` it paints a
-pan of N frames and prints E and the warping error along it. The times are measured at 320 x 240 and
-640 x 360 pixels: a video, a fast video and single images, and the parts of the flow, of reading and writing
-the file, and of the step. ``--strip FILE`` writes frames and difference images of the noisy pan.
+The clips are made from a photograph by `tests.video.clips`: a pan, a zoom, a moving object in front of a
+still background, a noisy pan, and a still clip. Their motion is known. For each clip the benchmark makes a
+video, stylises the last frames (``--singles N``) one by one with the same options, and prints the warping
+error of both along the true flow, the style score E of the last frame of both, and the error of the estimated
+flow. With ``--drift N`` it makes a video of a pan of N frames, and prints E and the warping error along it.
+With ``--times`` it measures the seconds per frame of a video, a fast video and single images, those of the
+flow, and those of reading and writing the file. ``--strip FILE`` writes frames and difference images of the
+noisy pan.
 
 E needs weights that hold blocks 1 to 3 of VGG-19's ImageNet weights (``--score-weights``).
 """
@@ -61,7 +62,7 @@ def painted_video(clip: clips.Clip, style: Any, options: dict[str, Any], **video
 
 
 def painted_singly(frames: Sequence[np.ndarray], style: Any, options: dict[str, Any]) -> tuple[Any, Any]:
-    """Return the results of frames that are painted one by one, and the seconds of each."""
+    """Return the results of frames that are stylised one by one, and the seconds of each."""
     from tfstyle.config import StyleConfig
     from tfstyle.run import Run
 
@@ -78,7 +79,7 @@ def painted_singly(frames: Sequence[np.ndarray], style: Any, options: dict[str, 
 
 
 def true_warping_errors(frames: np.ndarray, clip: clips.Clip, first: int = 0) -> list[float]:
-    """Return the mean difference of each frame from the one before, moved along the true flow, in levels.
+    """Return the mean difference of each frame from the one before, warped along the true flow, in levels.
 
     Pixels that the frame before does not show, and those within two pixels of them, are left out.
     """
@@ -96,7 +97,7 @@ def true_warping_errors(frames: np.ndarray, clip: clips.Clip, first: int = 0) ->
 
 
 def flow_error(clip: clips.Clip) -> float:
-    """Return the median error of the estimated flow in pixels, where the frame before shows the same."""
+    """Return the median error of the estimated flow in pixels, where the frame before shows the point."""
     from tfstyle.video import estimate_flow, grey_frame
 
     errors = []
@@ -135,7 +136,7 @@ def measure_flicker(options: argparse.Namespace, settings: dict[str, Any]) -> li
         flow = "0" if name == "still" else f"{flow_error(clip):.3f}"
         if single_error > 1e-3:
             ratio = f"{video_error / single_error:.2f}"
-        else:  # of a still clip: painting is deterministic
+        else:  # of a still clip, whose frames have equal results
             ratio = "-"
         cells = [name, flow, f"{video_error:.2f}", f"{single_error:.2f}", ratio, *scores]
         rows.append(f"| {' | '.join(cells)} |")
@@ -193,7 +194,7 @@ def measure_times(options: argparse.Namespace, settings: dict[str, Any]) -> list
         now, before = grey_frame(clip.frames[1]), grey_frame(clip.frames[0])
 
         def flows(now: np.ndarray = now, before: np.ndarray = before) -> None:
-            for _ in range(2):  # to the last frame and to the tenth before
+            for _ in range(2):  # to the frame before and to the tenth frame before
                 consistency_weights(estimate_flow(now, before), estimate_flow(before, now))
 
         with tempfile.TemporaryDirectory() as folder:
@@ -228,9 +229,9 @@ def _copy(source: str, path: Path) -> None:
 
 
 def write_strip(path: Path, clip: clips.Clip, frames: np.ndarray, singles: np.ndarray, first: int) -> None:
-    """Write an image with rows of frames: the source, single images and video, and their differences.
+    """Write an image with rows of frames: the clip, the single images, the video, and their differences.
 
-    The differences are those from the frame before, moved along the true flow, eight times as strong.
+    The differences are those from the frame before, warped along the true flow, eight times as strong.
     """
     from scipy.ndimage import map_coordinates
 
@@ -270,11 +271,11 @@ def main() -> None:
     )
     parser.add_argument("--weights", default="auto", help="weights of the encoder [auto]")
     parser.add_argument("--score-weights", help="weights for E; without them E is left out")
-    parser.add_argument("--content", default=str(DATA / "cat.jpg"), help="photograph of the clips")
+    parser.add_argument("--content", default=str(DATA / "cat.jpg"), help="photograph for the clips")
     parser.add_argument("--style", default=str(DATA / "evening.jpg"), help="style image")
     parser.add_argument("--shape", type=int, nargs=2, default=(144, 192), help="height and width [144 192]")
     parser.add_argument("--frames", type=int, default=10, help="frames of each clip [10]")
-    parser.add_argument("--singles", type=int, default=4, help="frames that are painted singly [4]")
+    parser.add_argument("--singles", type=int, default=4, help="last frames stylised one by one [4]")
     parser.add_argument("--clips", nargs="*", default=CLIPS, help="names of the clips [all]")
     parser.add_argument("--drift", type=int, default=0, help="frames of a long pan [0: none]")
     parser.add_argument("--timed", type=int, default=6, help="frames of the timed clips [6]")
