@@ -281,7 +281,7 @@ class TestResume:
 
     def test_a_foreign_state_is_one_line(self, tmp_path, options, two_shots):
         (tmp_path / "c").mkdir()
-        for text in ('{"format": 1}', '{"format": 9}', "[]", '{"format": 1, "pass": "x"}'):
+        for text in ('{"format": 2}', '{"format": 9}', "[]", '{"format": 2, "pass": "x"}'):
             (tmp_path / "c" / "state.json").write_text(text)
             with pytest.raises(ConfigError, match=r"state\.json"):
                 painted(two_shots, options, checkpoint=tmp_path / "c", resume=True)

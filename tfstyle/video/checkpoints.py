@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 STATE = "state.json"
 RECORDS = "records.jsonl"
-FORMAT = 1
+FORMAT = 2
 #: Entries of the state and their types.
 KINDS: Mapping[str, type] = {
     "pass": int, "done": int, "records": int, "shots": list, "video": dict, "depends": dict, "chosen": dict,

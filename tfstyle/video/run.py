@@ -32,6 +32,7 @@ from tfstyle.run import (
     read_inputs,
 )
 from tfstyle.video.checkpoints import VideoCheckpoints, check_same_video, describe_video
+from tfstyle.video.flow import leads_inside
 from tfstyle.video.measures import warping_error
 from tfstyle.video.motion import Ahead, Motion, motions
 from tfstyle.video.options import FAST_TOLERANCE, FAST_WINDOW, VideoOptions
@@ -47,6 +48,12 @@ log = logging.getLogger(__name__)
 NEIGHBOUR_PART = 0.5
 #: Number of most recent frames from whose times the remaining time is estimated.
 TIMED_FRAMES = 10
+#: Pixels that come into view start from a place that is farther inside by up to this number of pixels, which
+#: changes by a step from frame to frame.
+INSETS, INSET_STEP = 17, 7
+#: Number of iterations at the full size after which a pixel that has come into view has the full temporal
+#: weight.
+MATURE_ITERATIONS = 48
 #: Number of a pass under which the frames of the clip are stored.
 SOURCE = 0
 
@@ -243,15 +250,17 @@ class VideoRun:
     def _run_frame(self, frame: Frame, motion: Motion) -> Iterator[VideoStep]:
         """Stylise a frame and store its result."""
         started = time.perf_counter()
-        run = self._make_run(frame, motion)
+        run, maturity = self._make_run(frame, motion)
         last: Iteration | None = None
         for last in run:
             yield self._step(frame, last)
             if self._stopped:
                 return
         assert last is not None
-        iterate = self._results.write((self._pass, frame.number), run.iterate())
-        before, image = self._before, self._conclude(frame, iterate)
+        maturity = np.minimum(1.0, maturity + len(run.history.total) / MATURE_ITERATIONS)
+        stored = np.concatenate([run.iterate(), maturity[..., None]], axis=-1)
+        stored = self._results.write((self._pass, frame.number), stored)
+        before, image = self._before, self._conclude(frame, stored)
         error = None
         if before is not None and 1 in motion.flows:
             warped = self._warped(before[1], motion.flows[1])
@@ -274,17 +283,18 @@ class VideoRun:
             self._results.forget((self._pass - 1, frame.number))
         yield self._step(frame, last, frame_done=True)
 
-    def _make_run(self, frame: Frame, motion: Motion) -> Run:
-        """Return the run of a frame, with its initial image and the target of its temporal loss."""
+    def _make_run(self, frame: Frame, motion: Motion) -> tuple[Run, np.ndarray]:
+        """Return the run of a frame, with its start and its temporal loss, and the maturity of its pixels."""
         shot, image = self._shot_inputs(frame), ImageArray(frame.image)
         if motion.begins_shot and self._pass == 1:
             # A target of weight 0, so that the step is traced once for all frames.
             unused = TemporalReference(frame.image, np.zeros(self.shape, np.float32), weight=0.0)
             inputs = shot.for_frame(image, temporal=unused)
-            return Run(None, None, self._pinned, inputs=inputs, setup=self._setup, **self._arguments)
-        start, temporal = self._reference(frame, motion)
+            run = Run(None, None, self._pinned, inputs=inputs, setup=self._setup, **self._arguments)
+            return run, np.ones(self.shape, np.float32)
+        start, temporal, maturity = self._reference(frame, motion)
         if self._pass > 1:
-            own = self._results.read((self._pass - 1, frame.number))
+            own = self._results.read((self._pass - 1, frame.number))[..., :3]
             start = own + NEIGHBOUR_PART * temporal.consistency[..., None] * (start - own)
         inputs = shot.for_frame(image, start=start, temporal=temporal)
         changes: dict[str, Any] = {
@@ -298,40 +308,51 @@ class VideoRun:
             changes["tolerance"] = max(self.config.tolerance, FAST_TOLERANCE)
             window["window"] = FAST_WINDOW
         config = self._pinned.replace(changes)
-        return Run(None, None, config, inputs=inputs, setup=self._setup, **self._arguments, **window)
+        run = Run(None, None, config, inputs=inputs, setup=self._setup, **self._arguments, **window)
+        return run, maturity
 
-    def _reference(self, frame: Frame, motion: Motion) -> tuple[np.ndarray, TemporalReference]:
-        """Return the image from which a frame starts, and the target of its temporal loss."""
+    def _reference(self, frame: Frame, motion: Motion) -> tuple[np.ndarray, TemporalReference, np.ndarray]:
+        """Return the start of a frame, the target of its temporal loss, and the maturity of its pixels.
+
+        The maturity is 1 for pixels that have had `MATURE_ITERATIONS` since they came into view. Until then
+        the temporal loss has a lower weight, because it would otherwise hold them as they began.
+        """
+        everywhere = np.ones(self.shape, np.float32)
         if motion.begins_shot:
             nothing = np.zeros(self.shape, np.float32)
-            return frame.image, TemporalReference(frame.image, nothing, weight=self._weight)
+            return frame.image, TemporalReference(frame.image, nothing, weight=self._weight), everywhere
         if not motion.flows:  # without flow: the result before, changed as the clip changed
             assert self._before is not None
             before = self._before[0]
-            result = self._results.read((self._pass, before.number))
+            result = self._results.read((self._pass, before.number))[..., :3]
             moved = np.clip(result + frame.image - before.image, 0, 1)
-            return moved, TemporalReference(moved, np.ones(self.shape, np.float32), weight=self._weight)
+            return moved, TemporalReference(moved, everywhere, weight=self._weight), everywhere
         direction = 1 if self._pass % 2 == 1 else -1
-        start, weights = frame.image, np.zeros(self.shape, np.float32)
+        start, weights, maturity = frame.image, np.zeros(self.shape, np.float32), everywhere
         weighted = np.zeros_like(frame.image)
         for back, flow in motion.flows.items():
-            warped = self._warped(self._results.read((self._pass, frame.number - direction * back)), flow)
-            same = self._same_region(flow)[..., None]
-            if back == 1:  # what comes from the region of another style starts from the source
-                start = same * warped + (1.0 - same) * frame.image
-            consistency = same * motion.consistency[back][..., None]
+            stored = self._results.read((self._pass, frame.number - direction * back))
+            stored = self._warped(stored, flow, INSET_STEP * frame.number % INSETS)
+            warped, same = stored[..., :3], self._same_region(flow)
+            mature = same * leads_inside(flow) * stored[..., 3]
+            if back == 1:  # pixels that come from the region of another style start from the clip
+                start = same[..., None] * warped + (1.0 - same[..., None]) * frame.image
+                maturity = mature
+            consistency = (motion.consistency[back] * mature**2)[..., None]
             weighted += consistency * warped
             weights += consistency[..., 0]
         # The sum of the weighted squared differences from several images equals the weighted squared
         # difference from their weighted mean, up to a constant.
         mean = weighted / np.maximum(weights, 1e-6)[..., None]
         reference = np.where(weights[..., None] > 0, mean, start)
-        return start, TemporalReference(reference, weights, weight=self._weight)
+        return start, TemporalReference(reference, weights, weight=self._weight), maturity
 
-    def _warped(self, image: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    def _warped(self, image: np.ndarray, flow: np.ndarray, inset: int = 0) -> np.ndarray:
         """Return an image, warped along a flow on the device of the run."""
         with tf.device(self.facts["device"]):
-            warped: np.ndarray = _warp(tf.constant(image[None]), tf.constant(flow[None]))[0].numpy()
+            warped: np.ndarray = _warp(
+                tf.constant(image[None]), tf.constant(flow[None]), inset=tf.constant(float(inset))
+            )[0].numpy()
         return warped
 
     def _same_region(self, flow: np.ndarray) -> np.ndarray:
@@ -349,9 +370,9 @@ class VideoRun:
         if self._temporary is not None:
             self._temporary.cleanup()
 
-    def _conclude(self, frame: Frame, iterate: np.ndarray) -> np.ndarray:
-        """Return the result of a frame whose iterate is stored, and deliver it if there is only one pass."""
-        image = self._shot_inputs(frame).for_frame(ImageArray(frame.image)).finish(iterate)
+    def _conclude(self, frame: Frame, stored: np.ndarray) -> np.ndarray:
+        """Return the result of a frame that is stored, and deliver it if there is only one pass."""
+        image = self._shot_inputs(frame).for_frame(ImageArray(frame.image)).finish(stored[..., :3])
         self._before = frame, image
         self._done += 1
         if self.options.passes == 1:
