@@ -185,9 +185,9 @@ def test_the_help_states_the_defaults():
     video, selection = VideoOptions(), Selection()
     assert f"less freely [{video.temporal_weight:g}]" in text
     assert f"forwards and backwards [{video.passes}]" in text
-    assert f"is compared [{','.join(map(str, video.memory_frames))}]" in text
+    assert re.search(rf"--memory-frames [^\[]*\[{','.join(map(str, video.memory_frames))}\]", text)
     assert f"each is shown longer [{selection.every}]" in text
-    assert f"source frames) [{video.flow}]" in text
+    assert re.search(rf"--flow NAME [^\[]*\[{video.flow}\]", text)
     iterations = {quality: video.iterations(quality) for quality in ("standard", "draft", "high")}
     assert (
         f"[{iterations['standard']}; {iterations['draft']} with --quality draft; {iterations['high']} with "
