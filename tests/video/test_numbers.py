@@ -39,8 +39,8 @@ def test_a_video_flickers_at_most_a_third_as_much_as_single_images(settings, pai
     video_error = np.mean(true_warping_errors(frames, clip))
     single_error = np.mean(true_warping_errors(singles, clip, 5))
     assert video_error < single_error / 3
-    # The error that the run reports, along the estimated flow, is that along the true flow.
-    assert result.warping_error == pytest.approx(video_error, rel=0.35)
+    # The run reports the error along the estimated flow, without the outlines of moving objects.
+    assert 0 < result.warping_error < 1.2 * video_error
     weights = settings["weights"]
     video_score, single_score = score(clip.frames[-1], style, frames[-1], singles[-1], weights=weights)
     assert video_score.E > single_score.E - 0.3
