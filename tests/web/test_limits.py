@@ -300,3 +300,12 @@ def test_the_modules_that_need_gradio_are_known():
         path.stem for path in folder.glob("*.py") if "\nimport gradio" in path.read_text(encoding="utf-8")
     ]
     assert sorted(GRADIO_MODULES) == sorted(f"tfstyle.web.{name}" for name in with_gradio)
+
+
+def test_a_video_has_limited_frames_and_sides():
+    limits = Limits(frames=10, size=320)
+    limits.check_video(10, (240, 320))
+    with pytest.raises(ConfigError, match="the video would have 11 frames; this page allows at most 10"):
+        limits.check_video(11, (240, 320))
+    with pytest.raises(ConfigError, match="would have 321 pixels; this page allows at most 320"):
+        limits.check_video(10, (240, 321))
