@@ -31,7 +31,7 @@ def video_view(context: Context, inputs: Inputs) -> None:
     with gr.Row():
         start = gr.Number(0, label="Start", info="in seconds", minimum=0, elem_id="video-start")
         end = gr.Number(
-            None, label="End", info="in seconds; 0 is the end of the clip", minimum=0, elem_id="video-end"
+            0, label="End", info="in seconds; 0 is the end of the clip", minimum=0, elem_id="video-end"
         )
         fps = gr.Slider(
             1, 60, value=DEFAULT_FPS, step=1, label="Frames per second", info="at most", elem_id="video-fps"
