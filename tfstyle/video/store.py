@@ -29,7 +29,7 @@ class FrameStore:
 
         Args:
             place: the pass and the number of the frame.
-            image: float32 ``[height, width, 3]``; it is clipped to 0..1 and rounded to 16 bits.
+            image: float32 ``[height, width, C]``; it is clipped to 0..1 and rounded to 16 bits.
 
         Returns:
             The image as `read` will return it.
@@ -45,7 +45,7 @@ class FrameStore:
         return _as_image(values)
 
     def read(self, place: tuple[int, int]) -> np.ndarray:
-        """Return a stored image, float32 ``[height, width, 3]`` in 0..1.
+        """Return a stored image, float32 ``[height, width, C]`` in 0..1.
 
         Raises:
             KeyError: it is not in memory, and there is no folder.
