@@ -50,10 +50,7 @@ def run_stylize(options: argparse.Namespace) -> int:
     content, *styles = read_standard_input([options.content, *options.styles])
     check_images([content, *styles])
     config = run_config(options)
-    check_style_count(config, len(styles))
-    for name in ("masks", "style_masks"):
-        check_mask_count(name, len(getattr(config, name) or ()), styles=len(styles))
-    check_images(mask_files(config))
+    check_styles_and_masks(config, len(styles))
     if options.seconds is not None and options.preset != "default":
         raise ConfigError(
             f"--seconds cannot be combined with --preset {options.preset}, which has its own number of "
@@ -136,10 +133,13 @@ def _check_checkpoint_options(options: argparse.Namespace) -> None:
             raise ConfigError(f"--{name.replace('_', '-')} needs --checkpoint DIR")
 
 
-def mask_files(config: StyleConfig) -> list[str]:
-    """Return the paths of the masks that a config names."""
+def check_styles_and_masks(config: StyleConfig, styles: int) -> None:
+    """Raise an InputError if an option has no value for each style, or the file of a mask does not exist."""
+    check_style_count(config, styles)
+    for name in ("masks", "style_masks"):
+        check_mask_count(name, len(getattr(config, name) or ()), styles=styles)
     content_mask = [] if config.content_mask is None else [config.content_mask]
-    return [*(config.masks or ()), *(config.style_masks or ()), *content_mask]
+    check_images([*(config.masks or ()), *(config.style_masks or ()), *content_mask])
 
 
 def run_demo(options: argparse.Namespace) -> int:

@@ -19,9 +19,8 @@ from tfstyle.cli.common import (
 )
 from tfstyle.cli.outputs import default_output
 from tfstyle.cli.terminal import report
-from tfstyle.cli.transfer import mask_files
+from tfstyle.cli.transfer import check_styles_and_masks
 from tfstyle.cli.wording import in_options
-from tfstyle.config import check_mask_count, check_style_count
 from tfstyle.errors import ConfigError, TfstyleError
 
 if TYPE_CHECKING:
@@ -40,10 +39,7 @@ def run_video(options: argparse.Namespace) -> int:
     check_clip(options.clip)
     check_images(options.styles)
     config = run_config(options)
-    check_style_count(config, len(options.styles))
-    for name in ("masks", "style_masks"):
-        check_mask_count(name, len(getattr(config, name) or ()), styles=len(options.styles))
-    check_images(mask_files(config))
+    check_styles_and_masks(config, len(options.styles))
     if options.resume and options.checkpoint is None:
         raise ConfigError("--resume needs --checkpoint DIR")
     if options.output is None:

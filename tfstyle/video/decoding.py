@@ -158,6 +158,6 @@ def _chroma(values: np.ndarray, bits: int, frame: Any) -> np.ndarray:
 
 
 def _plane(plane: Any, frame: Any, dtype: type) -> np.ndarray:
-    """Return a plane at the size of the frame, ``[height, width]``."""
+    """Return the values of a plane without the padding of its rows, ``[height, width]``."""
     rows: np.ndarray = np.frombuffer(plane, dtype).reshape(plane.height, -1)
     return rows[: frame.height, : frame.width]

@@ -76,8 +76,7 @@ def motions(
             if use_flow:
                 back = [j for j in memory if j <= in_shot]
                 for j in back:
-                    flows[j] = estimate_flow(grey, recent[j - 1])
-                    weights = consistency_weights(flows[j], estimate_flow(recent[j - 1], grey))
+                    flows[j], weights = _flow_back(grey, recent[j - 1])
                     if j == back[0] and known is None and weights.mean() < CONSISTENT_PART:
                         begins, flows, consistency = True, {}, {}
                         break
@@ -90,6 +89,12 @@ def motions(
         yield frame, Motion(begins, flows, consistency)
 
 
+def _flow_back(frame: np.ndarray, earlier: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the flow from a grey frame to an earlier one, and the weights of its pixels."""
+    backward = estimate_flow(frame, earlier)
+    return backward, consistency_weights(backward, estimate_flow(earlier, frame))
+
+
 def _is_cut(before: np.ndarray, after: np.ndarray) -> bool:
     """Return whether the flow between two frames fails, measured in frames of reduced size."""
     height, width = after.shape
@@ -99,8 +104,8 @@ def _is_cut(before: np.ndarray, after: np.ndarray) -> bool:
         np.round(resize(grey[..., None].astype(np.float32) / 255, shape)[..., 0] * 255).astype(np.uint8)
         for grey in (before, after)
     ]
-    backward, forward = estimate_flow(small[1], small[0]), estimate_flow(small[0], small[1])
-    return bool(consistency_weights(backward, forward).mean() < CONSISTENT_PART)
+    _, weights = _flow_back(small[1], small[0])
+    return bool(weights.mean() < CONSISTENT_PART)
 
 
 class Ahead(Iterator[Item], Generic[Item]):

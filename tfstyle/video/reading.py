@@ -22,8 +22,6 @@ from tfstyle.video.video_file import VideoFile, alpha_note
 
 #: Frames per second of a series of images, unless another rate is given.
 IMAGES_FPS = 25.0
-#: All frames.
-ALL_FRAMES = Selection()
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +37,7 @@ class Clip:
         count: expected number of frames that are used; a damaged file may have fewer.
         origin: time of the first frame on the clip's own clock, in seconds.
         begin: time on that clock that becomes 0 in a copy of the clip: that of the first frame that is used,
-            if `selection.start` was given, or the begin of the file, if it is far from 0.
+            if `selection.start` was given, or the beginning of the file, if it is far from 0.
         end: time on that clock at which the last frame ends.
         rate: approximate number of frames per second.
         notes: what a user should know about the clip, one line each. Reading adds to them.
@@ -112,7 +110,7 @@ def open_clip(
             its codec cannot be decoded.
         ConfigError: PyAV is not installed, no frame is selected, or `selection` is not a `Selection`.
     """
-    selection = ALL_FRAMES if selection is None else selection
+    selection = Selection() if selection is None else selection
     if not isinstance(selection, Selection):
         raise ConfigError(
             f"selection is a {type(selection).__name__}; give tfstyle.video.Selection(start=1, end=2)"
@@ -184,11 +182,7 @@ def _clip_of_images(images: Any, selection: Selection, max_pixels: int | None, *
             number += 1
             loaded = load(image, max_pixels=max_pixels)
             if loaded.rgb.shape[:2] != shape:
-                place = image if isinstance(image, Path) else f"image {number}"
-                raise ImageError(
-                    f"{place} has {_size(loaded.rgb.shape)} pixels, and the first image has {_size(shape)}; "
-                    "all frames of a clip must have the same size"
-                )
+                raise _wrong_size(image, number, loaded.rgb.shape, first=shape)
             yield Frame(resize(loaded.on_white(), wanted), time, number)
 
     used = [time for time, use in zip(times, chosen.choose(times), strict=False) if use is True]
@@ -212,7 +206,7 @@ def _clip_of_images(images: Any, selection: Selection, max_pixels: int | None, *
 
 
 def _check_sizes(images: Sequence[Any], first: ImageArray) -> None:
-    """Raise ImageError if the header of an image or the shape of an array has another size than the first."""
+    """Raise ImageError if a file or an array does not have the size of the first image. No pixel is read."""
     wanted = sorted(first.rgb.shape[:2])
     for number, image in enumerate(images, 1):
         shape = np.shape(image)[:2] if isinstance(image, np.ndarray) else None
@@ -223,11 +217,16 @@ def _check_sizes(images: Sequence[Any], first: ImageArray) -> None:
             ):
                 shape = file.size[::-1]
         if shape is not None and sorted(shape) != wanted:  # an orientation in the file may exchange the sides
-            place = f"image {number}" if isinstance(image, np.ndarray) else image
-            raise ImageError(
-                f"{place} has {_size(shape)} pixels, and the first image has {_size(first.rgb.shape)}; the "
-                "frames of a clip have the same size"
-            )
+            raise _wrong_size(image, number, shape, first=first.rgb.shape)
+
+
+def _wrong_size(image: Any, number: int, shape: Sequence[int], *, first: Sequence[int]) -> ImageError:
+    """Return the error for an image of a series that has another size than the first one."""
+    place = image if isinstance(image, (str, os.PathLike)) else f"image {number}"
+    return ImageError(
+        f"{place} has {_size(shape)} pixels, and the first image has {_size(first)}; all frames of a clip "
+        "must have the same size"
+    )
 
 
 def _size(shape: Sequence[int]) -> str:

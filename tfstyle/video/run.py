@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import logging
 import math
 import time
 from collections import deque
@@ -41,8 +40,6 @@ from tfstyle.video.selection import Frame
 from tfstyle.video.steps import FrameRecord, VideoStep
 from tfstyle.video.store import FrameStore, temporary_folder
 from tfstyle.video.warping import warp
-
-log = logging.getLogger(__name__)
 
 #: From the second pass on, the share of the neighbour's warped result in the image from which a frame starts.
 NEIGHBOUR_PART = 0.5
@@ -388,8 +385,7 @@ class VideoRun:
             if not places:
                 return
             frame = Frame(self._sources.read((SOURCE, number)), frame_time, number)
-            self._conclude(frame, self._results.read(places[0]))
-            self._on_frame(self._before[1], frame)  # type: ignore[index]
+            self._on_frame(self._conclude(frame, self._results.read(places[0])), frame)
 
     def _step(self, frame: Frame, iteration: Iteration, *, frame_done: bool = False) -> VideoStep:
         finished = self._done - frame_done

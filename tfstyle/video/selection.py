@@ -1,4 +1,4 @@
-"""The frames of a clip, and which of them are used."""
+"""The frames of a clip, and the selection of those that are used."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,8 +33,6 @@ from tfstyle.video.run import VideoRun
 from tfstyle.video.selection import Frame, Selection
 from tfstyle.video.steps import FrameRecord, VideoStep
 from tfstyle.video.writing import VideoWriter, partial_path
-
-log = logging.getLogger(__name__)
 
 #: A function that is called with each step. If it returns True, the video ends.
 VideoCallback = Callable[[VideoStep], "bool | None"]

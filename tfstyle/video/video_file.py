@@ -169,22 +169,21 @@ class VideoFile:
 
     def _scan(self, container: Any, stream: Any) -> None:
         """Read all packets without decoding them, for the times of the frames and to see what is missing."""
-        whole, packets, last = True, 0, Fraction(0)
+        whole, packets = True, 0
         times, durations = [], {}
         end_of_all = Fraction(0)
         try:
             for packet in container.demux():
-                stamp = packet.dts if packet.pts is None or self._uses_dts else packet.pts
-                time = None if stamp is None else stamp * Fraction(packet.time_base)
+                time, duration = self._time(packet), (packet.duration or 0) * Fraction(packet.time_base)
                 if time is not None:
-                    end_of_all = max(end_of_all, time + (packet.duration or 0) * Fraction(packet.time_base))
+                    end_of_all = max(end_of_all, time + duration)
                 if packet.stream.index != stream.index or (packet.size == 0 and time is None):
                     continue
                 packets += 1
                 whole &= not packet.is_corrupt
                 if packet.size and not packet.is_discard:
                     times.append(packets / self.rate if time is None else time)
-                    durations[times[-1]] = (packet.duration or 0) * Fraction(packet.time_base)
+                    durations[times[-1]] = duration
         except load_av().FFmpegError:
             whole = False
         if not times:
@@ -197,8 +196,8 @@ class VideoFile:
         self.begin = begin if begin >= LATE_BEGIN else Fraction(0)
         cut = stream.frames > packets
         if not stream.frames and container.duration is not None:
-            duration = Fraction(container.duration, load_av().time_base)
-            cut = duration - (end_of_all - begin) > max(3 / self.rate, MISSING_PART * duration)
+            announced = Fraction(container.duration, load_av().time_base)
+            cut = announced - (end_of_all - begin) > max(3 / self.rate, MISSING_PART * announced)
         if cut or not whole:
             expected = f" of {stream.frames}" if stream.frames > packets else ""
             self.note(f"{self.path} is cut off or damaged: only {len(times)}{expected} frames can be read")
@@ -214,9 +213,10 @@ class VideoFile:
             matrix = display_matrix(frame, stream.codec_context.name)
             return (width, height) if matrix[0] == 0 else (height, width)
 
-    def _time(self, frame: Any) -> Fraction | None:
-        stamp = frame.dts if frame.pts is None or self._uses_dts else frame.pts
-        return None if stamp is None else stamp * Fraction(frame.time_base)
+    def _time(self, item: Any) -> Fraction | None:
+        """Return the time of a packet or a frame on the file's clock in seconds, or None if it has none."""
+        stamp = item.dts if item.pts is None or self._uses_dts else item.pts
+        return None if stamp is None else stamp * Fraction(item.time_base)
 
     def _decoded(self, container: Any, stream: Any) -> Iterator[Any]:
         """Yield the decoded frames of a stream. Packets that cannot be decoded are left out and noted."""

@@ -63,8 +63,7 @@ class VideoWriter:
         self.path, self.frames = path, 0
         encoder = VIDEO_ENCODERS[path.suffix.lower()]
         sound_encoder = SOUND_ENCODERS[path.suffix.lower()]
-        self._clip, self._shape = clip, shape
-        self._time_base = clip.time_base
+        self._clip, self._time_base = clip, clip.time_base
         self._last_time = clip.begin
         av = load_av()
         self._is_mp4 = path.suffix.lower() in (".mp4", ".mov")

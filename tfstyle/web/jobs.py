@@ -279,8 +279,10 @@ def job(
         def run(request: gr.Request, *arguments: Any) -> Iterator[Updates]:
             yield {display: status(context.weights.waiting_for)}
             try:
-                with context.logged(request):
-                    for updates in function(request, *arguments):
+                work: Any = function(request, *arguments)
+                # If the tab is closed, the job ends before the log says so.
+                with context.logged(request), contextlib.closing(work):
+                    for updates in work:
                         if context.visits.of(request.session_hash).stopped.is_set():
                             time.sleep(STOP_SECONDS)
                         yield updates
