@@ -366,11 +366,15 @@ def test_a_clip_is_painted_with_a_preview_and_stop_keeps_the_frames(page, tmp_pa
     assert page.problems == []
 
 
-def test_a_wrong_clip_is_one_line(page, tmp_path):
-    (tmp_path / "clip.mp4").write_bytes(b"no video")
+def test_a_missing_clip_is_one_line(page):
     open_view(page, "Video")
     page.click("#video-paint")
     page.wait_for_function("document.querySelector('#video-preview').innerText.includes('error: no clip')")
+
+
+def test_a_wrong_clip_is_one_line(page, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    open_view(page, "Video")
     page.set_input_files("#video-clip input[type=file]", str(tmp_path / "clip.mp4"))
     page.wait_for_function("document.querySelector('#video-clip').innerText.includes('clip.mp4')")
     page.click("#video-paint")
