@@ -37,7 +37,7 @@ def open_tab(server, browser, **options):
 
 
 def choose(tab, content=DATA / "cat.jpg", size=96):
-    tab.set_input_files("#content input[type=file]", str(content))
+    upload(tab, "#content", content)
     tab.wait_for_selector("#content img")
     tab.get_by_role("button", name="Add style: Evening").click()
     tab.wait_for_selector("#styles img")
@@ -45,10 +45,33 @@ def choose(tab, content=DATA / "cat.jpg", size=96):
     tab.get_by_label("draft").check()
 
 
+def upload(tab, control, path):
+    ready(tab, f"{control} input[type=file]").set_input_files(str(path))
+
+
 def set_number(tab, control, value):
-    field = tab.locator(f"{control} input[type=number]")
+    field = ready(tab, f"{control} input[type=number]")
     field.fill(str(value))
     field.press("Enter")
+    assert field.input_value() == str(value)
+
+
+def ready(tab, selector):
+    """Return a field once the page has not changed for a quarter of a second.
+
+    Gradio sets the first value of a field some milliseconds after it has added the field to the page. A value
+    that a program sets in between, sooner than any user could, is lost.
+    """
+    field = tab.locator(selector)
+    field.wait_for(state="attached")
+    tab.evaluate(
+        """() => new Promise(done => {
+            let timer = setTimeout(done, 250);
+            const restart = () => { clearTimeout(timer); timer = setTimeout(done, 250); };
+            new MutationObserver(restart).observe(document.body, {childList: true, subtree: true});
+        })"""
+    )
+    return field
 
 
 def seen_until(tab, selector, end, seconds=120):
@@ -92,7 +115,7 @@ def test_previews_a_result_downloads_and_the_stored_settings(page, tmp_path):
     set_number(page, "#size", 64)
     page.get_by_label("draft").check()
     page.locator("#content").get_by_role("button", name="Remove Image").click()
-    page.set_input_files("#content input[type=file]", str(files[".png"]))
+    upload(page, "#content", files[".png"])
     page.wait_for_function("document.querySelector('#note').innerText.includes('settings')")
     assert page.locator("#size input[type=number]").input_value() == "320"
     assert page.get_by_label("standard").is_checked()
@@ -219,7 +242,7 @@ def test_a_damaged_image_gets_the_line_of_the_command_line(page, server, tmp_pat
     damaged.write_text("not an image")
     line = "error: damaged.png: not an image that can be read (its format is unknown)"
     page.locator("#content").get_by_role("button", name="Remove Image").click()
-    page.set_input_files("#content input[type=file]", str(damaged))
+    upload(page, "#content", damaged)
     page.wait_for_function("document.querySelector('#note').innerText.includes('error')")
     assert page.locator("#note").inner_text().strip() == line
     page.click("#paint")
@@ -341,7 +364,7 @@ def test_a_clip_is_painted_with_a_preview_and_stop_keeps_the_frames(page, tmp_pa
 
     clip = write_clip(tmp_path / "clip.mp4", pan(6, (64, 96)).frames, fps=10, sound=0.6)
     open_view(page, "Video")
-    page.set_input_files("#video-clip input[type=file]", clip)
+    upload(page, "#video-clip", clip)
     page.wait_for_function("document.querySelector('#video-clip').innerText.includes('clip.mp4')")
     page.get_by_label("Fast").check()
     page.click("#video-paint")
@@ -375,7 +398,7 @@ def test_a_missing_clip_is_one_line(page):
 def test_a_wrong_clip_is_one_line(page, tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     open_view(page, "Video")
-    page.set_input_files("#video-clip input[type=file]", str(tmp_path / "clip.mp4"))
+    upload(page, "#video-clip", tmp_path / "clip.mp4")
     page.wait_for_function("document.querySelector('#video-clip').innerText.includes('clip.mp4')")
     page.click("#video-paint")
     page.wait_for_function("document.querySelector('#video-preview').innerText.includes('FFmpeg')")
