@@ -64,9 +64,16 @@ def upgraded_options(stored: Mapping[str, Any]) -> dict[str, Any]:
 SINGLE_IMAGE_OPTIONS = ("masks", "style_masks", "content_mask")
 #: Default number of seconds between two checkpoints of a run.
 CHECKPOINT_SECONDS = 300.0
+#: The style layers of Kolkin et al. 2022, the default of ``method="neighbours"`` as far as the weights reach.
+NEIGHBOUR_LAYERS = (
+    "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3", "conv4_1", "conv4_2", "conv4_3",
+)  # fmt: skip
+#: Number of levels of the Laplacian pyramid of Kolkin et al. 2022, the default of ``method="neighbours"``.
+NEIGHBOUR_PYRAMID_LEVELS = 8
 #: Values of `StyleConfig.init` other than the path of an image file.
 INIT_NAMES = ("content", "noise", "style", "grey", "uniform", "mean", "style_stats")
 
+_STYLE_LOSSES = ("normalized_gram",)
 #: The optimisers of `tfstyle.addons`.
 ADDONS = (
     "adabelief", "adamw", "cocob", "lamb", "lazyadam", "lookahead", "movingaverage", "novograd",
@@ -161,6 +168,9 @@ class TransferOptions(TypedDict, total=False):
     style_layer_decay: float
     content_weight: float | None
     border_weight: float
+    method: str
+    alpha: float
+    style_rotations: bool
     style_weight: float
     style_losses: Sequence[str]
     style_loss_weights: Sequence[float] | None
@@ -185,6 +195,7 @@ class TransferOptions(TypedDict, total=False):
     epsilon_corrected: bool
     lbfgs_history: int
     clamp: bool
+    pyramid_levels: int | None
     ema_decay: float
     warm_start: bool
     iterations: int
@@ -410,8 +421,32 @@ class StyleConfig:
         low=0,
     )
     style_weight: float = _option(1.0, "weight of the style loss", group="losses", usual=True, low=0)
+    method: str = _option(
+        "gatys",
+        "what the style of the result is compared with",
+        group="losses",
+        usual=True,
+        choices={
+            "gatys": "statistics of the style images' features, by --style-losses",
+            "neighbours": "the nearest neighbours of the content image's features in the style images, scale by "
+            "scale, and at the end those of the result's features",
+        },
+    )
+    alpha: float = _option(
+        0.75,
+        "with --method neighbours, how closely the result follows the content image: at 1 the neighbours are "
+        "those of the content image's features; at 0, after the first scale, those of the result so far",
+        group="style control",
+        low=0,
+        high=1,
+    )
+    style_rotations: bool = _option(
+        True,
+        "with neighbours, search also in the style images rotated by 90, 180 and 270 degrees",
+        group="style control",
+    )
     style_losses: tuple[str, ...] = _option(
-        ("normalized_gram",),
+        _STYLE_LOSSES,
         "style losses, combined as a weighted sum",
         group="losses",
         choices={
@@ -427,6 +462,7 @@ class StyleConfig:
             "chain": "Gram matrices of each layer with the next",
             "blurred": "chain with blurred features",
             "across": "Gram matrices of every pair of layers",
+            "neighbours": "distance of each feature vector from the nearest one in the style images",
         },
     )
     style_loss_weights: tuple[float, ...] | None = _option(
@@ -504,6 +540,7 @@ class StyleConfig:
             "transport": "the same by optimal transport",
             "transport_result": "the result is recoloured by optimal transport",
             "content_chroma": "the result takes the content image's chroma",
+            "style_chroma": "the same, after its mean and covariance were matched to those of the style image",
         },
     )
     masks: tuple[str, ...] | None = _option(
@@ -594,6 +631,15 @@ class StyleConfig:
     )
     clamp: bool = _option(
         True, "clip the image to 0..1 at every step, and not only at the end", group="compatibility"
+    )
+    pyramid_levels: int | None = _option(
+        None,
+        "number of levels of a Laplacian pyramid whose coefficients are optimised in place of the pixels; 0 "
+        "for the pixels",
+        group="optimiser",
+        low=0,
+        high=20,
+        shown="8 with --method neighbours, otherwise 0",
     )
     ema_decay: float = _option(
         0.0,
@@ -753,6 +799,11 @@ class StyleConfig:
             raise ConfigError(f"tile is {self.tile!r}; it can be auto, off, or a number of pixels from 1")
         if self.style_blend is not None and sum(self.style_blend) <= 0:
             raise ConfigError("style_blend is all zero; at least one number must be positive")
+        if self.method == "neighbours" and self.style_losses not in (_STYLE_LOSSES, ("neighbours",)):
+            raise ConfigError(
+                f"style_losses is {self.style_losses!r}, and method is 'neighbours', which has its own style "
+                "loss; leave one of them out"
+            )
         if self.content_weight == self.style_weight == self.tv_weight == 0:
             raise ConfigError(
                 "content_weight, style_weight and tv_weight are all 0; at least one must be positive"
@@ -802,6 +853,17 @@ class StyleConfig:
             if name in self._given if field.metadata["by_quality"] else value != field.metadata["default"]:
                 shown.append(f"{name}={value!r}")
         return f"StyleConfig({', '.join(shown)})"
+
+    @property
+    def chosen_style_losses(self) -> tuple[str, ...]:
+        """Names of the style losses of the run: ``style_losses``, or those of the method."""
+        return ("neighbours",) if self.method == "neighbours" else self.style_losses
+
+    @property
+    def chosen_pyramid_levels(self) -> int:
+        """Number of levels of the pyramid: ``pyramid_levels``, or the default of the method."""
+        default = NEIGHBOUR_PYRAMID_LEVELS if self.method == "neighbours" else 0
+        return default if self.pyramid_levels is None else self.pyramid_levels
 
     @property
     def has_own_iterations(self) -> bool:

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfstyle.errors import ConfigError
 from tfstyle.layers import as_names
+from tfstyle.losses.neighbours import HypercolumnTarget, hypercolumn_loss, hypercolumns
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
 from tfstyle.losses.spectrum import (
     is_large_enough,
@@ -86,6 +87,7 @@ class Targets(NamedTuple):
         content_weights: content layer -> square roots of the weights of the positions in the content loss,
             float32 ``[1, h, w, 1]``. Empty if all weights are 1.
         temporal: the target of the temporal loss of a frame of a video; empty for a single image.
+        hypercolumns: the target of the hypercolumns, which then make up the style loss; otherwise empty.
     """
 
     content: Tensors
@@ -97,6 +99,7 @@ class Targets(NamedTuple):
     spectra: tuple[SpectrumTarget, ...] = ()
     content_weights: Tensors = {}  # noqa: RUF012
     temporal: tuple[TemporalTarget, ...] = ()
+    hypercolumns: tuple[HypercolumnTarget, ...] = ()
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -258,23 +261,29 @@ class Objective:
                 number of styles.
         """
         features = self.encoder(content)
-        content_features = {layer: features[layer] for layer in self.content_layers}
         deepest = self._style_layers_by_size(features)[-1] if self.style_layers else ""
         assigned = any(loss.assign for loss, _ in self.style_losses)
         content_summaries = self._summaries(features, {}) if assigned else {}
         style_targets = self.style_targets(
             styles, blend_weights, region_count=len(regions), content=content_summaries, deepest=deepest
         )
-        extents = {layer: _extent(target) for layer, target in content_features.items()}
-        return Targets(
-            content=content_features,
+        return self._content_targets(features)._replace(
             styles=style_targets,
-            content_scale={layer: self.normalization.content(extent) for layer, extent in extents.items()},
             style_scales=self.style_scales(style_targets, regions, features=features),
             weights=tuple(dict(region.weights) for region in regions),
             kept_region=() if keep is None else (keep, content),
             spectra=self.spectrum_targets(content, styles, blend_weights=blend_weights, regions=regions),
-            content_weights=self.content_position_weights(content_features),
+        )
+
+    def _content_targets(self, features: Mapping[str, tf.Tensor]) -> Targets:
+        """Return targets of the content loss alone."""
+        content = {layer: features[layer] for layer in self.content_layers}
+        return Targets(
+            content=content,
+            styles=(),
+            content_scale={layer: self.normalization.content(_extent(f)) for layer, f in content.items()},
+            style_scales=(),
+            content_weights=self.content_position_weights(content),
         )
 
     def content_position_weights(self, content: Mapping[str, tf.Tensor | np.ndarray]) -> Tensors:
@@ -491,13 +500,11 @@ class Objective:
             weight * self._evaluate(self._content_term(targets, layer), [features[layer]])
             for layer, weight in self.content_layers.items()
         ]
-        style_terms = {
-            f"style/{layer}": self.style_weight
-            * weight
-            * self._evaluate(self._layer_style_term(targets, layer), self.layer_features(features, layer))
-            for layer, weight in self.style_layers.items()
-        }
+        style_terms = {} if targets.hypercolumns else self._style_terms(features, targets)
         style = tf.add_n(list(style_terms.values())) if style_terms else tf.constant(0.0)
+        for target in targets.hypercolumns:
+            loss = hypercolumn_loss(features, list(self.style_layers), target=target)
+            style = self.style_weight * loss
         content = self.content_weight * tf.add_n(content_terms) if content_terms else tf.constant(0.0)
         tv = self.tv_weight * self.variation(image) if self.tv_weight > 0 else tf.constant(0.0)
         terms = {"content": content, "style": style, "tv": tv}
@@ -510,6 +517,37 @@ class Objective:
             terms["temporal"] = target.weight * loss
         terms |= self._extra_terms(image, features)
         return {"total": tf.add_n(list(terms.values())), **terms, **style_terms}
+
+    def _style_terms(self, features: Mapping[str, tf.Tensor], targets: Targets) -> Tensors:
+        """Return the weighted style loss of each style layer by the names ``style/<layer>``."""
+        return {
+            f"style/{layer}": self.style_weight
+            * weight
+            * self._evaluate(self._layer_style_term(targets, layer), self.layer_features(features, layer))
+            for layer, weight in self.style_layers.items()
+        }
+
+    def hypercolumns(self, image: tf.Tensor) -> tf.Tensor:
+        """Return the hypercolumns of an image over the style layers, see `tfstyle.losses.hypercolumns`.
+
+        Args:
+            image: float32 ``[1, height, width, 3]`` in 0..1.
+        """
+        return hypercolumns(self.encoder(image), list(self.style_layers), shape=tf.shape(image)[1:3])
+
+    def hypercolumn_targets(
+        self, content: tf.Tensor, target: HypercolumnTarget, *, keep: tf.Tensor | None = None
+    ) -> Targets:
+        """Compute targets whose style loss is that of the hypercolumns.
+
+        Args:
+            content, keep: as for `targets`.
+            target: the target of the hypercolumns.
+        """
+        features = self.encoder(content)
+        return self._content_targets(features)._replace(
+            hypercolumns=(target,), kept_region=() if keep is None else (keep, content)
+        )
 
     def blank_style_loss(self, targets: Targets) -> tf.Tensor:
         """Return the weighted style loss of an image whose features are all 0, a float32 scalar.

@@ -303,6 +303,8 @@ class RunPosition(NamedTuple):
         state: the state of the optimiser; None if it has none yet.
         last_good: image and state before the last call of the step. If a loss is not finite, they are the
             result.
+        start: the image at the beginning of the scale, if the targets of the scale depend on it, float32
+            ``[height, width, 3]``.
     """
 
     scale: int
@@ -311,6 +313,7 @@ class RunPosition(NamedTuple):
     image: Any
     state: Any
     last_good: tuple[Any, Any]
+    start: np.ndarray | None = None
 
 
 class CheckpointWriter:
@@ -372,6 +375,8 @@ class CheckpointWriter:
         arrays = {"image": np.asarray(position.image)}
         if last_good is not position.image:  # they are the same if the image is updated in place
             arrays["last_good"] = np.asarray(last_good)
+        if position.start is not None:
+            arrays["start"] = position.start
         arrays |= {f"state/{i}": np.asarray(leaf) for i, leaf in enumerate(position.state)}
         arrays |= _history_arrays(self._history, count)
         progress = {"scale": position.scale, "done": position.done, "ended": position.ended}
@@ -514,7 +519,8 @@ def restore_run(
     stored = [_typed(array, leaf) for array, leaf in zip(stored, leaves, strict=True)]
     state = tf.nest.pack_sequence_as(state, stored) if in_place else optimizer.restore(state, stored)
     last_good = tf.constant(arrays["last_good"]) if "last_good" in arrays else image, None
-    return RunPosition(about["scale"], about["done"], about["ended"], image, state, last_good)
+    start = arrays.get("start")
+    return RunPosition(about["scale"], about["done"], about["ended"], image, state, last_good, start=start)
 
 
 def _typed(array: np.ndarray, leaf: Any) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -20,12 +21,14 @@ from tfstyle.images import (
     grey,
     load,
     luminance,
+    match_chroma,
     match_colors,
     match_luminance,
     resize,
     with_luminance,
 )
 from tfstyle.losses import (
+    NEIGHBOURS,
     SPECTRUM,
     Masks,
     Region,
@@ -42,14 +45,15 @@ from tfstyle.losses import (
 )
 from tfstyle.network import IMAGENET_MEAN
 from tfstyle.run.layout import Layout
+from tfstyle.run.matching import StyleSource, match_hypercolumns, query_image, style_rotations
 from tfstyle.run.setup import Scale, Shape, TransferSetup, layer_shapes, measured_side
 
 log = logging.getLogger(__name__)
 
 #: Values of `StyleConfig.color` that leave the style images independent of the content image.
-STYLE_KEEPS_COLORS = ("style", "transport_result", "content_chroma")
+STYLE_KEEPS_COLORS = ("style", "transport_result", "content_chroma", "style_chroma")
 #: Values of `StyleConfig.color` that change the colours of the result after the optimisation.
-RECOLORED_RESULT = ("luminance", "content_chroma", "transport_result")
+RECOLORED_RESULT = ("luminance", "content_chroma", "transport_result", "style_chroma")
 
 Value = TypeVar("Value", bound="ImageArray | Style | np.ndarray")
 
@@ -119,6 +123,12 @@ class TransferInputs:
     digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
     start: np.ndarray | None = None
     temporal: TemporalReference | None = None
+
+    @functools.cached_property
+    def _style_pixels(self) -> np.ndarray:
+        """The pixels of all style images, float32 ``[pixels, 3]``."""
+        images = require_images(self.styles, f"color {self.config.color}")
+        return np.concatenate([image.on_white().reshape(-1, 3) for image in images])
 
     @property
     def shape(self) -> Shape:
@@ -242,6 +252,8 @@ class TransferInputs:
             image = with_luminance(content, luminance(image))
         elif self.config.color == "transport_result":
             image = match_colors(image, content)
+        elif self.config.color == "style_chroma":
+            image = match_chroma(content, self._style_pixels, y=luminance(image))
         if self.keep is not None:
             image = image + resize_mask(self.keep, image.shape[:2])[..., None] * (content - image)
         return image.astype(np.float32)
@@ -309,8 +321,9 @@ def read_inputs(
     if digests and config.init not in INIT_NAMES:
         record.add("the start", load(config.init, max_pixels=config.max_pixels))
     masks = _merge_masks(masks, config)
-    if config.style_losses not in (("gram",), ("normalized_gram",)):
-        require_images(styles, f"style_losses {','.join(config.style_losses)}")
+    losses = config.chosen_style_losses
+    if losses not in (("gram",), ("normalized_gram",)):
+        require_images(styles, f"style_losses {','.join(losses)}")
     for value in styles:
         if isinstance(value, Style) and not value.spectra and config.spectrum_weight > 0:
             log.warning(
@@ -319,6 +332,8 @@ def read_inputs(
             )
     if len(masks.styles):
         require_images(styles, "style_masks")
+    if config.color == "style_chroma":
+        require_images(styles, "color style_chroma")
     content_for_losses, styles = _recolor(original, styles, config.color)
 
     def read_mask(source: Any, image: ImageArray | Style, name: str) -> np.ndarray:
@@ -490,7 +505,7 @@ class ScaleTargets:
         images = [style.rgb.shape for style in self._inputs.styles if not isinstance(style, Style)]
         return [(round(scale.factor * height), round(scale.factor * width)) for height, width, _ in images]
 
-    def compute(self, scale: Scale, layout: Layout) -> Targets:
+    def compute(self, scale: Scale, layout: Layout, *, start: np.ndarray | None = None) -> Targets:
         """Return the targets of the objective for one scale.
 
         The content image is resized to the shape of the scale, and the style images are shrunk by its factor.
@@ -498,10 +513,58 @@ class ScaleTargets:
         Args:
             scale: the scale.
             layout: the layout of the scale, which says whether images are evaluated in tiles.
+            start: the image at the beginning of the scale, float32 ``[height, width, 3]``. Scales with
+                `Scale.hypercolumns` need it.
 
         Raises:
             ConfigError: a region has no position left in a style layer.
         """
+        targets = self._matched(scale, start) if scale.hypercolumns else self._summarised(scale, layout)
+        if self._inputs.temporal is not None:
+            targets = targets._replace(temporal=(self._inputs.temporal.target(scale.shape),))
+        return targets
+
+    def _matched(self, scale: Scale, start: np.ndarray | None) -> Targets:
+        """Return the targets of a scale with hypercolumns."""
+        assert start is not None
+        inputs, config = self._inputs, self._inputs.config
+        content = inputs.content_at(scale.shape)
+        # At the first scale the image has only the detail from which it starts.
+        query = content if scale.number == 1 else query_image(content, start, alpha=config.alpha)
+        shares = config.style_blend or [1.0] * len(inputs.styles)
+        sources = [
+            self._style_source(index, scale, share / max(shares)) for index, share in enumerate(shares)
+        ]
+        masks, _, keep = self._masks(scale.shape)
+        separate = len(masks) > 1
+        regions = [[source] for source in sources] if separate else [[s for s in sources if s.share > 0]]
+        target = match_hypercolumns(
+            self._setup,
+            query,
+            regions=regions,
+            masks=masks or [np.ones(scale.shape, np.float32)],
+            rotated=config.style_rotations,
+            seed=config.seed,
+        )
+        return self._setup.evaluate(
+            self._setup.objective.hypercolumn_targets,
+            tf.constant(content[None]),
+            target,
+            keep=None if keep is None else _as_image(keep),
+        )
+
+    def _style_source(self, index: int, scale: Scale, share: float) -> StyleSource:
+        image, mask = self._style_image(index, scale), self._inputs.style_regions[index]
+        pixels = image.on_white()
+        return StyleSource(pixels, None if mask is None else resize_mask(mask, pixels.shape[:2]), share)
+
+    def _style_image(self, index: int, scale: Scale) -> ImageArray:
+        """Return a style image at the size of a scale. The style must have an image."""
+        (image,) = require_images(self._inputs.styles[index : index + 1], "the style loss")
+        return image.shrunk(scale.factor, minimum=self._setup.style_encoder.minimum_size)
+
+    def _summarised(self, scale: Scale, layout: Layout) -> Targets:
+        """Return the targets of a scale with the style losses of summaries."""
         inputs, blend = self._inputs, self._inputs.config.style_blend
         styles = [self._style_summary(index, scale, layout) for index in range(len(inputs.styles))]
         regions, keep = self._regions(scale.shape)
@@ -514,16 +577,10 @@ class ScaleTargets:
             targets = self._setup.evaluate(
                 objective.targets, image, styles, blend_weights=blend, regions=regions, keep=keep
             )
-        if inputs.temporal is not None:
-            targets = targets._replace(temporal=(inputs.temporal.target(scale.shape),))
         return targets
 
-    def _regions(self, shape: Shape) -> tuple[list[Region], tf.Tensor | None]:
-        """Return the regions of the styles at a scale, and the mask of the pixels that are not changed.
-
-        Raises:
-            ConfigError: a region has no position left in a style layer.
-        """
+    def _masks(self, shape: Shape) -> tuple[list[np.ndarray], list[str], np.ndarray | None]:
+        """Return the masks of the regions at a scale, their names, and the mask of the kept pixels."""
         inputs = self._inputs
         keep = None if inputs.keep is None else resize_mask(inputs.keep, shape)
         free = 1.0 if keep is None else 1.0 - keep
@@ -532,6 +589,16 @@ class ScaleTargets:
         names = [f"mask {i}{excluded}" for i in range(1, len(masks) + 1)]
         if keep is not None and not masks:
             masks, names = [np.asarray(free)], ["the region outside content_mask"]
+        return masks, names, keep
+
+    def _regions(self, shape: Shape) -> tuple[list[Region], tf.Tensor | None]:
+        """Return the regions of the styles at a scale, and the mask of the pixels that are not changed.
+
+        Raises:
+            ConfigError: a region has no position left in a style layer.
+        """
+        inputs = self._inputs
+        masks, names, keep = self._masks(shape)
         blend = inputs.config.style_blend
         parts = blend if blend and len(masks) == len(inputs.styles) else [1] * len(masks)
         areas = [float(mask.mean()) * part for mask, part in zip(masks, parts, strict=True)]
@@ -553,26 +620,42 @@ class ScaleTargets:
             if (spectrum := style.spectrum_at(scale.factor * longest)) is not None:
                 summaries[SPECTRUM] = (tf.constant(spectrum),)
             return summaries
-        image = style.shrunk(scale.factor, minimum=self._setup.style_encoder.minimum_size)
+        image = self._style_image(index, scale).on_white()
         if region is not None:
-            mask = resize_mask(region, image.rgb.shape[:2])
-            weights = self._position_weights(mask, f"style mask {index + 1}")
-            return self._summarize(image, weights, layout, mask=mask)
+            mask = resize_mask(region, image.shape[:2])
+            return self._summarize(image, layout, mask=mask, name=f"style mask {index + 1}")
         if config.color not in STYLE_KEEPS_COLORS:  # the recoloured image depends on the content image
-            return self._summarize(image, {}, layout)
-        cache, key = self._setup.style_summaries, (index, image.rgb.shape, layout.style_side)
+            return self._summarize(image, layout)
+        cache, key = self._setup.style_summaries, (index, image.shape, layout.style_side)
         if key not in cache:
-            cache[key] = self._summarize(image, {}, layout)
+            cache[key] = self._summarize(image, layout)
         return cache[key]
 
     def _summarize(
-        self,
-        image: ImageArray,
-        weights: dict[str, tf.Tensor],
-        layout: Layout,
-        mask: np.ndarray | None = None,
+        self, image: np.ndarray, layout: Layout, *, mask: np.ndarray | None = None, name: str = ""
     ) -> Summaries:
-        pixels, region = image.on_white()[None], None if mask is None else _as_image(mask)
+        """Return the summaries of a style image, and of its rotations where the style loss searches in them."""
+        losses = [loss for loss, _ in self._setup.objective.style_losses]
+        rotated = self._inputs.config.style_rotations and NEIGHBOURS in losses
+        images = style_rotations(image, rotated=rotated)
+        masks = [None] * len(images) if mask is None else style_rotations(mask, rotated=rotated)
+        first, *others = [
+            self._summarize_one(pixels, layout, part, name)
+            for pixels, part in zip(images, masks, strict=True)
+        ]
+        if NEIGHBOURS in losses:  # the samples are drawn here, so that the cache does not store all positions
+            number = losses.index(NEIGHBOURS)
+            for layer in self._setup.style_layers:
+                samples = [summaries[layer][number] for summaries in (first, *others)]
+                pooled = NEIGHBOURS.blend(samples, [1.0] * len(samples))
+                first[layer] = (*first[layer][:number], pooled, *first[layer][number + 1 :])
+        return first
+
+    def _summarize_one(
+        self, image: np.ndarray, layout: Layout, mask: np.ndarray | None, name: str
+    ) -> Summaries:
+        weights = {} if mask is None else self._position_weights(mask, name)
+        pixels, region = image[None], None if mask is None else _as_image(mask)
         if layout.style_side is not None:
             tiled = self._setup.tiled_objective(layout.style_side, for_styles=True)
             return tiled.style_summary(pixels, weights, mask=region)

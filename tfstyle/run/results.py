@@ -39,7 +39,8 @@ class History:
             spectrum and temporal loss. The sum of these and of `extra_losses` is `total`. The last two are 0
             where they are not used.
         seconds: wall time in seconds since the optimisation began.
-        style_layers: layer -> its weighted part of the style loss.
+        style_layers: layer -> its weighted part of the style loss; 0 where the style loss is that of
+            hypercolumns, which has no parts.
         extra_losses: name -> the weighted loss, for each of the ``extra_losses`` of `tfstyle.stylize`.
     """
 
@@ -71,9 +72,12 @@ class History:
             kind, _, part = name.partition("/")
             if part:
                 parts = self.style_layers if kind == "style" else self.extra_losses
-                parts.setdefault(part, []).append(value)
+                parts.setdefault(part, [0.0] * (len(self.iteration) - 1)).append(value)
             else:
                 getattr(self, kind).append(value)
+        for values in self.style_layers.values():  # the loss of hypercolumns has no parts
+            if len(values) < len(self.iteration):
+                values.append(0.0)
 
     def __repr__(self) -> str:
         if not self.iteration:

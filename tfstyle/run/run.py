@@ -152,6 +152,7 @@ class Run:
         self._image: Any = self.inputs.start_image(self.scales[0].shape)[None]
         self._state: Any = None
         self._last_good = self._image, self._state
+        self._start: np.ndarray | None = None
         self._resumed = _Progress()
         self._stopped = False
         self._checkpoints = self._open_checkpoints(checkpoints, custom_encoder=encoder is not None)
@@ -288,6 +289,7 @@ class Run:
                     in_place=self._moves_in_place(layout),
                 )
             self._image, self._state, self._last_good = position.image, position.state, position.last_good
+            self._start = position.start
             self._resumed = _Progress(position.scale, position.done, position.ended)
             checkpoints.latest = None  # frees its memory, as much as that of the state
         return CheckpointWriter(checkpoints, about, optimizer=self._optimizer, history=self.history)
@@ -411,11 +413,13 @@ class Run:
         """Return the step of a scale in its current layout, as `_begin_scale` describes it."""
         layout = self.layouts[scale.number - 1]
         self._optimizer = self.setup.optimizer_with(layout.lbfgs_pairs)
-        targets = self._targets.compute(scale, layout)
         in_place = self._moves_in_place(layout)
         if fresh:
             enlarge = resize_circular if self.setup.encoder.padding == "circular" else resize
             image = enlarge(self._current_image(), scale.shape, clip=self.config.clamp)[None]
+            self._start = image[0] if scale.hypercolumns else None
+        targets = self._targets.compute(scale, layout, start=self._start)
+        if fresh:
             with tf.device("/CPU:0" if layout.side is not None else self._device):
                 self._image = np.array(image) if in_place else tf.constant(image)
                 self._state = self._first_state(scale.shape, in_place)
@@ -468,7 +472,9 @@ class Run:
         self.facts["tiles"] = self.layouts[-1].side
 
     def _record_position(self, scale: Scale, done: int, ended: bool = False) -> None:
-        position = RunPosition(scale.number, done, ended, self._image, self._state, self._last_good)
+        position = RunPosition(
+            scale.number, done, ended, self._image, self._state, self._last_good, start=self._start
+        )
         self._checkpoints.reached(position)
 
     def _fail(self, what: str) -> NoReturn:

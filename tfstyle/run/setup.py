@@ -16,6 +16,7 @@ from tfstyle import addons
 from tfstyle.config import (
     CONTENT_LAYERS,
     CONTENT_WEIGHT,
+    NEIGHBOUR_LAYERS,
     PADDING,
     PAPER,
     PAPER_CONTENT_LAYERS,
@@ -31,6 +32,7 @@ from tfstyle.losses import (
     GRAM,
     HISTOGRAM,
     MEAN_DEVIATION,
+    NEIGHBOURS,
     NORMALIZED_GRAM,
     ExtraLoss,
     LossNormalization,
@@ -65,6 +67,7 @@ from tfstyle.optim import (
     adam,
     averaged,
     from_keras,
+    in_pyramid,
     lbfgs,
     lbfgs_fixed_step,
     make_step,
@@ -102,6 +105,7 @@ STYLE_LOSSES: Mapping[str, StyleLoss] = {
     "chain": cross_layer_gram(),
     "blurred": cross_layer_gram(blurred=True),
     "across": cross_layer_gram(15),
+    "neighbours": NEIGHBOURS,
 }
 
 
@@ -113,12 +117,16 @@ class Scale(NamedTuple):
         shape: height and width of the image in pixels.
         factor: ratio of the longest side at this scale to the longest side at the last scale, at most 1.
         iterations: number of iterations; each evaluates the loss once.
+        hypercolumns: whether the style loss compares hypercolumns with those of the style images. With
+            ``method="neighbours"`` this is so at all scales but the last, which has the size of the scale
+            before: its style loss is `tfstyle.losses.NEIGHBOURS`.
     """
 
     number: int
     shape: Shape
     factor: float
     iterations: int
+    hypercolumns: bool = False
 
 
 def plan_scales(full: Shape, config: StyleConfig, *, minimum: int) -> list[Scale]:
@@ -126,8 +134,8 @@ def plan_scales(full: Shape, config: StyleConfig, *, minimum: int) -> list[Scale
 
     Args:
         full: height and width of the last scale in pixels.
-        config: the options ``scales``, ``scale_factor``, ``min_scale``, ``size_of``, ``iterations``,
-            ``first_iterations`` and ``iteration_decay``.
+        config: the options ``method``, ``scales``, ``scale_factor``, ``min_scale``, ``size_of``,
+            ``iterations``, ``first_iterations`` and ``iteration_decay``.
         minimum: minimum of the shorter side in pixels. Scales with a smaller side are left out.
 
     Example:
@@ -139,10 +147,14 @@ def plan_scales(full: Shape, config: StyleConfig, *, minimum: int) -> list[Scale
     """
     shapes = scale_shapes(full, config, minimum=minimum)
     counts = iterations_per_scale(config, len(shapes))
-    return [
-        Scale(number, shape, max(shape) / max(full), count)
+    matched = config.method == "neighbours"
+    scales = [
+        Scale(number, shape, max(shape) / max(full), count, hypercolumns=matched)
         for number, (shape, count) in enumerate(zip(shapes, counts, strict=True), 1)
     ]
+    if matched and scales:
+        scales.append(scales[-1]._replace(number=len(scales) + 1, hypercolumns=False))
+    return scales
 
 
 def scale_shapes(full: Shape, config: StyleConfig, *, minimum: int) -> list[Shape]:
@@ -415,7 +427,7 @@ def make_setup(
     # XLA compiles for each size in any case. Cross-layer losses compute with sizes in Python, and the
     # functions of the caller may do so too.
     any_size = compiler == "graph" and encoder is None and optimizer is None and not extra_losses
-    any_size &= not any(STYLE_LOSSES[name].deeper_layers for name in config.style_losses)
+    any_size &= not any(STYLE_LOSSES[name].deeper_layers for name in config.chosen_style_losses)
     precision = choose_precision(config.precision, device).value
     if encoder is None:
         encoder, content_layers, style_layers = _make_encoder(config, precision, weights)
@@ -472,6 +484,8 @@ def _layers_of(encoder: Encoder, config: StyleConfig) -> tuple[tuple[str, ...], 
         content = PAPER_CONTENT_LAYERS
     elif config.content_layers is not None:
         content = config.content_layers
+    if config.method == "neighbours":
+        style = tuple(layer for layer in NEIGHBOUR_LAYERS if layer in encoder.layers)
     style = config.style_layers or style
     missing = [layer for layer in (*content, *style) if layer not in encoder.layers]
     if missing or not content or not style:
@@ -494,12 +508,15 @@ def choose_layers(config: StyleConfig, weights: Weights) -> tuple[tuple[str, ...
         weights: the weights of the encoder.
     """
     content, style = default_layers(weights)
-    wanted = CONTENT_LAYERS
+    wanted, wanted_style = CONTENT_LAYERS, STYLE_LAYERS
+    if config.method == "neighbours":
+        wanted_style = NEIGHBOUR_LAYERS
+        style = tuple(layer for layer in NEIGHBOUR_LAYERS if layer in weights.layer_names)
     if config.content_layers == PAPER:
         content, wanted = paper_layers(weights)[0], PAPER_CONTENT_LAYERS
     elif config.content_layers is not None:
         content = wanted = config.content_layers
-    replaced = content != wanted or (config.style_layers is None and style != STYLE_LAYERS)
+    replaced = content != wanted or (config.style_layers is None and style != wanted_style)
     style = config.style_layers or style
     if replaced:
         # Loading the embedded weights has already logged a notice. A file of weights needs a warning.
@@ -527,8 +544,10 @@ def make_objective(
         content_layers, style_layers: names of the layers.
         extra_losses: additional losses, as for `tfstyle.Objective`.
     """
-    loss_weights = config.style_loss_weights or [1.0] * len(config.style_losses)
-    layer_weights = config.style_layer_weights or style_layer_weights(style_layers, config.style_layer_decay)
+    losses = config.chosen_style_losses
+    loss_weights = config.style_loss_weights or [1.0] * len(losses)
+    decay = 1.0 if config.method == "neighbours" else config.style_layer_decay
+    layer_weights = config.style_layer_weights or style_layer_weights(style_layers, decay)
     return Objective(
         features,
         shares(content_layers, config.content_layer_weights),
@@ -541,7 +560,7 @@ def make_objective(
         normalization=LOSS_NORMALIZATIONS[config.loss_normalization],
         style_losses=[
             (STYLE_LOSSES[name], weight)
-            for name, weight in zip(config.style_losses, loss_weights, strict=True)
+            for name, weight in zip(losses, loss_weights, strict=True)
         ],
         variation=VARIATIONS[config.tv_form],
         unit_gradients=config.normalize_gradients,
@@ -566,6 +585,8 @@ def content_weight(config: StyleConfig, layers: Iterable[str]) -> float:
     """
     if config.content_weight is not None:
         return config.content_weight
+    if config.method == "neighbours":
+        return 0.0
     try:
         deepest = max(Layer.parse(layer).block for layer in layers)
     except ValueError:  # layers of the caller's own network
@@ -595,13 +616,16 @@ def style_layer_weights(layers: Sequence[str], decay: float) -> list[float]:
 
 def _make_optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Optimizer | None) -> Optimizer:
     """Return the optimiser that a config names, or the caller's, with the EMA of the config."""
-    low, high = (LOW, HIGH) if config.clamp else (-math.inf, math.inf)
+    levels = config.chosen_pyramid_levels
+    low, high = (LOW, HIGH) if config.clamp and not levels else (-math.inf, math.inf)
     if isinstance(given, Optimizer):
         optimizer = given
     elif given is not None:
         optimizer = from_keras(given, low=low, high=high)
     else:
         optimizer = _named_optimizer(config, low, high)
+    if levels:
+        optimizer = in_pyramid(optimizer, levels)
     return averaged(optimizer, config.ema_decay) if config.ema_decay > 0 else optimizer
 
 

@@ -1,0 +1,310 @@
+"""Nearest neighbours among the features of the style images: hypercolumns and their matches, and a style loss.
+
+Distances between feature vectors are cosine distances, ``1 - cos``. Before neighbours are searched, the mean
+of each set of vectors is subtracted from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfstyle.losses.style import StyleLoss
+
+#: Number of feature vectors of the style images among which the style loss searches in each layer.
+STYLE_SAMPLES = 4096
+#: A feature map whose longer side has this many positions or more is sampled at every second row and column.
+DENSE_SIDE = 256
+#: Height and width of an image divided by those of its hypercolumns.
+HYPERCOLUMN_STRIDE = 4
+#: Lower bound of the squared norms by which vectors are divided.
+SMALLEST_SQUARE = 1e-8
+# Largest number of entries of a matrix of similarities; in float32 they take 64 MiB.
+_MATRIX_ENTRIES = 2**24
+
+
+class FeatureSamples(NamedTuple):
+    """Feature vectors of an image, or of all style images of a region.
+
+    Attributes:
+        vectors: ``[1, M, N]``.
+        weights: weights of the vectors, float32 ``[1, M, 1]``; 0 for positions outside of a region.
+    """
+
+    vectors: tf.Tensor
+    weights: tf.Tensor
+
+
+class HypercolumnTarget(NamedTuple):
+    """The hypercolumns that an image should have, which are vectors of style images.
+
+    Attributes:
+        columns: vectors of length 1, ``[1, h, w, N]``, of the data type of the features.
+        weights: weights of the positions, float32 ``[1, h, w, 1]``, of mean 1.
+    """
+
+    columns: tf.Tensor
+    weights: tf.Tensor
+
+
+def hypercolumn_parts(features: Mapping[str, tf.Tensor], layers: Sequence[str], size: object) -> list[tf.Tensor]:
+    """Return the features of each layer divided by its number of channels, resized bilinearly.
+
+    Args:
+        features: layer -> features of an image, ``[1, h, w, N]``.
+        layers: names of layers.
+        size: height and width of the result, a sequence or a tensor.
+
+    Returns:
+        For each layer float32 ``[1, height, width, N]``.
+    """
+    return [
+        tf.image.resize(tf.cast(features[layer], tf.float32) / features[layer].shape[-1], size)
+        for layer in layers
+    ]
+
+
+def hypercolumns(
+    features: Mapping[str, tf.Tensor], layers: Sequence[str], *, shape: Sequence[int] | tf.Tensor
+) -> tf.Tensor:
+    """Return the hypercolumns of an image: at each position the features of all layers, one after another.
+
+    The features of a layer are divided by its number of channels, and resized bilinearly to a quarter of the
+    height and width of the image.
+
+    Args:
+        features: layer -> features of the image, ``[1, h, w, N]``.
+        layers: names of the layers.
+        shape: height and width of the image in pixels.
+
+    Returns:
+        ``[1, height / 4, width / 4, ΣN]``, of the data type of the features.
+
+    Reference: Kolkin et al. 2022, Neural Neighbor Style Transfer, section 3.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfstyle.losses import hypercolumns
+        >>> features = {"conv1_1": tf.ones([1, 32, 48, 64]), "conv2_1": tf.ones([1, 16, 24, 128])}
+        >>> hypercolumns(features, ["conv1_1", "conv2_1"], shape=(32, 48)).shape
+        TensorShape([1, 8, 12, 192])
+    """
+    parts = hypercolumn_parts(features, layers, _column_size(shape))
+    return tf.cast(tf.concat(parts, -1), features[layers[0]].dtype)
+
+
+def hypercolumn_loss(
+    features: Mapping[str, tf.Tensor], layers: Sequence[str], *, target: HypercolumnTarget
+) -> tf.Tensor:
+    """Return the mean cosine distance of the hypercolumns of an image from their targets.
+
+    ``Σ_p w_p (1 - cos(h_p, t_p)) / Σ_p w_p`` over the positions p.
+
+    Args:
+        features: layer -> features of the image, ``[1, h, w, N]``.
+        layers: names of the layers, as for `hypercolumns`.
+        target: the targets t and the weights w.
+
+    Returns:
+        float32 scalar.
+
+    Reference: Kolkin et al. 2022, Neural Neighbor Style Transfer, section 3.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfstyle.losses import HypercolumnTarget, hypercolumn_loss, unit_vectors
+        >>> features = {"conv1_1": tf.random.uniform([1, 32, 48, 64])}
+        >>> columns = unit_vectors(tf.ones([1, 8, 12, 64]))
+        >>> target = HypercolumnTarget(columns, tf.ones([1, 8, 12, 1]))
+        >>> 0 < float(hypercolumn_loss(features, ["conv1_1"], target=target)) < 1
+        True
+    """
+    # The products are summed over the layers, so that the hypercolumns need not be concatenated.
+    parts = hypercolumn_parts(features, layers, tf.shape(target.columns)[1:3])
+    targets = tf.split(target.columns, [part.shape[-1] for part in parts], -1)
+    products = [
+        tf.reduce_sum(part * tf.cast(goal, tf.float32), -1, keepdims=True)
+        for part, goal in zip(parts, targets, strict=True)
+    ]
+    squares = [tf.reduce_sum(tf.square(part), -1, keepdims=True) for part in parts]
+    cosines = tf.add_n(products) * tf.math.rsqrt(tf.maximum(tf.add_n(squares), SMALLEST_SQUARE))
+    return _weighted_average(1.0 - cosines, target.weights)
+
+
+def unit_vectors(vectors: tf.Tensor) -> tf.Tensor:
+    """Return vectors divided by their lengths, or by 1e-4 if they are shorter, along the last axis."""
+    squares = tf.reduce_sum(tf.square(vectors), -1, keepdims=True)
+    return vectors * tf.math.rsqrt(tf.maximum(squares, SMALLEST_SQUARE))
+
+
+def nearest_neighbours(
+    queries: tf.Tensor, samples: tf.Tensor, *, allowed: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the index of the most similar sample for each query, and their similarity.
+
+    The matrix of similarities is computed in chunks of queries, so that it needs at most 64 MiB.
+
+    Args:
+        queries: vectors ``[Q, N]``.
+        samples: vectors ``[S, N]`` of the same data type.
+        allowed: which samples may be chosen, boolean ``[S]``; None for all of them.
+
+    Returns:
+        The indices, int32 ``[Q]``, and the scalar products of the queries and their nearest samples, float32
+        ``[Q]``. They have no gradient.
+
+    Example:
+        >>> import tensorflow as tf
+        >>> from tfstyle.losses import nearest_neighbours
+        >>> indices, similarities = nearest_neighbours(tf.constant([[0.0, 1.0]]), tf.eye(2))
+        >>> indices.numpy().tolist(), similarities.numpy().tolist()
+        ([1], [1.0])
+    """
+    queries, samples = tf.stop_gradient(queries), tf.stop_gradient(samples)
+    count, sample_count = tf.shape(queries)[0], tf.shape(samples)[0]
+    rows = tf.clip_by_value(_MATRIX_ENTRIES // tf.maximum(sample_count, 1), 1, tf.maximum(count, 1))
+    chunks = (count + rows - 1) // rows
+    padded = tf.pad(queries, [[0, chunks * rows - count], [0, 0]])
+    penalty = None if allowed is None else tf.where(allowed, 0.0, -4.0)
+
+    def match(chunk: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        similarities = tf.matmul(chunk, samples, transpose_b=True)
+        if penalty is not None:
+            similarities += tf.cast(penalty, similarities.dtype)
+        indices = tf.argmax(similarities, 1, output_type=tf.int32)
+        return indices, tf.cast(tf.reduce_max(similarities, 1), tf.float32)
+
+    shape = [chunks, rows, queries.shape[1]]
+    indices, similarities = tf.map_fn(
+        match,
+        tf.reshape(padded, shape),
+        parallel_iterations=1,
+        fn_output_signature=(tf.int32, tf.float32),
+    )
+    return tf.reshape(indices, [-1])[:count], tf.reshape(similarities, [-1])[:count]
+
+
+def match_vectors(queries: tf.Tensor, sets: Callable[[], Iterator[tuple[tf.Tensor, tf.Tensor]]]) -> tf.Tensor:
+    """Return for each query the most similar vector of several sets, divided by its length.
+
+    The mean of the queries is subtracted from the queries, and the mean of all sets from their vectors,
+    before they are compared. The returned vectors are not centred.
+
+    Args:
+        queries: vectors ``[Q, N]``.
+        sets: function that returns an iterator over the sets, which is called twice, so that only one set is
+            in memory at a time. A set is a pair of vectors ``[S, N]`` and booleans ``[S]`` that say which of
+            them may be chosen.
+
+    Returns:
+        Vectors of length 1, ``[Q, N]``, of the data type of the queries.
+
+    Reference: Kolkin et al. 2022, Neural Neighbor Style Transfer, section 3.
+    """
+    total, count = tf.zeros([1, queries.shape[1]]), tf.constant(0.0)
+    for vectors, allowed in sets():
+        mask = tf.cast(allowed, tf.float32)[:, tf.newaxis]
+        total += tf.matmul(mask, tf.cast(vectors, tf.float32), transpose_a=True)
+        count += tf.reduce_sum(mask)
+    mean = total / tf.maximum(count, 1.0)
+    centred = _centred_units(queries, tf.reduce_mean(tf.cast(queries, tf.float32), 0, keepdims=True))
+    best, matched = tf.fill([tf.shape(queries)[0]], -9.0), tf.zeros_like(queries)
+    for vectors, allowed in sets():
+        indices, similarities = nearest_neighbours(centred, _centred_units(vectors, mean), allowed=allowed)
+        better = similarities > best
+        best = tf.where(better, similarities, best)
+        matched = tf.where(better[:, tf.newaxis], tf.gather(vectors, indices), matched)
+    return tf.cast(unit_vectors(tf.cast(matched, tf.float32)), queries.dtype)
+
+
+def _centred_units(vectors: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    return tf.cast(unit_vectors(tf.cast(vectors, tf.float32) - mean), vectors.dtype)
+
+
+def _samples(features: tf.Tensor, weight: tf.Tensor | None) -> FeatureSamples:
+    """Return the feature vectors at all positions, or at every second row and column of a large map."""
+    height, width = tf.shape(features)[1], tf.shape(features)[2]
+    stride = tf.where(tf.maximum(height, width) >= DENSE_SIDE, 2, 1)
+    weight = tf.ones([1, height, width, 1]) if weight is None else weight
+    vectors, weights = features[:, ::stride, ::stride], weight[:, ::stride, ::stride]
+    # A small region may lie between the sampled rows and columns.
+    empty = tf.reduce_max(weights) <= 0
+    weights = tf.where(empty, tf.ones_like(weights), weights)
+    return FeatureSamples(
+        tf.reshape(vectors, [1, -1, features.shape[-1]]), tf.reshape(weights, [1, -1, 1])
+    )
+
+
+def pool_samples(samples: Sequence[FeatureSamples], shares: Sequence[float]) -> FeatureSamples:
+    """Return the feature vectors of several images, at most `STYLE_SAMPLES`, drawn with a fixed seed.
+
+    Only positions inside of the region are drawn, which have at least half of the largest weight of their
+    image. The number of vectors of each image is proportional to its share.
+
+    Args:
+        samples: the feature vectors of each image.
+        shares: non-negative number of each image. With equal shares and fewer than `STYLE_SAMPLES` vectors,
+            all of them are taken.
+
+    Returns:
+        The vectors. Those with weight 0 fill up the tensor if there are fewer positions.
+    """
+    shares = shares if sum(shares) > 0 else [1.0] * len(samples)  # a region whose style has no share
+    chosen = [(each, share) for each, share in zip(samples, shares, strict=True) if share > 0]
+    largest, total = max(share for _, share in chosen), sum(share for _, share in chosen)
+    parts = []
+    for number, (each, share) in enumerate(chosen):
+        count = tf.shape(each.vectors)[1]
+        inside = each.weights[0, :, 0] >= 0.5 * tf.reduce_max(each.weights)
+        available = tf.cast(tf.reduce_sum(tf.cast(inside, tf.int32)), tf.float32)
+        wanted = tf.minimum(available * (share / largest), STYLE_SAMPLES * (share / total))
+        keys = tf.random.stateless_uniform([count], (number, 0), alg="philox")
+        order = tf.argsort(tf.where(inside, keys, 2.0))[: tf.maximum(tf.cast(wanted, tf.int32), 1)]
+        weights = tf.cast(tf.gather(inside, order), tf.float32)
+        parts.append((tf.gather(each.vectors[0], order), weights))
+    vectors, weights = (tf.concat(tensors, 0) for tensors in zip(*parts, strict=True))
+    return FeatureSamples(vectors[tf.newaxis], weights[tf.newaxis, :, tf.newaxis])
+
+
+def neighbour_distance(image: FeatureSamples, style: FeatureSamples) -> tf.Tensor:
+    """Return the mean cosine distance of feature vectors from their nearest neighbours in the style.
+
+    ``Σ_p w_p min_j (1 - cos(x_p - x̄, s_j - s̄)) / Σ_p w_p`` with the means x̄ and s̄ of the vectors of the image
+    and of the style. The neighbours are searched in the data type of the features, and the distance from them
+    is computed in float32.
+
+    Args:
+        image: the vectors x of the generated image and their weights w.
+        style: the vectors s of the style; those with weight 0 do not take part.
+
+    Returns:
+        float32 scalar.
+    """
+    vectors = [tf.cast(each.vectors[0], tf.float32) for each in (image, style)]
+    weights = [each.weights[0] for each in (image, style)]
+    centred = [
+        unit_vectors(v - tf.math.divide_no_nan(tf.reduce_sum(w * v, 0, keepdims=True), tf.reduce_sum(w)))
+        for v, w in zip(vectors, weights, strict=True)
+    ]
+    searched = [tf.cast(v, image.vectors.dtype) for v in centred]
+    indices, _ = nearest_neighbours(*searched, allowed=weights[1][:, 0] > 0)
+    cosines = tf.reduce_sum(centred[0] * tf.gather(centred[1], indices), -1, keepdims=True)
+    return _weighted_average(1.0 - cosines, weights[0])
+
+
+#: The distance of feature vectors from their nearest neighbours in the style images.
+#: Reference: Kolkin et al. 2022, Neural Neighbor Style Transfer, the final pass.
+#: Differs from Kolkin et al.: the same positions of the image, and the same vectors of the style images, are
+#: compared in all iterations, so that the loss is a fixed function.
+NEIGHBOURS = StyleLoss(_samples, neighbour_distance, pool_samples)
+
+
+def _weighted_average(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    return tf.math.divide_no_nan(tf.reduce_sum(weights * values), tf.reduce_sum(weights))
+
+
+def _column_size(shape: Sequence[int] | tf.Tensor) -> tf.Tensor:
+    """Return the height and width of the hypercolumns of an image, at least 1."""
+    return tf.maximum(tf.convert_to_tensor(shape) // HYPERCOLUMN_STRIDE, 1)
