@@ -165,3 +165,60 @@ def ripple(image, n=32):
     design = np.array([[1, np.log(k), np.log(k) ** 2] for k in range(3, 16)])
     fit = np.linalg.lstsq(design, np.array([means[k] for k in range(3, 16)]), rcond=None)[0]
     return max(means[k] - fit @ [1, np.log(k), np.log(k) ** 2] for k in range(6, 15))
+
+
+def nearest_distance(x, s, weights=None, allowed=None):
+    """Return the mean over vectors x of the smallest cosine distance from vectors s, both less their means."""
+    weights = np.ones(len(x)) if weights is None else weights
+    s = s if allowed is None else s[allowed]
+    x = x - sum(w * v for w, v in zip(weights, x)) / weights.sum()
+    s = s - sum(s) / len(s)
+    distances = [min(1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b)) for b in s) for a in x]
+    return sum(w * d for w, d in zip(weights, distances)) / weights.sum()
+
+
+def bilinear(image, height, width):
+    """Return an image ``[h, w, N]`` resized with half-pixel centres, by loops over the pixels."""
+    result = np.zeros((height, width, image.shape[2]))
+    for i in range(height):
+        for j in range(width):
+            y = (i + 0.5) * image.shape[0] / height - 0.5
+            x = (j + 0.5) * image.shape[1] / width - 0.5
+            top, left = int(np.floor(y)), int(np.floor(x))
+            for row, share in ((top, 1 - (y - top)), (top + 1, y - top)):
+                for column, part in ((left, 1 - (x - left)), (left + 1, x - left)):
+                    inside = np.clip(row, 0, image.shape[0] - 1), np.clip(column, 0, image.shape[1] - 1)
+                    result[i, j] += share * part * image[inside]
+    return result
+
+
+def hypercolumns(maps, height, width):
+    """Return the hypercolumns ``[height, width, ΣN]`` of feature maps ``[h, w, N]`` of an image."""
+    return np.concatenate([bilinear(m / m.shape[2], height, width) for m in maps], 2)
+
+
+def laplacian_pyramid(image, levels):
+    """Return the levels of detail of an image ``[h, w, N]``, and the remaining image."""
+    details = []
+    for _ in range(levels):
+        smaller = bilinear(image, max(1, image.shape[0] // 2), max(1, image.shape[1] // 2))
+        details.append(image - bilinear(smaller, *image.shape[:2]))
+        image = smaller
+    return [*details, image]
+
+
+def joint_bilateral(values, guide):
+    """Return means over 3 x 3 neighbourhoods, weighted by exp(-10 |difference of the guide|), by loops."""
+    height, width = guide.shape
+    result = np.zeros_like(values)
+    for i in range(height):
+        for j in range(width):
+            total = 0.0
+            for a in (-1, 0, 1):
+                for b in (-1, 0, 1):
+                    at = min(max(i + a, 0), height - 1), min(max(j + b, 0), width - 1)
+                    weight = np.exp(-10 * abs(guide[at] - guide[i, j]))
+                    result[i, j] += weight * values[at]
+                    total += weight
+            result[i, j] /= total
+    return result

@@ -69,7 +69,7 @@ class PyramidState(NamedTuple):
     inner: Any
 
 
-def in_pyramid(optimizer: Optimizer, levels: int) -> Optimizer:
+def in_pyramid(optimizer: Optimizer, levels: int, *, equalized: bool = False) -> Optimizer:
     """Return an optimiser that moves the Laplacian pyramid of the image with another optimiser.
 
     Args:
@@ -98,17 +98,21 @@ def in_pyramid(optimizer: Optimizer, levels: int) -> Optimizer:
         True
     """
 
+    weights = [0.5**level if equalized else 1.0 for level in range(levels + 1)]
+
     def to_coefficients(image: tf.Tensor) -> tf.Tensor:
         pyramid = laplacian_pyramid(image, levels=levels)
-        return tf.concat([tf.reshape(level, [1, -1, 1, 3]) for level in pyramid], 1)
+        return tf.concat(
+            [tf.reshape(level, [1, -1, 1, 3]) / weight for level, weight in zip(pyramid, weights)], 1
+        )
 
     def to_image(coefficients: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
         shapes = [tf.shape(like)[1:3], *_sizes(like, levels)]
         counts = [tf.reduce_prod(shape) for shape in shapes]
         parts = tf.split(coefficients, tf.stack(counts), 1, num=len(counts))
         pyramid = [
-            tf.reshape(part, tf.concat([[1], shape, [3]], 0))
-            for part, shape in zip(parts, shapes, strict=True)
+            weight * tf.reshape(part, tf.concat([[1], shape, [3]], 0))
+            for part, shape, weight in zip(parts, shapes, weights, strict=True)
         ]
         return tf.ensure_shape(collapse_pyramid(pyramid), like.shape)
 

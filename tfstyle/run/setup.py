@@ -625,7 +625,7 @@ def _make_optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Opt
     else:
         optimizer = _named_optimizer(config, low, high)
     if levels:
-        optimizer = in_pyramid(optimizer, levels)
+        optimizer = in_pyramid(optimizer, levels, equalized=config.optimizer.startswith("lbfgs"))
     return averaged(optimizer, config.ema_decay) if config.ema_decay > 0 else optimizer
 
 
