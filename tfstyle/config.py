@@ -476,7 +476,6 @@ class StyleConfig:
         0.15,
         "weight of the total variation, which smooths the image",
         group="losses",
-        usual=True,
         low=0,
     )
     spectrum_weight: float = _option(

@@ -53,6 +53,9 @@ FORMER_DEFAULTS: Mapping[str, Any] = {
     "style_layer_decay": 1.0,
     "content_weight": 0.04,
     "style_weight": 1.0,
+    "method": "gatys",
+    "alpha": 0.75,
+    "style_rotations": True,
     "style_losses": ("gram",),
     "style_loss_weights": None,
     "tv_weight": 0.3,
@@ -71,6 +74,7 @@ FORMER_DEFAULTS: Mapping[str, Any] = {
     "epsilon_corrected": False,
     "lbfgs_history": 10,
     "clamp": True,
+    "pyramid_levels": None,
     "ema_decay": 0.0,
     "warm_start": False,
     "iterations": 100,
@@ -288,6 +292,26 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             },
             "the program stores 100 curvature pairs at the first scale and 10 at the others; tfstyle stores "
             "100 at every scale",
+        ),
+        "nnst": Preset(
+            "Kolkin et al. 2022, Neural Neighbor Style Transfer",
+            {
+                **_PEER,
+                "method": "neighbours",
+                "style_losses": ("neighbours",),
+                "content_weight": 0.0,
+                "color": "style_chroma",
+                "scales": None,
+                "min_scale": 64,
+                "optimizer": "adam",
+                "learning_rate": 2e-3,
+                "beta_2": 0.999,
+                "epsilon": 1e-8,
+                "epsilon_corrected": True,
+                "iterations": 200,
+            },
+            "the program uses VGG-16, moves the chroma in Oklab, and in its final pass compares positions that "
+            "are drawn anew in each iteration",
         ),
     }
 )

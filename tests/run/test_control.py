@@ -82,6 +82,9 @@ def choices(tmp_path_factory, small_file):
             {"style_losses": ("sliced",)},
             {"style_losses": ("local_by_content", "chain")},
             {"style_losses": ("local", "across", "blurred")},
+            {"style_losses": ("gram", "neighbours")},
+            {"method": "neighbours", "alpha": 0.25},
+            {"method": "neighbours", "style_rotations": False},
         ],
         "tv": [{"tv_form": name} for name in ("mean_squared", "sum_squared", "sum_absolute", "nine_point")],
         "normalize_gradients": [{"normalize_gradients": flag} for flag in (False, True)],
@@ -98,6 +101,7 @@ def choices(tmp_path_factory, small_file):
                 "transport",
                 "transport_result",
                 "content_chroma",
+                "style_chroma",
             )
         ],
         "masks": [
@@ -121,6 +125,7 @@ def choices(tmp_path_factory, small_file):
             {"optimizer": "addons:lamb"},
         ],
         "clamp": [{"clamp": flag} for flag in (True, False)],
+        "pyramid_levels": [{}, {"pyramid_levels": 0}, {"pyramid_levels": 3}],
         "ema_decay": [{}, {"ema_decay": 0.5}],
         "iterations": [{}, {"first_iterations": 4, "iteration_decay": 2.0}],
         "scales": [{"scales": 2}, {"scale_factor": 1.5, "min_scale": 20}],
@@ -199,12 +204,13 @@ def test_every_value_of_an_option_compiles(choices, small_file, content, style):
 @pytest.mark.slow
 def test_every_option_works_in_tiles(choices, small_file, content, style):
     """Every value at least once, except values that need the whole image and are refused."""
-    whole_image = {"histogram", "sliced", "local", "local_by_content", "blurred"}
+    whole_image = {"histogram", "sliced", "local", "local_by_content", "blurred", "neighbours"}
     values_in_tiles = {
         name: [
             value
             for value in values
             if not whole_image & set(value.get("style_losses", ()))
+            and value.get("method") != "neighbours"
             and value.get("padding") != "circular"
             and not value.get("normalize_gradients")
         ]

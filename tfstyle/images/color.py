@@ -267,7 +267,7 @@ def _moments(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     The covariance is divided by the number of pixels n, and not by n - 1, so that it exists for a single
     pixel.
     """
-    pixels = image.reshape(-1, 3).astype(np.float64)
+    pixels = image.reshape(-1, image.shape[-1]).astype(np.float64)
     mean = pixels.mean(0)
     centred = pixels - mean
     return mean, centred.T @ centred / len(pixels)

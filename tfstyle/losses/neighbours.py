@@ -49,7 +49,9 @@ class HypercolumnTarget(NamedTuple):
     weights: tf.Tensor
 
 
-def hypercolumn_parts(features: Mapping[str, tf.Tensor], layers: Sequence[str], size: object) -> list[tf.Tensor]:
+def _hypercolumn_parts(
+    features: Mapping[str, tf.Tensor], layers: Sequence[str], size: object
+) -> list[tf.Tensor]:
     """Return the features of each layer divided by its number of channels, resized bilinearly.
 
     Args:
@@ -91,7 +93,7 @@ def hypercolumns(
         >>> hypercolumns(features, ["conv1_1", "conv2_1"], shape=(32, 48)).shape
         TensorShape([1, 8, 12, 192])
     """
-    parts = hypercolumn_parts(features, layers, _column_size(shape))
+    parts = _hypercolumn_parts(features, layers, _column_size(shape))
     return tf.cast(tf.concat(parts, -1), features[layers[0]].dtype)
 
 
@@ -122,7 +124,7 @@ def hypercolumn_loss(
         True
     """
     # The products are summed over the layers, so that the hypercolumns need not be concatenated.
-    parts = hypercolumn_parts(features, layers, tf.shape(target.columns)[1:3])
+    parts = _hypercolumn_parts(features, layers, tf.shape(target.columns)[1:3])
     targets = tf.split(target.columns, [part.shape[-1] for part in parts], -1)
     products = [
         tf.reduce_sum(part * tf.cast(goal, tf.float32), -1, keepdims=True)
@@ -232,9 +234,7 @@ def _samples(features: tf.Tensor, weight: tf.Tensor | None) -> FeatureSamples:
     # A small region may lie between the sampled rows and columns.
     empty = tf.reduce_max(weights) <= 0
     weights = tf.where(empty, tf.ones_like(weights), weights)
-    return FeatureSamples(
-        tf.reshape(vectors, [1, -1, features.shape[-1]]), tf.reshape(weights, [1, -1, 1])
-    )
+    return FeatureSamples(tf.reshape(vectors, [1, -1, features.shape[-1]]), tf.reshape(weights, [1, -1, 1]))
 
 
 def pool_samples(samples: Sequence[FeatureSamples], shares: Sequence[float]) -> FeatureSamples:

@@ -543,6 +543,9 @@ class Objective:
         Args:
             content, keep: as for `targets`.
             target: the target of the hypercolumns.
+
+        Returns:
+            The targets, without those of the style losses.
         """
         features = self.encoder(content)
         return self._content_targets(features)._replace(

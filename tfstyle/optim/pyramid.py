@@ -92,10 +92,9 @@ def in_pyramid(optimizer: Optimizer, levels: int, *, equalized: bool = False) ->
         >>> step = make_step(lambda image, target: {"total": tf.reduce_sum((image - target) ** 2)}, optimizer)
         >>> image, target = tf.zeros([1, 32, 32, 3]), tf.fill([1, 32, 32, 3], 0.5)
         >>> state = optimizer.init(image)
-        >>> for _ in range(5):
-        ...     image, state, terms = step(image, state, target)
-        >>> bool(tf.reduce_mean(tf.abs(image - target)) < 0.2)  # five steps of 0.05 at each of four levels
-        True
+        >>> image, state, terms = step(image, state, target)
+        >>> round(float(image[0, 16, 16, 0]), 3)  # 0.05 in the image that remains, and none at the levels
+        0.05
     """
 
     weights = [0.5**level if equalized else 1.0 for level in range(levels + 1)]

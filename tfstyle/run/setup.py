@@ -559,8 +559,7 @@ def make_objective(
         border_weight=config.border_weight,
         normalization=LOSS_NORMALIZATIONS[config.loss_normalization],
         style_losses=[
-            (STYLE_LOSSES[name], weight)
-            for name, weight in zip(losses, loss_weights, strict=True)
+            (STYLE_LOSSES[name], weight) for name, weight in zip(losses, loss_weights, strict=True)
         ],
         variation=VARIATIONS[config.tv_form],
         unit_gradients=config.normalize_gradients,
