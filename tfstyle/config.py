@@ -31,6 +31,8 @@ CONTENT_LAYERS: tuple[str, ...] = ("conv3_2",)
 SHALLOW_CONTENT_LAYERS: tuple[str, ...] = ("conv2_2",)
 #: The default content weight, and the default for quality ``high`` if no layer is in block 4 or 5.
 CONTENT_WEIGHT, SHALLOW_HIGH_CONTENT_WEIGHT = 0.012, 0.003
+#: The default weight of the self-similarity loss, if ``content_loss`` selects it.
+SELF_SIMILARITY_WEIGHT = 0.1
 #: Defaults of the encoder in runs, in Python, in extracted styles, exported models and experiments. They are
 #: shared so that the same image has the same Gram matrices everywhere.
 POOLING, PADDING = "avg", "reflect"
@@ -46,16 +48,19 @@ QUALITIES: Mapping[str, Mapping[str, Any]] = {
     "high": {"iterations": 88},
 }
 #: Options that are missing in images of earlier versions -> the value with which those were made.
-ADDED_OPTIONS: Mapping[str, Any] = {"style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0}
+ADDED_OPTIONS: Mapping[str, Any] = {
+    "style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0,
+    "content_loss": ["features"], "self_similarity_weight": SELF_SIMILARITY_WEIGHT,
+}  # fmt: skip
 
 
 def upgraded_options(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options stored in an image, with values for the options that its version did not have.
 
-    The default content layer of versions without these options was conv4_2.
+    The default content layer of versions without ``border_weight`` was conv4_2.
     """
     options = {**ADDED_OPTIONS, **stored}
-    if not set(ADDED_OPTIONS) <= set(stored) and options.get("content_layers") is None:
+    if "border_weight" not in stored and options.get("content_layers") is None:
         options["content_layers"] = list(PAPER)
     return options
 
@@ -166,7 +171,9 @@ class TransferOptions(TypedDict, total=False):
     content_layer_weights: Sequence[float] | None
     style_layer_weights: Sequence[float] | None
     style_layer_decay: float
+    content_loss: Sequence[str]
     content_weight: float | None
+    self_similarity_weight: float
     border_weight: float
     method: str
     alpha: float
@@ -404,19 +411,36 @@ class StyleConfig:
         low=1e-3,
         high=1e3,
     )
+    content_loss: tuple[str, ...] = _option(
+        ("features",),
+        "content losses, which are added",
+        group="losses",
+        choices={
+            "features": "features of the content layers, as in Gatys et al.",
+            "self_similarity": "distances between features at sampled positions: keeps the layout, and lets "
+            "textures change",
+        },
+    )
     content_weight: float | None = _option(
         None,
-        "weight of the content loss; with a third of the default the result follows the content loosely, "
-        "with three times the default it keeps the details",
+        "weight of the content loss features; with a third of the default the result follows the content "
+        "loosely, with three times the default it keeps the details",
         group="losses",
         usual=True,
         low=0,
         shown=f"{CONTENT_WEIGHT}, or {SHALLOW_HIGH_CONTENT_WEIGHT} with --quality high if all layers are in "
         "blocks 1 to 3 of VGG",
     )
+    self_similarity_weight: float = _option(
+        SELF_SIMILARITY_WEIGHT,
+        "weight of the content loss self_similarity, which --content-loss turns on",
+        group="losses",
+        low=0,
+    )
     border_weight: float = _option(
         4.0,
-        "weight of the outermost positions in the content loss; values above 1 avoid a frame at the border",
+        "weight of the outermost positions in the content loss features; values above 1 avoid a frame at the "
+        "border",
         group="losses",
         low=0,
     )
@@ -699,9 +723,14 @@ class StyleConfig:
         high=1,
     )
     seed: int = _option(
-        0, "seed of the initial noise and of random weights", group="optimiser", usual=True,
-        low=0, high=2**32 - 1,
-    )  # fmt: skip
+        0,
+        "seed of the initial noise, of random weights, and of the positions of the content loss "
+        "self_similarity",
+        group="optimiser",
+        usual=True,
+        low=0,
+        high=2**32 - 1,
+    )
     compile: str = _option(
         "auto",
         "how the step is compiled",
@@ -776,10 +805,11 @@ class StyleConfig:
             raise ConfigError(f"content_layers is {self.content_layers!r}; {PAPER[0]} must be the only entry")
         for layers, weights in (
             ("content_layers", "content_layer_weights"),
+            ("content_loss", None),
             ("style_layers", "style_layer_weights"),
             ("style_losses", "style_loss_weights"),
         ):
-            names, numbers = getattr(self, layers), getattr(self, weights)
+            names, numbers = getattr(self, layers), None if weights is None else getattr(self, weights)
             if names is not None and len(set(names)) < len(names):
                 raise ConfigError(f"{layers} is {names!r}; give each name once")
             if numbers is not None and (names is None or len(names) != len(numbers)):
@@ -803,9 +833,11 @@ class StyleConfig:
                 f"style_losses is {self.style_losses!r}, and method is 'neighbours', which has its own style "
                 "loss; leave one of them out"
             )
-        if self.content_weight == self.style_weight == self.tv_weight == 0:
+        by_loss = {"features": "content_weight", "self_similarity": "self_similarity_weight"}
+        used = (*(by_loss[name] for name in self.content_loss), "style_weight", "tv_weight")
+        if all(getattr(self, name) == 0 for name in used):
             raise ConfigError(
-                "content_weight, style_weight and tv_weight are all 0; at least one must be positive"
+                f"{', '.join(used[:-1])} and {used[-1]} are all 0; at least one must be positive"
             )
 
     def replace(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from tfstyle.config import PAPER, STYLE_LAYERS, StyleConfig
+from tfstyle.config import PAPER, SELF_SIMILARITY_WEIGHT, STYLE_LAYERS, StyleConfig
 from tfstyle.errors import ConfigError, suggest
 
 
@@ -51,7 +51,9 @@ FORMER_DEFAULTS: Mapping[str, Any] = {
     "content_layer_weights": None,
     "style_layer_weights": None,
     "style_layer_decay": 1.0,
+    "content_loss": ("features",),
     "content_weight": 0.04,
+    "self_similarity_weight": SELF_SIMILARITY_WEIGHT,
     "style_weight": 1.0,
     "method": "gatys",
     "alpha": 0.75,

@@ -31,8 +31,9 @@ class TensorBoard:
     The step in TensorBoard is the number of the iteration over all scales. If a call of the compiled step
     performs several iterations, as on a GPU by default, only the last of them is logged; ``steps_per_call=1``
     logs every iteration. Scalars are ``loss/total``, ``loss/content``, ``loss/style``, ``loss/tv``,
-    ``loss/spectrum``, ``style/<layer>`` and ``extra/<name>``. The image is logged at the end of each scale
-    and every few iterations, the options and what was chosen for ``auto`` as text at the beginning.
+    ``loss/spectrum``, ``loss/self_similarity``, ``style/<layer>`` and ``extra/<name>``. The image is logged
+    at the end of each scale and every few iterations, the options and what was chosen for ``auto`` as text at
+    the beginning.
     ``tensorboard --logdir DIR`` shows them.
 
     Args:

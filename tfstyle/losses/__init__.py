@@ -38,6 +38,13 @@ from tfstyle.losses.objective import (
     shares,
     weighted_content_loss,
 )
+from tfstyle.losses.self_similarity import (
+    SelfSimilarityTarget,
+    sample_positions,
+    self_distances,
+    self_similarity_loss,
+    self_similarity_target,
+)
 from tfstyle.losses.sliced import HISTOGRAM, sliced_wasserstein
 from tfstyle.losses.spectrum import (
     STRIDE,
@@ -98,6 +105,7 @@ __all__ = [
     "Masks",
     "Objective",
     "Region",
+    "SelfSimilarityTarget",
     "SpectrumTarget",
     "Style",
     "StyleLoss",
@@ -134,7 +142,11 @@ __all__ = [
     "resize_mask",
     "restore_kept",
     "root_normalization",
+    "sample_positions",
     "save_styles",
+    "self_distances",
+    "self_similarity_loss",
+    "self_similarity_target",
     "shares",
     "shifted_gram",
     "sliced_wasserstein",

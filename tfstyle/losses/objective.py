@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import numbers
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,11 @@ from tfstyle.errors import ConfigError
 from tfstyle.layers import as_names
 from tfstyle.losses.neighbours import HypercolumnTarget, hypercolumn_loss, hypercolumns
 from tfstyle.losses.normalization import ContentExtent, LossNormalization, balanced_normalization
+from tfstyle.losses.self_similarity import (
+    SelfSimilarityTarget,
+    self_similarity_loss,
+    self_similarity_target,
+)
 from tfstyle.losses.spectrum import (
     is_large_enough,
     local_spectrum,
@@ -88,6 +94,8 @@ class Targets(NamedTuple):
             float32 ``[1, h, w, 1]``. Empty if all weights are 1.
         temporal: the target of the temporal loss of a frame of a video; empty for a single image.
         hypercolumns: the target of the hypercolumns, which then make up the style loss; otherwise empty.
+        self_similarity: content layer -> target of the self-similarity loss; empty if the objective does not
+            use it.
     """
 
     content: Tensors
@@ -100,6 +108,7 @@ class Targets(NamedTuple):
     content_weights: Tensors = {}  # noqa: RUF012
     temporal: tuple[TemporalTarget, ...] = ()
     hypercolumns: tuple[HypercolumnTarget, ...] = ()
+    self_similarity: dict[str, SelfSimilarityTarget] = {}  # noqa: RUF012
 
 
 def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
@@ -150,12 +159,12 @@ def border_weights(height: int | tf.Tensor, width: int | tf.Tensor, *, border: f
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The total loss ``α Σ_l v_l C_l + β Σ_l w_l E_l + γ TV + δ S`` as a function of image and targets.
+    """The total loss ``Σ_l v_l (α C_l + ζ D_l) + β Σ_l w_l E_l + γ TV + δ S`` as a function of an image.
 
-    C_l is the content loss of layer l, E_l is its style loss, TV is the total variation of the image, and S
-    is the distance of its local spectrum from that of the style image. Targets for a frame of a video add the
-    temporal loss, see `temporal_loss`. The caller can add further losses.
-    The total can be differentiated twice, for example for Hessian-vector products.
+    C_l is the content loss of layer l, D_l is its self-similarity loss, E_l is its style loss, TV is the
+    total variation of the image, and S is the distance of its local spectrum from that of the style image.
+    Targets for a frame of a video add the temporal loss, see `temporal_loss`. The caller can add further
+    losses. The total can be differentiated twice, for example for Hessian-vector products.
 
     Args:
         encoder: function of images ``[batch, height, width, 3]`` in 0..1 that returns layer -> features, such
@@ -167,6 +176,8 @@ class Objective:
         tv_weight: the weight γ of the total variation.
         spectrum_weight: the weight δ of the local spectrum. Images with a side below 32 pixels, and styles
             that are given without a local spectrum, are left out of this term.
+        self_similarity_weight: the weight ζ of the self-similarity loss of the content layers.
+        self_similarity_seed: seed of the positions at which the self-similarity loss compares features.
         border_weight: weight of the outermost positions in the content loss. The pixels at the border are in
             the receptive fields of fewer positions than other pixels. With a weight of 1, low style losses
             leave a frame there.
@@ -187,7 +198,8 @@ class Objective:
             of names to functions and finite weights.
 
     Reference: Gatys, Ecker, Bethge 2016, eq. 5 and 7; unit gradients as in jcjohnson/neural-style.
-    Differs from Gatys: the total variation, the local spectrum, and the factors of a balanced normalisation.
+    Differs from Gatys: the total variation, the local spectrum, the self-similarity loss, and the factors of
+    a balanced normalisation.
 
     Example:
         >>> import numpy as np
@@ -213,6 +225,8 @@ class Objective:
     style_weight: float
     tv_weight: float = 0.0
     spectrum_weight: float = 0.0
+    self_similarity_weight: float = 0.0
+    self_similarity_seed: int = 0
     border_weight: float = 1.0
     normalization: LossNormalization = balanced_normalization
     style_losses: Sequence[tuple[StyleLoss, float]] = ((GRAM, 1.0),)
@@ -284,7 +298,17 @@ class Objective:
             content_scale={layer: self.normalization.content(_extent(f)) for layer, f in content.items()},
             style_scales=(),
             content_weights=self.content_position_weights(content),
+            self_similarity=self._self_similarity_targets(content),
         )
+
+    def _self_similarity_targets(self, content: Tensors) -> dict[str, SelfSimilarityTarget]:
+        """Return `Targets.self_similarity` for the features of the content layers."""
+        if self.self_similarity_weight == 0:
+            return {}
+        return {
+            layer: self_similarity_target(features, seed=self.self_similarity_seed)
+            for layer, features in content.items()
+        }
 
     def content_position_weights(self, content: Mapping[str, tf.Tensor | np.ndarray]) -> Tensors:
         """Return `Targets.content_weights` for the features of the content layers."""
@@ -487,9 +511,9 @@ class Objective:
 
         Returns:
             float32 scalars by name: ``total``; its weighted terms ``content``, ``style``, ``tv``, if the
-            local spectrum is used ``spectrum``, for a frame of a video ``temporal``, and ``extra/<name>`` for
-            each extra loss, which add up to ``total``; and ``style/<layer>`` for each style layer, which add
-            up to ``style``.
+            local spectrum is used ``spectrum``, if the self-similarity loss is used ``self_similarity``, for
+            a frame of a video ``temporal``, and ``extra/<name>`` for each extra loss, which add up to
+            ``total``; and ``style/<layer>`` for each style layer, which add up to ``style``.
 
         Raises:
             ConfigError: the function of an extra loss does not return a scalar.
@@ -512,6 +536,8 @@ class Objective:
             terms["spectrum"] = self.spectrum_term(
                 [local_spectrum(image, *target.mask) for target in targets.spectra], targets
             )
+        if targets.self_similarity:
+            terms["self_similarity"] = self._self_similarity_term(features, targets)
         for target in targets.temporal:
             loss = temporal_loss(image, target.reference, consistency=target.consistency)
             terms["temporal"] = target.weight * loss
@@ -610,6 +636,15 @@ class Objective:
             for spectrum, target in zip(spectra, targets.spectra, strict=True)
         ]
         return self.spectrum_weight * tf.add_n(distances)
+
+    def _self_similarity_term(self, features: Mapping[str, tf.Tensor], targets: Targets) -> tf.Tensor:
+        """Return the weighted self-similarity loss of the content layers, a float32 scalar."""
+        losses = [
+            self.content_layers[layer]
+            * self._evaluate(functools.partial(self_similarity_loss, target=target), [features[layer]])
+            for layer, target in targets.self_similarity.items()
+        ]
+        return self.self_similarity_weight * tf.add_n(losses)
 
     def _content_term(self, targets: Targets, layer: str) -> Callable[..., tf.Tensor]:
         """Return the normalised content loss C_l as a function of the features of the layer."""

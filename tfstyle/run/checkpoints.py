@@ -550,5 +550,5 @@ def _restore_history(history: History, arrays: Mapping[str, np.ndarray]) -> None
                 getattr(history, name)[part] = array.tolist()
             else:
                 setattr(history, name, array.tolist())
-    missing = len(history.total) - len(history.temporal)  # of a checkpoint of an earlier version
-    history.temporal += [0.0] * missing
+    for values in (history.temporal, history.self_similarity):  # missing in checkpoints of earlier versions
+        values += [0.0] * (len(history.total) - len(values))

@@ -25,6 +25,8 @@ from tfstyle.run.plots import plot_losses, show_images
 
 #: Longest side in pixels of an image that a notebook displays.
 DISPLAYED_SIDE = 1024
+#: The terms of the loss that are 0 in a history where they are not used.
+OPTIONAL_TERMS = ("spectrum", "self_similarity", "temporal")
 
 
 @dataclass(kw_only=True, repr=False)
@@ -35,9 +37,9 @@ class History:
         iteration: number of the iteration, counted from 1 over all scales.
         scale: number of the scale, from 1 for the coarsest.
         total: the total loss.
-        content, style, tv, spectrum, temporal: the weighted content loss, style loss, total variation, local
-            spectrum and temporal loss. The sum of these and of `extra_losses` is `total`. The last two are 0
-            where they are not used.
+        content, style, tv, spectrum, self_similarity, temporal: the weighted content loss, style loss, total
+            variation, local spectrum, self-similarity loss and temporal loss. The sum of these and of
+            `extra_losses` is `total`. The last three are 0 where they are not used.
         seconds: wall time in seconds since the optimisation began.
         style_layers: layer -> its weighted part of the style loss; 0 where the style loss is that of
             hypercolumns, which has no parts.
@@ -51,6 +53,7 @@ class History:
     style: list[float] = field(default_factory=list)
     tv: list[float] = field(default_factory=list)
     spectrum: list[float] = field(default_factory=list)
+    self_similarity: list[float] = field(default_factory=list)
     temporal: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     style_layers: dict[str, list[float]] = field(default_factory=dict)
@@ -62,13 +65,13 @@ class History:
         Args:
             scale: number of the scale, from 1.
             terms: the terms of the objective: ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``,
-                ``extra/<name>`` and, if they are used, ``spectrum`` and ``temporal``.
+                ``extra/<name>`` and, if they are used, ``spectrum``, ``self_similarity`` and ``temporal``.
             seconds: wall time in seconds since the optimisation began.
         """
         self.iteration.append(len(self.iteration) + 1)
         self.scale.append(scale)
         self.seconds.append(seconds)
-        for name, value in {"spectrum": 0.0, "temporal": 0.0, **terms}.items():
+        for name, value in (dict.fromkeys(OPTIONAL_TERMS, 0.0) | dict(terms)).items():
             kind, _, part = name.partition("/")
             if part:
                 parts = self.style_layers if kind == "style" else self.extra_losses
@@ -114,7 +117,7 @@ class History:
         """
         if not self.iteration:
             raise ConfigError("the history has no iterations; there is nothing to plot")
-        terms = ("total", "content", "style", "tv", "spectrum", "temporal")
+        terms = ("total", "content", "style", "tv", *OPTIONAL_TERMS)
         losses = {name: getattr(self, name) for name in terms}
         losses |= {f"extra/{name}": values for name, values in self.extra_losses.items()}
         losses = {name: values for name, values in losses.items() if name == "total" or any(values)}
@@ -164,7 +167,7 @@ class Iteration:
         progress: part of the work of the run that is done, in 0..1. The work of an iteration is counted as
             the number of pixels of its scale.
         losses: the weighted terms ``total``, ``content``, ``style``, ``tv``, ``style/<layer>``,
-            ``extra/<name>`` and, if they are used, ``spectrum`` and ``temporal``.
+            ``extra/<name>`` and, if they are used, ``spectrum``, ``self_similarity`` and ``temporal``.
         seconds: wall time in seconds since the optimisation began.
         seconds_left: expected remaining time in seconds. It is infinite until one scale has had a second call
             of the step, because the first call of a scale may also compile the step.

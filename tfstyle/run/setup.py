@@ -37,9 +37,11 @@ from tfstyle.losses import (
     ExtraLoss,
     LossNormalization,
     Objective,
+    SelfSimilarityTarget,
     Style,
     StyleLoss,
     Summaries,
+    Targets,
     Variation,
     balanced_normalization,
     channel_normalization,
@@ -556,6 +558,10 @@ def make_objective(
         style_weight=config.style_weight,
         tv_weight=config.tv_weight,
         spectrum_weight=config.spectrum_weight,
+        self_similarity_weight=(
+            config.self_similarity_weight if "self_similarity" in config.content_loss else 0.0
+        ),
+        self_similarity_seed=config.seed,
         border_weight=config.border_weight,
         normalization=LOSS_NORMALIZATIONS[config.loss_normalization],
         style_losses=[
@@ -568,10 +574,12 @@ def make_objective(
 
 
 def content_weight(config: StyleConfig, layers: Iterable[str]) -> float:
-    """Return the weight of the content loss for a config. If the config does not set it, this is the default.
+    """Return the weight of the content loss of the features for a config, by default that of its quality.
+
+    It is 0 if ``content_loss`` does not contain ``features``.
 
     Args:
-        config: the options ``content_weight`` and ``quality``.
+        config: the options ``content_loss``, ``content_weight`` and ``quality``.
         layers: the content layers and style layers of the run.
 
     Example:
@@ -582,6 +590,8 @@ def content_weight(config: StyleConfig, layers: Iterable[str]) -> float:
         >>> content_weight(StyleConfig(quality="high"), ["conv1_1", "conv3_4"])
         0.003
     """
+    if "features" not in config.content_loss:
+        return 0.0
     if config.content_weight is not None:
         return config.content_weight
     if config.method == "neighbours":
@@ -654,8 +664,9 @@ def of_any_size(structure: Any) -> Any:
 
     Args:
         structure: a structure of tensors and Python values. Tensors of at least four axes count as images or
-            feature maps, ``[..., height, width, channels]``. Other tensors get a `tf.TensorSpec` of their
-            shape, and Python values are returned as they are.
+            feature maps, ``[..., height, width, channels]``. The number of positions of each
+            `SelfSimilarityTarget` is unknown, because small feature maps have few positions. Other tensors
+            get a `tf.TensorSpec` of their shape, and Python values are returned as they are.
 
     Example:
         >>> import tensorflow as tf
@@ -672,6 +683,15 @@ def of_any_size(structure: Any) -> Any:
             shape[-3:-1] = None, None
         return tf.TensorSpec(shape, value.dtype)
 
+    if isinstance(structure, SelfSimilarityTarget):
+        any_length = (tf.TensorSpec([None] * part.shape.rank, part.dtype) for part in structure)
+        return SelfSimilarityTarget(*any_length)
+    if isinstance(structure, Targets):
+        return Targets(*map(of_any_size, structure))
+    if type(structure) in (list, tuple):
+        return type(structure)(map(of_any_size, structure))
+    if type(structure) is dict:
+        return {key: of_any_size(value) for key, value in structure.items()}
     return tf.nest.map_structure(spec, structure)
 
 

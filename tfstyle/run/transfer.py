@@ -331,7 +331,7 @@ def mix_styles(coarse: Any, fine: Any, config: StyleConfig, *, encoder: Encoder 
     defaults = StyleConfig()
     unused = (
         "fine_style", "masks", "style_masks", "content_mask", "style_blend", "style_scale", "style_size",
-        "color", "init",
+        "color", "init", "content_loss",
     )  # fmt: skip
     config = config.replace({name: getattr(defaults, name) for name in unused})
     setup = Run(coarse, fine, config, encoder=encoder).setup

@@ -94,6 +94,11 @@ class TiledObjective:
             raise ConfigError(
                 f'extra_losses ({names}) need the whole image at once; leave them out or use tile="off"'
             )
+        if objective.self_similarity_weight > 0:
+            raise ConfigError(
+                "content_loss self_similarity needs the whole image at once; use content_loss features or "
+                'tile="off"'
+            )
         if any(loss.contribution is None for loss, _ in objective.style_losses):
             raise ConfigError(
                 "style_losses that are not sums over positions, such as histogram, sliced, local, "
