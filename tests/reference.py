@@ -120,13 +120,26 @@ def self_similarity(features):
     """Return the cosine distances between every fourth position, each column divided by its sum."""
     vectors = [features[y, x].astype(np.float64)
                for y in range(0, features.shape[0], 4) for x in range(0, features.shape[1], 4)]  # fmt: skip
-    out = np.zeros((len(vectors), len(vectors)))
+    return self_distances(vectors)
+
+
+def self_distances(vectors):
+    """Return the cosine distances between vectors, each column divided by its sum; those of 0 are 1."""
+    out = np.ones((len(vectors), len(vectors)))
     for i, a in enumerate(vectors):
         for j, b in enumerate(vectors):
-            out[i, j] = 1 - a @ b / np.sqrt((a @ a) * (b @ b))
+            if a.any() and b.any():
+                out[i, j] = 1 - a @ b / np.sqrt((a @ a) * (b @ b))
     for j in range(len(vectors)):
-        out[:, j] /= out[:, j].sum()
+        if out[:, j].sum() > 0:
+            out[:, j] /= out[:, j].sum()
     return out
+
+
+def self_similarity_loss(vectors, content_vectors):
+    """Return the mean difference between the distances of two sets of vectors, times their number."""
+    difference = self_distances(vectors) - self_distances(content_vectors)
+    return np.mean(np.abs(difference)) * len(vectors)
 
 
 def self_similarity_distance(f, c):

@@ -96,6 +96,8 @@ def test_help_describes_the_options_of_the_losses(capsys):
     texts = listed_options(help_of(capsys, "stylize", "--help-all"))
     for option, words in {
         "--spectrum-weight": r"local spectrum.*ripple.*style image",
+        "--content-loss": r"features of the content layers.*keeps the layout.*textures change.*\[features\]",
+        "--self-similarity-weight": r"--content-loss",
         "--border-weight": r"outermost positions.*frame",
         "--style-losses": r"\bnormalized_gram \(Gram matrices of channels.*\broot mean square\b",
     }.items():

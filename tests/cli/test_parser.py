@@ -54,6 +54,7 @@ def test_a_run_in_a_process_of_its_own(command, files):
         "style",
         "tv",
         "spectrum",
+        "self_similarity",
         "temporal",
         "seconds",
         "style_layers",
@@ -327,7 +328,8 @@ def test_quality_with_config_files_and_presets(tmp_path):
 
 def test_images_of_earlier_versions_had_equal_layer_weights_and_conv4_2(tmp_path):
     older = StyleConfig(weights="auto", iterations=7).as_dict()
-    for name in ("quality", "style_layer_decay", "spectrum_weight", "border_weight"):
+    added_later = ("content_loss", "self_similarity_weight")
+    for name in ("quality", "style_layer_decay", "spectrum_weight", "border_weight", *added_later):
         del older[name]
     (tmp_path / "options.json").write_text(json.dumps({"options": older}))
     read = options_of("--config", tmp_path / "options.json")
@@ -339,6 +341,13 @@ def test_images_of_earlier_versions_had_equal_layer_weights_and_conv4_2(tmp_path
     assert options_of("--config", tmp_path / "options.json").content_layers is None
     (tmp_path / "options.json").write_text(json.dumps({"options": read.as_dict()}))
     assert options_of("--config", tmp_path / "options.json") == read
+    newer = StyleConfig(quality="draft").as_dict()  # its quality is recognised, and its content layer kept
+    for name in added_later:
+        del newer[name]
+    (tmp_path / "options.json").write_text(json.dumps({"options": newer}))
+    read = options_of("--config", tmp_path / "options.json")
+    assert read == StyleConfig(quality="draft")
+    assert not read.has_own_iterations
     assert options_of().style_layer_decay == StyleConfig().style_layer_decay < 1
 
 

@@ -163,7 +163,7 @@ def test_results_have_the_promised_fields():
 def test_the_options_of_the_losses_are_keyword_arguments_of_a_run():
     names = {
         "content_weight", "style_weight", "tv_weight", "spectrum_weight", "border_weight",
-        "style_losses", "style_layer_decay", "style_layer_weights",
+        "style_losses", "style_layer_decay", "style_layer_weights", "content_loss", "self_similarity_weight",
     }  # fmt: skip
     fields = {field.name: field for field in dataclasses.fields(tfstyle.StyleConfig)}
     assert names <= set(fields)
@@ -172,7 +172,7 @@ def test_the_options_of_the_losses_are_keyword_arguments_of_a_run():
     assert {"gram", "normalized_gram", "mean_deviation", "wasserstein", "sliced"} <= set(losses)
     # The default losses are those of Gram matrices, so that a style file can stand for its image.
     assert set(tfstyle.StyleConfig().style_losses) <= {"gram", "normalized_gram"}
-    for name in ("spectrum_weight", "border_weight"):
+    for name in ("spectrum_weight", "border_weight", "self_similarity_weight"):
         with pytest.raises(errors.ConfigError, match=rf"^{name} is -1\b.* 0"):
             tfstyle.StyleConfig(**{name: -1})
 

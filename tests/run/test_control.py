@@ -72,6 +72,11 @@ def choices(tmp_path_factory, small_file):
         ],
         "spectrum_weight": [{"spectrum_weight": weight} for weight in (0.0, 0.5)],
         "border_weight": [{}, {"border_weight": 1.0}],
+        "content_loss": [
+            {},
+            {"content_loss": ("self_similarity",), "self_similarity_weight": 0.3},
+            {"content_loss": ("features", "self_similarity")},
+        ],
         "weights": [{}, {"content_weight": 0.0}, {"tv_weight": 0.0, "style_weight": 2.0}],
         "style_losses": [
             {},
@@ -204,12 +209,14 @@ def test_every_value_of_an_option_compiles(choices, small_file, content, style):
 @pytest.mark.slow
 def test_every_option_works_in_tiles(choices, small_file, content, style):
     """Every value at least once, except values that need the whole image and are refused."""
-    whole_image = {"histogram", "sliced", "local", "local_by_content", "blurred", "neighbours"}
+    whole_image = {
+        "histogram", "sliced", "local", "local_by_content", "blurred", "neighbours", "self_similarity",
+    }  # fmt: skip
     values_in_tiles = {
         name: [
             value
             for value in values
-            if not whole_image & set(value.get("style_losses", ()))
+            if not whole_image & {*value.get("style_losses", ()), *value.get("content_loss", ())}
             and value.get("method") != "neighbours"
             and value.get("padding") != "circular"
             and not value.get("normalize_gradients")
