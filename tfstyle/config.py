@@ -279,7 +279,7 @@ class StyleConfig:
     - ``features``: -5.1 and 0.261; -6.3 and 0.264. Frame is 1.00 and 0.98.
     - ``self_similarity`` with 0.03: -4.7 and 0.277; -5.9 and 0.270. With 0.06, the default: -5.0 and 0.260;
       -6.2 and 0.253. With 0.1: -5.5 and 0.240; -6.5 and 0.231. With 0.2: -6.4 and 0.214; -7.4 and 0.201, and
-      a regular pattern in the sky. Frame is 1.15 and 1.16 with 0.06, because ``border_weight`` does not apply.
+      a regular pattern in the sky. With 0.06 frame is 1.15 and 1.16: ``border_weight`` does not apply.
     - Both, with half of the content weight and 0.03: -4.9 and 0.258; -6.1 and 0.258. Frame is 1.02 and 1.03.
 
     Sources of the options: ``color``, ``masks``, ``guidance`` and ``fine_style`` are from Gatys et al. 2017,

@@ -326,6 +326,7 @@ class TestTogether:
             {"color": "root"},
             {"optimizer": "adam", "ema_decay": 0.9},
             {"style_losses": ("wasserstein",)},
+            {"content_loss": ("self_similarity",)},
             {"preset": "neural-style-pt"},
             {"quality": "draft", "iterations": None},
         ],
