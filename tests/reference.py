@@ -181,7 +181,7 @@ def ripple(image, n=32):
 
 
 def nearest_distance(x, s, weights=None, allowed=None):
-    """Return the mean over vectors x of the smallest cosine distance from vectors s, both less their means."""
+    """Return the mean over vectors x of the smallest cosine distance from vectors s; both are centred."""
     weights = np.ones(len(x)) if weights is None else weights
     s = s if allowed is None else s[allowed]
     x = x - sum(w * v for w, v in zip(weights, x)) / weights.sum()

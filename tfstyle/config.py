@@ -71,7 +71,8 @@ SINGLE_IMAGE_OPTIONS = ("masks", "style_masks", "content_mask")
 CHECKPOINT_SECONDS = 300.0
 #: The style layers of Kolkin et al. 2022, the default of ``method="neighbours"`` as far as the weights reach.
 NEIGHBOUR_LAYERS = (
-    "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3", "conv4_1", "conv4_2", "conv4_3",
+    "conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3",
+    "conv4_1", "conv4_2", "conv4_3",
 )  # fmt: skip
 #: Number of levels of the Laplacian pyramid of Kolkin et al. 2022, the default of ``method="neighbours"``.
 NEIGHBOUR_PYRAMID_LEVELS = 8
@@ -462,8 +463,8 @@ class StyleConfig:
         usual=True,
         choices={
             "gatys": "statistics of the style images' features, by --style-losses",
-            "neighbours": "the nearest neighbours of the content image's features in the style images, scale by "
-            "scale, and at the end those of the result's features",
+            "neighbours": "the nearest neighbours of the content image's features in the style images, and "
+            "at the end those of the result's features",
         },
     )
     alpha: float = _option(
@@ -573,7 +574,7 @@ class StyleConfig:
             "transport": "the same by optimal transport",
             "transport_result": "the result is recoloured by optimal transport",
             "content_chroma": "the result takes the content image's chroma",
-            "style_chroma": "the same, after its mean and covariance were matched to those of the style image",
+            "style_chroma": "the same, with the mean and covariance of the style image's chroma",
         },
     )
     masks: tuple[str, ...] | None = _option(

@@ -312,8 +312,8 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                 "epsilon_corrected": True,
                 "iterations": 200,
             },
-            "the program uses VGG-16, moves the chroma in Oklab, and in its final pass compares positions that "
-            "are drawn anew in each iteration",
+            "the program uses VGG-16, moves the chroma in Oklab, and in its final pass compares positions "
+            "that are drawn anew in each iteration",
         ),
     }
 )

@@ -1,7 +1,7 @@
 """Scores against seconds, beside other programs: ``python -m tests.benchmarks.pareto --weights FILE``.
 
-The runs are those with each ``--quality``, those with the default options and one style loss each, and the
-rivals. The presets neural-style-pt, gatys-pytorch, crowsonkb and spst run as the original programs do: in
+The runs are those with each ``--quality``, those with the default options and one style loss each, those
+with the method neighbours or the self-similarity loss, and the rivals. The presets neural-style-pt, gatys-pytorch, crowsonkb and spst run as the original programs do: in
 float32 and without compilation, with the program's layers where the weights have them, and with its scales up
 to ``--size``. The rival magenta is Magenta's feed-forward network of Ghiasi et al. 2017. Each rival ends
 after ``--limit`` seconds or after all its iterations.
@@ -54,6 +54,13 @@ from tests.conftest import DATA
 PRESETS = ("neural-style-pt", "gatys-pytorch", "crowsonkb", "spst")
 MAGENTA = "magenta"
 RIVALS = (*PRESETS, MAGENTA)
+#: Runs with the default options except for these.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "method-neighbours": {"method": "neighbours"},
+    "neighbours-high": {"method": "neighbours", "quality": "high"},
+    "self-similarity": {"content_loss": ("self_similarity",)},
+    "neighbours-self-similarity": {"method": "neighbours", "content_loss": ("self_similarity",)},
+}
 #: Colours of Okabe and Ito's palette, which colour-blind people can tell apart.
 RIVAL_COLORS = {
     "neural-style-pt": "#D55E00",
@@ -161,8 +168,8 @@ def main() -> None:
 
 
 def names() -> list[str]:
-    """Return the names of all runs: the qualities, the style losses and the rivals."""
-    return [*option_choices("quality"), *option_choices("style_losses"), *RIVALS]
+    """Return the names of all runs: the qualities, the style losses, the variants and the rivals."""
+    return [*option_choices("quality"), *option_choices("style_losses"), *VARIANTS, *RIVALS]
 
 
 def option_choices(option: str) -> tuple[str, ...]:
@@ -180,6 +187,8 @@ def run_config(name: str, weights: str, size: int) -> Any:
     common = {"weights": weights, "size": size}
     if name in option_choices("quality"):
         return StyleConfig(quality=name, **common)
+    if name in VARIANTS:
+        return StyleConfig(**VARIANTS[name], **common)
     if name not in PRESETS:
         return StyleConfig(style_losses=(name,), **common)
     config = preset(name).replace({**common, **AS_ORIGINAL, "size_of": "longest"})
@@ -411,10 +420,10 @@ def draw_pair(ax: Any, images: Sequence[Point], measure: str) -> None:
 
 
 def our_markers() -> dict[str, tuple[str, float, str]]:
-    """Return marker, size in points and colour of each of our runs. A style loss is a letter."""
+    """Return marker, size in points and colour of each of our runs. Style losses and variants are letters."""
     blue, grey = "#0072B2", "#555555"
     qualities = zip(option_choices("quality"), "^os", strict=True)
-    losses = zip(option_choices("style_losses"), string.ascii_lowercase)
+    losses = zip([*option_choices("style_losses"), *VARIANTS], string.ascii_lowercase)
     return {name: (marker, 10, blue) for name, marker in qualities} | {
         name: (f"${letter}$", 8, grey) for name, letter in losses
     }

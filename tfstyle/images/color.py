@@ -236,7 +236,7 @@ def match_chroma(content: np.ndarray, style: np.ndarray, *, y: np.ndarray) -> np
 
 
 def _smoothed(values: np.ndarray, guide: np.ndarray) -> np.ndarray:
-    """Return means of 3 x 3 neighbourhoods of ``[height, width, N]``, weighted by differences of the guide."""
+    """Return means of 3 x 3 neighbourhoods of ``[height, width, N]``, with the weights of `match_chroma`."""
     height, width = guide.shape
     padded, guides = np.pad(values, ((1, 1), (1, 1), (0, 0)), "edge"), np.pad(guide, 1, "edge")
     total, weights = np.zeros_like(values), np.zeros_like(guide)

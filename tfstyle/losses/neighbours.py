@@ -1,4 +1,4 @@
-"""Nearest neighbours among the features of the style images: hypercolumns and their matches, and a style loss.
+"""Nearest neighbours among the features of style images: hypercolumns and their matches, and a style loss.
 
 Distances between feature vectors are cosine distances, ``1 - cos``. Before neighbours are searched, the mean
 of each set of vectors is subtracted from it.

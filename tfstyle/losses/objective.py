@@ -526,9 +526,8 @@ class Objective:
         ]
         style_terms = {} if targets.hypercolumns else self._style_terms(features, targets)
         style = tf.add_n(list(style_terms.values())) if style_terms else tf.constant(0.0)
-        for target in targets.hypercolumns:
-            loss = hypercolumn_loss(features, list(self.style_layers), target=target)
-            style = self.style_weight * loss
+        for columns in targets.hypercolumns:
+            style = self.style_weight * hypercolumn_loss(features, list(self.style_layers), target=columns)
         content = self.content_weight * tf.add_n(content_terms) if content_terms else tf.constant(0.0)
         tv = self.tv_weight * self.variation(image) if self.tv_weight > 0 else tf.constant(0.0)
         terms = {"content": content, "style": style, "tv": tv}

@@ -634,7 +634,7 @@ class ScaleTargets:
     def _summarize(
         self, image: np.ndarray, layout: Layout, *, mask: np.ndarray | None = None, name: str = ""
     ) -> Summaries:
-        """Return the summaries of a style image, and of its rotations where the style loss searches in them."""
+        """Return the summaries of a style image, and of its rotations if neighbours are searched in them."""
         losses = [loss for loss, _ in self._setup.objective.style_losses]
         rotated = self._inputs.config.style_rotations and NEIGHBOURS in losses
         images = style_rotations(image, rotated=rotated)

@@ -510,7 +510,8 @@ def choose_layers(config: StyleConfig, weights: Weights) -> tuple[tuple[str, ...
         weights: the weights of the encoder.
     """
     content, style = default_layers(weights)
-    wanted, wanted_style = CONTENT_LAYERS, STYLE_LAYERS
+    wanted: tuple[str, ...] = CONTENT_LAYERS
+    wanted_style: tuple[str, ...] = STYLE_LAYERS
     if config.method == "neighbours":
         wanted_style = NEIGHBOUR_LAYERS
         style = tuple(layer for layer in NEIGHBOUR_LAYERS if layer in weights.layer_names)

@@ -102,8 +102,8 @@ class TiledObjective:
         if any(loss.contribution is None for loss, _ in objective.style_losses):
             raise ConfigError(
                 "style_losses that are not sums over positions, such as histogram, sliced, local, "
-                'local_by_content, blurred and neighbours (also method="neighbours"), need the whole image at '
-                'once; use tile="off", or gram, mean_deviation, wasserstein, shift, chain or across'
+                'local_by_content, blurred and neighbours (also method="neighbours"), need the whole image '
+                'at once; use tile="off", or gram, mean_deviation, wasserstein, shift, chain or across'
             )
         layers_by_size = [name for name in self.receptive_field.strides if name in objective.style_layers]
         self.tile_step = TileStep(objective, layers_by_size, compile=compile)
