@@ -235,3 +235,48 @@ def joint_bilateral(values, guide):
                     total += weight
             result[i, j] /= total
     return result
+def patches(features, size, stride, circular=False):
+    """Return the patches of ``[h, w, N]``, each flattened. The last one of a side ends at the border."""
+    starts = []
+    for side in features.shape[:2]:
+        last = side - 1 if circular else side - size
+        along = [i for i in range(side) if i % stride == 0 and i <= last]
+        starts.append(along if circular or last in along else [*along, last])
+    out = []
+    for y in starts[0]:
+        for x in starts[1]:
+            patch = [
+                features[(y + i) % features.shape[0], (x + j) % features.shape[1]]
+                for i in range(size) for j in range(size)
+            ]  # fmt: skip
+            out.append(np.concatenate(patch))
+    return np.array(out, np.float64)
+
+
+def patch_distances(texture, style):
+    """Return (1 - cos) / 2 of all pairs of patches, less the mean of the style's."""
+    mean = sum(style) / len(style)
+    out = np.zeros((len(texture), len(style)))
+    for i, x in enumerate(texture):
+        for j, y in enumerate(style):
+            a, b = x - mean, y - mean
+            out[i, j] = (1 - (a * b).sum() / (np.sqrt((a**2).sum()) * np.sqrt((b**2).sum()))) / 2
+    return out
+
+
+def guided_correspondence(texture, style, guidance=None, avoid_repetition=0.0):
+    """Return mean_i -log max_j softmax_j((1 - d_ij / (min_j d_ij + 1e-5)) / 0.5)."""
+    distances = patch_distances(texture, style)
+    if guidance is not None:
+        for i, t in enumerate(guidance[0]):
+            for j, s in enumerate(guidance[1]):
+                distances[i, j] += ((t - s) ** 2).sum()
+    counts = np.zeros(len(style))
+    for row in distances:
+        counts[row.argmin()] += 1
+    distances = distances + avoid_repetition * counts / max(len(texture) / len(style), 1)
+    total = 0.0
+    for row in distances:
+        weights = np.exp((1 - row / (row.min() + 1e-5)) / 0.5)
+        total -= np.log(weights.max() / weights.sum())
+    return total / len(texture)

@@ -12,6 +12,7 @@ from tfstyle.images.color import (
 )
 from tfstyle.images.decoding import exif_tag, first_line, open_image
 from tfstyle.images.loading import find_images, is_image_name, load
+from tfstyle.images.orientation import estimate_orientation, orientation_vectors
 from tfstyle.images.saving import encode, read_settings, save, srgb_profile
 from tfstyle.images.sheets import contact_sheet, strip, strip_width
 
@@ -20,6 +21,7 @@ __all__ = [
     "ImageArray",
     "contact_sheet",
     "encode",
+    "estimate_orientation",
     "exif_tag",
     "find_images",
     "first_line",
@@ -31,6 +33,7 @@ __all__ = [
     "match_colors",
     "match_luminance",
     "open_image",
+    "orientation_vectors",
     "read_settings",
     "resize",
     "resize_circular",

@@ -1,5 +1,13 @@
 """The content, style and total variation losses, and the objective, which is their weighted sum."""
 
+from tfstyle.losses.correspondence import (
+    guidance_distances,
+    guided_correspondence_loss,
+    nearest_patches,
+    patch_distances,
+    patch_starts,
+    patches,
+)
 from tfstyle.losses.cross_layer import cross_layer_gram
 from tfstyle.losses.gram import gram_matrix
 from tfstyle.losses.masks import Masks, blur_mask, load_mask, mask_coverage, position_weights, resize_mask
@@ -123,6 +131,8 @@ __all__ = [
     "cross_layer_gram",
     "describe_encoder",
     "gram_matrix",
+    "guidance_distances",
+    "guided_correspondence_loss",
     "hypercolumn_loss",
     "hypercolumns",
     "image_pyramid",
@@ -133,9 +143,13 @@ __all__ = [
     "may_have_spectrum",
     "mean_normalization",
     "nearest_neighbours",
+    "nearest_patches",
     "neighbour_distance",
     "nine_point_variation",
     "paper_normalization",
+    "patch_distances",
+    "patch_starts",
+    "patches",
     "pool_samples",
     "position_weights",
     "require_images",
