@@ -1,4 +1,4 @@
-"""Textures: images of any size, optionally seamless, that match Gram matrices of a style image."""
+"""Textures of any size, optionally seamless, by Gram matrices or by guided correspondence."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle.config import PADDING, POOLING, STYLE_LAYERS
-from tfstyle.errors import ConfigError
-from tfstyle.images import load
+from tfstyle.errors import ConfigError, suggest
+from tfstyle.images import load, resize
 from tfstyle.layers import Layer
 from tfstyle.network import Encoder, Weights, load_weights
 from tfstyle.optim import lbfgs
@@ -24,114 +24,305 @@ from tfstyle.papers.descent import (
     format_factor,
     white_noise,
 )
+from tfstyle.papers.guided_textures import (
+    AVOID_REPETITION,
+    CORRESPONDENCE_LAYERS,
+    GUIDANCE_WEIGHT,
+    Guidance,
+    read_guidance,
+    read_map,
+    synthesise_guided,
+)
 from tfstyle.papers.image_grams import gram_matrices
 from tfstyle.papers.study import Curves, Panel, Progress, Study, report_progress
 from tfstyle.papers.vgg_encoders import available_layers, describe_network, layer_range, network_facts
+
+#: Values of the argument ``loss`` of `texture`.
+TEXTURE_LOSSES = ("auto", "gram", "correspondence")
+#: Iterations of each set of layers (Gram matrices) and of each scale (guided correspondence).
+GRAM_ITERATIONS, CORRESPONDENCE_ITERATIONS = 400, 200
+#: Standard deviation of the white noise from which textures of Gram matrices start.
+NOISE = 0.05
 
 
 def texture(
     style: Any,
     *,
-    layers: tuple[str, ...] = STYLE_LAYERS,
+    loss: str = "auto",
+    layers: tuple[str, ...] | None = None,
     size: int = 192,
     width: int | None = None,
     height: int | None = None,
     seamless: bool = False,
-    iterations: int = 400,
-    noise: float = 0.05,
+    orientation: str | None = None,
+    style_orientation: str | None = None,
+    progression: str | None = None,
+    style_progression: str | None = None,
+    guidance_weight: float | None = None,
+    avoid_repetition: float | None = None,
+    iterations: int | None = None,
+    noise: float | None = None,
     seed: int = 0,
     pooling: str = POOLING,
     weights: str = "auto",
     progress: Progress | None = None,
 ) -> Study:
-    """Synthesise textures of a style image from white noise by nested sets of layers.
+    """Synthesise textures of a style image by Gram matrices or by guided correspondence.
 
-    L-BFGS minimises ``(1/L) Σ_l |G_l - A_l|² / |A_l|²`` for pixels in 0..1: for the first layer, then for the
-    first two layers, and so on. Each set has its own texture. Strong noise at the start leaves a checkerboard
-    pattern, to which no layer responds. Deep layers need many iterations and large textures: the Gram matrix
-    of conv5_1 alone has 131 328 different entries.
+    With the loss ``gram``, L-BFGS minimises ``(1/L) Σ_l |G_l - A_l|² / |A_l|²`` for pixels in 0..1: for the
+    first layer, then for the first two layers, and so on. Each set has its own texture. Strong noise at the
+    start leaves a checkerboard pattern, to which no layer responds. Deep layers need many iterations and
+    large textures: the Gram matrix of conv5_1 alone has 131 328 different entries.
+
+    With the loss ``correspondence``, Adam minimises the mean over the layers of
+    `tfstyle.losses.guided_correspondence_loss`, from coarse to fine. There is one texture. It repeats whole
+    forms of the style image, and it can follow maps. For an orientation, its patches also come from copies of
+    the style image that are turned by multiples of 22.5 degrees.
 
     Args:
         style: style image.
-        layers: layers, separated by commas, from shallow to deep; each set has one layer more than the last.
+        loss: auto (correspondence if a map, a guidance weight or avoid_repetition is given, otherwise gram),
+            gram or correspondence.
+        layers: layers, separated by commas, from shallow to deep; by default conv1_1 to conv5_1 for gram,
+            where each set has one layer more than the last, and conv2_1, conv3_1 and conv4_1 for
+            correspondence, which uses all of them together.
         size: longest side in pixels to which the style image is reduced; a smaller image is not enlarged.
         width: width of the texture in pixels; by default that of the resized style image.
         height: height of the texture in pixels; by default that of the resized style image.
         seamless: make a texture that tiles without visible seams; height and width are rounded up to
             multiples of the deepest layer's stride.
-        iterations: number of iterations for each set of layers.
-        noise: standard deviation of the white noise of the start, for pixels in 0..1; from 0 to 10.
-        seed: seed of the noise.
+        orientation: grey image with the orientation of the lines that the texture should have. Black to white
+            stands for 0 to 180 degrees, counter-clockwise: black and white are horizontal lines, and the
+            middle grey vertical lines. It is resized to the texture.
+        style_orientation: grey image with the orientation of the lines of the style image; by default it is
+            estimated.
+        progression: grey image of the texture; each part gets patches from parts of the style image with
+            similar values in style_progression.
+        style_progression: grey image of the style image for progression.
+        guidance_weight: weight of the maps for correspondence; by default 2.
+        avoid_repetition: weight of the term of correspondence that avoids style patches that are used often;
+            by default 0.05, as in the paper; 0 turns the term off.
+        iterations: number of iterations for each set of layers (gram, by default 400) or for each scale
+            (correspondence, by default 200).
+        noise: standard deviation of the white noise of the start for gram, for pixels in 0..1; from 0 to 10,
+            by default 0.05. Correspondence starts from random pixels of the style image.
+        seed: seed of the start.
         pooling: pooling layers of the encoder: avg (average, as in the paper), max (maximum), rescaled
             (average, multiplied by 2).
         weights: VGG-19 weights: auto (imagenet if they can be downloaded, otherwise embedded), imagenet,
             embedded, random, or a weights file.
-        progress: function that is called with one line of text when a texture is done.
+        progress: function that is called with one line of text when a texture or a scale is done.
 
     Returns:
-        The style image and the textures with the reduction of their distances, a diagram of the losses, and a
-        table with the `Seam` of every texture. If seamless, also the last texture, tiled 2 x 2.
+        The style image and the textures with the reduction of their losses, a diagram of the losses, and a
+        table with the `Seam` of every texture or scale. With maps also the maps that the texture follows. If
+        seamless, also the last texture, tiled 2 x 2.
 
     Raises:
         ConfigError: a layer does not exist, the weights reach none of the layers, the height or width is too
-            small, or another option has an invalid value.
-        ImageError, WeightsError: the image or the weights cannot be read.
+            small, an option is for the other loss, one of two progression maps is missing, or another option
+            has an invalid value.
+        ImageError, WeightsError: an image or the weights cannot be read.
 
-    Reference: Gatys, Ecker, Bethge 2016, Fig. 1, bottom; Gatys, Ecker, Bethge 2015, Texture Synthesis.
+    Reference: Gatys, Ecker, Bethge 2016, Fig. 1, bottom; Gatys, Ecker, Bethge 2015, Texture Synthesis; Zhou
+    et al. 2023, Neural Texture Synthesis with Guided Correspondence.
     Our reading: the standard deviation of the noise and the number of iterations.
     Differs from Gatys: the distances are relative, so that all layers have the same weight. The padding is
     the default's, or circular for a seamless texture. The style image always has the default's padding,
     because its opposite borders do not match.
+    Differs from Zhou: maps are compared at the centres of the patches, the orientation of the style image is
+    that of its structure tensor, and there are three scales instead of four.
     """
+    guided = {
+        "orientation": orientation,
+        "style_orientation": style_orientation,
+        "progression": progression,
+        "style_progression": style_progression,
+        "guidance_weight": guidance_weight,
+        "avoid_repetition": avoid_repetition,
+    }
+    given = [name for name, value in guided.items() if value is not None]
+    loss = _choose_loss(loss, given=given, noise=noise)
+    by_gram = loss == "gram"
+    if iterations is None:
+        iterations = GRAM_ITERATIONS if by_gram else CORRESPONDENCE_ITERATIONS
+    noise = NOISE if noise is None else noise
     check_descent(iterations, noise)
     vgg_weights = load_weights(weights)
+    if layers is None:
+        layers = STYLE_LAYERS if by_gram else CORRESPONDENCE_LAYERS
     available, left_out = available_layers(vgg_weights, layers)
-    source = load(style).fitted(size).on_white()
+    image = load(style)
+    source = image.fitted(size).on_white()
     shape = texture_shape(source.shape[:2], (height, width), layers=available, seamless=seamless)
-    start = white_noise(*shape, seed=seed, deviation=noise)
-    panels, curves, table = [Panel(source, "style image")], {}, []
-    for count in range(1, len(available) + 1):
+    settings: dict[str, Any] = {"vgg_weights": vgg_weights, "pooling": pooling, "seamless": seamless}
+    facts: dict[str, Any] = {"loss": loss, "seed": seed, "seamless": seamless, "iterations": iterations}
+    if by_gram:
+        start = white_noise(*shape, seed=seed, deviation=noise)
+        facts["noise"] = noise
+        textures = _gram_textures(
+            source, start, layers=available, iterations=iterations, noise=noise, progress=progress, **settings
+        )
+    else:
+        guidance_weight = GUIDANCE_WEIGHT if guidance_weight is None else guidance_weight
+        avoid_repetition = AVOID_REPETITION if avoid_repetition is None else avoid_repetition
+        if not 0 <= avoid_repetition < math.inf:
+            raise ConfigError(f"avoid_repetition is {avoid_repetition:g}; it must be at least 0")
+        facts |= {"guidance_weight": guidance_weight, "avoid_repetition": avoid_repetition}
+        facts["maps"] = [name for name in given if "progression" in name or "orientation" in name]
+        guidance = read_guidance(
+            source,
+            orientation=orientation,
+            style_orientation=style_orientation,
+            progression=progression,
+            style_progression=style_progression,
+            weight=guidance_weight,
+        )
+        textures = _guided_texture(
+            source, shape, layers=available, iterations=iterations, guidance=guidance, seed=seed,
+            avoid_repetition=avoid_repetition, progress=progress, **settings,
+        )  # fmt: skip
+        maps = [
+            Panel(_as_rgb(resize(read_map(value)[..., None], shape)), name)
+            for name, value in (("orientation", orientation), ("progression", progression))
+            if value is not None
+        ]
+        textures = textures._replace(panels=[*maps, *textures.panels])
+    panels = [Panel(source, "style image"), *textures.panels]
+    if seamless:
+        last = panels[-1].image
+        panels.append(Panel(np.tile(last, (2, 2, 1)), "last texture, tiled", _describe_seam(last)))
+    seamless_note = " They are computed with circular padding, so that they tile." if seamless else ""
+    caption = (
+        f"{textures.caption} The textures have {shape[1]} x {shape[0]} pixels.{seamless_note} "
+        f"{describe_network(vgg_weights.source, pooling)} {left_out}"
+    )
+    return Study(
+        textures.title,
+        ((*panels, textures.diagram),),
+        caption=caption.strip(),
+        table=tuple(textures.table),
+        facts=network_facts(vgg_weights.source, pooling, **facts, height=shape[0], width=shape[1]),
+    )
+
+
+def _choose_loss(loss: str, *, given: Sequence[str], noise: float | None) -> str:
+    """Return ``gram`` or ``correspondence``, or raise a ConfigError if an option is for the other loss.
+
+    Args:
+        loss: the argument of `texture`.
+        given: names of the given arguments that are for correspondence.
+        noise: the argument of `texture`.
+    """
+    if loss not in TEXTURE_LOSSES:
+        hint = suggest(loss, TEXTURE_LOSSES)
+        raise ConfigError(f"loss is {loss!r}{hint}; it must be one of {', '.join(TEXTURE_LOSSES)}")
+    if loss == "gram" and given:
+        raise ConfigError(f'{given[0]} needs loss="correspondence"; with loss="gram" it has no effect')
+    if loss == "auto":
+        loss = "correspondence" if given else "gram"
+    if loss == "correspondence" and noise is not None:
+        raise ConfigError(
+            'noise needs loss="gram"; with loss="correspondence" the start has random pixels of the style'
+        )
+    return loss
+
+
+class _Textures(NamedTuple):
+    """The textures of one loss, and what a study says of them."""
+
+    title: str
+    caption: str
+    panels: list[Panel]
+    diagram: Curves
+    table: list[dict[str, Any]]
+
+
+def _gram_textures(
+    source: np.ndarray,
+    start: np.ndarray,
+    *,
+    layers: Sequence[str],
+    vgg_weights: Weights,
+    pooling: str,
+    seamless: bool,
+    iterations: int,
+    noise: float,
+    progress: Progress | None,
+) -> _Textures:
+    """Return a texture for each nested set of layers."""
+    panels, curves, table = [], {}, []
+    for count in range(1, len(layers) + 1):
         descent = _synthesise(
             source,
             start,
-            layers=available[:count],
+            layers=layers[:count],
             vgg_weights=vgg_weights,
             pooling=pooling,
             seamless=seamless,
             iterations=iterations,
         )
-        name = layer_range(available[:count])
+        name = layer_range(layers[:count])
         panels.append(Panel(descent.image, name, _describe_descent(descent)))
         curves[name] = descent.relative_curve()
-        table.append(_table_line(available[:count], descent))
+        table.append(_table_line(layers[:count], descent))
         report_progress(progress, name, text=panels[-1].caption)
-    if seamless:
-        tiled = np.tile(panels[-1].image, (2, 2, 1))
-        panels.append(Panel(tiled, "last texture, tiled", _describe_seam(descent.image)))
     diagram = Curves(
         curves, "style distance relative to the start", "iterations", "mean |G-A|²/|A|², relative"
     )
-    seamless_note = " They are computed with circular padding, so that they tile." if seamless else ""
     caption = (
         "After Gatys, Ecker, Bethge 2016, Fig. 1 (bottom): starting from white noise, each texture minimises "
         f"the mean of |G-A|²/|A|² over a nested set of layers in {iterations} iterations. The structures "
         "that match the style image become larger with the depth of the layers. Our reading: the standard "
-        f"deviation of the noise ({noise:g}), the number of iterations, and relative distances. "
-        f"The textures have {shape[1]} x {shape[0]} pixels.{seamless_note} "
-        f"{describe_network(vgg_weights.source, pooling)} {left_out}"
+        f"deviation of the noise ({noise:g}), the number of iterations, and relative distances."
     )
-    facts = network_facts(
-        vgg_weights.source,
-        pooling,
-        seed=seed,
-        noise=noise,
-        seamless=seamless,
-        iterations=iterations,
-        height=shape[0],
-        width=shape[1],
+    return _Textures("Textures from white noise, by nested sets of layers", caption, panels, diagram, table)
+
+
+def _guided_texture(
+    source: np.ndarray,
+    shape: tuple[int, int],
+    *,
+    layers: Sequence[str],
+    vgg_weights: Weights,
+    pooling: str,
+    seamless: bool,
+    iterations: int,
+    guidance: Guidance | None,
+    avoid_repetition: float,
+    seed: int,
+    progress: Progress | None,
+) -> _Textures:
+    """Return one texture, by guided correspondence."""
+    curves, table = {}, []
+    for scale in synthesise_guided(
+        source, shape, layers=layers, vgg_weights=vgg_weights, pooling=pooling, seamless=seamless,
+        iterations=iterations, guidance=guidance, avoid_repetition=avoid_repetition, seed=seed,
+    ):  # fmt: skip
+        descent = scale.descent
+        height, width = descent.image.shape[:2]
+        name = f"{width} x {height} pixels"
+        curves[name] = descent.relative_curve()
+        line = {"scale": name, **_table_line(layers, descent), "used style patches in %": 100 * scale.used}
+        table.append(line)
+        text = f"loss {descent.lowest_loss:.3g}\n{100 * scale.used:.0f} % of the style patches used"
+        report_progress(progress, name, text=text)
+    caption = (
+        "After Zhou et al. 2023: starting from random pixels of the style image, the texture minimises the "
+        f"guided correspondence loss of {', '.join(layers)} in {iterations} iterations for each scale. Every "
+        "patch of the texture becomes similar to a patch of the style image."
     )
-    title = "Textures from white noise, by nested sets of layers"
-    return Study(title, ((*panels, diagram),), caption=caption.strip(), table=tuple(table), facts=facts)
+    if guidance is not None:
+        caption += " The maps guide the choice of the patches."
+    if avoid_repetition:
+        caption += f" Style patches that are used often are avoided with the weight {avoid_repetition:g}."
+    diagram = Curves(curves, "loss relative to the start of a scale", "iterations", "loss, relative")
+    panels = [Panel(descent.image, "texture", text)]
+    return _Textures("Texture by guided correspondence", caption, panels, diagram, table)
+
+
+def _as_rgb(grey: np.ndarray) -> np.ndarray:
+    return np.repeat(grey, 3, -1)
 
 
 class Seam(NamedTuple):
