@@ -113,7 +113,7 @@ def read_guidance(
         if progression is None:
             given, missing = missing, given
         raise ConfigError(
-            f"{given} needs {missing} too: give a map of the texture and one of the style image"
+            f"{given} needs {missing} too; give a map for each of the texture and the style image"
         )
     if orientation is None and style_orientation is not None:
         raise ConfigError("style_orientation needs orientation too; give the map that the texture follows")
