@@ -235,6 +235,8 @@ def joint_bilateral(values, guide):
                     total += weight
             result[i, j] /= total
     return result
+
+
 def patches(features, size, stride, circular=False):
     """Return the patches of ``[h, w, N]``, each flattened. The last one of a side ends at the border."""
     starts = []

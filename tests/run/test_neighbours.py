@@ -236,11 +236,34 @@ def test_the_final_loss_equals_slow_loops(content, style, options):
 
 
 def test_the_chroma_is_that_of_the_style_and_the_luminance_that_of_the_result(content, style, options):
-    plain = stylize(content, style, **options).image
+    run = Run(content, style, StyleConfig(**options))
+    for _ in run:
+        pass
+    plain = np.clip(run.iterate(), 0, 1)
     moved = stylize(content, style, **options, color="style_chroma").image
     inside = (moved > 0.001).all(-1) & (moved < 0.999).all(-1)
     np.testing.assert_allclose(luminance(moved)[inside], luminance(plain)[inside], atol=2e-3)
     assert np.abs(moved - plain).max() > 0.01
+
+
+def test_the_result_has_the_colours_of_the_style(content, style, options):
+    """Cosine distances leave the contrast free, so that mean and covariance are matched at the end."""
+    content, style = (0.4 * image + 0.3 for image in (content, style))  # no pixel is clipped
+    result = stylize(content, style, **options)
+    source = resize(style, (40, 30)).reshape(-1, 3)
+    pixels = result.image.reshape(-1, 3)
+    np.testing.assert_allclose(pixels.mean(0), source.mean(0), atol=0.01)
+    np.testing.assert_allclose(np.cov(pixels.T), np.cov(source.T), atol=0.002)
+
+
+def test_each_region_has_the_colours_of_its_style(content, options):
+    styles = [np.full((40, 40, 3), value, np.float32) + make_image(40, 40, 1) * 0.1 for value in (0.2, 0.7)]
+    left = np.zeros(content.shape[:2], np.float32)
+    left[:, : left.shape[1] // 2] = 1
+    image = stylize(content, styles, **options, masks=[left, 1 - left]).image
+    half = image.shape[1] // 2
+    for part, style in zip((image[:, : half - 1], image[:, half + 1 :]), styles, strict=True):
+        np.testing.assert_allclose(part.mean((0, 1)), style.mean((0, 1)), atol=0.02)
 
 
 def test_the_chroma_is_matched_and_smoothed_as_by_slow_loops(monkeypatch):

@@ -29,8 +29,8 @@ def match_colors(image: np.ndarray, target: np.ndarray, *, method: str = "transp
     the covariance of the result is Σ_C + ε (I - A Aᵀ) if no pixel is clipped.
 
     Args:
-        image: ``[height, width, 3]``, 0..1; in style transfer, the style image.
-        target: ``[height, width, 3]``, 0..1, of any size; in style transfer, the content image.
+        image: ``[height, width, 3]``, 0..1, or pixels ``[count, 3]``; in style transfer, the style image.
+        target: the same, of any size; in style transfer, the content image.
         method: a key of `COLOR_MATCHING`.
 
     Returns:

@@ -52,6 +52,9 @@ log = logging.getLogger(__name__)
 
 #: Values of `StyleConfig.color` that leave the style images independent of the content image.
 STYLE_KEEPS_COLORS = ("style", "transport_result", "content_chroma", "style_chroma")
+#: Values of `StyleConfig.color` with which the result has the colours of the style images, as they were
+#: recoloured.
+STYLE_GIVES_COLORS = ("style", *COLOR_MATCHING)
 #: Values of `StyleConfig.color` that change the colours of the result after the optimisation.
 RECOLORED_RESULT = ("luminance", "content_chroma", "transport_result", "style_chroma")
 
@@ -124,11 +127,34 @@ class TransferInputs:
     start: np.ndarray | None = None
     temporal: TemporalReference | None = None
 
+    def _in_colors_of_styles(self, image: np.ndarray) -> np.ndarray:
+        """Return an image whose colours have the mean and covariance of those of the style images.
+
+        The method neighbours needs it, because cosine distances do not depend on the contrast. Each region is
+        matched to its own style, and pixels outside of all regions do not change.
+        """
+        shares = self.config.style_blend or [1.0] * len(self.styles)
+        used = [pixels for pixels, share in zip(self._style_pixels, shares, strict=True) if share > 0]
+        targets = self._style_pixels if len(self.regions) > 1 else [np.concatenate(used)]
+        masks = [resize_mask(mask, image.shape[:2]) for mask in self.regions] or [np.ones(image.shape[:2])]
+        free = 1.0 if self.keep is None else 1.0 - resize_mask(self.keep, image.shape[:2])
+        coverage = np.stack([mask * free for mask in masks])
+        labels = np.where(coverage.max(0) > 0, coverage.argmax(0), -1)
+        matched = image.copy()
+        for number, pixels in enumerate(targets):
+            region = labels == number
+            if region.any():
+                matched[region] = match_colors(image[region], pixels)
+        return matched
+
     @functools.cached_property
-    def _style_pixels(self) -> np.ndarray:
-        """The pixels of all style images, float32 ``[pixels, 3]``."""
+    def _style_pixels(self) -> list[np.ndarray]:
+        """For each style the pixels that are used, float32 ``[pixels, 3]``."""
         images = require_images(self.styles, f"color {self.config.color}")
-        return np.concatenate([image.on_white().reshape(-1, 3) for image in images])
+        masks = [
+            np.ones(image.rgb.shape[:2]) if m is None else m for image, m in zip(images, self.style_regions)
+        ]
+        return [image.on_white()[mask >= 0.5 * mask.max()] for image, mask in zip(images, masks, strict=True)]
 
     @property
     def shape(self) -> Shape:
@@ -245,6 +271,8 @@ class TransferInputs:
             float32 ``[height, width, 3]`` in 0..1.
         """
         image = np.clip(image, 0, 1)
+        if self.config.method == "neighbours" and self.config.color in STYLE_GIVES_COLORS:
+            image = self._in_colors_of_styles(image)
         if self.config.color not in RECOLORED_RESULT and self.keep is None:
             return image
         content = self.original.resized(image.shape[:2]).rgb
@@ -253,7 +281,7 @@ class TransferInputs:
         elif self.config.color == "transport_result":
             image = match_colors(image, content)
         elif self.config.color == "style_chroma":
-            image = match_chroma(content, self._style_pixels, y=luminance(image))
+            image = match_chroma(content, np.concatenate(self._style_pixels), y=luminance(image))
         if self.keep is not None:
             image = image + resize_mask(self.keep, image.shape[:2])[..., None] * (content - image)
         return image.astype(np.float32)
