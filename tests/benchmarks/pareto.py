@@ -3,8 +3,9 @@
 The runs are those with each ``--quality``, those with the default options and one style loss each, those
 with the method neighbours or the self-similarity loss, and the rivals. The presets neural-style-pt,
 gatys-pytorch, crowsonkb and spst run as the original programs do: in float32 and without compilation, with
-the program's layers where the weights have them, and with its scales up to ``--size``. The rival magenta is Magenta's feed-forward network of Ghiasi et al. 2017. Each rival ends
-after ``--limit`` seconds or after all its iterations.
+the program's layers where the weights have them, and with its scales up to ``--size``. The rival magenta is
+Magenta's feed-forward network of Ghiasi et al. 2017. Each rival ends after ``--limit`` seconds or after all
+its iterations.
 
 Some images of every run are scored: the first one, the last one, and one whenever the time has grown by a
 factor of 1.25. Before that, each is resized to the size of the last scale. The time for resizing and scoring
