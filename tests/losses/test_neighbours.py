@@ -190,3 +190,11 @@ def test_matching_vectors_with_themselves_finds_them():
     q = vectors(1, 30, 8) + 0.01
     found = match_vectors(tf.constant(q), lambda: iter([(tf.constant(q), tf.ones([30], bool))]))
     np.testing.assert_allclose(found, q / np.linalg.norm(q, axis=1, keepdims=True), rtol=1e-5)
+
+
+def test_blocks_of_vectors_change_nothing(monkeypatch):
+    q, s = vectors(1, 23, 5), vectors(2, 31, 5)
+    pairs = [(tf.constant(s), tf.constant(np.arange(31) > 12))]
+    whole = match_vectors(tf.constant(q), lambda: iter(pairs))
+    monkeypatch.setattr(neighbours, "BLOCK_ROWS", 6)
+    np.testing.assert_allclose(match_vectors(tf.constant(q), lambda: iter(pairs)), whole, atol=1e-6)

@@ -6,9 +6,10 @@ of each set of vectors is subtracted from it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from tfstyle.losses.style import StyleLoss
@@ -21,6 +22,8 @@ DENSE_SIDE = 256
 HYPERCOLUMN_STRIDE = 4
 #: Lower bound of the squared norms by which vectors are divided.
 SMALLEST_SQUARE = 1e-8
+#: Number of vectors whose copies in float32 are in memory at the same time.
+BLOCK_ROWS = 8192
 # Largest number of entries of a matrix of similarities; in float32 they take 64 MiB.
 _MATRIX_ENTRIES = 2**24
 
@@ -94,7 +97,8 @@ def hypercolumns(
         TensorShape([1, 8, 12, 192])
     """
     parts = _hypercolumn_parts(features, layers, _column_size(shape))
-    return tf.cast(tf.concat(parts, -1), features[layers[0]].dtype)
+    # In 16 bits, the cast before the concatenation halves the memory.
+    return tf.concat([tf.cast(part, features[layers[0]].dtype) for part in parts], -1)
 
 
 def hypercolumn_loss(
@@ -192,7 +196,7 @@ def match_vectors(queries: tf.Tensor, sets: Callable[[], Iterator[tuple[tf.Tenso
     """Return for each query the most similar vector of several sets, divided by its length.
 
     The mean of the queries is subtracted from the queries, and the mean of all sets from their vectors,
-    before they are compared. The returned vectors are not centred.
+    before they are compared. The returned vectors are not centred. The function runs eagerly.
 
     Args:
         queries: vectors ``[Q, N]``.
@@ -206,23 +210,36 @@ def match_vectors(queries: tf.Tensor, sets: Callable[[], Iterator[tuple[tf.Tenso
     Reference: Kolkin et al. 2022, Neural Neighbor Style Transfer, section 3.
     """
     total, count = tf.zeros([1, queries.shape[1]]), tf.constant(0.0)
-    for vectors, allowed in sets():
+    for vectors, allowed in _blocks(sets()):
         mask = tf.cast(allowed, tf.float32)[:, tf.newaxis]
         total += tf.matmul(mask, tf.cast(vectors, tf.float32), transpose_a=True)
         count += tf.reduce_sum(mask)
     mean = total / tf.maximum(count, 1.0)
-    centred = _centred_units(queries, tf.reduce_mean(tf.cast(queries, tf.float32), 0, keepdims=True))
-    best, matched = tf.fill([tf.shape(queries)[0]], -9.0), tf.zeros_like(queries)
-    for vectors, allowed in sets():
-        indices, similarities = nearest_neighbours(centred, _centred_units(vectors, mean), allowed=allowed)
-        better = similarities > best
-        best = tf.where(better, similarities, best)
-        matched = tf.where(better[:, tf.newaxis], tf.gather(vectors, indices), matched)
-    return tf.cast(unit_vectors(tf.cast(matched, tf.float32)), queries.dtype)
+    parts = [tf.cast(queries[i : i + BLOCK_ROWS], tf.float32) for i in range(0, len(queries), BLOCK_ROWS)]
+    query_mean = tf.add_n([tf.reduce_sum(part, 0, keepdims=True) for part in parts]) / len(queries)
+    centred = tf.concat([tf.cast(unit_vectors(part - query_mean), queries.dtype) for part in parts], 0)
+    # The matches are updated in place, because a copy of all of them can take hundreds of megabytes.
+    best = np.full(len(queries), -np.inf, np.float32)
+    matched = np.zeros(queries.shape, queries.dtype.as_numpy_dtype)
+    for vectors, allowed in _blocks(sets()):
+        if not tf.reduce_any(allowed):
+            continue
+        single = tf.cast(vectors, tf.float32)
+        searched = tf.cast(unit_vectors(single - mean), queries.dtype)
+        indices, similarities = nearest_neighbours(centred, searched, allowed=allowed)
+        better = similarities.numpy() > best
+        best[better] = similarities.numpy()[better]
+        matched[better] = tf.cast(unit_vectors(single), queries.dtype).numpy()[indices.numpy()[better]]
+    return tf.constant(matched)
 
 
-def _centred_units(vectors: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    return tf.cast(unit_vectors(tf.cast(vectors, tf.float32) - mean), vectors.dtype)
+def _blocks(
+    sets: Iterable[tuple[tf.Tensor, tf.Tensor]],
+) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    """Yield the sets in blocks of at most `BLOCK_ROWS` vectors, so that copies of a block are small."""
+    for vectors, allowed in sets:
+        for start in range(0, len(vectors), BLOCK_ROWS):
+            yield vectors[start : start + BLOCK_ROWS], allowed[start : start + BLOCK_ROWS]
 
 
 def _samples(features: tf.Tensor, weight: tf.Tensor | None) -> FeatureSamples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -81,16 +82,15 @@ def match_hypercolumns(
     queries = tf.reshape(columns, [-1, channels])
     coverage = np.stack([resize_mask(mask, size) for mask in masks])
     labels = coverage.argmax(0).ravel()
-    matched = tf.zeros_like(queries)
+    matched = queries
     for number, sources in enumerate(regions):
+        vectors = functools.partial(_style_vectors, setup, sources, rotated, seed)
         rows = np.flatnonzero(labels == number)[:, None].astype(np.int32)
-        if len(rows):
-
-            def vectors(sources: Sequence[StyleSource] = sources) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-                return _style_vectors(setup, sources, rotated, seed)
-
-            found = match_vectors(tf.gather_nd(queries, rows), vectors)
-            matched = tf.tensor_scatter_nd_update(matched, rows, found)
+        if len(rows) == len(labels):  # the usual case, without copies
+            matched = match_vectors(queries, vectors)
+        elif len(rows):
+            part = match_vectors(tf.gather_nd(queries, rows), vectors)
+            matched = tf.tensor_scatter_nd_update(matched, rows, part)
     weights = tf.constant(coverage.max(0)[None, :, :, None], tf.float32)
     return HypercolumnTarget(tf.reshape(matched, columns.shape), weights)
 
