@@ -124,7 +124,7 @@ def self_similarity(features):
 
 
 def self_distances(vectors):
-    """Return the cosine distances between vectors, each column divided by its sum; those of 0 are 1."""
+    """Return cosine distances of vectors, each column divided by its sum; those of a zero vector are 1."""
     out = np.ones((len(vectors), len(vectors)))
     for i, a in enumerate(vectors):
         for j, b in enumerate(vectors):
@@ -238,7 +238,7 @@ def joint_bilateral(values, guide):
 
 
 def patches(features, size, stride, circular=False):
-    """Return the patches of ``[h, w, N]``, each flattened. The last one of a side ends at the border."""
+    """Return the patches of ``[h, w, N]``, each flattened. The last one of each side ends at the border."""
     starts = []
     for side in features.shape[:2]:
         last = side - 1 if circular else side - size
@@ -256,7 +256,7 @@ def patches(features, size, stride, circular=False):
 
 
 def patch_distances(texture, style):
-    """Return (1 - cos) / 2 of all pairs of patches, less the mean of the style's."""
+    """Return (1 - cos) / 2 of all pairs of patches, after the mean style patch is subtracted from them."""
     mean = sum(style) / len(style)
     out = np.zeros((len(texture), len(style)))
     for i, x in enumerate(texture):

@@ -1,7 +1,8 @@
 """Make the sheet of guided textures again: ``python examples/gallery/guided.py [WEIGHTS]``.
 
-The script draws an orientation map and progression maps, runs ``tfstyle texture`` with them on the package's
-image and stores the sheet as ``docs/textures.jpg``. It takes about ten minutes on two cores.
+The script draws an orientation map and progression maps, runs ``tfstyle texture`` with them on
+``examples/evening.jpg`` and stores the sheet as ``docs/textures.jpg``. It takes about ten minutes on two
+cores.
 """
 
 from __future__ import annotations

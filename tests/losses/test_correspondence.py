@@ -108,7 +108,7 @@ def test_permuted_style_patches_change_nothing():
     assert reference.relative_error(results[1][1], results[0][1]) < 1e-4
 
 
-def test_the_sample_itself_has_the_minimum():
+def test_style_patches_themselves_have_the_minimum():
     style = sample(8)
     texture = style[[3, 3, 0, 7]]  # a texture may repeat patches
     distances = patch_distances(tf.constant(texture), tf.constant(style)).numpy()
@@ -130,7 +130,7 @@ def test_the_repetition_term_moves_patches_to_unused_ones():
 
 
 def test_guidance_selects_the_part_with_the_similar_vector():
-    """The two halves of the sample have the same patches but different vectors."""
+    """The two halves of the style patches are equal, but have different guidance vectors."""
     half = sample(5)
     style = np.concatenate([half, half])
     style_vectors = np.repeat(np.array([[0.0], [1.0]], np.float32), 5, 0)

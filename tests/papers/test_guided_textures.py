@@ -25,7 +25,7 @@ EVENING = Path(tfstyle.__file__).parent / "data" / "evening.jpg"
 
 
 def two_halves():
-    """Return a sample with horizontal lines on the left and vertical lines on the right."""
+    """Return a style image with horizontal lines on the left and vertical lines on the right."""
     return np.concatenate([grating(0, (64, 48)), grating(90, (64, 48))], 1)
 
 
@@ -36,7 +36,7 @@ def make(style, **options):
     return texture(style, **{**OPTIONS, **options})
 
 
-def test_one_texture_of_any_size_that_resembles_the_sample():
+def test_one_texture_of_any_size_that_resembles_the_style_image():
     study = make(grating(30, (64, 64)), loss="correspondence", size=48, width=80, height=56)
     assert [panel.title for panel in study.panels] == ["style image", "texture"]
     assert study.panels[1].image.shape == (56, 80, 3)
@@ -48,7 +48,7 @@ def test_one_texture_of_any_size_that_resembles_the_sample():
 
 
 def test_lines_turn_where_the_map_says_so():
-    """The sample has horizontal lines only. The lines of the texture's right half should be vertical."""
+    """The style image has horizontal lines only. The right half of the texture should have vertical lines."""
     wanted = np.zeros((64, 96))
     wanted[:, 48:] = 0.5
     study = make(grating(0, (64, 64)), orientation=grey_image(wanted), width=96, height=64)
@@ -59,7 +59,7 @@ def test_lines_turn_where_the_map_says_so():
 
 
 def test_a_style_map_replaces_the_estimate():
-    """The map says that the horizontal lines of the sample are vertical ones."""
+    """The map says that the horizontal lines of the style image are vertical ones."""
     study = make(
         grating(0, (64, 64)),
         orientation=grey_image(np.zeros((64, 64))),
@@ -70,7 +70,7 @@ def test_a_style_map_replaces_the_estimate():
 
 
 def test_the_progression_is_followed():
-    """The map of the texture is black at the top, like the part of the sample with horizontal lines."""
+    """The map of the texture is black at the top, like the part of the style image with horizontal lines."""
     style_map, wanted = np.zeros((64, 96)), np.zeros((80, 64))
     style_map[:, 48:] = 1
     wanted[40:] = 1

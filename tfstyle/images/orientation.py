@@ -15,8 +15,9 @@ WINDOW = 0.03
 def estimate_orientation(image: np.ndarray, window: float | None = None) -> np.ndarray:
     """Estimate the orientation of the lines of an image at each pixel from its structure tensor.
 
-    The structure tensor is the mean of ``∇Y ∇Yᵀ`` over a Gaussian window, where Y is the luminance. The lines
-    are parallel to its eigenvector of the smaller eigenvalue.
+    The structure tensor is the mean of ``∇Y ∇Yᵀ`` over a Gaussian window, where Y is the luminance,
+    smoothed by a Gaussian with a standard deviation of 1 pixel. The lines are parallel to the eigenvector of
+    the smaller eigenvalue.
 
     Args:
         image: ``[height, width, 3]`` in 0..1.

@@ -172,7 +172,7 @@ def guided_correspondence_loss(
     c_j is the number of texture patches whose nearest style patch is j by the first two distances, ω is the
     larger of n / m and 1, and λ is ``avoid_repetition``. For the gradient, c_j is a constant.
 
-    The memory is that of the patches and of 1024 rows of distances. The first derivatives are exact; higher
+    Only 1024 rows of distances are in memory at the same time. The first derivatives are exact; higher
     derivatives are wrong.
 
     Args:
@@ -183,11 +183,12 @@ def guided_correspondence_loss(
         avoid_repetition: λ, at least 0; 0.05 in the paper.
 
     Returns:
-        float32 scalar, from 0 to log m. It is 0 if every texture patch is a style patch and the style
-        image's patches differ from each other.
+        float32 scalar, from 0 to log m. Without guidance and with ``avoid_repetition`` 0, it is nearly 0 if
+        every texture patch is a style patch and the style image's patches differ from each other.
 
     Reference: Zhou et al. 2023, Neural Texture Synthesis with Guided Correspondence.
-    Differs from Zhou: ω is at least 1, and all patches are compared instead of at most 10 000.
+    Differs from Zhou: ω is at least 1, and all patches are compared, where the program of the paper draws
+    10 000 of them if there are more.
     """
     style = tf.stop_gradient(style)
     directions, style_directions = patch_directions(texture, style)

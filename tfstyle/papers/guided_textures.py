@@ -31,9 +31,10 @@ from tfstyle.papers.descent import Descent, descend
 CORRESPONDENCE_LAYERS = ("conv2_1", "conv3_1", "conv4_1")
 #: Sizes of the scales relative to the size of the result.
 SCALES = (0.25, 0.5, 1.0)
-#: A scale is left out if a side of the texture or of the style image would have fewer pixels.
+#: A scale other than the last one is left out if a side of the texture or of the style image would have fewer
+#: pixels.
 SMALLEST_SIDE = 32
-#: A turned copy is left out at a scale if a side would have fewer pixels.
+#: A rotated copy is left out at a scale if a side would have fewer pixels.
 SMALLEST_COPY = 16
 #: Positions of a patch along each side, and the distance of neighbouring patches.
 PATCH_SIZE, PATCH_STRIDE = 7, 3
@@ -45,18 +46,20 @@ AVOID_REPETITION = 0.05
 GUIDANCE_WEIGHT = 2.0
 #: Weight of the progression relative to the orientation.
 PROGRESSION_WEIGHT = 10.0
-#: The style image is turned by multiples of 180° / `TURNS` if an orientation is wanted.
+#: With an orientation map, the style image is rotated by multiples of 180° / `TURNS`.
 TURNS = 8
 
 
 class Guidance(NamedTuple):
-    """Guidance vectors of the texture and of the style image. Their squared distances guide the patches.
+    """Guidance vectors of the texture and of the style image.
+
+    Their squared distances are added to the distances of the patches.
 
     Attributes:
         texture, style: float32 ``[height, width, K]``, of any size.
-        turned: index of the first of the two entries that turn with the image (those of the orientation), or
-            None.
-        progression: index of the entry with the progression, or None.
+        turned: index of the first of the two entries with the orientation, which change if the image is
+            rotated; None without an orientation.
+        progression: index of the entry with the progression; None without a progression.
     """
 
     texture: np.ndarray
@@ -70,7 +73,8 @@ class GuidedScale(NamedTuple):
 
     Attributes:
         descent: the texture and the losses.
-        used: share of the style image's patches that are the nearest of a texture patch, mean of the layers.
+        used: fraction of the style patches that are the nearest one of at least one texture patch; the mean
+            over the layers.
     """
 
     descent: Descent
@@ -113,7 +117,7 @@ def read_guidance(
         if progression is None:
             given, missing = missing, given
         raise ConfigError(
-            f"{given} needs {missing} too; give a map for each of the texture and the style image"
+            f"{given} needs {missing} too; give one map for the texture and one for the style image"
         )
     if orientation is None and style_orientation is not None:
         raise ConfigError("style_orientation needs orientation too; give the map that the texture follows")
@@ -178,7 +182,8 @@ def synthesise_guided(
     for factor in _usable_scales(min(*shape, *source.shape[:2])):
         scale_shape = _scaled(shape, factor, multiple=stride if seamless else 1)
         if image is None:
-            # Noise between neighbouring pixels would remain, because the layers hardly respond to it.
+            # The start is enlarged from half the size. Noise between neighbouring pixels would remain,
+            # because the layers hardly respond to it.
             image = random_start(source, _scaled(scale_shape, 0.5), guidance=guidance, generator=generator)
         enlarge = resize_circular if seamless else resize
         result = _synthesise_scale(
@@ -229,7 +234,7 @@ def random_start(
 
 
 def turned_copy(array: np.ndarray, degrees: float) -> np.ndarray:
-    """Return the largest rectangle within an image that is turned counter-clockwise.
+    """Rotate an image counter-clockwise, and return the largest upright rectangle inside of it.
 
     Args:
         array: float32 ``[height, width, channels]``.
@@ -251,7 +256,7 @@ def turned_copy(array: np.ndarray, degrees: float) -> np.ndarray:
 
 
 def _inner_rectangle(height: int, width: int, angle: float) -> tuple[int, int]:
-    """Return the sides of the largest upright rectangle in a turned rectangle, less a margin of 2 pixels."""
+    """Return the sides of the largest upright rectangle in a rotated one, less a margin of 2 pixels."""
     sine, cosine = abs(math.sin(angle)), abs(math.cos(angle))
     if min(height, width) <= 2 * sine * cosine * max(height, width) or math.isclose(sine, cosine):
         half = min(height, width) / 2
@@ -268,9 +273,9 @@ def _inner_rectangle(height: int, width: int, angle: float) -> tuple[int, int]:
 def _style_copies(
     source: np.ndarray, factor: float, *, guidance: Guidance | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the style image at a scale, with turned copies if an orientation is wanted, and their vectors.
+    """Return the style image at a scale, with rotated copies for an orientation map, and their vectors.
 
-    Without guidance the second list is empty.
+    Without guidance the list of vectors is empty.
     """
     small = _scaled(source.shape[:2], factor)
     if guidance is None:
@@ -311,7 +316,7 @@ def _synthesise_scale(
 
     Args:
         start: first image.
-        copies: style image and its turned copies.
+        copies: style image and its rotated copies.
         copy_maps: guidance vectors of the copies; empty without guidance.
         texture_encoder, style_encoder: encoders of the texture and of the copies, with the same layers.
         guidance: guidance vectors of the texture, or None.

@@ -77,14 +77,14 @@ def texture(
     With the loss ``correspondence``, Adam minimises the mean over the layers of
     `tfstyle.losses.guided_correspondence_loss`, from coarse to fine. There is one texture. It repeats whole
     forms of the style image, and it can follow maps. For an orientation, its patches also come from copies of
-    the style image that are turned by multiples of 22.5 degrees.
+    the style image that are rotated by multiples of 22.5 degrees.
 
     Args:
         style: style image.
         loss: auto (correspondence if a map, a guidance weight or avoid_repetition is given, otherwise gram),
             gram or correspondence.
         layers: layers, separated by commas, from shallow to deep; by default conv1_1 to conv5_1 for gram,
-            where each set has one layer more than the last, and conv2_1, conv3_1 and conv4_1 for
+            where each set has one layer more than the set before, and conv2_1, conv3_1 and conv4_1 for
             correspondence, which uses all of them together.
         size: longest side in pixels to which the style image is reduced; a smaller image is not enlarged.
         width: width of the texture in pixels; by default that of the resized style image.
@@ -96,9 +96,9 @@ def texture(
             middle grey vertical lines. It is resized to the texture.
         style_orientation: grey image with the orientation of the lines of the style image; by default it is
             estimated.
-        progression: grey image of the texture; each part gets patches from parts of the style image with
-            similar values in style_progression.
-        style_progression: grey image of the style image for progression.
+        progression: grey image with the progression of each part of the texture. The part gets patches from
+            parts of the style image that have similar values in style_progression.
+        style_progression: grey image with the progression of each part of the style image.
         guidance_weight: weight of the maps for correspondence; by default 2.
         avoid_repetition: weight of the term of correspondence that avoids style patches that are used often;
             by default 0.05, as in the paper; 0 turns the term off.
@@ -120,8 +120,8 @@ def texture(
 
     Raises:
         ConfigError: a layer does not exist, the weights reach none of the layers, the height or width is too
-            small, an option is for the other loss, one of two progression maps is missing, or another option
-            has an invalid value.
+            small, an option is for the other loss, only one of the two progression maps is given, or another
+            option has an invalid value.
         ImageError, WeightsError: an image or the weights cannot be read.
 
     Reference: Gatys, Ecker, Bethge 2016, Fig. 1, bottom; Gatys, Ecker, Bethge 2015, Texture Synthesis; Zhou
@@ -223,13 +223,13 @@ def _choose_loss(loss: str, *, given: Sequence[str], noise: float | None) -> str
         loss = "correspondence" if given else "gram"
     if loss == "correspondence" and noise is not None:
         raise ConfigError(
-            'noise needs loss="gram"; with loss="correspondence" the start has random pixels of the style'
+            'noise needs loss="gram"; loss="correspondence" starts from random pixels of the style image'
         )
     return loss
 
 
 class _Textures(NamedTuple):
-    """The textures of one loss, and what a study says of them."""
+    """The textures of one loss, with the title, caption, diagram and table of their study."""
 
     title: str
     caption: str
