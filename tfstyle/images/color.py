@@ -199,7 +199,7 @@ def match_chroma(content: np.ndarray, style: np.ndarray, *, y: np.ndarray) -> np
     """Return an image with a luminance and with the chroma of a content image, matched to a style image.
 
     The chroma of the content image, I and Q of YIQ, is moved linearly to the mean and covariance of the
-    chroma of the style image by the optimal transport. A bilateral filter then smooths it: five times, each
+    chroma of the style image by optimal transport. A bilateral filter then smooths it: five times, each
     pixel becomes the mean of its 3 x 3 neighbourhood with the weights ``exp(-10 |Y - Y'|)``, so that edges of
     the chroma move to edges of the luminance. The luminance is clipped to the range of that of the style.
 

@@ -1,7 +1,7 @@
 """Nearest neighbours among the features of style images: hypercolumns and their matches, and a style loss.
 
-Distances between feature vectors are cosine distances, ``1 - cos``. Before neighbours are searched, the mean
-of each set of vectors is subtracted from it.
+Distances between feature vectors are cosine distances, ``1 - cos``. Before nearest neighbours are searched,
+the mean of the vectors of the image is subtracted from them, and likewise that of the style images' vectors.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from tfstyle.losses.style import StyleLoss
 
-#: Number of feature vectors of the style images among which the style loss searches in each layer.
+#: Maximum number of feature vectors of the style images among which the style loss searches in each layer.
 STYLE_SAMPLES = 4096
 #: A feature map whose longer side has this many positions or more is sampled at every second row and column.
 DENSE_SIDE = 256
@@ -45,7 +45,7 @@ class HypercolumnTarget(NamedTuple):
 
     Attributes:
         columns: vectors of length 1, ``[1, h, w, N]``, of the data type of the features.
-        weights: weights of the positions, float32 ``[1, h, w, 1]``, of mean 1.
+        weights: weights of the positions, float32 ``[1, h, w, 1]``, at least 0.
     """
 
     columns: tf.Tensor
@@ -195,8 +195,9 @@ def nearest_neighbours(
 def match_vectors(queries: tf.Tensor, sets: Callable[[], Iterator[tuple[tf.Tensor, tf.Tensor]]]) -> tf.Tensor:
     """Return for each query the most similar vector of several sets, divided by its length.
 
-    The mean of the queries is subtracted from the queries, and the mean of all sets from their vectors,
-    before they are compared. The returned vectors are not centred. The function runs eagerly.
+    Before the vectors are compared, the mean of the queries is subtracted from the queries, and the mean of
+    all vectors that may be chosen from the vectors of the sets. The returned vectors are not centred. The
+    function runs eagerly.
 
     Args:
         queries: vectors ``[Q, N]``.
@@ -257,18 +258,18 @@ def _samples(features: tf.Tensor, weight: tf.Tensor | None) -> FeatureSamples:
 def pool_samples(samples: Sequence[FeatureSamples], shares: Sequence[float]) -> FeatureSamples:
     """Return the feature vectors of several images, at most `STYLE_SAMPLES`, drawn with a fixed seed.
 
-    Only positions inside of the region are drawn, which have at least half of the largest weight of their
-    image. The number of vectors of each image is proportional to its share.
+    Only vectors inside of the region are drawn, that is, those with at least half of the largest weight of
+    their image. An image with the share s gets at most the fraction ``s / max s`` of its vectors, and at most
+    ``STYLE_SAMPLES s / Σ s`` of them, but at least one vector if s is not 0.
 
     Args:
         samples: the feature vectors of each image.
-        shares: non-negative number of each image. With equal shares and fewer than `STYLE_SAMPLES` vectors,
-            all of them are taken.
+        shares: non-negative number of each image. If all are 0, they count as equal.
 
     Returns:
-        The vectors. Those with weight 0 fill up the tensor if there are fewer positions.
+        The drawn vectors, each with the weight 1.
     """
-    shares = shares if sum(shares) > 0 else [1.0] * len(samples)  # a region whose style has no share
+    shares = shares if sum(shares) > 0 else [1.0] * len(samples)  # the style of a region has the share 0
     chosen = [(each, share) for each, share in zip(samples, shares, strict=True) if share > 0]
     largest, total = max(share for _, share in chosen), sum(share for _, share in chosen)
     parts = []

@@ -93,7 +93,7 @@ class Targets(NamedTuple):
         content_weights: content layer -> square roots of the weights of the positions in the content loss,
             float32 ``[1, h, w, 1]``. Empty if all weights are 1.
         temporal: the target of the temporal loss of a frame of a video; empty for a single image.
-        hypercolumns: the target of the hypercolumns, which then make up the style loss; otherwise empty.
+        hypercolumns: the target of the hypercolumn loss, if it is the style loss; otherwise empty.
         self_similarity: content layer -> target of the self-similarity loss; empty if the objective does not
             use it.
     """
@@ -290,7 +290,7 @@ class Objective:
         )
 
     def _content_targets(self, features: Mapping[str, tf.Tensor]) -> Targets:
-        """Return targets of the content loss alone."""
+        """Return the targets of the content loss and of the self-similarity loss alone."""
         content = {layer: features[layer] for layer in self.content_layers}
         return Targets(
             content=content,
@@ -563,14 +563,14 @@ class Objective:
     def hypercolumn_targets(
         self, content: tf.Tensor, target: HypercolumnTarget, *, keep: tf.Tensor | None = None
     ) -> Targets:
-        """Compute targets whose style loss is that of the hypercolumns.
+        """Compute targets with which the style loss is the hypercolumn loss.
 
         Args:
             content, keep: as for `targets`.
             target: the target of the hypercolumns.
 
         Returns:
-            The targets, without those of the style losses.
+            The targets, without summaries of style images and without local spectra.
         """
         features = self.encoder(content)
         return self._content_targets(features)._replace(

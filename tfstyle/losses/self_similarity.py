@@ -1,8 +1,8 @@
 """The self-similarity loss, which compares the distances between the features of an image at some positions.
 
 The distances describe the layout of an image, that is, which parts are alike and which differ. They do not
-change if the features of all alike parts are replaced by others that are as alike, so that the textures and
-colours of a style can replace those of the content image.
+change if every part gets other features, as long as all parts remain as similar to each other as they were.
+The textures and colours of a style can therefore replace those of the content image.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 #: Maximum number of positions at which the features of a layer are compared.
 POSITIONS = 1024
-#: Smallest divisor of a column of distances, per position. Smaller sums consist of rounding errors.
+#: Smallest divisor of a column of distances, per position. Smaller sums can consist of rounding errors.
 LEAST_MEAN_DISTANCE = 1e-4
 # Vectors with a smaller squared length count as zero vectors.
 LEAST_SQUARE = 1e-30

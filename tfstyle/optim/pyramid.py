@@ -1,6 +1,6 @@
 """The Laplacian pyramid as the parameters of an image, for any optimiser.
 
-A gradient step on the coefficients moves coarse forms and fine detail alike, while a step on the pixels moves
+A gradient step on the coefficients changes coarse forms and fine detail, while a step on the pixels changes
 mostly fine detail.
 """
 
@@ -58,7 +58,7 @@ def collapse_pyramid(pyramid: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 class PyramidState(NamedTuple):
-    """State of an optimiser that moves the coefficients of a Laplacian pyramid.
+    """State of an optimiser of the coefficients of a Laplacian pyramid.
 
     Attributes:
         coefficients: the pyramid, level after level, float32 ``[1, P, 1, 3]``.
@@ -70,15 +70,15 @@ class PyramidState(NamedTuple):
 
 
 def in_pyramid(optimizer: Optimizer, levels: int, *, equalized: bool = False) -> Optimizer:
-    """Return an optimiser that moves the Laplacian pyramid of the image with another optimiser.
+    """Return an optimiser that applies another optimiser to the Laplacian pyramid of the image.
 
     Args:
-        optimizer: the optimiser of the coefficients. It must not have bounds, because the coefficients are
-            also negative. The image may therefore leave 0..1.
+        optimizer: the optimiser of the coefficients. It must not have bounds, because coefficients can be
+            negative. The image may therefore leave 0..1.
         levels: number of levels, as for `laplacian_pyramid`.
-        equalized: whether the detail of level k is its coefficients times ``2^-k``. The gradients of all
-            levels then have similar magnitudes, as L-BFGS needs it, which begins with steepest descent. Adam
-            divides each gradient by its magnitude in any case.
+        equalized: whether the detail of level k is ``2^-k`` times its coefficients. The gradients of all
+            levels then have similar magnitudes. L-BFGS needs this, because its first step is one of steepest
+            descent. Adam does not, because it divides each gradient by its magnitude.
 
     Returns:
         An `Optimizer` of images ``[1, height, width, 3]``. It is not elementwise, and its state is not

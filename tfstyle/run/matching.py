@@ -1,4 +1,4 @@
-"""The targets of the method neighbours: hypercolumns of the style images that match those of an image."""
+"""The targets of the method neighbours: the hypercolumns of the style images nearest to those of an image."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tfstyle.run.setup import TransferSetup
 
 
 class StyleSource(NamedTuple):
-    """A style image among whose hypercolumns neighbours are searched.
+    """A style image among whose hypercolumns nearest neighbours are searched.
 
     Attributes:
         image: float32 ``[height, width, 3]`` in 0..1.
         mask: mask of the part of the image that is used, float32 ``[height, width]`` in 0..1; None for the
             whole image.
-        share: fraction of the positions that are used, in 0..1.
+        share: fraction of the positions that are searched, in 0..1.
     """
 
     image: np.ndarray
@@ -43,13 +43,17 @@ def style_rotations(image: np.ndarray, *, rotated: bool) -> list[np.ndarray]:
 def query_image(content: np.ndarray, image: np.ndarray, *, alpha: float) -> np.ndarray:
     """Return the image whose hypercolumns are matched with those of the style images.
 
-    ``α c + (1 - α) (x + L)`` for the content image c, the image x at the beginning of the scale, which has
-    the size of this scale but no detail of it yet, and the finest level L of the content's Laplacian pyramid.
+    The image is ``α c + (1 - α) (x + L)``, clipped to 0..1. c is the content image, and L is the finest level
+    of its Laplacian pyramid. x is the image at the beginning of the scale, which has been enlarged from the
+    scale before and therefore has no such fine detail yet.
 
     Args:
         content: the content image, float32 ``[height, width, 3]``.
         image: the image x, of the same shape.
         alpha: α, in 0..1.
+
+    Returns:
+        float32 ``[height, width, 3]``.
 
     Reference: Kolkin et al. 2022, Neural Neighbor Style Transfer.
     """
