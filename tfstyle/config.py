@@ -274,8 +274,8 @@ class StyleConfig:
       which is the default. Quality ``standard``: -5.3 and 0.266 with 0.012, the default. With 0.003 it has
       -4.2 and 0.288, but outlines dissolve, because 24 iterations do not recover them.
 
-    Content losses, E and S of two pairs (Tübingen and Starry Night; Golden Gate and The Scream) at 256 pixels
-    with stand-in weights, and E and S computed with the ImageNet weights of blocks 1 to 3:
+    Stand-in weights at 256 pixels, with E and S computed with the ImageNet weights of blocks 1 to 3; E and S
+    of two pairs (Tübingen and Starry Night; Golden Gate and The Scream) by content loss:
 
     - ``features``: -5.1 and 0.261; -6.3 and 0.264. Frame is 1.00 and 0.98.
     - ``self_similarity`` with 0.03: -4.7 and 0.277; -5.9 and 0.270. With 0.06, the default: -5.0 and 0.260;
@@ -285,11 +285,11 @@ class StyleConfig:
 
     Sources of the options: ``color``, ``masks``, ``guidance`` and ``fine_style`` are from Gatys et al. 2017,
     Controlling Perceptual Factors; the functions in `tfstyle.losses` name the sources of ``style_losses`` and
-    ``content_loss``;
-    ``normalize_gradients`` and ``style_scale`` are from jcjohnson/neural-style; ``ema_decay``,
-    ``warm_start``, ``scale_factor``, nine-point variation, and the pooling and padding ``rescaled`` and
-    ``replicate_first`` are from crowsonkb/style-transfer-pytorch. ``content_mask`` works as in inpainting:
-    pixels that do not change take no part in the losses.
+    ``content_loss``; ``method``, ``alpha``, ``style_rotations`` and ``pyramid_levels`` are from Kolkin et al.
+    2022, Neural Neighbor Style Transfer; ``normalize_gradients`` and ``style_scale`` are from
+    jcjohnson/neural-style; ``ema_decay``, ``warm_start``, ``scale_factor``, nine-point variation, and the
+    pooling and padding ``rescaled`` and ``replicate_first`` are from crowsonkb/style-transfer-pytorch.
+    ``content_mask`` works as in inpainting: pixels that do not change take no part in the losses.
 
     Raises:
         ConfigError: an option has an invalid value; the message names the valid ones.
@@ -458,26 +458,28 @@ class StyleConfig:
     style_weight: float = _option(1.0, "weight of the style loss", group="losses", usual=True, low=0)
     method: str = _option(
         "gatys",
-        "what the style of the result is compared with",
+        "what the style loss compares the features of the result with",
         group="losses",
         usual=True,
         choices={
-            "gatys": "statistics of the style images' features, by --style-losses",
-            "neighbours": "the nearest neighbours of the content image's features in the style images, and "
-            "at the end those of the result's features",
+            "gatys": "statistics of the style images' features, see --style-losses",
+            "neighbours": "features of the style images: the nearest neighbours of the content image's "
+            "features, and at the last scale those of the result's features",
         },
     )
     alpha: float = _option(
         0.75,
-        "with --method neighbours, how closely the result follows the content image: at 1 the neighbours are "
-        "those of the content image's features; at 0, after the first scale, those of the result so far",
+        "with --method neighbours, weight of the content image in the search: at 1 the neighbours are those "
+        "of the content image's features; at 0, after the first scale, those of the features of the result "
+        "so far, with the finest detail of the content image",
         group="style control",
         low=0,
         high=1,
     )
     style_rotations: bool = _option(
         True,
-        "with neighbours, search also in the style images rotated by 90, 180 and 270 degrees",
+        "with --method neighbours or --style-losses neighbours, also search for neighbours in the style "
+        "images rotated by 90, 180 and 270 degrees",
         group="style control",
     )
     style_losses: tuple[str, ...] = _option(
@@ -574,7 +576,7 @@ class StyleConfig:
             "transport": "the same by optimal transport",
             "transport_result": "the result is recoloured by optimal transport",
             "content_chroma": "the result takes the content image's chroma",
-            "style_chroma": "the same, with the mean and covariance of the style image's chroma",
+            "style_chroma": "the same, moved to the mean and covariance of the style image's chroma",
         },
     )
     masks: tuple[str, ...] | None = _option(
@@ -669,7 +671,7 @@ class StyleConfig:
     pyramid_levels: int | None = _option(
         None,
         "number of levels of a Laplacian pyramid whose coefficients are optimised in place of the pixels; 0 "
-        "for the pixels",
+        "optimises the pixels",
         group="optimiser",
         low=0,
         high=20,
