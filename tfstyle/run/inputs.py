@@ -52,8 +52,8 @@ log = logging.getLogger(__name__)
 
 #: Values of `StyleConfig.color` that leave the style images independent of the content image.
 STYLE_KEEPS_COLORS = ("style", "transport_result", "content_chroma", "style_chroma")
-#: Values of `StyleConfig.color` with which the result has the colours of the style images, as they were
-#: recoloured.
+#: Values of `StyleConfig.color` with which the result has the colours of the style images. All but the first
+#: recolour the style images before.
 STYLE_GIVES_COLORS = ("style", *COLOR_MATCHING)
 #: Values of `StyleConfig.color` that change the colours of the result after the optimisation.
 RECOLORED_RESULT = ("luminance", "content_chroma", "transport_result", "style_chroma")
@@ -553,11 +553,11 @@ class ScaleTargets:
         return targets
 
     def _matched(self, scale: Scale, start: np.ndarray | None) -> Targets:
-        """Return the targets of a scale with hypercolumns."""
+        """Return the targets of a scale whose style loss is the hypercolumn loss."""
         assert start is not None
         inputs, config = self._inputs, self._inputs.config
         content = inputs.content_at(scale.shape)
-        # At the first scale the image has only the detail from which it starts.
+        # At the first scale there is no result of a scale before that could take part in the search.
         query = content if scale.number == 1 else query_image(content, start, alpha=config.alpha)
         shares = config.style_blend or [1.0] * len(inputs.styles)
         sources = [
@@ -592,7 +592,7 @@ class ScaleTargets:
         return image.shrunk(scale.factor, minimum=self._setup.style_encoder.minimum_size)
 
     def _summarised(self, scale: Scale, layout: Layout) -> Targets:
-        """Return the targets of a scale with the style losses of summaries."""
+        """Return the targets of a scale whose style losses compare summaries."""
         inputs, blend = self._inputs, self._inputs.config.style_blend
         styles = [self._style_summary(index, scale, layout) for index in range(len(inputs.styles))]
         regions, keep = self._regions(scale.shape)

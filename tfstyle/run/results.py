@@ -41,8 +41,8 @@ class History:
             variation, local spectrum, self-similarity loss and temporal loss. The sum of these and of
             `extra_losses` is `total`. The last three are 0 where they are not used.
         seconds: wall time in seconds since the optimisation began.
-        style_layers: layer -> its weighted part of the style loss; 0 where the style loss is that of
-            hypercolumns, which has no parts.
+        style_layers: layer -> its weighted part of the style loss; 0 at scales whose style loss is the
+            hypercolumn loss, which is not a sum over layers.
         extra_losses: name -> the weighted loss, for each of the ``extra_losses`` of `tfstyle.stylize`.
     """
 
@@ -78,7 +78,7 @@ class History:
                 parts.setdefault(part, [0.0] * (len(self.iteration) - 1)).append(value)
             else:
                 getattr(self, kind).append(value)
-        for values in self.style_layers.values():  # the loss of hypercolumns has no parts
+        for values in self.style_layers.values():  # the hypercolumn loss is not a sum over layers
             if len(values) < len(self.iteration):
                 values.append(0.0)
 

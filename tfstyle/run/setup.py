@@ -119,9 +119,9 @@ class Scale(NamedTuple):
         shape: height and width of the image in pixels.
         factor: ratio of the longest side at this scale to the longest side at the last scale, at most 1.
         iterations: number of iterations; each evaluates the loss once.
-        hypercolumns: whether the style loss compares hypercolumns with those of the style images. With
-            ``method="neighbours"`` this is so at all scales but the last, which has the size of the scale
-            before: its style loss is `tfstyle.losses.NEIGHBOURS`.
+        hypercolumns: whether the style loss is `tfstyle.losses.hypercolumn_loss`. With
+            ``method="neighbours"`` this is so at all scales but the last. The last one has the size of the
+            scale before, and its style loss is `tfstyle.losses.NEIGHBOURS`.
     """
 
     number: int
@@ -575,12 +575,13 @@ def make_objective(
 
 
 def content_weight(config: StyleConfig, layers: Iterable[str]) -> float:
-    """Return the weight of the content loss of the features for a config, by default that of its quality.
+    """Return the weight of the content loss ``features`` for a config.
 
-    It is 0 if ``content_loss`` does not contain ``features``.
+    If the config does not set it, this is the default of its quality and method. It is 0 if ``content_loss``
+    does not contain ``features``.
 
     Args:
-        config: the options ``content_loss``, ``content_weight`` and ``quality``.
+        config: the options ``content_loss``, ``content_weight``, ``method`` and ``quality``.
         layers: the content layers and style layers of the run.
 
     Example:
