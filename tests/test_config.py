@@ -17,7 +17,7 @@ import pytest
 import tfstyle
 from tfstyle import StyleConfig, preset
 from tfstyle.cli import parser
-from tfstyle.config import QUALITIES, StyleOptions, TransferOptions, quality_options
+from tfstyle.config import ADDED_OPTIONS, QUALITIES, StyleOptions, TransferOptions, quality_options
 from tfstyle.errors import ConfigError
 from tfstyle.presets import PRESETS
 
@@ -281,3 +281,25 @@ def test_replace_takes_a_mapping_or_keywords_which_win():
     assert StyleConfig().replace() == StyleConfig()
     with pytest.raises(ConfigError, match=r"'sise'.*'size'"):
         StyleConfig().replace(sise=3)
+
+
+#: The options of the first images with stored settings. The list never changes.
+FIRST_OPTIONS = {
+    "size", "size_of", "enlarge", "style_scale", "style_size", "weights", "network", "pooling", "padding",
+    "pixel_range", "feature_scale", "normalize_weights", "content_layers", "style_layers",
+    "content_layer_weights", "style_layer_weights", "content_weight", "style_weight", "style_losses",
+    "style_loss_weights", "tv_weight", "tv_form", "normalize_gradients", "style_blend", "fine_style",
+    "loss_normalization", "color", "masks", "style_masks", "content_mask", "mask_blur", "guidance", "init",
+    "init_noise", "optimizer", "learning_rate", "beta_1", "beta_2", "epsilon", "epsilon_corrected",
+    "lbfgs_history", "clamp", "ema_decay", "warm_start", "iterations", "first_iterations",
+    "iteration_decay", "scales", "scale_factor", "min_scale", "tolerance", "seed", "compile", "device",
+    "precision", "steps_per_call", "tile", "memory", "max_pixels",
+}  # fmt: skip
+
+
+def test_every_option_that_was_added_later_has_a_value_for_older_images():
+    """Otherwise the settings of an older image would not be recognised as those of an image."""
+    fields = {field.name for field in dataclasses.fields(StyleConfig)}
+    assert fields - FIRST_OPTIONS == {"quality", *ADDED_OPTIONS}
+    assert fields >= FIRST_OPTIONS
+    StyleConfig(**ADDED_OPTIONS)

@@ -51,6 +51,10 @@ QUALITIES: Mapping[str, Mapping[str, Any]] = {
 ADDED_OPTIONS: Mapping[str, Any] = {
     "style_layer_decay": 1.0, "spectrum_weight": 0.0, "border_weight": 1.0,
     "content_loss": ["features"], "self_similarity_weight": SELF_SIMILARITY_WEIGHT,
+    "method": "gatys",
+    "alpha": 0.75,
+    "style_rotations": True,
+    "pyramid_levels": None,
 }  # fmt: skip
 
 
@@ -440,7 +444,7 @@ class StyleConfig:
         usual=True,
         low=0,
         shown=f"{CONTENT_WEIGHT}, or {SHALLOW_HIGH_CONTENT_WEIGHT} with --quality high if all layers are in "
-        "blocks 1 to 3 of VGG",
+        "blocks 1 to 3 of VGG, or 0 with --method neighbours",
     )
     self_similarity_weight: float = _option(
         SELF_SIMILARITY_WEIGHT,
@@ -666,7 +670,9 @@ class StyleConfig:
         high=100,
     )
     clamp: bool = _option(
-        True, "clip the image to 0..1 at every step, and not only at the end", group="compatibility"
+        True,
+        "clip the image to 0..1 at every step, and not only at the end; not with a pyramid",
+        group="compatibility",
     )
     pyramid_levels: int | None = _option(
         None,
@@ -685,7 +691,7 @@ class StyleConfig:
         high=0.999999,
     )
     warm_start: bool = _option(
-        False, "carry Adam's moments over from each scale to the next", group="optimiser"
+        False, "carry Adam's moments over from each scale to the next; not with a pyramid", group="optimiser"
     )
     iterations: int = _option(
         24,

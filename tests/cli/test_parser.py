@@ -328,7 +328,9 @@ def test_quality_with_config_files_and_presets(tmp_path):
 
 def test_images_of_earlier_versions_had_equal_layer_weights_and_conv4_2(tmp_path):
     older = StyleConfig(weights="auto", iterations=7).as_dict()
-    added_later = ("content_loss", "self_similarity_weight")
+    added_later = (
+        "content_loss", "self_similarity_weight", "method", "alpha", "style_rotations", "pyramid_levels",
+    )  # fmt: skip
     for name in ("quality", "style_layer_decay", "spectrum_weight", "border_weight", *added_later):
         del older[name]
     (tmp_path / "options.json").write_text(json.dumps({"options": older}))

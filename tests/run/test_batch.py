@@ -409,7 +409,8 @@ def test_a_result_is_finished_if_its_files_and_options_are_the_same(folders, con
     assert is_finished(same_values)
     settings = result.settings()
     # Earlier versions did not have these options, and had these values.
-    for added in ("quality", "content_loss", "self_similarity_weight", *former):
+    later = ("method", "alpha", "style_rotations", "pyramid_levels")
+    for added in ("quality", "content_loss", "self_similarity_weight", *later, *former):
         del settings["options"][added]
     settings["options"]["content_layers"] = None  # conv4_2 in earlier versions
     save(Path(job.output), ImageArray(result.image), settings=settings, overwrite=True)

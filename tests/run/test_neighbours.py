@@ -2,13 +2,12 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from tests import reference
 from tests.conftest import make_image
-from tfstyle import Masks, StyleConfig, stylize
+from tfstyle import Masks, StyleConfig, adam, stylize
 from tfstyle.errors import ConfigError
-from tfstyle.images import luminance, match_chroma, resize
+from tfstyle.images import luminance, match_chroma, match_colors, resize
 from tfstyle.losses import Style
 from tfstyle.run import Run, make_setup
 from tfstyle.run.matching import StyleSource, match_hypercolumns, query_image, style_rotations
@@ -167,6 +166,49 @@ def test_several_styles_masks_and_a_kept_region(content, style, options):
     assert np.abs(blends[1] - alone).max() > 2 * np.abs(blends[0] - alone).max()
 
 
+@pytest.mark.parametrize("given", ["keras", "ours"])
+def test_a_given_optimiser_moves_the_image_as_the_named_one_does(content, style, options, given):
+    """An `Optimizer` has the bounds of pixels and therefore moves the pixels, not the coefficients."""
+    import keras
+
+    optimizer = keras.optimizers.Adam(0.005, beta_2=0.99, epsilon=1e-10) if given == "keras" else adam(0.005)
+    more = {} if given == "keras" else {"pyramid_levels": 0}
+    runs = [
+        stylize(content, style, **{**options, "iterations": 6}, optimizer=optimizer),
+        stylize(
+            content, style, **{**options, "iterations": 6}, optimizer="adam", learning_rate=0.005, **more
+        ),
+    ]
+    np.testing.assert_allclose(runs[0].history.style, runs[1].history.style, rtol=2e-3)
+    if given == "ours":
+        with pytest.raises(ConfigError, match="in_pyramid"):
+            stylize(content, style, **options, optimizer=optimizer, pyramid_levels=3)
+
+
+def test_style_images_are_encoded_without_circular_padding(options):
+    setup = make_setup(StyleConfig(**options, padding="circular"), "/CPU:0")
+    image, style = make_image(24, 32, 1), make_image(24, 24, 2)
+    target = matched(setup, image, [[StyleSource(style)]])
+    maps = setup.style_encoder(style[None])
+    s = reference.hypercolumns([maps[layer][0].numpy() for layer in setup.style_layers], 6, 6).reshape(
+        -1, 384
+    )
+    s /= np.linalg.norm(s, axis=1, keepdims=True)
+    assert np.abs(target.columns.numpy().reshape(-1, 384) @ s.T - 1).min(1).max() < 1e-4
+
+
+def test_positions_outside_of_all_masks_change_no_match(setup):
+    query, style = make_image(24, 32, 1), make_image(24, 24, 2)
+    left = np.zeros((24, 32), np.float32)
+    left[:, :16] = 1
+    alone = matched(setup, query, [[StyleSource(style)]], masks=[left])
+    second = matched(
+        setup, query, [[StyleSource(query)], [StyleSource(style)]], masks=[np.zeros_like(left), left]
+    )
+    np.testing.assert_array_equal(alone.columns[:, :, :4], second.columns[:, :, :4])
+    np.testing.assert_array_equal(alone.weights, second.weights)
+
+
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_a_resumed_run_equals_an_uninterrupted_one(content, style, options, tmp_path, optimizer):
     """It is interrupted in the middle of the second scale, whose targets depend on its first image."""
@@ -235,6 +277,41 @@ def test_the_final_loss_equals_slow_loops(content, style, options):
     assert step.losses["style"] == pytest.approx(np.mean(distances), rel=1e-3)
 
 
+def test_the_colours_follow_the_blend(content, options):
+    styles = [np.full((40, 40, 3), value, np.float32) + make_image(40, 40, 1) * 0.1 for value in (0.2, 0.7)]
+    styles[1] = np.concatenate([styles[1]] * 3)  # a larger image has no larger share
+    means = [
+        stylize(content, styles, **options, style_blend=(1 - part, part)).image.mean()
+        for part in (0.0, 0.25, 0.5, 1.0)
+    ]
+    low, high = styles[0].mean(), styles[1].mean()
+    expected = [low + part * (high - low) for part in (0.0, 0.25, 0.5, 1.0)]
+    np.testing.assert_allclose(means, expected, atol=0.03)
+
+
+def test_soft_masks_have_a_soft_edge_of_the_colours(content, options):
+    styles = [np.full((40, 40, 3), value, np.float32) + make_image(40, 40, 1) * 0.1 for value in (0.2, 0.7)]
+    ramp = np.tile(np.linspace(0, 1, content.shape[1], dtype=np.float32), (content.shape[0], 1))
+    image = stylize(content, styles, **options, masks=[1 - ramp, ramp]).image
+    columns = image.mean((0, 2))
+    assert columns[-1] - columns[0] > 0.3
+    assert np.abs(np.diff(columns)).max() < 0.2
+
+
+def test_noise_of_a_grey_result_is_not_amplified_without_limit():
+    noisy = 0.5 + np.random.default_rng(0).normal(0, 0.001, (24, 24, 3))
+    colourful = make_image(24, 24, 2)
+    matched_colors = match_colors(noisy, colourful, max_gain=4.0)
+    assert matched_colors.std((0, 1)).max() < 0.0045
+    np.testing.assert_allclose(matched_colors.mean((0, 1)), colourful.mean((0, 1)), atol=1e-3)
+
+
+def test_frames_of_a_video_keep_their_colours(content, style, options):
+    run = Run(content, style, StyleConfig(**options))
+    frame = run.inputs.for_frame(run.inputs.original)
+    np.testing.assert_allclose(frame.finish(run.inputs.content.rgb), run.inputs.content.rgb, atol=1e-6)
+
+
 def test_the_chroma_is_that_of_the_style_and_the_luminance_that_of_the_result(content, style, options):
     run = Run(content, style, StyleConfig(**options))
     for _ in run:
@@ -295,4 +372,3 @@ def test_a_graph_serves_hypercolumns_of_all_sizes(content, style, options):
         pass
     step = run.setup.steps[run.steps_per_call]
     assert step.experimental_get_tracing_count() == 2
-    assert tf.config.functions_run_eagerly() is False

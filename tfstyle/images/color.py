@@ -5,6 +5,7 @@ Images are float32 ``[height, width, 3]``, sRGB, 0..1. The two images of a funct
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,7 +22,14 @@ LUMA = np.array([0.299, 0.587, 0.114])
 CHROMA = np.array([[0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
 
 
-def match_colors(image: np.ndarray, target: np.ndarray, *, method: str = "transport") -> np.ndarray:
+def match_colors(
+    image: np.ndarray,
+    target: np.ndarray,
+    *,
+    method: str = "transport",
+    sample: np.ndarray | None = None,
+    max_gain: float = math.inf,
+) -> np.ndarray:
     """Return an image with the mean and the covariance of the colours of another image.
 
     x' = A x + b for every pixel x, where A (Σ_S + ε I) Aᵀ = Σ_C + ε I, b = μ_C - A μ_S and ε = 1e-5. S is the
@@ -32,6 +40,10 @@ def match_colors(image: np.ndarray, target: np.ndarray, *, method: str = "transp
         image: ``[height, width, 3]``, 0..1, or pixels ``[count, 3]``; in style transfer, the style image.
         target: the same, of any size; in style transfer, the content image.
         method: a key of `COLOR_MATCHING`.
+        sample: pixels whose mean and covariance stand for those of the image, ``[..., 3]``; None for those of
+            the image itself.
+        max_gain: upper bound of the singular values of A. With a bound, the noise of an image that is nearly
+            grey is not amplified without limit, but the covariance of the result may be smaller than Σ_C.
 
     Returns:
         float32 with the shape of the image, clipped to 0..1. It is finite even if the image or the target is
@@ -55,10 +67,13 @@ def match_colors(image: np.ndarray, target: np.ndarray, *, method: str = "transp
     """
     if method not in COLOR_MATCHING:
         raise ConfigError(f"colour matching method is {method!r}; it can be {', '.join(COLOR_MATCHING)}")
-    source_mean, source_covariance = _moments(image)
+    source_mean, source_covariance = _moments(image if sample is None else sample)
     target_mean, target_covariance = _moments(target)
     ridge = RIDGE * np.eye(3)
     matrix = COLOR_MATCHING[method](source_covariance + ridge, target_covariance + ridge)
+    if math.isfinite(max_gain):
+        left, gains, right = np.linalg.svd(matrix)
+        matrix = (left * np.minimum(gains, max_gain)) @ right
     matched = (image.astype(np.float64) - source_mean) @ matrix.T + target_mean
     return np.clip(matched, 0, 1).astype(np.float32)
 

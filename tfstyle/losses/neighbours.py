@@ -6,6 +6,7 @@ the mean of the vectors of the image is subtracted from them, and likewise that 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -173,7 +174,7 @@ def nearest_neighbours(
     rows = tf.clip_by_value(_MATRIX_ENTRIES // tf.maximum(sample_count, 1), 1, tf.maximum(count, 1))
     chunks = (count + rows - 1) // rows
     padded = tf.pad(queries, [[0, chunks * rows - count], [0, 0]])
-    penalty = None if allowed is None else tf.where(allowed, 0.0, -4.0)
+    penalty = None if allowed is None else tf.where(allowed, 0.0, -math.inf)
 
     def match(chunk: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         similarities = tf.matmul(chunk, samples, transpose_b=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -55,6 +54,11 @@ STYLE_KEEPS_COLORS = ("style", "transport_result", "content_chroma", "style_chro
 #: Values of `StyleConfig.color` with which the result has the colours of the style images. All but the first
 #: recolour the style images before.
 STYLE_GIVES_COLORS = ("style", *COLOR_MATCHING)
+#: Number of pixels of the style images from which their mean colour and covariance are computed.
+COLOR_SAMPLES = 2**18
+#: Largest factor by which the method neighbours amplifies differences of colours. Without it, the noise of a
+#: result that is nearly grey would turn into coloured spots.
+MAX_COLOR_GAIN = 4.0
 #: Values of `StyleConfig.color` that change the colours of the result after the optimisation.
 RECOLORED_RESULT = ("luminance", "content_chroma", "transport_result", "style_chroma")
 
@@ -113,6 +117,9 @@ class TransferInputs:
         start: initial image of the first scale in place of the one that `StyleConfig.init` names, float32
             ``[height, width, 3]`` at the size of the last scale, or None.
         temporal: the target of the temporal loss of a frame of a video, or None.
+        matches_colors: whether `finish` gives the result the mean and covariance of the style images'
+            colours, if `StyleConfig.color` leaves it the colours of the style. It does so for a single image
+            with ``method="neighbours"``. In a video the colours would change from frame to frame.
     """
 
     config: StyleConfig
@@ -126,6 +133,7 @@ class TransferInputs:
     digests: Mapping[str, str] = dataclasses.field(default_factory=dict)
     start: np.ndarray | None = None
     temporal: TemporalReference | None = None
+    matches_colors: bool = False
 
     def _in_colors_of_styles(self, image: np.ndarray) -> np.ndarray:
         """Return an image whose colours have the mean and covariance of those of the style images.
@@ -133,28 +141,40 @@ class TransferInputs:
         The method neighbours needs it, because cosine distances do not depend on the contrast. Each region is
         matched to its own style, and pixels outside of all regions do not change.
         """
-        shares = self.config.style_blend or [1.0] * len(self.styles)
-        used = [pixels for pixels, share in zip(self._style_pixels, shares, strict=True) if share > 0]
-        targets = self._style_pixels if len(self.regions) > 1 else [np.concatenate(used)]
-        masks = [resize_mask(mask, image.shape[:2]) for mask in self.regions] or [np.ones(image.shape[:2])]
-        free = 1.0 if self.keep is None else 1.0 - resize_mask(self.keep, image.shape[:2])
-        coverage = np.stack([mask * free for mask in masks])
-        labels = np.where(coverage.max(0) > 0, coverage.argmax(0), -1)
-        matched = image.copy()
-        for number, pixels in enumerate(targets):
-            region = labels == number
-            if region.any():
-                matched[region] = match_colors(image[region], pixels)
+        shape = image.shape[:2]
+        masks = [resize_mask(mask, shape) for mask in self.regions] or [np.ones(shape, np.float32)]
+        separate = len(masks) > 1
+        numbers = range(len(masks)) if separate else [None]
+        targets = [self._pooled_pixels(number) for number in numbers]
+        free = 1.0 if self.keep is None else 1.0 - resize_mask(self.keep, shape)
+        coverage = np.stack(masks) * free
+        labels = coverage.argmax(0)
+        total = coverage.sum(0)
+        matched = (1.0 - np.minimum(total, 1.0))[..., None] * image
+        for number, (mask, pixels) in enumerate(zip(coverage, targets, strict=True)):
+            region = image[(labels == number) & (mask > 0)]
+            if len(region):
+                recolored = match_colors(image, pixels, sample=region, max_gain=MAX_COLOR_GAIN)
+                matched += (mask / np.maximum(total, 1.0))[..., None] * recolored
         return matched
 
-    @functools.cached_property
-    def _style_pixels(self) -> list[np.ndarray]:
-        """For each style the pixels that are used, float32 ``[pixels, 3]``."""
+    def _pooled_pixels(self, number: int | None = None) -> np.ndarray:
+        """Return pixels of one style image, or of all, float32 ``[pixels, 3]``.
+
+        Args:
+            number: index of the style; None for all styles, in the proportions of `StyleConfig.style_blend`.
+        """
         images = require_images(self.styles, f"color {self.config.color}")
-        masks = [
-            np.ones(image.rgb.shape[:2]) if m is None else m for image, m in zip(images, self.style_regions)
-        ]
-        return [image.on_white()[mask >= 0.5 * mask.max()] for image, mask in zip(images, masks, strict=True)]
+        shares = np.array(self.config.style_blend or [1.0] * len(images), float)
+        if number is not None:
+            shares = np.eye(len(images))[number]
+        pooled = []
+        for image, mask, share in zip(images, self.style_regions, shares / shares.sum(), strict=True):
+            pixels = image.on_white()
+            pixels = pixels.reshape(-1, 3) if mask is None else pixels[mask >= 0.5 * mask.max()]
+            positions = np.linspace(0, len(pixels) - 1, round(COLOR_SAMPLES * share)).round().astype(int)
+            pooled.append(pixels[positions])
+        return np.concatenate(pooled)
 
     @property
     def shape(self) -> Shape:
@@ -180,7 +200,9 @@ class TransferInputs:
             temporal: the target of the temporal loss.
         """
         content = _without_chroma(frame) if self.config.color == "luminance" else frame
-        return dataclasses.replace(self, original=frame, content=content, start=start, temporal=temporal)
+        return dataclasses.replace(
+            self, original=frame, content=content, start=start, temporal=temporal, matches_colors=False
+        )
 
     def check(self, setup: TransferSetup) -> None:
         """Check the images and styles against the encoder of a run.
@@ -271,7 +293,7 @@ class TransferInputs:
             float32 ``[height, width, 3]`` in 0..1.
         """
         image = np.clip(image, 0, 1)
-        if self.config.method == "neighbours" and self.config.color in STYLE_GIVES_COLORS:
+        if self.matches_colors and self.config.color in STYLE_GIVES_COLORS:
             image = self._in_colors_of_styles(image)
         if self.config.color not in RECOLORED_RESULT and self.keep is None:
             return image
@@ -281,7 +303,7 @@ class TransferInputs:
         elif self.config.color == "transport_result":
             image = match_colors(image, content)
         elif self.config.color == "style_chroma":
-            image = match_chroma(content, np.concatenate(self._style_pixels), y=luminance(image))
+            image = match_chroma(content, self._pooled_pixels(), y=luminance(image))
         if self.keep is not None:
             image = image + resize_mask(self.keep, image.shape[:2])[..., None] * (content - image)
         return image.astype(np.float32)
@@ -391,6 +413,7 @@ def read_inputs(
         style_regions=style_regions or [None] * len(styles),
         keep=keep,
         digests=record.digests,
+        matches_colors=config.method == "neighbours",
     )
 
 
@@ -559,12 +582,14 @@ class ScaleTargets:
         content = inputs.content_at(scale.shape)
         # At the first scale there is no result of a scale before that could take part in the search.
         query = content if scale.number == 1 else query_image(content, start, alpha=config.alpha)
-        shares = config.style_blend or [1.0] * len(inputs.styles)
-        sources = [
-            self._style_source(index, scale, share / max(shares)) for index, share in enumerate(shares)
-        ]
+        shares = [share / max(config.style_blend or (1.0,)) for share in config.style_blend or ()]
+        shares = shares or [1.0] * len(inputs.styles)
         masks, _, keep = self._masks(scale.shape)
         separate = len(masks) > 1
+        if separate:  # the share of a style is the weight of its region
+            masks = [mask * share for mask, share in zip(masks, shares, strict=True)]
+            shares = [1.0] * len(shares)
+        sources = [self._style_source(index, scale, share) for index, share in enumerate(shares)]
         regions = [[source] for source in sources] if separate else [[s for s in sources if s.share > 0]]
         target = match_hypercolumns(
             self._setup,

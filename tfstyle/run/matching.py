@@ -85,7 +85,7 @@ def match_hypercolumns(
     size, channels = tuple(columns.shape[1:3]), columns.shape[3]
     queries = tf.reshape(columns, [-1, channels])
     coverage = np.stack([resize_mask(mask, size) for mask in masks])
-    labels = coverage.argmax(0).ravel()
+    labels = np.where(coverage.max(0) > 0, coverage.argmax(0), -1).ravel()
     matched = queries
     for number, sources in enumerate(regions):
         vectors = functools.partial(_style_vectors, setup, sources, rotated, seed)

@@ -256,7 +256,7 @@ class TransferSetup:
     any_size: bool = False
     style_summaries: MutableMapping[Hashable, Summaries] = field(default_factory=dict)
     steps: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
-    _graphs: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    _graphs: dict[Hashable, Callable[..., Any]] = field(default_factory=dict)
     _tiled_objectives: dict[tuple[str, Shape], TiledObjective] = field(default_factory=dict)
     _optimizers: dict[int, Optimizer] = field(default_factory=dict)
 
@@ -325,13 +325,15 @@ class TransferSetup:
         With ``compile="eager"`` the function is called eagerly.
 
         Args:
-            function: a method of `objective`.
+            function: a method of `objective` or of `style_objective`.
             arguments, options: its arguments, structures of tensors and Python values. The graph is traced
                 for each Python value.
         """
         if self.compiler == "eager":
             return function(*arguments, **options)
-        graph = self._graphs.setdefault(function.__name__, tf.function(function, autograph=False))
+        # The style images may have another encoder.
+        key = function.__name__, function.__self__.encoder  # type: ignore[attr-defined]
+        graph = self._graphs.setdefault(key, tf.function(function, autograph=False))
         self.trace(graph, *arguments, **options)  # a call that traces would make TensorFlow warn
         return graph(*arguments, **options)
 
@@ -630,13 +632,20 @@ def _make_optimizer(config: StyleConfig, given: Optimizer | keras.optimizers.Opt
     levels = config.chosen_pyramid_levels
     low, high = (LOW, HIGH) if config.clamp and not levels else (-math.inf, math.inf)
     if isinstance(given, Optimizer):
-        optimizer = given
+        if config.pyramid_levels:
+            raise ConfigError(
+                f"pyramid_levels is {config.pyramid_levels}, and the given optimizer has bounds of pixels; "
+                "leave pyramid_levels out, and give tfstyle.optim.in_pyramid(optimizer, levels) with an "
+                "optimizer without bounds"
+            )
+        optimizer, levels = given, 0
     elif given is not None:
         optimizer = from_keras(given, low=low, high=high)
     else:
         optimizer = _named_optimizer(config, low, high)
     if levels:
-        optimizer = in_pyramid(optimizer, levels, equalized=config.optimizer.startswith("lbfgs"))
+        equalized = given is None and config.optimizer.startswith("lbfgs")
+        optimizer = in_pyramid(optimizer, levels, equalized=equalized)
     return averaged(optimizer, config.ema_decay) if config.ema_decay > 0 else optimizer
 
 
