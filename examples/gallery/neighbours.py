@@ -10,10 +10,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 import tfstyle
-from tfstyle.images import contact_sheet, load
+from tfstyle.images import load
 
 ROOT = Path(__file__).parents[2]
 CAT, EVENING = ROOT / "tfstyle" / "data" / "cat.jpg", ROOT / "examples" / "evening.jpg"
@@ -25,7 +26,13 @@ COLUMNS = (
     {"method": "neighbours", "content_loss": ("self_similarity",)},
     {"content_loss": ("self_similarity",)},
 )
-SIDE = 256
+SIDE, GAP = 256, 6
+
+
+def side_by_side(images: list[np.ndarray]) -> np.ndarray:
+    """Return images of the same height as one image, with white gaps between them."""
+    gap = np.ones((images[0].shape[0], GAP, 3))
+    return np.concatenate([part for image in images for part in (image, gap)][:-1], 1)
 
 
 def main(weights: str = "auto") -> None:
@@ -37,8 +44,10 @@ def main(weights: str = "auto") -> None:
             for options in COLUMNS
         ]
         rows.append([load(content).fitted(SIDE).rgb, *results])
-    sheet = contact_sheet(rows, side=SIDE)
-    image = Image.fromarray((255 * sheet + 0.5).astype("uint8"))
+    sheet = np.concatenate(
+        [np.pad(side_by_side(row), ((0, GAP), (0, 0), (0, 0)), constant_values=1) for row in rows]
+    )
+    image = Image.fromarray((255 * sheet[:-GAP] + 0.5).astype("uint8"))
     image.save(ROOT / "docs" / "neighbours.jpg", quality=85, optimize=True)
 
 
