@@ -911,7 +911,7 @@ class StyleConfig:
 
     @property
     def chosen_pyramid_levels(self) -> int:
-        """Number of levels of the pyramid: ``pyramid_levels``, or the default of the method."""
+        """The number of levels of the pyramid, which is ``pyramid_levels`` or the default of the method."""
         default = NEIGHBOUR_PYRAMID_LEVELS if self.method == "neighbours" else 0
         return default if self.pyramid_levels is None else self.pyramid_levels
 

@@ -213,7 +213,7 @@ def guided_correspondence_loss(
 
 
 def _contextual(distances: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the losses of rows of distances ``[rows, m]``, and their derivatives by the distances."""
+    """Return the loss of each row of distances ``[rows, m]``, and its derivatives by the distances."""
     smallest = tf.reduce_min(distances, 1, keepdims=True)
     scale = smallest + EPSILON
     logits = (1.0 - distances / scale) / BANDWIDTH

@@ -142,14 +142,13 @@ def hypercolumn_loss(
 
 def unit_vectors(vectors: tf.Tensor) -> tf.Tensor:
     """Return vectors divided by their lengths, or by 1e-4 if they are shorter, along the last axis."""
-    squares = tf.reduce_sum(tf.square(vectors), -1, keepdims=True)
-    return vectors * tf.math.rsqrt(tf.maximum(squares, SMALLEST_SQUARE))
+    return tf.math.l2_normalize(vectors, -1, epsilon=SMALLEST_SQUARE)
 
 
 def nearest_neighbours(
     queries: tf.Tensor, samples: tf.Tensor, *, allowed: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the index of the most similar sample for each query, and their similarity.
+    """Return, for each query, the index of the most similar sample and the similarity of the two.
 
     The matrix of similarities is computed in chunks of queries, so that it needs at most 64 MiB.
 
@@ -194,7 +193,7 @@ def nearest_neighbours(
 
 
 def match_vectors(queries: tf.Tensor, sets: Callable[[], Iterator[tuple[tf.Tensor, tf.Tensor]]]) -> tf.Tensor:
-    """Return for each query the most similar vector of several sets, divided by its length.
+    """Return, for each query, the most similar vector of several sets, scaled to unit length.
 
     Before the vectors are compared, the mean of the queries is subtracted from the queries, and the mean of
     all vectors that may be chosen from the vectors of the sets. The returned vectors are not centred. The

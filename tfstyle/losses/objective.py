@@ -302,7 +302,7 @@ class Objective:
         )
 
     def _self_similarity_targets(self, content: Tensors) -> dict[str, SelfSimilarityTarget]:
-        """Return `Targets.self_similarity` for the features of the content layers."""
+        """Return the targets of the self-similarity loss, one for each content layer."""
         if self.self_similarity_weight == 0:
             return {}
         return {
@@ -544,7 +544,7 @@ class Objective:
         return {"total": tf.add_n(list(terms.values())), **terms, **style_terms}
 
     def _style_terms(self, features: Mapping[str, tf.Tensor], targets: Targets) -> Tensors:
-        """Return the weighted style loss of each style layer by the names ``style/<layer>``."""
+        """Return a dict from ``style/<layer>`` to the weighted style loss of the layer."""
         return {
             f"style/{layer}": self.style_weight
             * weight

@@ -173,11 +173,9 @@ def synthesise_guided(
     """
     stride = Layer.parse(max(layers)).stride
     generator = np.random.default_rng(seed)
-    make_encoder = functools.partial(
-        Encoder, layers, vgg_weights, pooling=pooling, network=vgg_weights.network
+    texture_encoder, style_encoder = texture_encoders(
+        layers, vgg_weights=vgg_weights, pooling=pooling, seamless=seamless
     )
-    texture_encoder = make_encoder(padding="circular" if seamless else PADDING)
-    style_encoder = make_encoder(padding=PADDING)
     image = None
     for factor in _usable_scales(min(*shape, *source.shape[:2])):
         scale_shape = _scaled(shape, factor, multiple=stride if seamless else 1)
@@ -198,6 +196,26 @@ def synthesise_guided(
         )
         image = result.descent.image
         yield result
+
+
+def texture_encoders(
+    layers: Sequence[str], *, vgg_weights: Weights, pooling: str, seamless: bool
+) -> tuple[Encoder, Encoder]:
+    """Return the encoder of a texture and the encoder of the style image.
+
+    Args:
+        layers: names of the layers.
+        vgg_weights: weights of the network.
+        pooling: pooling of both encoders.
+        seamless: whether the texture tiles, so that its encoder has circular padding.
+
+    Returns:
+        The encoder of the texture, and that of the style image, which has the default padding.
+    """
+    make_encoder = functools.partial(
+        Encoder, layers, vgg_weights, pooling=pooling, network=vgg_weights.network
+    )
+    return make_encoder(padding="circular" if seamless else PADDING), make_encoder(padding=PADDING)
 
 
 def random_start(
@@ -273,9 +291,10 @@ def _inner_rectangle(height: int, width: int, angle: float) -> tuple[int, int]:
 def _style_copies(
     source: np.ndarray, factor: float, *, guidance: Guidance | None
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the style image at a scale, with rotated copies for an orientation map, and their vectors.
+    """Return the style image at the size of a scale, and its guidance vectors.
 
-    Without guidance the list of vectors is empty.
+    With an orientation map, both lists also contain the rotated copies. Without guidance, the list of vectors
+    is empty.
     """
     small = _scaled(source.shape[:2], factor)
     if guidance is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfstyle.config import PADDING, POOLING, STYLE_LAYERS
+from tfstyle.config import POOLING, STYLE_LAYERS
 from tfstyle.errors import ConfigError, suggest
 from tfstyle.images import load, resize
 from tfstyle.layers import Layer
-from tfstyle.network import Encoder, Weights, load_weights
+from tfstyle.network import Weights, load_weights
 from tfstyle.optim import lbfgs
 from tfstyle.papers.descent import (
     CURVATURE_PAIRS,
@@ -32,6 +31,7 @@ from tfstyle.papers.guided_textures import (
     read_guidance,
     read_map,
     synthesise_guided,
+    texture_encoders,
 )
 from tfstyle.papers.image_grams import gram_matrices
 from tfstyle.papers.study import Curves, Panel, Progress, Study, report_progress
@@ -207,7 +207,7 @@ def texture(
 
 
 def _choose_loss(loss: str, *, given: Sequence[str], noise: float | None) -> str:
-    """Return ``gram`` or ``correspondence``, or raise a ConfigError if an option is for the other loss.
+    """Return ``gram`` or ``correspondence``, and raise ConfigError if an option belongs to the other loss.
 
     Args:
         loss: the argument of `texture`.
@@ -420,11 +420,9 @@ def _synthesise(
     iterations: int,
 ) -> Descent:
     """Minimise the mean over the layers of the relative distance between Gram matrices."""
-    make_encoder = functools.partial(
-        Encoder, layers, vgg_weights, pooling=pooling, network=vgg_weights.network
+    texture_encoder, source_encoder = texture_encoders(
+        layers, vgg_weights=vgg_weights, pooling=pooling, seamless=seamless
     )
-    source_encoder = make_encoder(padding=PADDING)
-    texture_encoder = make_encoder(padding="circular" if seamless else PADDING)
     source_grams = gram_matrices(source_encoder, tf.constant(source[None]))
 
     def objective(image: tf.Tensor, targets: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -159,7 +159,7 @@ class TransferInputs:
         return matched
 
     def _pooled_pixels(self, number: int | None = None) -> np.ndarray:
-        """Return pixels of one style image, or of all, float32 ``[pixels, 3]``.
+        """Return pixels of one style image or of all style images, float32 ``[pixels, 3]``.
 
         Args:
             number: index of the style; None for all styles, in the proportions of `StyleConfig.style_blend`.

@@ -16,7 +16,7 @@ from tfstyle.run.setup import TransferSetup
 
 
 class StyleSource(NamedTuple):
-    """A style image among whose hypercolumns nearest neighbours are searched.
+    """A style image whose hypercolumns are the candidates of the search for nearest neighbours.
 
     Attributes:
         image: float32 ``[height, width, 3]`` in 0..1.
@@ -31,7 +31,7 @@ class StyleSource(NamedTuple):
 
 
 def style_rotations(image: np.ndarray, *, rotated: bool) -> list[np.ndarray]:
-    """Return an image or a mask, and with `rotated` also its rotations by 90, 180 and 270 degrees.
+    """Return an image or a mask, followed by its rotations by 90, 180 and 270 degrees if `rotated` is set.
 
     Args:
         image: ``[height, width, ...]``.

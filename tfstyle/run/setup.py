@@ -489,7 +489,7 @@ def _layers_of(encoder: Encoder, config: StyleConfig) -> tuple[tuple[str, ...], 
     elif config.content_layers is not None:
         content = config.content_layers
     if config.method == "neighbours":
-        style = tuple(layer for layer in NEIGHBOUR_LAYERS if layer in encoder.layers)
+        style = _neighbour_layers(encoder.layers)
     style = config.style_layers or style
     missing = [layer for layer in (*content, *style) if layer not in encoder.layers]
     if missing or not content or not style:
@@ -499,6 +499,12 @@ def _layers_of(encoder: Encoder, config: StyleConfig) -> tuple[tuple[str, ...], 
             "style_layers from them"
         )
     return content, style
+
+
+def _neighbour_layers(available: Iterable[str]) -> tuple[str, ...]:
+    """Return the default style layers of the method neighbours among the available layers."""
+    names = set(available)
+    return tuple(layer for layer in NEIGHBOUR_LAYERS if layer in names)
 
 
 def choose_layers(config: StyleConfig, weights: Weights) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -516,7 +522,7 @@ def choose_layers(config: StyleConfig, weights: Weights) -> tuple[tuple[str, ...
     wanted_style: tuple[str, ...] = STYLE_LAYERS
     if config.method == "neighbours":
         wanted_style = NEIGHBOUR_LAYERS
-        style = tuple(layer for layer in NEIGHBOUR_LAYERS if layer in weights.layer_names)
+        style = _neighbour_layers(weights.layer_names)
     if config.content_layers == PAPER:
         content, wanted = paper_layers(weights)[0], PAPER_CONTENT_LAYERS
     elif config.content_layers is not None:
