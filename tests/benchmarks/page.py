@@ -80,7 +80,7 @@ def main() -> None:
 
 def measure_tabs(server: Any, count: int) -> None:
     """Print the seconds until the first preview, and from the closing of a tab until the end of its job."""
-    from tests.web.test_browser import open_tab, set_number
+    from tests.web.test_browser import check, open_tab, set_number
 
     with contextlib.ExitStack() as stack:
         try:
@@ -92,7 +92,7 @@ def measure_tabs(server: Any, count: int) -> None:
         for number in range(2 * count + 1):  # the first one warms up
             tab = open_tab(server, browser)
             set_number(tab, "#size", 512)
-            tab.get_by_label("high").check()
+            check(tab, "high")
             set_number(tab, "#strength", 1 + number // 2 / 10)
             ended, began = server.messages.read_text().count("job ended"), time.perf_counter()
             tab.click("#paint")

@@ -42,27 +42,35 @@ def choose(tab, content=DATA / "cat.jpg", size=96):
     tab.get_by_role("button", name="Add style: Evening").click()
     tab.wait_for_selector("#styles img")
     set_number(tab, "#size", size)
-    tab.get_by_label("draft").check()
+    check(tab, "draft")
 
 
 def upload(tab, control, path):
-    ready(tab, f"{control} input[type=file]").set_input_files(str(path))
+    ready(tab, tab.locator(f"{control} input[type=file]")).set_input_files(str(path))
 
 
 def set_number(tab, control, value):
-    field = ready(tab, f"{control} input[type=number]")
-    field.fill(str(value))
+    fill(tab, tab.locator(f"{control} input[type=number]"), str(value))
+
+
+def fill(tab, field, text):
+    field = ready(tab, field)
+    field.fill(text)
     field.press("Enter")
-    assert field.input_value() == str(value)
+    assert field.input_value() == text
 
 
-def ready(tab, selector):
-    """Return a field once the page has not changed for a quarter of a second.
+def check(tab, label):
+    ready(tab, tab.get_by_label(label)).check()
+
+
+def ready(tab, field):
+    """Return a field (a locator) once the page has not changed for a quarter of a second.
 
     Gradio sets the first value of a field some milliseconds after it has added the field to the page. A value
-    that a program sets in between, sooner than any user could, is lost.
+    that a program sets in between, sooner than any user could, is lost. Tests therefore set every field by the
+    functions above.
     """
-    field = tab.locator(selector)
     field.wait_for(state="attached")
     tab.evaluate(
         """() => new Promise(done => {
@@ -94,7 +102,7 @@ def open_view(tab, name):
 
 def test_previews_a_result_downloads_and_the_stored_settings(page, tmp_path):
     set_number(page, "#size", 320)
-    page.get_by_label("standard").check()
+    check(page, "standard")
     page.click("#paint")
     texts = seen_until(page, "#preview", "iterations in")
     assert len([text for text in texts if "seconds" in text or "s left" in text]) >= 2
@@ -113,7 +121,7 @@ def test_previews_a_result_downloads_and_the_stored_settings(page, tmp_path):
     assert read_settings(files[".png"])["options"]["quality"] == "standard"
     # The file is dropped again: its settings are shown.
     set_number(page, "#size", 64)
-    page.get_by_label("draft").check()
+    check(page, "draft")
     page.locator("#content").get_by_role("button", name="Remove Image").click()
     upload(page, "#content", files[".png"])
     page.wait_for_function("document.querySelector('#note').innerText.includes('settings')")
@@ -126,7 +134,7 @@ def test_previews_a_result_downloads_and_the_stored_settings(page, tmp_path):
 def test_each_view_can_be_stopped(page):
     """Compare keeps the results so far; Texture the image so far, which is that of the first scale."""
     set_number(page, "#size", 320)
-    page.get_by_label("high").check()
+    check(page, "high")
     open_view(page, "Compare")
     for count in (1, 2):
         page.click("#compare-add")
@@ -158,7 +166,7 @@ def test_a_screen_reader_hears_the_begin_and_the_end_and_not_each_preview(page):
 
 def test_stop_keeps_the_image_so_far(page):
     set_number(page, "#size", 320)
-    page.get_by_label("high").check()
+    check(page, "high")
     page.click("#paint")
     seen_until(page, "#preview", "s left")
     page.click("#stop")
@@ -230,7 +238,7 @@ def test_every_view_works(page):
 def test_a_wrong_value_is_one_line(page):
     page.get_by_role("button", name="Advanced").click()
     page.get_by_role("button", name="losses").click()
-    page.get_by_label("style layer weights").fill("1,x")
+    fill(page, page.get_by_label("style layer weights"), "1,x")
     page.click("#paint")
     page.wait_for_function("document.querySelector('#preview').innerText.includes('error')")
     assert "style_layer_weights is '1,x'; give numbers" in page.locator("#preview").inner_text()
@@ -264,7 +272,7 @@ def test_a_preset_is_shown_in_the_controls(page):
 def test_a_closed_tab_ends_its_job_and_its_files_are_deleted(server, browser):
     first, second = (open_tab(server, browser) for _ in range(2))
     set_number(first, "#size", 512)
-    first.get_by_label("high").check()
+    check(first, "high")
     first.click("#paint")
     seen_until(first, "#preview", "s left")
     second.click("#paint")
@@ -282,7 +290,7 @@ def test_a_job_whose_tab_closes_in_the_queue_never_begins(server, browser):
     began = server.messages.read_text().count("a job begins")
     first, second, third = (open_tab(server, browser) for _ in range(3))
     set_number(first, "#size", 320)
-    first.get_by_label("high").check()
+    check(first, "high")
     first.click("#paint")
     seen_until(first, "#preview", "s left")
     for tab in (second, third):
@@ -366,7 +374,7 @@ def test_a_clip_is_painted_with_a_preview_and_stop_keeps_the_frames(page, tmp_pa
     open_view(page, "Video")
     upload(page, "#video-clip", clip)
     page.wait_for_function("document.querySelector('#video-clip').innerText.includes('clip.mp4')")
-    page.get_by_label("Fast").check()
+    check(page, "Fast")
     page.click("#video-paint")
     texts = seen_until(page, "#video-preview", "frames in")
     assert any("frame 1 of 6, iteration" in text for text in texts)
@@ -380,7 +388,7 @@ def test_a_clip_is_painted_with_a_preview_and_stop_keeps_the_frames(page, tmp_pa
     assert frames.shape == (6, 64, 96, 3)
     assert times == pytest.approx([i / 10 for i in range(6)])
     # Stop keeps the frames that are finished.
-    page.get_by_label("high").check()
+    check(page, "high")
     page.click("#video-paint")
     seen_until(page, "#video-preview", "frame 3 of 6")
     page.click("#video-stop")
