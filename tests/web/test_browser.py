@@ -68,8 +68,8 @@ def ready(tab, field):
     """Return a field (a locator) once the page has not changed for a quarter of a second.
 
     Gradio sets the first value of a field some milliseconds after it has added the field to the page. A value
-    that a program sets in between, sooner than any user could, is lost. Tests therefore set every field by the
-    functions above.
+    that a program sets in between, sooner than any user could, is lost. Tests therefore set every field by
+    the functions above.
     """
     field.wait_for(state="attached")
     tab.evaluate(
