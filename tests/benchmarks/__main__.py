@@ -93,6 +93,10 @@ BENCHMARKS = {
         "style and content distances with the embedded weights, judged by VGG-19",
         ("--size", "192", *(str(IMAGES / f"{name}.jpg") for name in ("tubingen", "starry_night_google"))),
     ),
+    "neighbours": Benchmark(
+        "seconds and peak memory of the method neighbours, relative to the default method",
+        ("--weights", GENUINE, "--size", "192", "--large", "384"),
+    ),
     "extractor": Benchmark("rate of style extraction: in the process, as a SavedModel, through a server"),
 }
 

@@ -17,6 +17,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tests.benchmarks import machine
+from tests.benchmarks.processes import in_a_process, peak_memory
 
 STYLE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 CONTENT = ("conv4_2",)
@@ -114,16 +115,15 @@ def loop_overhead(size, iterations=20):
     return run_seconds / step_seconds
 
 
-def peak_memory(size):
-    """Return the peak resident memory in GB of a process that makes 14 iterations at one scale."""
-    code = (
-        "import numpy as np, tfstyle; "
-        f"r = np.random.default_rng(0); c, s = r.random((2, {size}, {size}, 3)).astype('f4'); "
-        f"tfstyle.stylize(c, s, size={size}, weights='random', scales=1, iterations=14); "
-        # A child process inherits a larger parent's ru_maxrss, so the peak is read from VmHWM.
-        "print([int(l.split()[1]) / 1e6 for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
-    )
-    return float(_python("-c", code).split()[-1])
+def memory_of_run(size):
+    """Return the peak resident memory in GB of this process after 14 iterations at one scale."""
+    import numpy as np
+
+    import tfstyle
+
+    content, style = np.random.default_rng(0).random((2, size, size, 3)).astype(np.float32)
+    tfstyle.stylize(content, style, size=size, weights="random", scales=1, iterations=14)
+    return peak_memory()
 
 
 def start_up(*arguments, repeats=7):
@@ -172,8 +172,9 @@ def main() -> None:
     graph, xla = medians([make_call(size), make_call(size, compile="xla")], few)
     row("bfloat16 with XLA, padding reflect, seconds over the bfloat16 graph's", xla / graph, "")
     row("iteration of a run, seconds over the seconds of the step alone", loop_overhead(size), "<= 1.05")
-    row(f"peak resident memory at {size} x {size}, GB", peak_memory(size), "<= 1.5")
-    row(f"peak resident memory at {2 * size} x {2 * size}, GB", peak_memory(2 * size), "<= 3.2")
+    for side, goal in ((size, "<= 1.5"), (2 * size, "<= 3.2")):
+        peak = in_a_process("tests.benchmarks.step:memory_of_run", side)
+        row(f"peak resident memory at {side} x {side}, GB", peak, goal)
     whole, empty = start_up("-c", "import tfstyle")
     row("import tfstyle, seconds without Python's start", whole - empty, "< 0.15")
     whole, empty = start_up("-m", "tfstyle", "--help")

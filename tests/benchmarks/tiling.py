@@ -16,15 +16,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
 import statistics
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 from tests.benchmarks import machine
+from tests.benchmarks.processes import in_a_process, peak_memory
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -33,6 +30,7 @@ DEPTHS = {
     "conv5_1": (("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"), ("conv4_2",), 2.6),
 }
 SMALL = 1024
+RUN = "tests.benchmarks.tiling:one_run"
 
 
 def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dict[str, float]:
@@ -61,26 +59,12 @@ def one_run(size: int, depth: str, memory: float | None, iterations: int) -> dic
         ends.append(time.perf_counter())
     side = run.layouts[-1].side
     view = None if side is None else run.setup.tiled_objective(side).receptive_field
-    # A child process inherits a larger parent's ru_maxrss, so the peak is read from VmHWM.
-    status = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     return {
         "seconds": statistics.median(b - a for a, b in itertools.pairwise(ends)),
         "overhead": 1.0 if view is None else margin_overhead((size, size), side, receptive_field=view),
         "side": 0 if side is None else side[0],
-        "peak": peak * 1024 / 1e9,
+        "peak": peak_memory(),
     }
-
-
-def in_a_process(*arguments: object) -> dict[str, float]:
-    """Call `one_run` with these arguments in a new process."""
-    code = (
-        f"from tests.benchmarks.tiling import one_run; import json; print(json.dumps(one_run(*{arguments})))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(done.stderr.strip().splitlines()[-1])
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -103,9 +87,9 @@ def main() -> None:
     )
     print("| goal | without margins | peak |\n|---|---|---|---|---|---|---|")
     for depth in options.depths:
-        before = in_a_process(SMALL, depth, None, 9)
-        large = in_a_process(options.large, depth, options.memory, options.iterations)
-        after = in_a_process(SMALL, depth, None, 9)
+        before = in_a_process(RUN, SMALL, depth, None, 9)
+        large = in_a_process(RUN, options.large, depth, options.memory, options.iterations)
+        after = in_a_process(RUN, SMALL, depth, None, 9)
         small = (before["seconds"] + after["seconds"]) / 2
         ratio = large["seconds"] / small / (options.large / SMALL) ** 2
         print(

@@ -67,7 +67,8 @@ def _hypercolumn_parts(
         For each layer float32 ``[1, height, width, N]``.
     """
     return [
-        tf.image.resize(tf.cast(features[layer], tf.float32) / features[layer].shape[-1], size)
+        # The features are resized as they are: a copy of them in float32 would stay in memory for the gradient.
+        tf.image.resize(features[layer], size) / features[layer].shape[-1]
         for layer in layers
     ]
 
@@ -216,9 +217,12 @@ def match_vectors(queries: tf.Tensor, sets: Callable[[], Iterator[tuple[tf.Tenso
         total += tf.matmul(mask, tf.cast(vectors, tf.float32), transpose_a=True)
         count += tf.reduce_sum(mask)
     mean = total / tf.maximum(count, 1.0)
-    parts = [tf.cast(queries[i : i + BLOCK_ROWS], tf.float32) for i in range(0, len(queries), BLOCK_ROWS)]
-    query_mean = tf.add_n([tf.reduce_sum(part, 0, keepdims=True) for part in parts]) / len(queries)
-    centred = tf.concat([tf.cast(unit_vectors(part - query_mean), queries.dtype) for part in parts], 0)
+    parts = [slice(start, start + BLOCK_ROWS) for start in range(0, len(queries), BLOCK_ROWS)]
+    sums = [tf.reduce_sum(tf.cast(queries[part], tf.float32), 0, keepdims=True) for part in parts]
+    query_mean = tf.add_n(sums) / len(queries)
+    centred = [
+        tf.cast(unit_vectors(tf.cast(queries[part], tf.float32) - query_mean), queries.dtype) for part in parts
+    ]
     # The matches are updated in place, because a copy of all of them can take hundreds of megabytes.
     best = np.full(len(queries), -np.inf, np.float32)
     matched = np.zeros(queries.shape, queries.dtype.as_numpy_dtype)
@@ -227,10 +231,12 @@ def match_vectors(queries: tf.Tensor, sets: Callable[[], Iterator[tuple[tf.Tenso
             continue
         single = tf.cast(vectors, tf.float32)
         searched = tf.cast(unit_vectors(single - mean), queries.dtype)
-        indices, similarities = nearest_neighbours(centred, searched, allowed=allowed)
-        better = similarities.numpy() > best
-        best[better] = similarities.numpy()[better]
-        matched[better] = tf.cast(unit_vectors(single), queries.dtype).numpy()[indices.numpy()[better]]
+        candidates = tf.cast(unit_vectors(single), queries.dtype).numpy()
+        for part, searching in zip(parts, centred, strict=True):
+            indices, similarities = nearest_neighbours(searching, searched, allowed=allowed)
+            better = similarities.numpy() > best[part]
+            best[part][better] = similarities.numpy()[better]
+            matched[part][better] = candidates[indices.numpy()[better]]
     return tf.constant(matched)
 
 
