@@ -64,11 +64,11 @@ def _hypercolumn_parts(
         size: height and width of the result, a sequence or a tensor.
 
     Returns:
-        For each layer float32 ``[1, height, width, N]``.
+        For each layer ``[1, height, width, N]``, of the data type of the features.
     """
+    # The features are resized as they are: a copy of them in float32 would stay in memory for the gradient.
     return [
-        # The features are resized as they are: a copy of them in float32 would stay in memory for the gradient.
-        tf.image.resize(features[layer], size) / features[layer].shape[-1]
+        tf.cast(tf.image.resize(features[layer], size) / features[layer].shape[-1], features[layer].dtype)
         for layer in layers
     ]
 
@@ -98,9 +98,7 @@ def hypercolumns(
         >>> hypercolumns(features, ["conv1_1", "conv2_1"], shape=(32, 48)).shape
         TensorShape([1, 8, 12, 192])
     """
-    parts = _hypercolumn_parts(features, layers, _column_size(shape))
-    # In 16 bits, the cast before the concatenation halves the memory.
-    return tf.concat([tf.cast(part, features[layers[0]].dtype) for part in parts], -1)
+    return tf.concat(_hypercolumn_parts(features, layers, _column_size(shape)), -1)
 
 
 def hypercolumn_loss(
@@ -132,13 +130,10 @@ def hypercolumn_loss(
     # The products are summed over the layers, so that the hypercolumns need not be concatenated.
     parts = _hypercolumn_parts(features, layers, tf.shape(target.columns)[1:3])
     targets = tf.split(target.columns, [part.shape[-1] for part in parts], -1)
-    products = [
-        tf.reduce_sum(part * tf.cast(goal, tf.float32), -1, keepdims=True)
-        for part, goal in zip(parts, targets, strict=True)
-    ]
-    squares = [tf.reduce_sum(tf.square(part), -1, keepdims=True) for part in parts]
-    cosines = tf.add_n(products) * tf.math.rsqrt(tf.maximum(tf.add_n(squares), SMALLEST_SQUARE))
-    return _weighted_average(1.0 - cosines, target.weights)
+
+    products = [_scalar_products(part, goal) for part, goal in zip(parts, targets, strict=True)]
+    squares = [_scalar_products(part, part) for part in parts]
+    return _weighted_average(1.0 - _cosines(tf.add_n(products), tf.add_n(squares)), target.weights)
 
 
 def unit_vectors(vectors: tf.Tensor) -> tf.Tensor:
@@ -220,9 +215,10 @@ def match_vectors(queries: tf.Tensor, sets: Callable[[], Iterator[tuple[tf.Tenso
     parts = [slice(start, start + BLOCK_ROWS) for start in range(0, len(queries), BLOCK_ROWS)]
     sums = [tf.reduce_sum(tf.cast(queries[part], tf.float32), 0, keepdims=True) for part in parts]
     query_mean = tf.add_n(sums) / len(queries)
-    centred = [
-        tf.cast(unit_vectors(tf.cast(queries[part], tf.float32) - query_mean), queries.dtype) for part in parts
-    ]
+    centred = []
+    for part in parts:
+        difference = tf.cast(queries[part], tf.float32) - query_mean
+        centred.append(tf.cast(unit_vectors(difference), queries.dtype))
     # The matches are updated in place, because a copy of all of them can take hundreds of megabytes.
     best = np.full(len(queries), -np.inf, np.float32)
     matched = np.zeros(queries.shape, queries.dtype.as_numpy_dtype)
@@ -296,8 +292,7 @@ def neighbour_distance(image: FeatureSamples, style: FeatureSamples) -> tf.Tenso
     """Return the mean cosine distance of feature vectors from their nearest neighbours in the style.
 
     ``Σ_p w_p min_j (1 - cos(x_p - x̄, s_j - s̄)) / Σ_p w_p`` with the means x̄ and s̄ of the vectors of the image
-    and of the style. The neighbours are searched in the data type of the features, and the distance from them
-    is computed in float32.
+    and of the style. The vectors have the data type of the features, and sums are computed in float32.
 
     Args:
         image: the vectors x of the generated image and their weights w.
@@ -308,14 +303,16 @@ def neighbour_distance(image: FeatureSamples, style: FeatureSamples) -> tf.Tenso
     """
     vectors = [tf.cast(each.vectors[0], tf.float32) for each in (image, style)]
     weights = [each.weights[0] for each in (image, style)]
-    centred = [
-        unit_vectors(v - tf.math.divide_no_nan(tf.reduce_sum(w * v, 0, keepdims=True), tf.reduce_sum(w)))
+    queries, samples = (
+        v - tf.math.divide_no_nan(tf.reduce_sum(w * v, 0, keepdims=True), tf.reduce_sum(w))
         for v, w in zip(vectors, weights, strict=True)
-    ]
-    searched = [tf.cast(v, image.vectors.dtype) for v in centred]
-    indices, _ = nearest_neighbours(*searched, allowed=weights[1][:, 0] > 0)
-    cosines = tf.reduce_sum(centred[0] * tf.gather(centred[1], indices), -1, keepdims=True)
-    return _weighted_average(1.0 - cosines, weights[0])
+    )
+    queries = tf.cast(queries, image.vectors.dtype)
+    samples = tf.cast(unit_vectors(samples), image.vectors.dtype)
+    # The length of a query has no effect on which sample is the nearest.
+    indices, _ = nearest_neighbours(queries, samples, allowed=weights[1][:, 0] > 0)
+    products = _scalar_products(queries, tf.gather(samples, indices))
+    return _weighted_average(1.0 - _cosines(products, _scalar_products(queries, queries)), weights[0])
 
 
 #: The distance of feature vectors from their nearest neighbours in the style images.
@@ -323,6 +320,19 @@ def neighbour_distance(image: FeatureSamples, style: FeatureSamples) -> tf.Tenso
 #: Differs from Kolkin et al.: the same positions of the image, and the same vectors of the style images, are
 #: compared in all iterations, so that the loss is a fixed function.
 NEIGHBOURS = StyleLoss(_samples, neighbour_distance, pool_samples)
+
+
+def _scalar_products(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Return the scalar products along the last axis, ``[..., 1]``; only the sums are in float32.
+
+    In 16 bits, the tensors that the gradient needs then take half the memory.
+    """
+    return tf.reduce_sum(tf.cast(a * b, tf.float32), -1, keepdims=True)
+
+
+def _cosines(products: tf.Tensor, squares: tf.Tensor) -> tf.Tensor:
+    """Return the cosines between vectors and unit vectors, from scalar products and the vectors' squares."""
+    return products * tf.math.rsqrt(tf.maximum(squares, SMALLEST_SQUARE))
 
 
 def _weighted_average(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
