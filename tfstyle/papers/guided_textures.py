@@ -113,14 +113,14 @@ def read_guidance(
     if not 0 <= weight < math.inf:
         raise ConfigError(f"guidance_weight is {weight:g}; it must be at least 0")
     if (progression is None) != (style_progression is None):
-        given, missing = "progression", "style_progression"
-        if progression is None:
-            given, missing = missing, given
         raise ConfigError(
-            f"{given} needs {missing} too; give one map for the texture and one for the style image"
+            "progression and style_progression need each other; give one map for the texture and one for the "
+            "style image"
         )
     if orientation is None and style_orientation is not None:
-        raise ConfigError("style_orientation needs orientation too; give the map that the texture follows")
+        raise ConfigError(
+            "orientation is missing, which style_orientation needs; give the map that the texture follows"
+        )
     texture_parts, style_parts = [], []
     if orientation is not None:
         style_map = estimate_orientation(source) if style_orientation is None else read_map(style_orientation)

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from tfstyle.errors import ConfigError
 from tfstyle.losses import (
+    NEIGHBOURS,
     SPECTRUM,
     Band,
     ContentExtent,
@@ -99,11 +100,16 @@ class TiledObjective:
                 "content_loss self_similarity needs the whole image at once; use content_loss features or "
                 'tile="off"'
             )
-        if any(loss.contribution is None for loss, _ in objective.style_losses):
+        losses = [loss for loss, _ in objective.style_losses]
+        if NEIGHBOURS in losses:
+            raise ConfigError(
+                'method neighbours and style_losses neighbours need the whole image at once; use tile="off"'
+            )
+        if any(loss.contribution is None for loss in losses):
             raise ConfigError(
                 "style_losses that are not sums over positions, such as histogram, sliced, local, "
-                'local_by_content, blurred and neighbours (also method="neighbours"), need the whole image '
-                'at once; use tile="off", or gram, mean_deviation, wasserstein, shift, chain or across'
+                'local_by_content and blurred, need the whole image at once; use tile="off", or gram, '
+                "mean_deviation, wasserstein, shift, chain or across"
             )
         layers_by_size = [name for name in self.receptive_field.strides if name in objective.style_layers]
         self.tile_step = TileStep(objective, layers_by_size, compile=compile)
