@@ -144,7 +144,7 @@ MAP = grey_image(np.zeros((8, 8)))
         ({"loss": "grams"}, "loss is 'grams'.*gram.*correspondence"),
         ({"loss": "gram", "orientation": MAP}, 'orientation needs loss="correspondence"'),
         ({"loss": "gram", "avoid_repetition": 0.1}, 'avoid_repetition needs loss="correspondence"'),
-        ({"progression": MAP}, "progression needs style_progression"),
+        ({"progression": MAP}, "progression and style_progression need each other"),
         ({"style_progression": MAP}, "progression and style_progression need each other"),
         ({"style_orientation": MAP}, "orientation is missing, which style_orientation needs"),
         ({"orientation": MAP, "noise": 0.1}, 'noise needs loss="gram"'),
