@@ -230,13 +230,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(content, style, options, tmp_
 
 
 def test_tiles_are_refused_in_words(content, style, options):
-    with pytest.raises(ConfigError, match=r'^method neighbours .*tile="off"'):
+    with pytest.raises(ConfigError, match=r'^method="neighbours" .*tile="off"'):
         Run(content, style, StyleConfig(**options, tile=32))
 
 
 def test_a_style_without_an_image_is_refused(content, options):
     style = Style([{"conv1_1": np.eye(64, dtype=np.float32)}], {})
-    with pytest.raises(ConfigError, match="method neighbours needs the style's image"):
+    with pytest.raises(ConfigError, match="method=.neighbours. needs the style's image"):
         Run(content, style, StyleConfig(**options))
 
 

@@ -112,11 +112,11 @@ def read_guidance(
     """
     if not 0 <= weight < math.inf:
         raise ConfigError(f"guidance_weight is {weight:g}; it must be at least 0")
-    if (progression is None) != (style_progression is None):
-        raise ConfigError(
-            "progression and style_progression need each other; give one map for the texture and one for the "
-            "style image"
-        )
+    pair = "give one map for the texture and one for the style image"
+    if progression is not None and style_progression is None:
+        raise ConfigError(f"progression needs style_progression too; {pair}")
+    if progression is None and style_progression is not None:
+        raise ConfigError(f"progression is missing, which style_progression needs; {pair}")
     if orientation is None and style_orientation is not None:
         raise ConfigError(
             "orientation is missing, which style_orientation needs; give the map that the texture follows"

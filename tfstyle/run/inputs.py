@@ -374,7 +374,7 @@ def read_inputs(
     losses = config.chosen_style_losses
     if losses not in (("gram",), ("normalized_gram",)):
         by_neighbours = config.method == "neighbours"
-        require_images(styles, "method neighbours" if by_neighbours else f"style_losses {','.join(losses)}")
+        require_images(styles, 'method="neighbours"' if by_neighbours else f"style_losses {','.join(losses)}")
     for value in styles:
         if isinstance(value, Style) and not value.spectra and config.spectrum_weight > 0:
             log.warning(

@@ -103,7 +103,7 @@ class TiledObjective:
         losses = [loss for loss, _ in objective.style_losses]
         if NEIGHBOURS in losses:
             raise ConfigError(
-                'method neighbours and style_losses neighbours need the whole image at once; use tile="off"'
+                'method="neighbours" and style_losses neighbours need the whole image at once; use tile="off"'
             )
         if any(loss.contribution is None for loss in losses):
             raise ConfigError(
