@@ -163,9 +163,9 @@ def test_the_hypercolumn_loss_equals_slow_loops():
     columns = reference.hypercolumns([v[0] for v in maps.values()], 3, 4)
     cosines = (columns * goal).sum(2) / (np.linalg.norm(columns, axis=2) * np.linalg.norm(goal, axis=2))
     expected = (weights * (1 - cosines)).sum() / weights.sum()
-    target = HypercolumnTarget(
-        unit_vectors(tf.constant(goal[None], tf.float32)), tf.constant(weights[None, :, :, None], tf.float32)
-    )
+    unit_goal = unit_vectors(tf.constant(goal[None], tf.float32))
+    parts = tf.split(unit_goal, [value.shape[-1] for value in maps.values()], -1)
+    target = HypercolumnTarget(tuple(parts), tf.constant(weights[None, :, :, None], tf.float32))
     found = hypercolumn_loss({k: tf.constant(v) for k, v in maps.items()}, list(maps), target=target)
     assert float(found) == pytest.approx(expected, rel=1e-5)
 

@@ -236,7 +236,7 @@ def test_tiles_are_refused_in_words(content, style, options):
 
 def test_a_style_without_an_image_is_refused(content, options):
     style = Style([{"conv1_1": np.eye(64, dtype=np.float32)}], {})
-    with pytest.raises(ConfigError, match="method=.neighbours. needs the style's image"):
+    with pytest.raises(ConfigError, match=r"method=.neighbours. needs the style's image"):
         Run(content, style, StyleConfig(**options))
 
 

@@ -45,11 +45,12 @@ class HypercolumnTarget(NamedTuple):
     """The hypercolumns that an image should have, which are vectors of style images.
 
     Attributes:
-        columns: vectors of length 1, ``[1, h, w, N]``, of the data type of the features.
+        parts: for each layer its channels of the hypercolumns, ``[1, h, w, N]``, of the data type of the
+            features. A whole hypercolumn has the length 1.
         weights: weights of the positions, float32 ``[1, h, w, 1]``, at least 0.
     """
 
-    columns: tf.Tensor
+    parts: tuple[tf.Tensor, ...]
     weights: tf.Tensor
 
 
@@ -122,16 +123,14 @@ def hypercolumn_loss(
         >>> import tensorflow as tf
         >>> from tfstyle.losses import HypercolumnTarget, hypercolumn_loss, unit_vectors
         >>> features = {"conv1_1": tf.random.uniform([1, 32, 48, 64])}
-        >>> columns = unit_vectors(tf.ones([1, 8, 12, 64]))
-        >>> target = HypercolumnTarget(columns, tf.ones([1, 8, 12, 1]))
+        >>> part = unit_vectors(tf.ones([1, 8, 12, 64]))
+        >>> target = HypercolumnTarget((part,), tf.ones([1, 8, 12, 1]))
         >>> 0 < float(hypercolumn_loss(features, ["conv1_1"], target=target)) < 1
         True
     """
     # The products are summed over the layers, so that the hypercolumns need not be concatenated.
-    parts = _hypercolumn_parts(features, layers, tf.shape(target.columns)[1:3])
-    targets = tf.split(target.columns, [part.shape[-1] for part in parts], -1)
-
-    products = [_scalar_products(part, goal) for part, goal in zip(parts, targets, strict=True)]
+    parts = _hypercolumn_parts(features, layers, tf.shape(target.weights)[1:3])
+    products = [_scalar_products(part, goal) for part, goal in zip(parts, target.parts, strict=True)]
     squares = [_scalar_products(part, part) for part in parts]
     return _weighted_average(1.0 - _cosines(tf.add_n(products), tf.add_n(squares)), target.weights)
 

@@ -561,18 +561,21 @@ class Objective:
         return hypercolumns(self.encoder(image), list(self.style_layers), shape=tf.shape(image)[1:3])
 
     def hypercolumn_targets(
-        self, content: tf.Tensor, target: HypercolumnTarget, *, keep: tf.Tensor | None = None
+        self, content: tf.Tensor, columns: tf.Tensor, *, weights: tf.Tensor, keep: tf.Tensor | None = None
     ) -> Targets:
         """Compute targets with which the style loss is the hypercolumn loss.
 
         Args:
             content, keep: as for `targets`.
-            target: the target of the hypercolumns.
+            columns: the hypercolumns that the image should have, ``[1, h, w, N]``, of length 1.
+            weights: weights of the positions, float32 ``[1, h, w, 1]``.
 
         Returns:
             The targets, without summaries of style images and without local spectra.
         """
         features = self.encoder(content)
+        parts = tf.split(columns, [features[layer].shape[-1] for layer in self.style_layers], -1)
+        target = HypercolumnTarget(tuple(parts), weights)
         return self._content_targets(features)._replace(
             hypercolumns=(target,), kept_region=() if keep is None else (keep, content)
         )

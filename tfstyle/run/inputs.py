@@ -592,7 +592,7 @@ class ScaleTargets:
             shares = [1.0] * len(shares)
         sources = [self._style_source(index, scale, share) for index, share in enumerate(shares)]
         regions = [[source] for source in sources] if separate else [[s for s in sources if s.share > 0]]
-        target = match_hypercolumns(
+        columns, weights = match_hypercolumns(
             self._setup,
             query,
             regions=regions,
@@ -603,7 +603,8 @@ class ScaleTargets:
         return self._setup.evaluate(
             self._setup.objective.hypercolumn_targets,
             tf.constant(content[None]),
-            target,
+            columns,
+            weights=weights,
             keep=None if keep is None else _as_image(keep),
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfstyle.images import resize
-from tfstyle.losses import HypercolumnTarget, match_vectors, resize_mask
+from tfstyle.losses import match_vectors, resize_mask
 from tfstyle.optim import laplacian_pyramid
 from tfstyle.run.setup import TransferSetup
 
@@ -28,6 +28,18 @@ class StyleSource(NamedTuple):
     image: np.ndarray
     mask: np.ndarray | None = None
     share: float = 1.0
+
+
+class MatchedColumns(NamedTuple):
+    """The hypercolumns of style images that are the nearest to those of an image.
+
+    Attributes:
+        columns: vectors of length 1, ``[1, h, w, N]``, of the data type of the features.
+        weights: weights of the positions, float32 ``[1, h, w, 1]``, at least 0.
+    """
+
+    columns: tf.Tensor
+    weights: tf.Tensor
 
 
 def style_rotations(image: np.ndarray, *, rotated: bool) -> list[np.ndarray]:
@@ -69,7 +81,7 @@ def match_hypercolumns(
     masks: Sequence[np.ndarray],
     rotated: bool,
     seed: int = 0,
-) -> HypercolumnTarget:
+) -> MatchedColumns:
     """Return the hypercolumns of style images that are the nearest to those of an image.
 
     Args:
@@ -96,7 +108,7 @@ def match_hypercolumns(
             part = match_vectors(tf.gather_nd(queries, rows), vectors)
             matched = tf.tensor_scatter_nd_update(matched, rows, part)
     weights = tf.constant(coverage.max(0)[None, :, :, None], tf.float32)
-    return HypercolumnTarget(tf.reshape(matched, columns.shape), weights)
+    return MatchedColumns(tf.reshape(matched, columns.shape), weights)
 
 
 def _columns(setup: TransferSetup, image: np.ndarray, *, of_style: bool = False) -> tf.Tensor:
