@@ -170,6 +170,27 @@ def test_the_hypercolumn_loss_equals_slow_loops():
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
+def test_in_bfloat16_the_hypercolumn_loss_and_its_gradient_are_close_to_those_in_float32():
+    """The float32 loss equals slow loops; both get the same values, which bfloat16 can represent."""
+    rounded = {"conv1_1": vectors(1, 1, 32, 48, 64), "conv2_1": vectors(2, 1, 16, 24, 128)}
+    rounded = {layer: tf.cast(value, tf.bfloat16) for layer, value in rounded.items()}
+    columns = unit_vectors(tf.constant(vectors(3, 1, 8, 12, 192)))
+    goals = [tf.cast(part, tf.bfloat16) for part in tf.split(columns, [64, 128], -1)]
+    results = []
+    for dtype in (tf.float32, tf.bfloat16):
+        features = {layer: tf.cast(value, dtype) for layer, value in rounded.items()}
+        target = HypercolumnTarget(tuple(tf.cast(goal, dtype) for goal in goals), tf.ones([1, 8, 12, 1]))
+        with tf.GradientTape() as tape:
+            tape.watch(features)
+            loss = hypercolumn_loss(features, list(features), target=target)
+        gradients = tape.gradient(loss, features)
+        results.append((float(loss), {k: tf.cast(g, tf.float32).numpy() for k, g in gradients.items()}))
+    (loss, gradients), (rounded_loss, rounded_gradients) = results
+    assert rounded_loss == pytest.approx(loss, rel=1e-3)
+    for layer, gradient in gradients.items():
+        assert reference.relative_error(rounded_gradients[layer], gradient) < 0.02
+
+
 def test_matches_equal_slow_loops_over_all_sets():
     q, sets = vectors(1, 12, 5), [vectors(2, 9, 5), vectors(3, 7, 5) + 0.2]
     allowed = [np.arange(9) % 2 == 0, np.ones(7, bool)]
