@@ -116,10 +116,10 @@ def read_guidance(
     if progression is not None and style_progression is None:
         raise ConfigError(f"progression needs style_progression too; {pair}")
     if progression is None and style_progression is not None:
-        raise ConfigError(f"progression is missing, which style_progression needs; {pair}")
+        raise ConfigError(f"progression is missing, but style_progression was given; {pair}")
     if orientation is None and style_orientation is not None:
         raise ConfigError(
-            "orientation is missing, which style_orientation needs; give the map that the texture follows"
+            "orientation is missing, but style_orientation was given; give the map that the texture follows"
         )
     texture_parts, style_parts = [], []
     if orientation is not None:
